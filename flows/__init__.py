@@ -1,0 +1,1 @@
+"""When the line runs and by whom: Prefect flows, and the `bertline` command."""

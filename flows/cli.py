@@ -1,0 +1,281 @@
+"""The command `bertline`. A subcommand imports what it needs when it is called, and no earlier."""
+
+import argparse
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from pipeline.config import PARAMS_FILE
+from pipeline.errors import UserError
+from pipeline.workspace import DATA, tracking
+
+EXAMPLES = """examples:
+  bertline new reviews reviews.csv --text review --label stars
+  bertline check reviews
+  bertline run reviews
+  bertline predict reviews "I would buy it again"
+  bertline explain reviews@champion
+  bertline rollback reviews
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand. Returns the exit code; what a person can mend is told in one line."""
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.action(given) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bertline",
+        description="From labelled text to a promoted, quantized encoder.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, action: object, about: str, example: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(action=action)
+        return added
+
+    run = command("run", _run, "Bring a recipe up to date and ask the gate.", "bertline run news")
+    run.add_argument("recipe", help="a block of params.yaml")
+    run.add_argument("--no-wait", action="store_true", help="refuse where another line is running")
+    run.add_argument(
+        "--stage-timeout", type=float, default=24.0, metavar="HOURS", help="of each stage (24)"
+    )
+
+    new = command(
+        "new",
+        _new,
+        "Add a recipe for your own rows to params.yaml.",
+        "bertline new reviews data/raw/reviews.csv --text review --label stars",
+    )
+    new.add_argument("name", help="a-z, 0-9, - and _")
+    new.add_argument("file", help="CSV, TSV, JSON Lines, Parquet, or a folder a label")
+    new.add_argument("--text", default="text", help="column of the text (text)")
+    new.add_argument("--label", default="label", help="column of the label (label)")
+    new.add_argument("--like", default="news", help="recipe whose other values are copied (news)")
+
+    check = command(
+        "check",
+        _check,
+        "Parse a recipe, open its data and base, say what would run, how long and how large.",
+        "bertline check news",
+    )
+    check.add_argument("recipe")
+
+    predict = command(
+        "predict",
+        _predict,
+        "Answer texts by the champion, through ONNX Runtime.",
+        'bertline predict news "Shares fell" "A late goal"; cat texts | bertline predict news -',
+    )
+    predict.add_argument("recipe")
+    predict.add_argument("texts", nargs="*", metavar="TEXT", help="texts, or - for standard input")
+    predict.add_argument("--file", type=Path, help="a file with one text a line")
+    predict.add_argument("--json", action="store_true", help="every class's score, a line a text")
+
+    promote = command(
+        "promote",
+        _promote,
+        "Ask the gate about a version; make it the champion when it says so.",
+        "bertline promote news/3",
+    )
+    promote.add_argument("version", help="RECIPE/VERSION, or RECIPE for the last published one")
+
+    rollback = command(
+        "rollback", _rollback, "Put the champion's predecessor back.", "bertline rollback news"
+    )
+    rollback.add_argument("recipe")
+    rollback.add_argument("--reason", default="asked for", help="kept in the ledger")
+
+    explain = command(
+        "explain",
+        _explain,
+        "Where a version comes from, how good it is, and when it was in use.",
+        "bertline explain news@champion",
+    )
+    explain.add_argument("version", help="RECIPE/VERSION or RECIPE@champion")
+
+    ui = command("ui", _ui, "MLflow's pages on this machine only.", "bertline ui --port 5001")
+    ui.add_argument("--host", default="127.0.0.1")
+    ui.add_argument("--port", type=int, default=5000)
+    return parser
+
+
+def _run(given: argparse.Namespace) -> int:
+    import logging
+
+    from flows.line import line
+    from flows.summary import summary
+
+    logging.getLogger("prefect.flow_runs").addFilter(_without_trace)
+    logging.getLogger("prefect.task_runs").addFilter(_without_trace)
+    line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
+    print(summary(given.recipe, DATA / given.recipe, tracking()))
+    return 0
+
+
+def _without_trace(record: object) -> bool:
+    """Keep a person's mistake to its one line: Prefect would log its stack trace."""
+    error = getattr(record, "exc_info", None)
+    return not (error and isinstance(error[1], UserError))
+
+
+def _new(given: argparse.Namespace) -> int:
+    from flows.recipes import add_recipe
+
+    add_recipe(given.name, given.file, given.text, given.label, given.like)
+    print(f"{PARAMS_FILE}: recipes.{given.name} is added; next: bertline check {given.name}")
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from flows.recipes import outlook
+
+    print(outlook(given.recipe))
+    return 0
+
+
+def _predict(given: argparse.Namespace) -> int:
+    from pipeline.config import check_name
+    from pipeline.text import excerpt
+
+    check_name(given.recipe)
+    texts = _texts(given)
+    from pipeline.adapters.mlflow import Registry
+
+    registry = Registry(tracking())
+    number = registry.champion(given.recipe)
+    if number is None:
+        raise UserError(f"{given.recipe}: has no champion yet: bertline run {given.recipe}")
+    for text, answer in zip(texts, registry.scores(given.recipe, number, texts), strict=True):
+        if given.json:
+            told = {"text": text, **answer, "version": f"{given.recipe}/{number}"}
+            print(json.dumps(told, ensure_ascii=False))
+        else:
+            print(f"{answer['label']}\t{answer['score']:.3f}\t{excerpt(text, 60)}")
+    return 0
+
+
+def _texts(given: argparse.Namespace) -> list[str]:
+    if given.file is not None:
+        if not given.file.is_file():
+            raise UserError(f"{given.file}: no such file")
+        content = given.file.read_bytes()
+        name = str(given.file)
+    elif given.texts == ["-"] or (not given.texts and not sys.stdin.isatty()):
+        content, name = sys.stdin.buffer.read(), "standard input"
+    elif given.texts:
+        return list(given.texts)
+    else:
+        raise UserError("predict: give texts, --file FILE, or - for standard input")
+    texts = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        try:
+            texts.append(line.decode())
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name}, line {number}: is not UTF-8 (byte {error.start + 1}): mend that line"
+            ) from None
+    if not texts:
+        raise UserError(f"{name}: is empty: one text a line is expected")
+    return texts
+
+
+def _version(name: str) -> tuple[str, str | None]:
+    """RECIPE/VERSION, RECIPE@champion or RECIPE, as recipe and version."""
+    from pipeline.config import check_name
+
+    recipe, _, number = name.replace("@champion", "").partition("/")
+    check_name(recipe)
+    if number and not number.isdigit():
+        raise UserError(f"{name}: write RECIPE/VERSION, such as {recipe}/1")
+    return recipe, number or None
+
+
+def _promote(given: argparse.Namespace) -> int:
+    from pipeline import recipe as recipes
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.log import Console
+    from pipeline.promotion import registry as promotion
+    from pipeline.records import Publication
+
+    recipe, number = _version(given.version)
+    settings = recipes.load(recipe)
+    registry = Registry(tracking())
+    if number is None:
+        number = Publication.read(DATA / recipe / "publish" / "publication.json").version
+    registry.version_tags(recipe, number)
+    if promotion.champion_of(registry, recipe) == number:
+        print(f"{recipe}/{number} is the champion already")
+        return 0
+    verdict = promotion.ask_gate(
+        registry, settings.gate, recipe, number, DATA / recipe / "validate", log=Console("gate")
+    )
+    print(f"{verdict.decision}: {verdict.reason}")
+    if verdict.decision != "promote":
+        return 1
+    promotion.promote(registry, recipe, number, verdict.reason)
+    print(f"{recipe}/{number} is the champion")
+    return 0
+
+
+def _rollback(given: argparse.Namespace) -> int:
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.promotion import registry as promotion
+
+    recipe, _ = _version(given.recipe)
+    entry = promotion.rollback(Registry(tracking()), recipe, given.reason)
+    print(f"{recipe}/{entry.version} is the champion again, in place of {recipe}/{entry.previous}")
+    return 0
+
+
+def _explain(given: argparse.Namespace) -> int:
+    from flows.explain import explain
+    from pipeline.adapters.mlflow import Registry
+
+    print(explain(Registry(tracking()), *_version(given.version)))
+    return 0
+
+
+def _ui(given: argparse.Namespace) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((given.host, given.port))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"{given.host}:{given.port}: cannot be listened on ({error}): try another --port"
+            ) from None
+    if "MLFLOW_TRACKING_URI" in os.environ and tracking().startswith("http"):
+        raise UserError(f"MLFLOW_TRACKING_URI is a server already: open {tracking()}")
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    print(f"http://{given.host}:{given.port}  (ctrl-c ends it)", flush=True)
+    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking()]
+    server += ["--host", given.host, "--port", str(given.port), "--workers", "1"]
+    os.execv(sys.executable, server)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

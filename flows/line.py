@@ -1,0 +1,117 @@
+"""The order of work for one recipe: every stage through DVC, then the gate, then the alias."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Prefect reads these when it is imported
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+
+from filelock import FileLock, Timeout
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from flows.steps import run_stage, stale_stages
+from flows.summary import ladder_rows, score_rows, validation_text
+from pipeline import recipe as recipes
+from pipeline.errors import UserError
+from pipeline.log import Tells
+from pipeline.promotion.gate import GateParams
+from pipeline.records import Ladder, Publication, Scores, Validation, Verdict
+from pipeline.stages import ORDER
+from pipeline.workspace import DATA, STATE, tracking
+
+Tell = Callable[[str], object]
+DAY = 24 * 3600.0  # seconds
+
+
+@flow(name="line", flow_run_name="{recipe}", retries=0)
+def line(recipe: str, wait: bool = True, stage_timeout: float = DAY) -> Verdict:
+    """Bring a recipe up to date, ask the gate, promote when it says so.
+
+    `wait` waits for another line in this folder to end, else it is refused; `stage_timeout` is in
+    seconds. Raises UserError with one line for what a person can mend.
+    """
+    settings = recipes.load(recipe)
+    logger = get_run_logger()
+    with only_line(wait, logger.info):
+        stale = stale_stages(recipe)
+        ran = False
+        for stage in ORDER:
+            fresh = stage not in stale and not ran
+            ran = ran or not fresh
+            run_stage(stage, recipe, fresh, False, stage_timeout)
+        publication = Publication.read(DATA / recipe / "publish" / "publication.json")
+        if not is_registered(publication):
+            logger.info("this MLflow does not have the version yet: writing it from the records")
+            run_stage("publish", recipe, False, True, stage_timeout)
+            publication = Publication.read(DATA / recipe / "publish" / "publication.json")
+        if ran:
+            show(recipe)
+        verdict: Verdict = gate(settings.gate, publication)
+        return verdict
+
+
+@contextmanager
+def only_line(wait: bool, tell: Tell = print) -> Iterator[None]:
+    """One line at a time in this folder. Raises UserError where one is running and may not wait."""
+    lock = STATE / "locks" / "line.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    guard = FileLock(lock)
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise UserError("another line is running in this folder: wait for its end") from None
+        tell("another line is running in this folder: waiting for its end")
+        guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+def is_registered(publication: Publication) -> bool:
+    from pipeline.adapters.mlflow import Registry
+
+    return Registry(tracking()).version_of(publication.model, publication.key) is not None
+
+
+def show(recipe: str) -> None:
+    """What was found, as artifacts in Prefect's UI."""
+    home = DATA / recipe
+    validation = Validation.read(home / "validate" / "validation.json")
+    create_markdown_artifact(validation_text(validation), key=f"{recipe}-validation")
+    scores = Scores.read(home / "evaluate" / "scores.json")
+    create_table_artifact(score_rows(scores), key=f"{recipe}-scores")
+    ladder = Ladder.read(home / "benchmark" / "ladder.json")
+    create_table_artifact(ladder_rows(ladder), key=f"{recipe}-ladder")
+
+
+@task(task_run_name="gate")
+def gate(params: GateParams, publication: Publication) -> Verdict:
+    """Judge the published version against the champion; promote it when the verdict says so."""
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.promotion import registry as promotion
+
+    logger = get_run_logger()
+    registry = Registry(tracking())
+    model, number = publication.model, publication.version
+    path = DATA / model / "gate" / "verdict.json"
+    if promotion.champion_of(registry, model) == number and path.exists():
+        logger.info(f"{model}/{number} is the champion already")
+        return Verdict.read(path)
+    verdict = promotion.ask_gate(
+        registry, params, model, number, DATA / model / "validate", log=Tells(logger.info)
+    )
+    verdict.write(path)
+    logger.info(f"verdict: {verdict.decision}: {verdict.reason}")
+    create_markdown_artifact(
+        f"# {model}/{number}: {verdict.decision}\n\n{verdict.reason}\n", key=f"{model}-verdict"
+    )
+    if verdict.decision == "promote":
+        promotion.promote(registry, model, number, verdict.reason)
+        logger.info(f"{model}/{number} is the champion")
+    return verdict

@@ -1,0 +1,146 @@
+"""The line's steps as Prefect tasks. The only place that calls DVC."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.states import Completed
+
+from pipeline.errors import Unavailable, UserError
+from pipeline.stages import ORDER
+
+PROGRESS = re.compile(r"\[\w+\] +(\d+)%")
+CHATTER = (
+    "To track the changes",
+    "git add",
+    "To enable auto staging",
+    "dvc config core",
+    "Use `dvc",
+)
+GRACE = 10  # seconds between asking a stage to end and ending it
+
+
+def stale_stages(recipe: str) -> set[str]:
+    """The stages of a recipe whose inputs or outputs are not what dvc.lock says."""
+    targets = [f"{stage}@{recipe}" for stage in ORDER]
+    done = subprocess.run(
+        [*_dvc(), "status", "--json", *targets], capture_output=True, text=True, env=_environment()
+    )
+    try:
+        changed = json.loads(done.stdout)
+    except ValueError:
+        raise UserError(f"dvc status: {_complaint(done.stderr.splitlines())}") from None
+    return {stage for stage in ORDER if f"{stage}@{recipe}" in changed}
+
+
+def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
+    return isinstance(state.result(raise_on_failure=False), Unavailable)
+
+
+@task(
+    task_run_name="{stage}",
+    retries=2,
+    retry_delay_seconds=[10, 30],
+    retry_condition_fn=_worth_another_try,
+)
+def run_stage(stage: str, recipe: str, fresh: bool, force: bool, timeout: float) -> Any:
+    """Reproduce one stage through DVC; a fresh one starts no process.
+
+    Raises Unavailable where a service did not answer (tried again), UserError otherwise.
+    """
+    if fresh:
+        return Completed(message="fresh: nothing to do")
+    logger = get_run_logger()
+    command = [*_dvc(), "repro", "--single-item", *(["--force"] if force else [])]
+    artifact = None
+    tail: list[str] = []
+    with _group([*command, f"{stage}@{recipe}"], timeout) as (process, expired):
+        for line in process.stdout or ():
+            line = line.rstrip()
+            if not line or line.lstrip().startswith(CHATTER):
+                continue
+            tail = [*tail[-30:], line]
+            logger.info(line)
+            if found := PROGRESS.match(line):
+                share = float(found[1])
+                if artifact is None:
+                    artifact = create_progress_artifact(share, key=f"{recipe}-{stage}".lower())
+                else:
+                    update_progress_artifact(artifact, progress=share)
+    if expired.is_set():
+        raise UserError(f"{stage} of {recipe}: ended after {timeout:.0f} s, its time limit")
+    if process.returncode != 0:
+        message = _complaint(tail)
+        kind = Unavailable if any("exited with 75" in line for line in tail) else UserError
+        raise kind(message)
+    return Completed(message="done")
+
+
+@contextmanager
+def _group(
+    command: list[str], timeout: float
+) -> Iterator[tuple["subprocess.Popen[str]", threading.Event]]:
+    """A process in a group of its own, which ends as a whole: in time, or with this block."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(),
+        start_new_session=True,
+    )
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        _end(process)
+
+    timer = threading.Timer(timeout, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield process, expired
+        process.wait()
+    finally:
+        timer.cancel()
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, kind)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _dvc() -> list[str]:
+    return [sys.executable, "-m", "dvc"]
+
+
+def _environment() -> dict[str, str]:
+    # stages call `python`: it must be this one, also where the environment is not active
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _complaint(lines: list[str]) -> str:
+    """The line that says what went wrong: a stage's own, else DVC's."""
+    own = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    bugs = [line for line in lines if re.match(r"\w+(\.\w+)*(Error|Exception)\b", line)]
+    return (own or bugs or dvc or lines or ["it said nothing"])[-1]

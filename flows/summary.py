@@ -1,0 +1,102 @@
+"""What a line did, in a few lines a person can read."""
+
+from pathlib import Path
+
+from pipeline.records import Interval, Ladder, Publication, Scores, Validation, Verdict
+
+
+def summary(recipe: str, home: Path, tracking: str) -> str:
+    """The end of a run, from the records in a recipe's folder."""
+    validation = Validation.read(home / "validate" / "validation.json")
+    scores = Scores.read(home / "evaluate" / "scores.json")
+    ladder = Ladder.read(home / "benchmark" / "ladder.json")
+    publication = Publication.read(home / "publish" / "publication.json")
+    verdict = Verdict.read(home / "gate" / "verdict.json")
+    lines = [f"\n{recipe}, lineage {publication.lineage[:12]}", "", "data"]
+    lines += [f"  {line}" for line in validation_text(validation).splitlines()]
+    lines += ["", f"scores on {scores.test.rows:,} test rows (95 % intervals)"]
+    lines += _table(score_rows(scores))
+    lines += ["", f"runtimes on {ladder.machine.processor}, {ladder.threads} threads"]
+    lines += _table(ladder_rows(ladder))
+    for rung in ladder.rungs:
+        lines.append(f"  {rung.name}: {rung.verdict}")
+    lines += [
+        "",
+        f"verdict on {recipe}/{publication.version}: {verdict.decision}: {verdict.reason}",
+        "",
+        "where to look next",
+        f'  bertline predict {recipe} "a text of yours"',
+        f"  bertline explain {recipe}/{publication.version}",
+        f"  make ui              runs, plots, card and report in MLflow ({tracking})",
+        f"  {home / 'evaluate' / 'pictures'}/ and {home / 'evaluate' / 'mistakes.csv'}",
+        f"  {home / 'validate' / 'report.csv'}: every row that a rule flagged",
+    ]
+    return "\n".join(lines)
+
+
+def validation_text(validation: Validation) -> str:
+    """Rows read, kept and set aside, and why."""
+    text = (
+        f"{validation.rows:,} rows read, {validation.kept:,} kept,"
+        f" {validation.quarantined:,} set aside"
+    )
+    for rule, rows in validation.quarantined_by_rule.items():
+        text += f"\n  {rows:,} {rule.replace('_', ' ')}"
+    if validation.leaks:
+        paths = ", ".join(f"{path}: {rows}" for path, rows in validation.leaks.items())
+        text += f"\nnear or exact copies across splits ({paths})"
+    splits = ", ".join(f"{rows:,} {split}" for split, rows in validation.kept_by_split.items())
+    return f"{text}\nsplits: {splits}"
+
+
+def score_rows(scores: Scores) -> list[dict[str, str]]:
+    """The model beside its baselines."""
+    rows = [
+        {
+            "model": "this one",
+            "accuracy": _shown(scores.test.accuracy),
+            "macro-F1": _shown(scores.test.macro_f1),
+            "": "",
+        }
+    ]
+    for baseline in scores.baselines:
+        rows.append(
+            {
+                "model": baseline.name,
+                "accuracy": _shown(baseline.accuracy),
+                "macro-F1": _shown(baseline.macro_f1),
+                "": f"it alone right on {baseline.only_baseline_right},"
+                f" this one on {baseline.only_model_right}",
+            }
+        )
+    return rows
+
+
+def ladder_rows(ladder: Ladder) -> list[dict[str, str]]:
+    """One row a runtime."""
+    return [
+        {
+            "runtime": ("> " if rung.name == ladder.picked else "  ") + rung.name,
+            "size": f"{rung.bytes / 1e6:.0f} MB",
+            "ms a text": f"{rung.single.p50_ms:.1f}",
+            "p95": f"{rung.single.p95_ms:.1f}",
+            "speed-up": f"{rung.speedup:.2f} x",
+            "accuracy": f"{rung.test_accuracy:.4f}",
+            "flips": f"{rung.test_flips:.2%}",
+            "memory": f"{rung.peak_memory_mb:,.0f} MB",
+        }
+        for rung in ladder.rungs
+    ]
+
+
+def _shown(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _table(rows: list[dict[str, str]]) -> list[str]:
+    names = list(rows[0])
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
+    lines = ["  " + "  ".join(name.ljust(widths[name]) for name in names).rstrip()]
+    for row in rows:
+        lines.append("  " + "  ".join(row[name].ljust(widths[name]) for name in names).rstrip())
+    return lines

@@ -1,0 +1,92 @@
+"""The door of a stage: `python -m pipeline STAGE RECIPE`, as DVC calls it.
+
+It reads the recipe and hands the stage what its function names: `params` and `base`, parsed from
+the recipe; an earlier stage's folder, by that stage's name; `out`, its own; and the few things of
+the surroundings below. Whatever a person can mend is told in one line.
+"""
+
+import argparse
+import errno
+import importlib
+import inspect
+import os
+import sys
+from typing import Any, get_type_hints
+
+from filelock import FileLock, Timeout
+
+from pipeline.config import Settings, parse, read_recipe
+from pipeline.errors import Unavailable, UserError
+from pipeline.log import Console
+from pipeline.stages import ORDER
+from pipeline.workspace import DATA, LOCK, STATE, tracking
+
+FAILED, TRY_LATER = 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
+
+
+def run(stage: str, recipe: str) -> None:
+    """Run one stage of one recipe in the current folder."""
+    block = read_recipe(recipe)
+    function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
+    surroundings: dict[str, Any] = {
+        **{name: DATA / recipe / name for name in ORDER},
+        "out": DATA / recipe / stage,
+        "state": STATE / "state" / recipe,
+        "recipe": recipe,
+        "block": block,
+        "lock": LOCK,
+        "tracking": tracking(),
+        "log": Console(stage),
+    }
+    hints = get_type_hints(function)
+    arguments = {}
+    for name in inspect.signature(function).parameters:
+        kind = hints[name]
+        if inspect.isclass(kind) and issubclass(kind, Settings):
+            section = stage if name == "params" else name
+            if section not in block:
+                raise UserError(
+                    f"params.yaml: recipes.{recipe}.{section}: is missing: write it out"
+                )
+            arguments[name] = parse(kind, block[section], f"recipes.{recipe}.{section}")
+        else:
+            arguments[name] = surroundings[name]
+    lock = STATE / "locks" / f"{recipe}.{stage}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # A killed `dvc repro` can leave its stage at work; two must not write the same files
+        with FileLock(lock, timeout=0):
+            function(**arguments)
+    except Timeout:
+        raise UserError("another process is at work on it: wait for its end, or end it") from None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__.split("\n")[0])
+    parser.add_argument("stage", choices=ORDER, metavar="STAGE", help=", ".join(ORDER))
+    parser.add_argument("recipe", metavar="RECIPE", help="a block of params.yaml")
+    given = parser.parse_args()
+    try:
+        run(given.stage, given.recipe)
+    except UserError as error:
+        print(f"error: {given.stage} of {given.recipe}: {error}", file=sys.stderr)
+        return TRY_LATER if isinstance(error, Unavailable) else FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        reason = os.strerror(error.errno).lower()
+        advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+        print(
+            f"error: {given.stage} of {given.recipe}: {where}{reason}: {advice} and run again",
+            file=sys.stderr,
+        )
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"error: {given.stage} of {given.recipe}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

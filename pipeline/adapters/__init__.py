@@ -1,0 +1,1 @@
+"""One room a vendor: each takes and returns our records, never the vendor's objects."""

@@ -1,0 +1,104 @@
+"""Great Expectations: the suite that training data must meet, and its Data Docs."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.files import write_text
+from pipeline.records import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    asserted: int
+    met: int
+    unmet: list[str]
+    """One sentence for each expectation that does not hold."""
+
+
+def training_suite(
+    *,
+    labels: list[str],
+    longest_text: int,
+    fewest_rows: int,
+    fewest_kept: int,
+    clean_flags: list[str],
+) -> list[Any]:
+    """Expectations of the rows that training, validation and test will see."""
+    import great_expectations.expectations as gxe
+
+    # Every split must hold rows: expectations on the values of no rows are met by definition.
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=fewest_kept),
+        gxe.ExpectColumnValuesToBeUnique(column="id"),
+        gxe.ExpectColumnValuesToNotBeNull(column="text"),
+        gxe.ExpectColumnValuesToBeOfType(column="text", type_="str"),
+        gxe.ExpectColumnValueLengthsToBeBetween(column="text", min_value=1, max_value=longest_text),
+        gxe.ExpectColumnValuesToBeOfType(column="label", type_="str"),
+        gxe.ExpectColumnDistinctValuesToBeInSet(column="label", value_set=labels),
+        gxe.ExpectColumnUniqueValueCountToBeBetween(column="label", min_value=2),
+        gxe.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
+        *(
+            gxe.ExpectColumnSumToBeBetween(column=f"in_{split}", min_value=fewest_rows)
+            for split in SPLITS
+        ),
+        *(gxe.ExpectColumnSumToBeBetween(column=flag, max_value=0) for flag in clean_flags),
+    ]
+
+
+def assert_suite(expectations: list[Any], rows: "pd.DataFrame", docs: Path) -> Outcome:
+    """Assert a suite on rows, write its Data Docs page as docs/index.html, tell what is unmet."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    flags = [column for column in rows.columns if rows[column].dtype == bool]
+    table = rows.assign(
+        **{flag: rows[flag].astype(int) for flag in flags},
+        **{f"in_{split}": (rows["split"] == split).astype(int) for split in SPLITS},
+    )
+    # the suite speaks of Python's str, whichever of pandas' string types holds it
+    table = table.astype({"text": object, "label": object})
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    batch = (
+        context.data_sources.add_pandas("rows")
+        .add_dataframe_asset("kept")
+        .add_batch_definition_whole_dataframe("all")
+    )
+    suite = context.suites.add(gx.ExpectationSuite(name="training rows", expectations=expectations))
+    definition = context.validation_definitions.add(
+        gx.ValidationDefinition(name="training rows", data=batch, suite=suite)
+    )
+    result = definition.run(batch_parameters={"dataframe": table}, result_format="SUMMARY")
+    if len(result.results) != len(expectations):
+        raise AssertionError(f"{len(result.results)} of {len(expectations)} expectations were run")
+    page = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
+    write_text(docs / "index.html", str(DefaultJinjaPageView().render(page)))
+    unmet = [_sentence(item) for item in result.results if not item.success]
+    return Outcome(len(expectations), len(expectations) - len(unmet), unmet)
+
+
+def _sentence(item: Any) -> str:
+    settings = item.expectation_config.kwargs
+    column = settings.get("column", "")
+    seen = item.result.get("observed_value", item.exception_info)
+    wanted = {k: v for k, v in settings.items() if k not in ("column", "batch_id", "type_")}
+    least = wanted.get("min_value")
+    match item.expectation_config.type:
+        case "expect_table_row_count_to_be_between":
+            return f"{seen} rows are left of at least {least} that largest_quarantine_percent asks"
+        case "expect_column_unique_value_count_to_be_between":
+            return f"only {seen} class: a classifier needs two"
+        case "expect_column_sum_to_be_between" if column.startswith("in_"):
+            split = column.removeprefix("in_")
+            return f"{seen} {split} rows of at least {least} (fewest_rows)"
+        case kind:
+            return f"{kind} on {column!r}: found {seen}, wanted {wanted}"

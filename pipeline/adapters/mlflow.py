@@ -1,0 +1,286 @@
+"""MLflow as the line uses it: runs, registered versions, aliases, and the ledger's entries."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from pipeline.adapters import onnx_runtime
+from pipeline.adapters.live_run import FIT_TAG
+from pipeline.adapters.mlflow_client import connect, experiment_id, shown
+from pipeline.errors import Unavailable, UserError
+from pipeline.records import Entry, Publication
+
+KEY_TAG, LINEAGE_TAG, PUBLISHED_TAG = "bertline.key", "bertline.lineage", "bertline.published"
+ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
+CHAMPION = "champion"
+SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
+LONGEST_VALUE = 5000  # characters of a parameter or tag: MLflow refuses longer ones
+
+
+@dataclass(frozen=True)
+class Curve:
+    name: str
+    points: Sequence[tuple[int, float]]
+    """(step, value)."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    split: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a published run and its version say, from the stages' records."""
+
+    recipe: str
+    lineage: str
+    key: str
+    fit: str
+    params: Mapping[str, object]
+    metrics: Mapping[str, float]
+    curves: Sequence[Curve]
+    datasets: Sequence[Dataset]
+    artifacts: Sequence[tuple[str, Path]]
+    """(folder in the run, file or folder here)."""
+    card: str
+    model: Mapping[str, Path]
+    """model, tokenizer and settings: the files that are served."""
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """One MLflow server, or the SQLite file beside the project."""
+
+    def __init__(self, tracking: str) -> None:
+        self.tracking = tracking
+        self.client = connect(tracking)
+
+    # runs and versions
+
+    def publish(self, run: Run) -> Publication:
+        """Write a run and register its version, once; what an earlier try left is completed."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._publish(run)
+        except (MlflowException, OSError) as error:
+            if isinstance(error, MlflowException) and error.error_code not in (
+                "TEMPORARILY_UNAVAILABLE",
+                "INTERNAL_ERROR",
+            ):
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise Unavailable(f"MLflow at {shown(self.tracking)}: {reason[:200]}") from None
+
+    def _publish(self, run: Run) -> Publication:
+        experiment = experiment_id(self.client, run.recipe, self.tracking)
+        number = self.version_of(run.recipe, run.key)
+        found = self._find(experiment, f"tags.`{KEY_TAG}` = '{run.key}'")
+        if found and number and found.data.tags.get(PUBLISHED_TAG) == "true":
+            return self._publication(run, number, found.info.run_id)
+        if found is None:
+            live = f"tags.`{FIT_TAG}` = '{run.fit}' and attributes.status = 'RUNNING'"
+            found = self._find(experiment, live)
+            if found and KEY_TAG in found.data.tags:
+                found = None
+        if found is None:
+            found = self.client.create_run(experiment, tags={FIT_TAG: run.fit})
+        identity = str(found.info.run_id)
+        self._write(run, identity)
+        number = self._register(run, identity)
+        self.client.set_tag(identity, PUBLISHED_TAG, "true")
+        self.client.set_terminated(identity, "FINISHED")
+        return self._publication(run, number, identity)
+
+    def _find(self, experiment: str, query: str) -> Any:
+        runs = self.client.search_runs([experiment], query, max_results=1)
+        return runs[0] if runs else None
+
+    def _write(self, run: Run, identity: str) -> None:
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.data.sources import LocalArtifactDatasetSource
+        from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        tags = dict(run.tags) | {
+            KEY_TAG: run.key,
+            LINEAGE_TAG: run.lineage,
+            "mlflow.runName": f"{run.recipe} {run.lineage[:8]}",
+            "mlflow.note.content": run.card,
+        }
+        params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items()]
+        self.client.log_batch(identity, tags=[RunTag(k, v) for k, v in tags.items()])
+        for part in _parts(params, 100):
+            self.client.log_batch(identity, params=part)
+        metrics = [Metric(name, value, now, 0) for name, value in run.metrics.items()]
+        for curve in run.curves:
+            told = {m.step for m in self.client.get_metric_history(identity, curve.name)}
+            metrics += [Metric(curve.name, v, now, s) for s, v in curve.points if s not in told]
+        for batch in _parts(metrics, 1000):
+            self.client.log_batch(identity, metrics=batch)
+        inputs = [
+            DatasetInput(
+                MetaDataset(
+                    LocalArtifactDatasetSource(data.source),
+                    name=run.recipe,
+                    digest=data.sha256[:36],
+                )._to_mlflow_entity(),
+                [InputTag("mlflow.data.context", data.split), InputTag("sha256", data.sha256)],
+            )
+            for data in run.datasets
+        ]
+        self.client.log_inputs(identity, inputs)
+        self.client.log_text(identity, run.card, "model-card.md")
+        for folder, path in run.artifacts:
+            if path.is_dir():
+                self.client.log_artifacts(identity, str(path), f"{folder}/{path.name}".strip("/"))
+            else:
+                self.client.log_artifact(identity, str(path), folder or None)
+
+    def _register(self, run: Run, identity: str) -> str:
+        import mlflow
+
+        known = self.client.search_model_versions(f"run_id = '{identity}'")
+        if known:  # an earlier try was stopped between here and the tags below
+            number = str(known[0].version)
+        else:
+            logging.getLogger("mlflow").setLevel(logging.ERROR)
+            with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=identity):
+                runtime = Path(folder) / "runtime.py"
+                runtime.write_bytes(Path(onnx_runtime.__file__).read_bytes())
+                info = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(Path(__file__).with_name("served_model.py")),
+                    artifacts={k: str(v) for k, v in run.model.items()} | {"runtime": str(runtime)},
+                    pip_requirements=[f"{name}=={installed(name)}" for name in SERVING_PACKAGES],
+                    registered_model_name=run.recipe,
+                )
+            number = str(info.registered_model_version)
+        tags = dict(run.tags) | {KEY_TAG: run.key, LINEAGE_TAG: run.lineage}
+        for name, value in tags.items():
+            self.client.set_model_version_tag(run.recipe, number, name, value)
+        return number
+
+    def _publication(self, run: Run, number: str, identity: str) -> Publication:
+        return Publication(
+            model=run.recipe,
+            version=number,
+            key=run.key,
+            lineage=run.lineage,
+            run=identity,
+            experiment=run.recipe,
+            tracking=shown(self.tracking),
+        )
+
+    def version_of(self, model: str, key: str) -> str | None:
+        """The number of the version with that key."""
+        for version in self.client.search_model_versions(f"name = '{model}'"):
+            if version.tags.get(KEY_TAG) == key:
+                return str(version.version)
+        return None
+
+    def version_tags(self, model: str, number: str) -> dict[str, str]:
+        """Tags of a version, with its run as `run`. Raises UserError where there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            version = self.client.get_model_version(model, number)
+        except MlflowException:
+            known = sorted(
+                int(v.version) for v in self.client.search_model_versions(f"name = '{model}'")
+            )
+            has = ", ".join(map(str, known)) or "none: run the line first"
+            raise UserError(f"{model}/{number}: no such version; there are {has}") from None
+        return dict(version.tags) | {"run": str(version.run_id)}
+
+    def run_facts(self, identity: str) -> tuple[dict[str, str], dict[str, float], list[str]]:
+        """Parameters and last metrics of a run, and its datasets as 'split sha256'."""
+        run = self.client.get_run(identity)
+        datasets = []
+        for given in run.inputs.dataset_inputs:
+            tags = {tag.key: tag.value for tag in given.tags}
+            datasets.append(f"{tags.get('mlflow.data.context')} {tags.get('sha256')}")
+        return dict(run.data.params), dict(run.data.metrics), datasets
+
+    def scores(self, model: str, number: str, texts: list[str]) -> list[dict[str, Any]]:
+        """What a registered version answers, through its own code and ONNX Runtime: for each text
+        its `label`, its `score`, and every class's score as `score_<class>`."""
+        import mlflow
+
+        served = mlflow.pyfunc.load_model(f"models:/{model}/{number}")
+        table = served.predict(texts)
+        return [
+            {name: value if isinstance(value, str) else float(value) for name, value in row.items()}
+            for row in table.to_dict("records")
+        ]
+
+    def answers(self, model: str, number: str, texts: list[str]) -> list[str]:
+        """The labels that a registered version answers."""
+        return [str(answer["label"]) for answer in self.scores(model, number, texts)]
+
+    # alias and ledger
+
+    def champion(self, model: str) -> str | None:
+        """The number of the version that carries the alias."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.get_model_version_by_alias(model, CHAMPION).version)
+        except MlflowException:
+            return None
+
+    def move(self, model: str, number: str) -> None:
+        self.client.set_registered_model_alias(model, CHAMPION, number)
+
+    def append(self, entry: Entry) -> str:
+        """Write an entry as an intent; `settle` it once the alias has moved."""
+        ledger = experiment_id(self.client, f"{entry.model}-ledger", self.tracking)
+        run = self.client.create_run(
+            ledger,
+            run_name=f"{entry.event} {entry.model}/{entry.version}",
+            tags={
+                ENTRY_TAG: entry.model_dump_json(),
+                STATE_TAG: "intent",
+                "mlflow.note.content": f"{entry.who}, {entry.when}: {entry.reason}",
+            },
+        )
+        self.client.set_terminated(run.info.run_id, "FINISHED")
+        return str(run.info.run_id)
+
+    def settle(self, identity: str) -> None:
+        self.client.set_tag(identity, STATE_TAG, "done")
+
+    def entries(self, model: str) -> list[tuple[str, Entry, bool]]:
+        """The ledger, oldest first: (identity, entry, whether its alias has moved)."""
+        found = self.client.get_experiment_by_name(f"{model}-ledger")
+        if found is None:
+            return []
+        runs, token = [], None
+        while True:
+            page = self.client.search_runs([found.experiment_id], page_token=token)
+            runs += [run for run in page if ENTRY_TAG in run.data.tags]
+            token = page.token
+            if not token:
+                break
+        read = [
+            (
+                str(run.info.run_id),
+                Entry.model_validate_json(run.data.tags[ENTRY_TAG]),
+                run.data.tags.get(STATE_TAG) == "done",
+            )
+            for run in runs
+        ]
+        return sorted(read, key=lambda item: item[1].when)
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

@@ -1,0 +1,69 @@
+"""MLflow: how to reach it, quietly and safely."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Unavailable
+
+EMBEDDED_ARTIFACTS = Path("mlartifacts")  # beside the SQLite file, where no server keeps them
+
+
+def connect(tracking: str) -> Any:
+    """An MlflowClient for a tracking address. Raises Unavailable where nothing answers."""
+    defaults = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    for name in ("mlflow", "alembic"):  # MLflow sets its own level when it is imported
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        mlflow.set_tracking_uri(tracking)
+        mlflow.set_registry_uri(tracking)
+        client = MlflowClient()
+        client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Unavailable(
+            f"MLflow at {shown(tracking)} does not answer ({reason[:160]}):"
+            " start it, or mend MLFLOW_TRACKING_URI; nothing is lost"
+        ) from None
+    return client
+
+
+def experiment_id(client: Any, name: str, tracking: str) -> str:
+    """The experiment of that name, made where it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        place = None
+        if tracking.startswith("sqlite:"):  # else artifacts would land in ./mlruns
+            place = (EMBEDDED_ARTIFACTS / name).absolute().as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:  # another process was faster
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def shown(tracking: str) -> str:
+    """An address without the password that it may carry."""
+    scheme, separator, rest = tracking.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,0 +1,117 @@
+"""Matplotlib: the pictures that people look at. The same numbers give the same bytes."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from pipeline.records import Ladder
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#3465a4", "#d9822b", "#888888"
+MOST_CELLS = 15  # classes up to which each cell of a confusion matrix carries its number
+
+
+def _new(width: float = 6, height: float = 4.5) -> tuple[Figure, Axes]:
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+
+
+def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
+    """Counts of truth against answer, shaded by the share of the true class."""
+    matrix = np.asarray(counts)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = max(4.5, 0.45 * len(labels) + 2.5)
+    figure, axes = _new(side + 1, side)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="answer", ylabel="truth", title="Confusion on the test rows")
+    if len(labels) <= MOST_CELLS:
+        for (i, j), count in np.ndenumerate(matrix):
+            colour = "white" if share[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{count}", ha="center", va="center", color=colour)
+    _save(figure, path)
+
+
+def calibration(bins: Path, path: Path) -> None:
+    """Accuracy against confidence, a dot a bin, its area the number of rows."""
+    table = _columns(bins)
+    figure, axes = _new()
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="perfectly calibrated")
+    sizes = 20 + 400 * np.asarray(table["rows"]) / max(table["rows"])
+    axes.scatter(table["confidence"], table["accuracy"], s=sizes, color=BLUE, alpha=0.8)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    axes.set_title("Calibration on the test rows (area: rows)")
+    axes.legend(loc="upper left", frameon=False)
+    _save(figure, path)
+
+
+def roc(points: Path, path: Path) -> None:
+    """One class against the rest."""
+    curves: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    with points.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            curves[row["class"]][0].append(float(row["fpr"]))
+            curves[row["class"]][1].append(float(row["tpr"]))
+    figure, axes = _new()
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+    for label, (false, true) in curves.items():
+        axes.plot(false, true, label=label)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC, test rows")
+    if len(curves) <= MOST_CELLS:
+        axes.legend(loc="lower right", frameon=False)
+    _save(figure, path)
+
+
+def curves(training: Path, validation: Path, path: Path) -> None:
+    """Loss of training and validation, and validation accuracy, over steps."""
+    train, valid = _columns(training), _columns(validation)
+    figure, axes = _new()
+    axes.plot(train["step"], train["loss"], color=BLUE, lw=1, label="training loss")
+    axes.plot(valid["step"], valid["loss"], color=BLUE, marker="o", label="validation loss")
+    axes.set(xlabel="step", ylabel="loss", title="Training", ylim=(0, None))
+    right = axes.twinx()
+    right.plot(
+        valid["step"], valid["accuracy"], color=ORANGE, marker="s", label="validation accuracy"
+    )
+    right.set_ylabel("accuracy")
+    right.spines["top"].set_visible(False)
+    handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
+    axes.legend(handles=handles, loc="center right", frameon=False)
+    _save(figure, path)
+
+
+def ladder(record: Ladder, path: Path) -> None:
+    """Latency of each rung at batch 1, with what it costs in answers."""
+    figure, axes = _new(7, 1.2 + 0.6 * len(record.rungs))
+    names = [rung.name for rung in record.rungs]
+    times = [rung.single.p50_ms for rung in record.rungs]
+    colours = [ORANGE if rung.name == record.picked else BLUE for rung in record.rungs]
+    axes.barh(names, times, color=colours)
+    for place, rung in enumerate(record.rungs):
+        note = f" {rung.speedup:.1f}×, {rung.bytes / 1e6:.0f} MB, {rung.test_flips:.1%} flips"
+        axes.text(times[place], place, note, va="center")
+    axes.set_xlim(0, max(times) * 1.5)
+    axes.invert_yaxis()
+    axes.set(xlabel="ms a text (median, batch 1, real lengths)")
+    axes.set_title(f"Runtimes on this machine; picked: {record.picked}")
+    _save(figure, path)

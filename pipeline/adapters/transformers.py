@@ -1,0 +1,96 @@
+"""transformers: base encoders and tokenizers from a local folder, and what is refused."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # folders only; sources.py fetches from the hub
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start behind padding
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """A model's config.json; `name` is what messages call it.
+
+    Raises UserError for what is not an encoder of a family that this line exports with fused
+    attention.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: config.json cannot be read ({error}): get it again") from None
+    kind = config.get("model_type")
+    if kind not in ENCODERS or config.get("is_decoder") or config.get("is_encoder_decoder"):
+        raise UserError(
+            f"{name}: config.json says model_type {kind!r}, which is not an encoder this line"
+            f" takes: use one of {', '.join(ENCODERS)}"
+        )
+    return dict(config)
+
+
+def most_tokens(folder: Path, wanted: int, name: str) -> int:
+    """How many tokens a base takes; raises UserError where that is fewer than wanted."""
+    config = read_config(folder, name)
+    most = int(config["max_position_embeddings"]) - POSITIONS_LOST.get(config["model_type"], 0)
+    if wanted > most:
+        raise UserError(f"{name}: takes at most {most} tokens: set tokenize.max_length to {most}")
+    return most
+
+
+def load_tokenizer(folder: Path, name: str) -> Any:
+    """The fast tokenizer of a model folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{name}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if not tokenizer.is_fast:
+        raise UserError(f"{name}: has no fast tokenizer: save a tokenizer.json beside its weights")
+    # a folder's path is no part of a tokenizer: two clones must save the same bytes
+    tokenizer.name_or_path = ""
+    tokenizer.init_kwargs.pop("name_or_path", None)
+    return tokenizer
+
+
+def load_classifier(
+    folder: Path, name: str, *, labels: list[str] | None = None, **settings: Any
+) -> Any:
+    """A sequence classifier on the encoder of a folder, with a new head where `labels` are given.
+
+    `settings` go to its configuration (dropout, attention implementation).
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    read_config(folder, name)
+    if labels is not None:
+        settings |= {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: i for i, label in enumerate(labels)},
+            "ignore_mismatched_sizes": True,
+        }
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, **settings
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{name}: model.safetensors cannot be loaded ({_first_line(error)}):"
+            " it may be cut short, get it again"
+        ) from None
+    model.config._name_or_path = ""
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

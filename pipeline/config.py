@@ -1,0 +1,113 @@
+"""The strict, generic parser of a recipe.
+
+Each stage declares its own parameters as a frozen `Settings` class beside its function. This
+module reads `params.yaml`, picks a section and turns it into such a class; whatever does not fit
+is refused in one line that names the key, and the nearest known one.
+"""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+RECIPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+RESERVED_NAMES = ("raw",)  # data/raw holds the rows that people bring
+
+
+class Settings(BaseModel):
+    """Base of every parameter class: frozen, strictly typed, without unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_recipes(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """All recipes of `params.yaml`, unparsed, by name."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file: run this from the folder that holds it") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    recipes = content.get("recipes") if isinstance(content, dict) else None
+    if not isinstance(recipes, dict) or not recipes:
+        raise UserError(f"{path}: holds no `recipes:`: add a block for each model")
+    for name in recipes:
+        check_name(name, path)
+    return recipes
+
+
+def check_name(name: object, path: Path = PARAMS_FILE) -> None:
+    """Refuse a recipe's name that is not safe in a shell, a path and a registry."""
+    if not isinstance(name, str) or not RECIPE_NAME.fullmatch(name) or name in RESERVED_NAMES:
+        raise UserError(
+            f"{path}: recipe name {name!r}: use 1 to 40 of a-z, 0-9, '-' and '_', a letter first"
+            f" (and not {', '.join(RESERVED_NAMES)})"
+        )
+
+
+def read_recipe(name: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """One recipe's block, unparsed."""
+    recipes = read_recipes(path)
+    if name not in recipes:
+        raise UserError(f"{path}: no recipe {name!r}{nearest(name, recipes)}")
+    block = recipes[name]
+    if not isinstance(block, dict):
+        raise UserError(f"{path}: recipes.{name}: is not a block of sections")
+    return block
+
+
+def parse(kind: type[S], content: object, where: str, path: Path = PARAMS_FILE) -> S:
+    """Turn one section into its class.
+
+    `where` is the dotted key of the section, for messages. Raises UserError with one line for the
+    first thing that does not fit.
+    """
+    try:
+        # JSON is the strict form that takes lists for tuples and whole numbers for fractions.
+        return kind.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f"{path}: {_complaint(kind, dict(first), where)}") from None
+
+
+def nearest(word: str, known: Any) -> str:
+    """`; did you mean X?` for the known word that is nearest, or the list of what is known."""
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(names))}"
+
+
+def _complaint(kind: type[BaseModel], error: dict[str, Any], where: str) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join([where, *location])
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key{nearest(location[-1], _fields(kind, location[:-1]))}"
+    if error["type"] == "missing":
+        return f"{key}: is missing: write it out"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = "" if isinstance(error["input"], dict) else f", not {error['input']!r}"
+    return f"{key}: {message}{given}"
+
+
+def _fields(kind: type[BaseModel], location: list[str]) -> list[str]:
+    """Known keys of the settings class that lies at `location` inside `kind`."""
+    for part in location:
+        field = kind.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        kind = field.annotation
+    return list(kind.model_fields)

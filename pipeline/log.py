@@ -1,0 +1,81 @@
+"""How a stage tells what it is doing: sentences and progress, to whoever listens."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+
+class Log(Protocol):
+    def say(self, text: str) -> None:
+        """One sentence for a person."""
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """How much of the work at hand is done."""
+
+
+class Silence:
+    """Listens to nothing: what tests and library users get by default."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        pass
+
+
+no_log = Silence()
+
+
+class Tells(Silence):
+    """Hands sentences to a function."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self.tell = tell
+
+    def say(self, text: str) -> None:
+        self.tell(text)
+
+
+class Console:
+    """A line a sentence; a bar that redraws itself on a terminal, else a line every ten seconds."""
+
+    def __init__(self, name: str, stream: TextIO | None = None) -> None:
+        self.name = name
+        self.stream = stream or sys.stderr
+        self.started = self.last = time.monotonic()
+        self.previous = sys.maxsize
+        self.drawn = False
+
+    def say(self, text: str) -> None:
+        if self.drawn:
+            print(file=self.stream)
+            self.drawn = False
+        print(f"[{self.name}] {text}", file=self.stream, flush=True)
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if done <= self.previous:  # another piece of work has begun
+            self.started = now
+        self.previous = done
+        live = self.stream.isatty()
+        if now - self.last < (0.2 if live else 10) and done < total:
+            return
+        if done >= total and now - self.started < 2:
+            return
+        self.last = now
+        share = done / max(total, 1)
+        left = (now - self.started) * (1 - share) / max(share, 1e-9)
+        text = f"{share:4.0%}  {done:,} of {total:,}  {_duration(left)} left  {note}".rstrip()
+        if live:
+            bar = "█" * round(share * 24) + "·" * (24 - round(share * 24))
+            print(f"\r\033[K[{self.name}] {bar} {text}", end="", file=self.stream, flush=True)
+            self.drawn = True
+            if done >= total:
+                self.say("done")
+        else:
+            print(f"[{self.name}] {text}", file=self.stream, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,1 @@
+"""Which version is in use, who decided it and why."""

@@ -1,0 +1,44 @@
+"""A whole recipe, every section parsed: what is wrong in one is known before work begins."""
+
+from pydantic import Field
+
+from pipeline.config import Settings, parse, read_recipe
+from pipeline.promotion.gate import GateParams
+from pipeline.sources import BaseParams
+from pipeline.stages.benchmark import BenchmarkParams
+from pipeline.stages.evaluate import EvaluateParams
+from pipeline.stages.export import ExportParams
+from pipeline.stages.finetune import FinetuneParams
+from pipeline.stages.ingest import IngestParams
+from pipeline.stages.publish import PublishParams
+from pipeline.stages.tokenize import TokenizeParams
+from pipeline.stages.validate import ValidateParams
+
+
+class Recipe(Settings):
+    watch: str = Field(min_length=1)
+    """The path whose change means new data: the file itself, or the versions file of a package."""
+    base: BaseParams
+    ingest: IngestParams
+    validate_: ValidateParams = Field(alias="validate")  # pydantic's own name is `validate`
+    tokenize: TokenizeParams
+    finetune: FinetuneParams
+    evaluate: EvaluateParams
+    export: ExportParams
+    benchmark: BenchmarkParams
+    publish: PublishParams
+    gate: GateParams
+
+
+def load(name: str) -> Recipe:
+    """Read and check a recipe of params.yaml. Raises UserError with one line."""
+    recipe = parse(Recipe, read_recipe(name), f"recipes.{name}")
+    missing = set(recipe.evaluate.slices) - set(recipe.ingest.carry)
+    if missing:
+        from pipeline.errors import UserError
+
+        raise UserError(
+            f"params.yaml: recipes.{name}.evaluate.slices: {sorted(missing)[0]!r} is not carried:"
+            " add it to ingest.carry"
+        )
+    return recipe

@@ -1,0 +1,251 @@
+"""What the line made, written to MLflow: one run, one registered version.
+
+    python -m pipeline publish news
+
+Everything is written from the stages' records. It is found by its key (the lineage and the rung
+picked on this machine): a run that is there stays as it is, one that a live training began is
+completed, a missing one is written whole. Writes publication.json and card.md.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.config import Settings
+from pipeline.errors import UserError
+from pipeline.files import write_text
+from pipeline.lineage import lineage_key
+from pipeline.log import Log, no_log
+from pipeline.records import (
+    Export,
+    Fit,
+    Intake,
+    Interval,
+    Ladder,
+    Lengths,
+    Publication,
+    Scores,
+    Validation,
+)
+
+
+class PublishParams(Settings):
+    description: str = Field(min_length=1)
+    """What the model is for: the first line of its card."""
+
+
+def publish(
+    params: PublishParams,
+    recipe: str,
+    block: dict[str, Any],
+    lock: Path,
+    tracking: str,
+    ingest: Path,
+    validate: Path,
+    tokenize: Path,
+    finetune: Path,
+    evaluate: Path,
+    export: Path,
+    benchmark: Path,
+    out: Path,
+    *,
+    log: Log = no_log,
+) -> Publication:
+    """Write the run and register the version, once.
+
+    Raises Unavailable where MLflow does not answer; the line's files are untouched by that.
+    """
+    from pipeline.adapters import mlflow
+
+    intake = Intake.read(ingest / "intake.json")
+    validation = Validation.read(validate / "validation.json")
+    fit = Fit.read(finetune / "fit.json")
+    scores = Scores.read(evaluate / "scores.json")
+    exported = Export.read(export / "parity.json")
+    ladder = Ladder.read(benchmark / "ladder.json")
+    lineage = lineage_key(lock, recipe)
+    served = ladder.rung(ladder.picked)
+    if served.file is None:
+        raise UserError(f"{benchmark / 'ladder.json'}: picked {served.name}, which has no file")
+    key = hashlib.sha256(f"{lineage} {served.name}".encode()).hexdigest()
+    card = model_card(recipe, params.description, lineage, validation, fit, scores, ladder)
+    write_text(out / "card.md", card)
+    registry = mlflow.Registry(tracking)
+    log.say(f"writing the run of {recipe} {lineage[:8]}")
+    digests = {parity.file: parity.sha256 for parity in exported.parities}
+    run = mlflow.Run(
+        recipe=recipe,
+        lineage=lineage,
+        key=key,
+        fit=fit.key,
+        params=dict(_flat(block)),
+        metrics=_metrics(validation, Lengths.read(tokenize / "lengths.json"), scores, ladder),
+        curves=[
+            *_curves(finetune / "training.csv", "training"),
+            *_curves(finetune / "validation.csv", "validation"),
+        ],
+        datasets=[mlflow.Dataset("rows", intake.source, intake.rows_sha256)],
+        artifacts=[
+            ("", evaluate / "pictures"),
+            ("", benchmark / "pictures"),
+            ("validation", validate / "docs"),
+            ("validation", validate / "report.csv"),
+            ("validation", validate / "validation.json"),
+            ("records", ingest / "intake.json"),
+            ("records", tokenize / "lengths.json"),
+            ("records", finetune / "fit.json"),
+            ("records", evaluate / "scores.json"),
+            ("records", evaluate / "mistakes.csv"),
+            ("records", export / "parity.json"),
+            ("records", benchmark / "ladder.json"),
+        ],
+        card=card,
+        model={
+            "model": export / served.file,
+            "tokenizer": export / "tokenizer.json",
+            "settings": export / "serving.json",
+        },
+        tags={
+            "bertline.rung": served.name,
+            "bertline.model_sha256": digests[served.file],
+            "bertline.weights_sha256": fit.weights_sha256,
+        },
+    )
+    publication = registry.publish(run)
+    log.say(f"{recipe}/{publication.version} is registered")
+    return publication.write(out / "publication.json")
+
+
+def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _metrics(
+    validation: Validation, lengths: Lengths, scores: Scores, ladder: Ladder
+) -> dict[str, float]:
+    served = ladder.rung(ladder.picked)
+    metrics: dict[str, float] = {
+        "data.rows": validation.rows,
+        "data.kept": validation.kept,
+        "data.quarantined": validation.quarantined,
+        "data.leak_share": validation.share_lost_to_leaks,
+        "tokens.truncated_share": lengths.truncated_share["test"],
+        "served.test_accuracy": served.test_accuracy,
+        "served.test_macro_f1": served.test_macro_f1,
+        "served.test_flips": served.test_flips,
+        "served.p50_ms": served.single.p50_ms,
+        "served.p95_ms": served.single.p95_ms,
+        "served.speedup": served.speedup,
+        "served.megabytes": served.bytes / 1e6,
+    }
+    for split in ("validation", "test"):
+        part = getattr(scores, split)
+        for name in ("accuracy", "macro_f1"):
+            interval = getattr(part, name)
+            metrics[f"{split}.{name}"] = interval.value
+            metrics[f"{split}.{name}_low"] = interval.low
+            metrics[f"{split}.{name}_high"] = interval.high
+        for average in ("micro", "macro", "weighted"):
+            for name, value in getattr(part, average).items():
+                metrics[f"{split}.{average}_{name}"] = value
+        for name in ("roc_auc", "pr_auc", "calibration_error"):
+            if (value := getattr(part, name)) is not None:
+                metrics[f"{split}.{name}"] = value
+    for baseline in scores.baselines:
+        short = baseline.name.split()[0].lower()
+        metrics[f"baseline.{short}_accuracy"] = baseline.accuracy.value
+        metrics[f"baseline.{short}_macro_f1"] = baseline.macro_f1.value
+    for rung in ladder.rungs:
+        metrics[f"ladder.{rung.name}.p50_ms"] = rung.single.p50_ms
+        metrics[f"ladder.{rung.name}.test_accuracy"] = rung.test_accuracy
+        metrics[f"ladder.{rung.name}.validation_flips"] = rung.validation_flips
+    return metrics
+
+
+def _curves(path: Path, prefix: str) -> Iterator[Any]:
+    from pipeline.adapters.mlflow import Curve
+
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in rows[0] if rows else ():
+        if name != "step":
+            yield Curve(f"{prefix}.{name}", [(int(row["step"]), float(row[name])) for row in rows])
+
+
+def model_card(
+    recipe: str,
+    description: str,
+    lineage: str,
+    validation: Validation,
+    fit: Fit,
+    scores: Scores,
+    ladder: Ladder,
+) -> str:
+    """What the model is, what it learned from and how good it is, as Markdown."""
+    test = scores.test
+    served = ladder.rung(ladder.picked)
+    classes = "\n".join(
+        f"| {label} | {each['precision']:.3f} | {each['recall']:.3f} | {each['f1']:.3f} |"
+        f" {each['rows']:.0f} |"
+        for label, each in test.per_class.items()
+    )
+    rungs = "\n".join(
+        f"| {r.name} | {r.bytes / 1e6:.0f} MB | {r.single.p50_ms:.1f} ms | {r.speedup:.2f} × |"
+        f" {r.test_accuracy:.4f} | {r.test_flips:.2%} | {r.verdict} |"
+        for r in ladder.rungs
+    )
+    baselines = "\n".join(
+        f"| {b.name} | {_shown(b.accuracy)} | {_shown(b.macro_f1)} |" for b in scores.baselines
+    )
+    aside = ", ".join(f"{n} {rule}" for rule, n in validation.quarantined_by_rule.items())
+    return f"""# {recipe}
+
+{description}
+
+Lineage `{lineage}`. Fine-tuned from `{fit.base}` ({fit.parameters / 1e6:.1f} M parameters,
+{fit.epochs:.1f} epochs in {fit.precision}), served as `{served.name}`
+({served.bytes / 1e6:.0f} MB).
+
+## Data
+
+{validation.rows:,} rows, {validation.kept:,} kept, {validation.quarantined:,} set aside \
+({aside or "none"}). Splits by content hash: {validation.kept_by_split["train"]:,} train,
+{validation.kept_by_split["validation"]:,} validation, {validation.kept_by_split["test"]:,} test.
+
+## Test scores (95 % bootstrap intervals)
+
+| model | accuracy | macro-F1 |
+|---|---|---|
+| this one, in PyTorch | {_shown(test.accuracy)} | {_shown(test.macro_f1)} |
+| this one, as served | {served.test_accuracy:.4f} | {served.test_macro_f1:.4f} |
+{baselines}
+
+| class | precision | recall | F1 | rows |
+|---|---|---|---|---|
+{classes}
+
+Expected calibration error {test.calibration_error:.3f}.
+
+## Runtimes
+
+| runtime | size | median, batch 1 | speed-up | accuracy | flips | |
+|---|---|---|---|---|---|---|
+{rungs}
+
+## Limits
+
+Answers are given for every text, also for one of no known class, in the language and of the kind
+that it was trained on; texts are cut after the length that it was trained with.
+"""
+
+
+def _shown(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -1,0 +1,302 @@
+"""What must hold of the rows before anything is learned from them.
+
+    python -m pipeline validate news
+
+Each rule flags rows, once, as a column; the recipe says what a flag means: `fail` ends the line,
+`quarantine` keeps the row aside, `warn` counts it. A Great Expectations suite then asserts that
+what is kept is fit to train on. Writes kept.parquet, report.csv (one line a flagged row and
+rule), validation.json and the suite's Data Docs in docs/.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from pipeline.config import Settings
+from pipeline.errors import UserError
+from pipeline.files import whole, write_csv
+from pipeline.log import Log, no_log
+from pipeline.records import SPLITS, Validation
+from pipeline.text import excerpt, normalised
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Policy = Literal["fail", "quarantine", "warn"]
+
+
+class Rules(Settings):
+    """The policy of each rule, in the order in which a row's fate is decided."""
+
+    undecodable: Policy
+    """The row cannot be read: bad UTF-8, broken quoting, not JSON."""
+    unlabelled: Policy
+    """Its label is empty."""
+    unknown_label: Policy
+    """Its label is not among `labels`, or no training row has it."""
+    blank: Policy
+    """No visible character."""
+    control_characters: Policy
+    """NUL or another control character besides tab, line feed and carriage return."""
+    too_long: Policy
+    """Longer than `longest_text`."""
+    conflicting_labels: Policy
+    """The same text stands elsewhere under another label."""
+    leak: Policy
+    """The same text stands in a more precious split (test before validation before train)."""
+    duplicate: Policy
+    """The same text stands earlier in the same split."""
+    near_duplicate: Policy
+    """Nearly the same text stands in a more precious split."""
+
+
+RULES = tuple(Rules.model_fields)
+PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
+
+
+class NearDuplicates(Settings):
+    similarity: float = Field(gt=0, lt=1)
+    """Jaccard similarity of two texts' sets of character n-grams from which they are one."""
+    characters: int = Field(ge=1, le=20)
+    """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones."""
+
+
+class ValidateParams(Settings):
+    labels: list[str] | None
+    """The classes, in the model's order; null takes those of the training rows, sorted."""
+    longest_text: int = Field(gt=0)
+    """Characters."""
+    fewest_rows: int = Field(ge=1)
+    """Of each split, after quarantine."""
+    largest_quarantine_percent: float = Field(ge=0, le=100)
+    """Of all rows: more than this ends the line."""
+    near_duplicates: NearDuplicates
+    rules: Rules
+
+
+def validate(params: ValidateParams, ingest: Path, out: Path, *, log: Log = no_log) -> Validation:
+    """Flag, set aside and assert.
+
+    Raises UserError naming the first offending row where a rule's policy is `fail` or an
+    expectation is not met; the row-level report and the Data Docs are written even then.
+    """
+    from pipeline.adapters.great_expectations import assert_suite, training_suite
+
+    frame = _read(ingest)
+    labels = _labels(params, frame)
+    flag(frame, params, labels, log)
+    policies = params.rules.model_dump()
+    frame["fate"] = _fate(frame, policies)
+    kept = frame[frame["fate"] == ""]
+    _write_report(frame, policies, out / "report.csv")
+    _refuse_failures(frame, policies, out / "report.csv")
+
+    log.say("asserting the Great Expectations suite")
+    suite = training_suite(
+        labels=labels,
+        longest_text=params.longest_text,
+        fewest_rows=params.fewest_rows,
+        fewest_kept=_fewest_kept(len(frame), params.largest_quarantine_percent),
+        clean_flags=[rule for rule in RULES if policies[rule] != "warn"],
+    )
+    outcome = assert_suite(suite, kept, docs=out / "docs")
+    if outcome.unmet:
+        raise UserError(
+            f"{_source(frame)}: of {len(frame):,} rows, {len(kept):,} kept: {outcome.unmet[0]}:"
+            f" mend the data or the recipe's validate section (rows: {out / 'report.csv'})"
+        )
+
+    columns = [c for c in kept.columns if c not in (*RULES, "fate", "leaks_to", "reason")]
+    with whole(out / "kept.parquet") as temporary:
+        kept[columns].to_parquet(temporary, index=False)
+    record = _record(frame, kept, policies, labels, outcome.asserted, outcome.met)
+    log.say(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
+    return record.write(out / "validation.json")
+
+
+def _read(ingest: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = pd.read_parquet(ingest / "rows.parquet")
+    rejects = pd.read_parquet(ingest / "rejects.parquet")
+    rows["undecodable"], rows["reason"] = False, ""
+    rejects["undecodable"] = True
+    frame = pd.concat([rows, rejects.rename(columns={"excerpt": "text"})], ignore_index=True)
+    empty = {column: "" for column in frame.columns if column not in ("line", "undecodable")}
+    return frame.fillna(empty)
+
+
+def _labels(params: ValidateParams, frame: "pd.DataFrame") -> list[str]:
+    if params.labels is not None:
+        return params.labels
+    train = frame[(frame["split"] == "train") & (frame["label"] != "")]
+    return sorted(train["label"].unique())
+
+
+def flag(frame: "pd.DataFrame", params: ValidateParams, labels: list[str], log: Log) -> None:
+    """Add one boolean column a rule to the rows, and `leaks_to`: the split that a copy stands in.
+
+    Every flag is a function of the set of rows, not of their order, but for `duplicate`, which
+    spares the first of a split's copies.
+    """
+    readable = ~frame["undecodable"]
+    text, label = frame["text"], frame["label"]
+    trained = set(label[frame["split"] == "train"])
+    frame["unlabelled"] = readable & (label == "")
+    frame["unknown_label"] = readable & (label != "") & (~label.isin(labels) | ~label.isin(trained))
+    frame["blank"] = readable & (text.str.strip() == "")
+    frame["control_characters"] = readable & text.str.contains(
+        "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", regex=True
+    )
+    frame["too_long"] = readable & (text.str.len() > params.longest_text)
+
+    sound = readable & ~frame["blank"] & ~frame["too_long"]
+    key = text.where(sound, "").map(normalised)
+    copies = frame.assign(key=key, rank=frame["split"].map(PRECIOUS))[sound]
+    by_key = copies.groupby("key")
+    top = by_key["rank"].transform("max")
+    labelled = copies[copies["label"] != ""]
+    conflicting = labelled.groupby("key")["label"].transform("nunique") > 1
+    frame["conflicting_labels"] = conflicting.reindex(frame.index, fill_value=False)
+    leak = copies["rank"] < top
+    frame["leak"] = leak.reindex(frame.index, fill_value=False)
+    frame["duplicate"] = copies.duplicated(["key", "split"]).reindex(frame.index, fill_value=False)
+    frame["leaks_to"] = top[leak].map(dict(enumerate(SPLITS))).reindex(frame.index, fill_value="")
+
+    unique = copies[~frame["leak"][sound] & ~frame["duplicate"][sound]]
+    near = near_copies(
+        unique["key"].tolist(),
+        unique["rank"].astype(int).tolist(),
+        params.near_duplicates.similarity,
+        params.near_duplicates.characters,
+        log,
+    )
+    index = unique.index.to_numpy()
+    frame["near_duplicate"] = False
+    for place, rank in near.items():
+        frame.loc[index[place], ["near_duplicate", "leaks_to"]] = [True, SPLITS[rank]]
+
+
+def near_copies(
+    texts: list[str], ranks: list[int], similarity: float, characters: int, log: Log = no_log
+) -> dict[int, int]:
+    """Texts that have a near copy of higher rank: their place, and the highest such rank.
+
+    Candidates come from MinHash with locality-sensitive hashing (Broder 1997; rensa's R-MinHash,
+    256 permutations in 32 bands of 8: a pair at Jaccard 0.8 is missed 3 times in 1000); each is
+    then verified by the exact Jaccard similarity, so none is flagged by chance.
+    """
+    from rensa import RMinHash, RMinHashLSH
+
+    if len(set(ranks)) < 2:
+        return {}
+    index = RMinHashLSH(threshold=similarity, num_perm=256, num_bands=32)
+    hashes = []
+    for place, text in enumerate(texts):
+        hashed = RMinHash(num_perm=256, seed=1)
+        hashed.update(list(_grams(text, characters)))
+        hashes.append(hashed)
+        if ranks[place] > 0:  # a copy of the lowest rank never outranks another
+            index.insert(place, hashed)
+        log.progress(place + 1, len(texts), "near duplicates")
+    found: dict[int, int] = {}
+    for place, hashed in enumerate(hashes):
+        higher = [other for other in index.query(hashed) if ranks[other] > ranks[place]]
+        if not higher:
+            continue
+        own = _grams(texts[place], characters)
+        for other in sorted(higher, key=lambda o: -ranks[o]):
+            if ranks[other] <= found.get(place, 0):
+                continue
+            theirs = _grams(texts[other], characters)
+            if len(own & theirs) >= similarity * len(own | theirs):
+                found[place] = ranks[other]
+    return found
+
+
+def _grams(text: str, width: int) -> set[str]:
+    return {text[i : i + width] for i in range(max(len(text) - width + 1, 1))}
+
+
+def _fate(frame: "pd.DataFrame", policies: dict[str, str]) -> "pd.Series[str]":
+    """The first rule with the policy `quarantine` that flags a row, or nothing."""
+    import pandas as pd
+
+    fate = pd.Series("", index=frame.index, dtype="object")
+    for rule in RULES:
+        if policies[rule] == "quarantine":
+            fate = fate.where((fate != "") | ~frame[rule], rule)
+    return fate
+
+
+def _flagged(frame: "pd.DataFrame", policies: dict[str, str]) -> Iterator[tuple[Any, ...]]:
+    for rule in RULES:
+        for row in frame[frame[rule]].to_dict("records"):
+            what = row["reason"] or (f"copy in {row['leaks_to']}" if row["leaks_to"] else "")
+            place = (row[name] for name in ("id", "file", "line", "split", "label"))
+            yield (*place, rule, policies[rule], what, excerpt(row["text"]))
+
+
+def _write_report(frame: "pd.DataFrame", policies: dict[str, str], path: Path) -> None:
+    header = ("id", "file", "line", "split", "label", "rule", "policy", "reason", "excerpt")
+    write_csv(path, header, _flagged(frame, policies))
+
+
+def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Path) -> None:
+    for rule in RULES:
+        bad = frame[frame[rule] & (frame["fate"] == "")]
+        if policies[rule] != "fail" or bad.empty:
+            continue
+        first = bad.iloc[0]
+        what = first["reason"] or {
+            "unknown_label": f"label {first['label']!r} is not one that training rows teach",
+            "unlabelled": "no label",
+            "too_long": f"{len(first['text']):,} characters",
+        }.get(rule, rule.replace("_", " "))
+        more = f" (and {len(bad) - 1:,} more rows)" if len(bad) > 1 else ""
+        raise UserError(
+            f"{first['file']}, line {first['line']}: {what}{more}: mend the rows listed in"
+            f" {report}, or set validate.rules.{rule} to quarantine"
+        )
+
+
+def _fewest_kept(rows: int, largest_quarantine_percent: float) -> int:
+    return max(1, -int(-rows * (100 - largest_quarantine_percent) // 100))
+
+
+def _source(frame: "pd.DataFrame") -> str:
+    return str(frame["file"].iloc[0])
+
+
+def _record(
+    frame: "pd.DataFrame",
+    kept: "pd.DataFrame",
+    policies: dict[str, str],
+    labels: list[str],
+    asserted: int,
+    met: int,
+) -> Validation:
+    leaking = frame[frame["leak"] | frame["near_duplicate"]]
+    paths = (leaking["split"] + " > " + leaking["leaks_to"]).value_counts()
+    lost = frame["fate"].isin(["leak", "near_duplicate"]).sum()
+    return Validation(
+        rows=len(frame),
+        kept=len(kept),
+        quarantined=len(frame) - len(kept),
+        by_rule={rule: int(frame[rule].sum()) for rule in RULES},
+        policies=policies,
+        quarantined_by_rule={
+            rule: int((frame["fate"] == rule).sum())
+            for rule in RULES
+            if (frame["fate"] == rule).any()
+        },
+        kept_by_split={split: int((kept["split"] == split).sum()) for split in SPLITS},
+        kept_by_label={label: int((kept["label"] == label).sum()) for label in labels},
+        leaks={path: int(count) for path, count in sorted(paths.items())},
+        share_lost_to_leaks=float(lost / len(frame)),
+        labels=labels,
+        expectations=asserted,
+        expectations_met=met,
+    )
