@@ -106,8 +106,8 @@ def _complaint(kind: type[BaseModel], error: dict[str, Any], where: str) -> str:
 def _fields(kind: type[BaseModel], location: list[str]) -> list[str]:
     """Known keys of the settings class that lies at `location` inside `kind`."""
     for part in location:
-        field = kind.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
+        known = {field.alias or name: field for name, field in kind.model_fields.items()}
+        if part not in known or not isinstance(known[part].annotation, type):
             return []
-        kind = field.annotation
-    return list(kind.model_fields)
+        kind = known[part].annotation  # type: ignore[assignment]
+    return [field.alias or name for name, field in kind.model_fields.items()]

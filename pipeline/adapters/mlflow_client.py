@@ -35,7 +35,7 @@ def connect(tracking: str) -> Any:
         mlflow.set_tracking_uri(tracking)
         mlflow.set_registry_uri(tracking)
         client = MlflowClient()
-        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
     except (MlflowException, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Unavailable(

@@ -1,0 +1,61 @@
+# Everything runs in .venv of this folder, on embedded defaults: no server, no account, no hub.
+.PHONY: demo test prove check ui bench clean install
+.DELETE_ON_ERROR:
+
+export GX_ANALYTICS_ENABLED = false
+export DO_NOT_TRACK = 1
+export DVC_NO_ANALYTICS = 1
+export UV_COMPILE_BYTECODE = 1
+# uv reads other names than pip for the same settings
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+BIN = .venv/bin
+PYTHON ?= python3
+INSTALLED = .venv/.installed
+DEVELOPED = .venv/.developed
+
+demo: $(INSTALLED)
+	@$(BIN)/bertline run news
+
+test: $(DEVELOPED)
+	@$(BIN)/python -m pytest
+
+prove: $(DEVELOPED)
+	@$(BIN)/python -m pytest -m prove --timeout=5400
+
+check: $(DEVELOPED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_layers.py
+
+ui: $(INSTALLED)
+	@$(BIN)/bertline ui
+
+bench: $(INSTALLED)
+	@$(BIN)/python bench/finetune.py
+	@$(BIN)/python bench/line.py
+
+install: $(INSTALLED)
+
+# uv takes seconds where pip takes minutes; pip it is where uv cannot be had
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: bertline needs Python 3.11 or newer; call make PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned versions into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv 2>/dev/null \
+	  && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e . \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED) constraints-dev.txt
+	@test -x $(BIN)/uv \
+	  && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -c constraints-dev.txt -e '.[dev]' \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -c constraints-dev.txt -e '.[dev]'
+	@touch $@
+
+# What `git clone` did not bring: the environment, every artifact, the embedded MLflow
+clean:
+	rm -rf .venv .bertline mlflow.db mlartifacts dvc_plots dvc.lock .dvc/cache .dvc/tmp *.egg-info
+	find data -mindepth 1 -maxdepth 1 ! -name raw -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""The line's stages run once, on toy rows, for the tests that look at what they made."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import recipe as recipes
+from pipeline.config import parse
+from pipeline.stages.benchmark import benchmark
+from pipeline.stages.evaluate import evaluate
+from pipeline.stages.export import export
+from pipeline.stages.finetune import finetune
+from pipeline.stages.ingest import ingest
+from pipeline.stages.tokenize import tokenize
+from pipeline.stages.validate import validate
+from tests.conftest import make_rows, toy_block, write_csv
+
+
+class Home:
+    """A recipe's folders, filled stage by stage."""
+
+    def __init__(self, folder: Path, recipe: recipes.Recipe) -> None:
+        self.folder, self.recipe = folder, recipe
+
+    def __getattr__(self, stage: str) -> Path:
+        return self.folder / stage
+
+
+def make_home(folder: Path, base: Path, rows: int = 300) -> Home:
+    source = write_csv(folder / "toy.csv", make_rows(rows))
+    return Home(folder, parse(recipes.Recipe, toy_block(base, str(source)), "recipes.toy"))
+
+
+def up_to_tokens(home: Home) -> Home:
+    ingest(home.recipe.ingest, home.ingest)
+    validate(home.recipe.validate_, home.ingest, home.validate)
+    tokenize(home.recipe.tokenize, home.recipe.base, home.validate, home.tokenize)
+    return home
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Home:
+    return up_to_tokens(make_home(tmp_path_factory.mktemp("toy"), tiny_base))
+
+
+@pytest.fixture(scope="session")
+def line(tokens: Home) -> Home:
+    """All stages but publish."""
+    r, h = tokens.recipe, tokens
+    finetune(r.finetune, r.base, h.validate, h.tokenize, h.finetune, h.folder / "state")
+    evaluate(r.evaluate, h.validate, h.tokenize, h.finetune, h.evaluate)
+    export(r.export, h.validate, h.tokenize, h.finetune, h.export)
+    benchmark(r.benchmark, h.tokenize, h.finetune, h.export, h.benchmark)
+    return h

@@ -1,0 +1,164 @@
+"""Evaluate, export and benchmark, on the toy that the fixture trained."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+from pipeline.adapters.onnx_runtime import OnnxClassifier
+from pipeline.adapters.pytorch import TorchClassifier
+from pipeline.adapters.tokens import read_tokens
+from pipeline.errors import UserError
+from pipeline.records import Export, Ladder, Rung, Scores
+from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, pick
+from tests.pipeline.stages.conftest import Home
+
+
+def predictions(line: Home, split: str) -> pd.DataFrame:
+    frame = pd.read_parquet(line.evaluate / "predictions.parquet")
+    return frame[frame["split"] == split]
+
+
+def test_scores_are_those_of_the_predictions(line: Home) -> None:
+    scores = Scores.read(line.evaluate / "scores.json")
+    frame = predictions(line, "test")
+    assert len(frame) == scores.test.rows
+    expected = (frame["truth"] == frame["answer"]).mean()
+    assert scores.test.accuracy.value == pytest.approx(expected)
+    macro = precision_recall_fscore_support(frame["truth"], frame["answer"], average="macro")
+    assert scores.test.macro["f1"] == pytest.approx(macro[2])
+    chances = np.stack(frame["probabilities"].to_list())
+    area = roc_auc_score(frame["truth"], chances, multi_class="ovr", labels=scores.labels)
+    assert scores.test.roc_auc == pytest.approx(area)
+    assert scores.test.accuracy.low <= scores.test.accuracy.value <= scores.test.accuracy.high
+
+
+def test_every_validation_and_test_row_is_predicted(line: Home) -> None:
+    for split in ("validation", "test"):
+        assert predictions(line, split)["id"].tolist() == read_tokens(line.tokenize, split).ids
+
+
+def test_baselines_stand_beside_the_model(line: Home) -> None:
+    scores = Scores.read(line.evaluate / "scores.json")
+    majority, regression = scores.baselines
+    assert majority.accuracy.value < 0.6 < regression.accuracy.value
+
+
+def test_pictures_are_the_same_bytes_again(line: Home, tmp_path: Path) -> None:
+    from pipeline.stages.evaluate import evaluate
+
+    evaluate(line.recipe.evaluate, line.validate, line.tokenize, line.finetune, tmp_path)
+    for file in sorted(line.evaluate.rglob("*")):
+        if file.is_file():
+            again = tmp_path / file.relative_to(line.evaluate)
+            assert again.read_bytes() == file.read_bytes(), file.name
+
+
+def test_attention_is_fused_and_fp32_answers_as_pytorch(line: Home) -> None:
+    fp32, int8 = Export.read(line.export / "parity.json").parities
+    assert fp32.fused["Attention"] == 2
+    assert fp32.largest_difference < 1e-4
+    assert fp32.flips == 0
+    assert int8.bytes < fp32.bytes
+
+
+def test_raw_text_is_answered_as_its_tokens_are(line: Home) -> None:
+    runtime = OnnxClassifier(
+        line.export / "fp32.onnx", line.export / "tokenizer.json", line.export / "serving.json"
+    )
+    kept = pd.read_parquet(line.validate / "kept.parquet").set_index("id")
+    rows = read_tokens(line.tokenize, "test")
+    texts = kept.loc[rows.ids, "text"].tolist()
+    assert runtime.encode(texts) == rows.tokens
+    reference = TorchClassifier(line.finetune / "model").logits(rows.tokens)
+    assert np.abs(runtime.logits(rows.tokens) - reference).max() < 1e-4
+    assert runtime.probabilities(["", "goal " * 5000]).shape == (2, 3)
+
+
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra"])
+def test_other_encoder_families_fuse_too(family: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from pipeline.adapters.onnx_export import export_fused
+
+    sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    if family != "distilbert":
+        sizes = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        }
+    torch.manual_seed(1)
+    config = AutoConfig.for_model(family, vocab_size=100, num_labels=3, **sizes)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "model")
+    eager = TorchClassifier(tmp_path / "model", attention="eager")
+    fused = export_fused(eager, tmp_path / "fp32.onnx")
+    assert fused.get("Attention", 0) + fused.get("MultiHeadAttention", 0) == 2
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tmp_path / "fp32.onnx"))
+    tokens = [[2, 7, 9, 30, 3], [2, 8, 3]]
+    ids = np.array([[2, 7, 9, 30, 3], [2, 8, 3, *[eager.model.config.pad_token_id] * 2]])
+    mask = np.array([[1] * 5, [1, 1, 1, 0, 0]])
+    answer = session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+    assert np.abs(answer - eager.logits(tokens)).max() < 1e-4
+
+
+def test_the_ladder_is_measured_rung_by_rung(line: Home) -> None:
+    ladder = Ladder.read(line.benchmark / "ladder.json")
+    assert [rung.name for rung in ladder.rungs] == list(RUNGS)
+    assert ladder.rung(REFERENCE).speedup == 1
+    assert ladder.picked != REFERENCE
+    assert all(rung.verdict and rung.peak_memory_mb > 50 for rung in ladder.rungs)
+    assert ladder.rung("onnx-fp32").test_flips == 0
+    assert all(rung.single.p50_ms <= rung.single.p99_ms for rung in ladder.rungs)
+    frame = predictions(line, "test")
+    expected = (frame["truth"] == frame["answer"]).mean()
+    assert ladder.rung(REFERENCE).test_accuracy == pytest.approx(expected)
+
+
+def rung(template: Rung, name: str, ms: float, accuracy: float, flips: float) -> Rung:
+    single = template.single.model_copy(update={"p50_ms": ms})
+    values = {"validation_accuracy": accuracy, "validation_flips": flips, "single": single}
+    # test scores that would choose otherwise: they must not count
+    return template.model_copy(update={**values, "name": name, "test_accuracy": 1 - accuracy})
+
+
+BUDGET = BenchmarkParams(
+    threads=0, batches=[1], seconds=1, metric="accuracy", largest_drop=0.01, largest_flips=0.02
+)
+
+
+def test_the_fastest_rung_within_the_budget_is_picked_on_validation(line: Home) -> None:
+    one = Ladder.read(line.benchmark / "ladder.json").rungs[0]
+    rungs = [
+        rung(one, REFERENCE, 1, 0.95, 0),
+        rung(one, "whole", 20, 0.95, 0),
+        rung(one, "quick", 10, 0.945, 0.01),
+        rung(one, "drops", 2, 0.9, 0.0),
+        rung(one, "flips", 2, 0.95, 0.05),
+    ]
+    picked, reasons = pick(rungs, BUDGET)
+    assert picked == "quick"
+    assert reasons["whole"] == "within the budget, but slower than quick"
+    assert "drops by 0.0500" in reasons["drops"]
+    assert "5.00% of validation answers flip" in reasons["flips"]
+    assert "reference" in reasons[REFERENCE]
+
+
+def test_no_rung_within_the_budget_is_told(line: Home) -> None:
+    one = Ladder.read(line.benchmark / "ladder.json").rungs[0]
+    rungs = [rung(one, REFERENCE, 1, 0.95, 0), rung(one, "bad", 1, 0.5, 0.5)]
+    with pytest.raises(UserError, match="no runtime stays within the budget"):
+        pick(rungs, BUDGET)
+
+
+def test_the_records_hold_no_clock_but_the_ladder(line: Home) -> None:
+    for name in ("evaluate/scores.json", "finetune/fit.json", "export/parity.json"):
+        content = json.loads((line.folder / name).read_text())
+        assert not [key for key in content if "time" in key or "seconds" in key]

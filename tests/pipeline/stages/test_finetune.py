@@ -1,0 +1,165 @@
+"""Training: resumes exactly, stops on a broken loss, publishes no pickle."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.files import sha256_of
+from pipeline.records import Fit
+from pipeline.stages.finetune import finetune
+from tests.pipeline.stages.conftest import Home
+
+
+class Killed(Exception):  # noqa: N818 - not an error
+    """Stands for a kill."""
+
+
+class StopAfter:
+    """A log that ends the training at its n-th step."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.said = steps, []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        if done == self.steps:
+            raise Killed
+
+
+def train(home: Home, out: Path, state: Path, log: Any = None, **changes: Any) -> Fit:
+    params = home.recipe.finetune.model_copy(update=changes)
+    given = {} if log is None else {"log": log}
+    return finetune(params, home.recipe.base, home.validate, home.tokenize, out, state, **given)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tokens: Home, tmp_path_factory: pytest.TempPathFactory) -> Fit:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return train(tokens, folder / "out", folder / "state")
+
+
+@pytest.mark.parametrize("steps", [3, 40, 70])
+def test_a_stopped_training_goes_on_to_the_same_bytes(
+    tokens: Home, undisturbed: Fit, tmp_path: Path, steps: int
+) -> None:
+    log = StopAfter(steps)
+    with pytest.raises(Killed):
+        train(tokens, tmp_path / "out", tmp_path / "state", log)
+    assert not (tmp_path / "out").exists()
+    again = StopAfter(-1)
+    fit = train(tokens, tmp_path / "out", tmp_path / "state", again)
+    assert fit == undisturbed
+    assert any("going on from step" in text for text in again.said) == (steps > 26)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_checkpoint_cut_short_is_not_gone_on_from(
+    tokens: Home, undisturbed: Fit, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        train(tokens, tmp_path / "out", tmp_path / "state", StopAfter(70))
+    latest = max(
+        (tmp_path / "state").rglob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1])
+    )
+    optimizer = latest / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:-100])
+    assert train(tokens, tmp_path / "out", tmp_path / "state") == undisturbed
+
+
+def test_another_learning_rate_starts_anew(tokens: Home, undisturbed: Fit, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(tokens, tmp_path / "out", tmp_path / "state", StopAfter(20))
+    log = StopAfter(-1)
+    fit = train(tokens, tmp_path / "out", tmp_path / "state", log, learning_rate=1e-3)
+    assert not any("going on" in text for text in log.said)
+    assert fit.key != undisturbed.key
+    assert fit.weights_sha256 != undisturbed.weights_sha256
+
+
+def test_a_loss_that_is_not_a_number_ends_it_at_that_step(tokens: Home, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    base = tmp_path / "base"
+    shutil.copytree(tokens.recipe.base.model, base)
+    weights = load_file(base / "model.safetensors")
+    name = next(n for n in weights if n.endswith("word_embeddings.weight"))
+    weights[name] = torch.full_like(weights[name], float("nan"))
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    broken = tokens.recipe.base.model_copy(update={"model": str(base)})
+    with pytest.raises(UserError, match="the loss is nan at step 1: lower"):
+        finetune(
+            tokens.recipe.finetune,
+            broken,
+            tokens.validate,
+            tokens.tokenize,
+            tmp_path / "out",
+            tmp_path / "state",
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_kept_holds_no_pickle(line: Home) -> None:
+    names = {path.name for path in (line.finetune / "model").iterdir()}
+    assert "model.safetensors" in names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert (line.finetune / "model" / "model.safetensors").stat().st_mode & 0o044
+
+
+def test_no_path_of_this_machine_is_kept(line: Home) -> None:
+    for file in line.folder.rglob("*.json"):
+        assert str(Path(line.recipe.base.model).parent) not in file.read_text() or file.name in (
+            "intake.json",
+            "fit.json",  # the source as the recipe names it
+        )
+
+
+def test_a_toy_is_learned(line: Home) -> None:
+    fit = Fit.read(line.finetune / "fit.json")
+    assert fit.best_value < 0.3
+    assert fit.weights_sha256 == sha256_of(line.finetune / "model" / "model.safetensors")
+
+
+def test_a_base_cut_short_is_told_in_one_line(tokens: Home, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tokens.recipe.base.model, base)
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    cut = tokens.recipe.base.model_copy(update={"model": str(base)})
+    with pytest.raises(UserError, match="may be cut short") as caught:
+        finetune(
+            tokens.recipe.finetune, cut, tokens.validate, tokens.tokenize,
+            tmp_path / "out", tmp_path / "state",
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_hold_texts_of_like_length_in_another_order_each_epoch() -> None:
+    from pipeline.adapters.trainer import LengthSampler
+
+    lengths = np.random.default_rng(0).integers(4, 400, 1003)
+    sampler = LengthSampler(lengths, batch=16, seed=3)
+    first = list(sampler)
+    assert sorted(first) == list(range(1003))
+    assert first == list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    padded = sum(16 * max(lengths[first[i : i + 16]]) for i in range(0, 1003, 16))
+    assert padded < 1.1 * lengths.sum()
+
+
+@pytest.mark.gpu
+def test_the_same_command_trains_on_a_gpu(tokens: Home, tmp_path: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    fit = train(tokens, tmp_path / "out", tmp_path / "state", precision="auto")
+    assert fit.device == torch.cuda.get_device_name()
+    assert fit.precision == "bf16"

@@ -1,0 +1,158 @@
+"""The shape of the house: imports point down, vendors have one room, deps are complete."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.stages import ORDER
+from tests.conftest import ROOT
+
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+# names of the stages package itself, which holds no stage
+STAGE_NAMES = ("pipeline.stages.ORDER", "pipeline.stages.CHARACTERS_PER_TOKEN")
+# what may import what: a layer imports its own and those below, with the exceptions named
+LAYERS = [
+    ("flows",),
+    ("pipeline.__main__", "pipeline.recipe", "pipeline.workspace"),
+    ("pipeline.stages", "pipeline.promotion"),
+    ("pipeline.adapters", "pipeline.sources", "pipeline.lineage"),
+    (
+        *STAGE_NAMES,
+        "pipeline.config",
+        "pipeline.records",
+        "pipeline.scoring",
+        "pipeline.text",
+        "pipeline.log",
+    ),
+    ("pipeline.files", "pipeline.errors"),
+]
+VENDORS = {
+    "great_expectations": {"pipeline/adapters/great_expectations.py"},
+    "onnx": {"pipeline/adapters/onnx_export.py"},
+    "onnxruntime": {"pipeline/adapters/onnx_export.py", "pipeline/adapters/onnx_runtime.py"},
+    "mlflow": {
+        "pipeline/adapters/live_run.py",
+        "pipeline/adapters/mlflow.py",
+        "pipeline/adapters/mlflow_client.py",
+        "pipeline/adapters/served_model.py",
+    },
+    "matplotlib": {"pipeline/adapters/pictures.py"},
+    "prefect": {"flows/line.py", "flows/steps.py"},
+}
+FILES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "flows").rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file loads, at its top or inside a function."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def file_of(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def closure(*starts: Path) -> set[str]:
+    """The project's files that are loaded by loading these."""
+    seen: set[Path] = set()
+    waiting = list(starts)
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        waiting += [
+            parent / "__init__.py"
+            for parent in path.parents
+            if (parent / "__init__.py").exists() and ROOT in parent.parents
+        ]
+        waiting += [found for name in imports(path) if (found := file_of(name))]
+    return {path.relative_to(ROOT).as_posix() for path in seen}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer_of(module: str) -> int:
+    if module == "pipeline.stages":  # whatever is imported from it is judged by its own name
+        return len(LAYERS)
+    names = [i for i, layer in enumerate(LAYERS) for name in layer if in_package(module, name)]
+    return names[-1] if names else len(LAYERS)
+
+
+def in_package(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path: Path) -> None:
+    own = module_of(path)
+    for name in imports(path):
+        if in_package(name, "pipeline") or in_package(name, "flows"):
+            assert layer_of(name) >= layer_of(own), f"{own} imports {name}, which lies above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_vendors_have_one_room(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    for module in imports(path):
+        rooms = VENDORS.get(module.split(".")[0])
+        assert rooms is None or name in rooms, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_stages_do_not_import_each_other(stage: str) -> None:
+    own = f"pipeline.stages.{stage}"
+    path = ROOT / "pipeline" / "stages" / f"{stage}.py"
+    others = [name for name in imports(path) if in_package(name, "pipeline.stages")]
+    assert all(name.split(".")[2:3] != [o] for name in others for o in ORDER), f"{own}: {others}"
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_deps_of_a_stage_are_complete(stage: str) -> None:
+    """Every file of ours that a stage can load is a dep, and no dep is one that it does not."""
+    listed = {dep for dep in STAGES[stage]["do"]["deps"] if dep.startswith("pipeline")}
+    used = closure(ROOT / "pipeline/__main__.py", ROOT / f"pipeline/stages/{stage}.py")
+    if listed == {"pipeline"}:  # the whole folder
+        return
+    assert listed == used
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_a_stage_depends_on_the_pins_and_reads_its_section(stage: str) -> None:
+    block = STAGES[stage]["do"]
+    assert "constraints.txt" in block["deps"]
+    sections = set(block["params"])
+    assert sections & {f"recipes.${{key}}.{stage}", "recipes.${key}"}
+
+
+def test_every_file_has_a_docstring() -> None:
+    for path in FILES:
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path}: say what it is for"
+
+
+def test_the_served_code_imports_nothing_of_ours() -> None:
+    for name in ("onnx_runtime", "served_model"):
+        found = set(imports(ROOT / "pipeline" / "adapters" / f"{name}.py"))
+        assert not {m for m in found if m.split(".")[0] in ("pipeline", "torch", "transformers")}
