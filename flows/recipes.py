@@ -34,7 +34,11 @@ def add_recipe(name: str, file: str, text: str, label: str, like: str) -> None:
         text, label = "text", "label"
     next(read_rows(file, (text, label)), None)
     yaml = YAML()
-    yaml.width = 100
+    yaml.width = 4096
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     yaml.indent(mapping=2, sequence=4, offset=2)
     with PARAMS_FILE.open(encoding="utf-8") as opened:
         content = yaml.load(opened)

@@ -94,7 +94,9 @@ def _sentence(item: Any) -> str:
     least = wanted.get("min_value")
     match item.expectation_config.type:
         case "expect_table_row_count_to_be_between":
-            return f"{seen} rows are left of at least {least:g} that largest_quarantine_percent asks"
+            return (
+                f"{seen} rows are left of at least {least:g} that largest_quarantine_percent asks"
+            )
         case "expect_column_unique_value_count_to_be_between":
             return f"only {seen} class: a classifier needs two"
         case "expect_column_sum_to_be_between" if column.startswith("in_"):

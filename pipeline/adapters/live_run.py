@@ -52,8 +52,9 @@ class LiveRun:
             while (point := self.points.get()) is not None:
                 self._send(client, run, point, known)
         except Exception as error:  # whatever it is, a training goes on without it
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self.log.say(f"MLflow gets no live curves ({reason[:200]}); publish writes them later")
+            from pipeline.adapters.mlflow_client import reason
+
+            self.log.say(f"MLflow gets no live curves: {reason(error)}: publish writes them later")
 
     def _send(
         self, client: Any, run: str, point: tuple[int, dict[str, float]], known: dict[str, int]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.adapters import onnx_runtime
 from pipeline.adapters.live_run import FIT_TAG
-from pipeline.adapters.mlflow_client import connect, experiment_id, shown
+from pipeline.adapters.mlflow_client import connect, experiment_id, reason, shown
 from pipeline.errors import Unavailable, UserError
 from pipeline.records import Entry, Publication
 
@@ -77,8 +77,7 @@ class Registry:
                 "INTERNAL_ERROR",
             ):
                 raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise Unavailable(f"MLflow at {shown(self.tracking)}: {reason[:200]}") from None
+            raise Unavailable(f"MLflow at {shown(self.tracking)}: {reason(error)}") from None
 
     def _publish(self, run: Run) -> Publication:
         experiment = experiment_id(self.client, run.recipe, self.tracking)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ def connect(tracking: str) -> Any:
         client = MlflowClient()
         client.search_registered_models(max_results=1)
     except (MlflowException, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Unavailable(
-            f"MLflow at {shown(tracking)} does not answer ({reason[:160]}):"
+            f"MLflow at {shown(tracking)} does not answer ({reason(error)}):"
             " start it, or mend MLFLOW_TRACKING_URI; nothing is lost"
         ) from None
     return client
@@ -64,6 +64,10 @@ def experiment_id(client: Any, name: str, tracking: str) -> str:
 
 
 def shown(tracking: str) -> str:
-    """An address without the password that it may carry."""
-    scheme, separator, rest = tracking.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    """An address without the name and password that it may carry."""
+    return re.sub(r"://[^/@\s]*@", "://", tracking)
+
+
+def reason(error: Exception) -> str:
+    """The first line of what MLflow says, without passwords."""
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]

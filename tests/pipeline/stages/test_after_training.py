@@ -14,7 +14,7 @@ from pipeline.adapters.tokens import read_tokens
 from pipeline.errors import UserError
 from pipeline.records import Export, Ladder, Rung, Scores
 from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, pick
-from tests.pipeline.stages.conftest import Home
+from tests.pipeline.conftest import Home
 
 
 def predictions(line: Home, split: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.records import Fit
 from pipeline.stages.finetune import finetune
-from tests.pipeline.stages.conftest import Home
+from tests.pipeline.conftest import Home
 
 
 class Killed(Exception):  # noqa: N818 - not an error

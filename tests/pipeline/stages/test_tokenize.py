@@ -11,7 +11,7 @@ from pipeline.adapters.tokens import read_tokens
 from pipeline.errors import UserError
 from pipeline.records import Lengths
 from pipeline.stages.tokenize import TokenizeParams, tokenize
-from tests.pipeline.stages.conftest import Home
+from tests.pipeline.conftest import Home
 
 
 def test_ids_are_those_of_the_tokenizer(tokens: Home) -> None:

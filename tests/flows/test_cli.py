@@ -1,0 +1,127 @@
+"""The command as people call it, where no line needs to run."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from pipeline.config import read_recipe
+from tests.conftest import ROOT, make_rows, toy_block, write_csv, write_params
+
+COMMANDS = ("run", "new", "check", "predict", "promote", "rollback", "explain", "ui")
+
+
+def bertline(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "--help"])
+    assert caught.value.code == 0
+    assert f"example:\n  bertline {name}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['bertline', '--help']\n"
+        "from flows import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'mlflow', 'prefect', 'pandas', 'numpy', 'dvc'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> Path:
+    """A folder with the shipped recipe and a file of one's own rows."""
+    rows = [{"review": r["text"], "stars": r["label"]} for r in make_rows(300)]
+    write_csv(tmp_path / "reviews.csv", rows)
+    block = toy_block(tiny_base, "reviews.csv")
+    write_params(tmp_path / "params.yaml", {"news": block})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_new_writes_a_whole_recipe(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["new", "reviews", "reviews.csv", "--text", "review", "--label", "stars"]
+    assert cli.main(given) == 0
+    block = read_recipe("reviews")
+    assert block["watch"] == block["ingest"]["source"] == "reviews.csv"
+    assert block["ingest"]["text"] == "review"
+    assert block["finetune"] == read_recipe("news")["finetune"]
+    assert cli.main(given) == 2
+    assert "recipes.reviews is there already" in capsys.readouterr().err
+
+
+def test_new_keeps_the_comments_of_params_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    write_csv(tmp_path / "a.csv", make_rows(5))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new", "mine", "a.csv"]) == 0
+    written = (tmp_path / "params.yaml").read_text()
+    assert written.startswith((ROOT / "params.yaml").read_text().rstrip()[:2000])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("new", "reviews", "no.csv"), "no.csv: no such file or folder"),
+        (("new", "reviews", "reviews.csv"), "no column 'text': its header names review, stars"),
+        (("new", "Reviews", "reviews.csv"), "recipe name 'Reviews'"),
+        (("check", "nwes"), "no recipe 'nwes'; did you mean news?"),
+        (("predict", "news", "a text"), "news: has no champion yet: bertline run news"),
+        (("predict", "news", "--file", "no.txt"), "no.txt: no such file"),
+        (("predict", "../x", "a text"), "recipe name '../x'"),
+        (("explain", "news"), "news: has no champion yet"),
+        (("explain", "news/3"), "news/3: no such version"),
+        (("explain", "news/latest"), "write RECIPE/VERSION"),
+        (("rollback", "news"), "has no champion to roll back from"),
+        (("promote", "news/3"), "news/3: no such version"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    own: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert cli.main(list(arguments)) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+
+
+def test_texts_that_are_not_utf8_are_told_by_line(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "texts.txt").write_bytes(b"fine\nnot \xff fine\n")
+    assert cli.main(["predict", "news", "--file", "texts.txt"]) == 2
+    assert "texts.txt, line 2: is not UTF-8 (byte 5)" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = str(busy.getsockname()[1])
+        assert cli.main(["ui", "--port", port]) == 2
+    assert f"127.0.0.1:{port}: cannot be listened on" in capsys.readouterr().err
+
+
+def test_a_recipe_with_a_typo_runs_nothing(own: Path) -> None:
+    text = (own / "params.yaml").read_text().replace("epochs:", "epoch:")
+    (own / "params.yaml").write_text(text)
+    done = bertline("check", "news", cwd=own)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "did you mean epochs?" in done.stderr or "epochs: is missing" in done.stderr

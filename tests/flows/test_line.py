@@ -1,0 +1,189 @@
+"""The whole line on a toy, through DVC and through Prefect, as a person would call it."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.stages import ORDER
+from tests.conftest import Workspace, make_rows
+
+ALL = [f"{stage}@toy" for stage in ORDER]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Workspace:
+    """A workspace whose line has run once."""
+    made = Workspace(tmp_path_factory.mktemp("line") / "work", tiny_base)
+    assert made.repro() == ALL
+    return made
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_second_repro_runs_nothing(ran: Workspace) -> None:
+    assert ran.repro() == []
+
+
+def test_only_files_that_dvc_knows_are_written(ran: Workspace) -> None:
+    """Every file below data/toy stands in dvc.lock, alone or in a folder."""
+    from ruamel.yaml import YAML
+
+    stages = YAML(typ="safe").load(ran.folder / "dvc.lock")["stages"]
+    known = {out["path"] for stage in stages.values() for out in stage["outs"]}
+    for path in (ran.folder / "data" / "toy").rglob("*"):
+        name = path.relative_to(ran.folder).as_posix()
+        if path.is_file() and not name.startswith("data/toy/gate/"):
+            assert any(name == k or name.startswith(f"{k}/") for k in known), name
+
+
+def test_a_readme_a_test_or_a_linter_pin_reruns_nothing(ran: Workspace) -> None:
+    for name in ("README.md", "constraints-dev.txt", "tests/test_new.py"):
+        path = ran.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.read_text() + "\n" if path.exists() else "ruff==0\n")
+    assert ran.repro("--dry") == []
+
+
+def stale(ran: Workspace) -> set[str]:
+    out = ran.call(*ran.dvc, "status", "--json", *ALL).stdout
+    return {name.partition("@")[0] for name in json.loads(out)}
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("pipeline/stages/validate.py", {"validate", "publish"}),
+        ("pipeline/adapters/trainer.py", {"finetune", "publish"}),
+        ("pipeline/scoring.py", {"finetune", "evaluate", "benchmark", "publish"}),
+        ("constraints.txt", set(ORDER)),
+    ],
+)
+def test_an_edit_makes_those_stages_stale_that_use_the_file(
+    ran: Workspace, name: str, stages: set[str]
+) -> None:
+    path = ran.folder / name
+    before = path.read_text()
+    path.write_text(before + "\n# an edit\n")
+    try:
+        # validate publishes nothing itself, yet its code is part of the lineage key
+        assert stale(ran) == stages
+    finally:
+        path.write_text(before)
+
+
+def test_experiments_rerun_what_a_learning_rate_changes(ran: Workspace) -> None:
+    ran.call("git", "add", "-A")
+    ran.call("git", "commit", "-qm", "ran")
+    done = ran.call(*ran.dvc, "exp", "run", "-S", "recipes.toy.finetune.learning_rate=5e-3")
+    lines = done.stdout.splitlines()
+    names = [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    assert names == [f"{s}@toy" for s in ORDER[ORDER.index("finetune") :]]
+    shown = ran.call(*ran.dvc, "exp", "show", "--json").stdout
+    assert "5e-03" in shown or "0.005" in shown
+    params = json.loads(ran.call(*ran.dvc, "params", "diff", "--json").stdout)
+    change = params["params.yaml"]["recipes.toy.finetune.learning_rate"]
+    assert (change["old"], change["new"]) == (0.01, 0.005)
+    metrics = json.loads(ran.call(*ran.dvc, "metrics", "diff", "--json").stdout)
+    assert any("fit.json" in name or "scores.json" in name for name in metrics)
+    plots = ran.call(*ran.dvc, "plots", "diff", "-o", "dvc_plots").stdout
+    assert "index.html" in plots
+    ran.call("git", "checkout", "-q", "--", ".")
+    ran.call(*ran.dvc, "checkout", "-q", code=None)
+
+
+@pytest.mark.timeout(400)
+def test_the_flow_promotes_answers_explains_and_rolls_back(tmp_path: Path, tiny_base: Path) -> None:
+    work = Workspace(tmp_path / "work", tiny_base)
+    first = work.call(*work.bertline, "run", "toy")
+    assert "verdict on toy/1: promote: no champion yet" in first.stdout
+    assert "300 rows read, 300 kept" in first.stdout
+    assert "TF-IDF" in first.stdout
+
+    second = work.call(*work.bertline, "run", "toy")
+    assert second.stderr.count("fresh: nothing to do") == len(ORDER)
+    assert "toy/1 is the champion already" in second.stderr
+
+    # ten rows more: the line runs again, and the gate has an opinion on the second version
+    source = work.folder / "data" / "raw" / "toy.csv"
+    with source.open("a") as file:
+        for row in make_rows(310)[300:]:
+            file.write(f"{row['text']},{row['label']}\n")
+    third = work.call(*work.bertline, "run", "toy")
+    assert "verdict on toy/2: " in third.stdout
+    assert "310 rows read" in third.stdout
+
+    code = (
+        "import sys; from flows import cli\n"
+        "assert cli.main(['predict', 'toy', 'goal match striker', 'bank shares profit']) == 0\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    answer = work.call(work.bertline[0], "-c", code).stdout
+    assert [line.split("\t")[0] for line in answer.splitlines()] == ["sport", "money"]
+    told = work.call(*work.bertline, "explain", "toy/1").stdout
+    assert "promote toy/1: no champion yet" in told
+    assert "finetune.learning_rate: 0.01" in told
+    none = work.call(*work.bertline, "rollback", "toy", code=2)
+    assert "has no predecessor" in none.stderr
+
+    # the embedded MLflow is lost: everything is written again from the records
+    (work.folder / "mlflow.db").unlink()
+    fourth = work.call(*work.bertline, "run", "toy")
+    assert "this MLflow does not have the version yet" in fourth.stderr
+    assert "verdict on toy/1: promote: no champion yet" in fourth.stdout
+
+
+def test_a_mistake_in_the_data_ends_the_flow_in_one_line(workspace: Workspace) -> None:
+    source = workspace.folder / "data" / "raw" / "toy.csv"
+    source.write_text(source.read_text() + "a text without a label,\n")
+    done = workspace.call(*workspace.bertline, "run", "toy", code=2)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors[-1].startswith("error: validate of toy: data/raw/toy.csv, line 302: no label")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (workspace.folder / "data" / "toy" / "tokenize").exists()
+
+
+def test_a_second_line_is_refused_or_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    from flows.line import only_line
+    from pipeline.errors import UserError
+
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    with only_line(wait=True):
+        with pytest.raises(UserError, match="another line is running"), only_line(wait=False):
+            pass
+
+        def second() -> None:
+            with only_line(wait=True, tell=told.append):
+                told.append("in")
+
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.3)
+        assert told == ["another line is running in this folder: waiting for its end"]
+    waiting.join(5)
+    assert told[-1] == "in"
+
+
+def test_a_time_limit_ends_the_work_itself(tmp_path: Path) -> None:
+    from flows.steps import _group
+
+    mark = tmp_path / "pid"
+    inner = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    started = time.monotonic()
+    with _group([sys.executable, "-c", outer], timeout=2) as (process, expired):
+        process.wait()
+    assert expired.is_set()
+    assert time.monotonic() - started < 20
+    pid = int(mark.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
