@@ -6,8 +6,9 @@ export GX_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export UV_COMPILE_BYTECODE = 1
-# uv reads other names than pip for the same settings
+ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
 
 BIN = .venv/bin
 PYTHON ?= python3

@@ -22,7 +22,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from report import RESULTS, ROOT, machine_text, table, write
+from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
 
 from pipeline.config import parse, read_recipe
 from pipeline.log import Silence
@@ -201,18 +201,26 @@ def compare(data: Path, rows: int, rounds: int, work: Path) -> dict[str, Any]:
     labels, mean_tokens = prepare(data, rows, base, work)
     threads = trainer.threads()
     speeds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    shares: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     for number in range(1, rounds + 1):
-        for name in CONTESTANTS:
+        for name in list(CONTESTANTS)[:: 1 if number % 2 else -1]:  # each is first as often as last
             print(f"round {number} of {rounds}: {name} ...", end=" ", flush=True)
+            others = Others()
             seconds = _alone(measure, name, work, base, labels, threads)
+            shares[name].append(others.share())
             speeds[name].append((rows - UNCOUNTED * BATCH) / seconds)
-            print(f"{speeds[name][-1]:.1f} samples/s, {seconds:.0f} s", flush=True)
+            print(
+                f"{speeds[name][-1]:.1f} samples/s, {seconds:.0f} s"
+                f" (others' share of the processors {shares[name][-1]:.0%})",
+                flush=True,
+            )
     fastest = trainer.where_and_how("auto")[1]
     own = trainer.where_and_how(_finetune_params().precision)[1]
     precisions = dict(zip(CONTESTANTS, ("fp32", fastest, own), strict=True))
     reference = median(speeds[REFERENCE])
     return {
         "base": block["base"]["model"],
+        "data": f"{data.parent.name}/{data.name}",
         "rows": rows,
         "max_length": MAX_LENGTH,
         "mean_tokens": round(mean_tokens, 1),
@@ -226,6 +234,7 @@ def compare(data: Path, rows: int, rounds: int, work: Path) -> dict[str, Any]:
                 "samples_per_second": [round(speed, 2) for speed in speeds[name]],
                 "median": round(median(speeds[name]), 2),
                 "ratio": round(median(speeds[name]) / reference, 3),
+                "others_share": [round(share, 3) for share in shares[name]],
             }
             for name in CONTESTANTS
         ],
@@ -289,14 +298,16 @@ def markdown(content: dict[str, Any]) -> str:
         for each in content["contestants"]
     ]
     header = ("contestant", "precision", "samples/s", f"ratio to the {REFERENCE}")
+    rounds = f"{content['rounds']} round{'s' if content['rounds'] > 1 else ''}"
+    shares = [share for each in content["contestants"] for share in each["others_share"]]
     return f"""## Training throughput
 
 {table(header, rows)}
 
-{content["rows"]:,} IMDB reviews cut to {content["max_length"]} tokens (mean
-{content["mean_tokens"]:.0f}), batch {content["batch_size"]}, `{content["base"]}`,
-{content["threads"]} threads. Median over {content["rounds"]} rounds (lowest–highest) of training
-steps alone, without the first {UNCOUNTED}; the ratio is that of the medians.
+{content["rows"]:,} texts of `{content["data"]}` cut to {content["max_length"]} tokens (mean
+{content["mean_tokens"]:.0f}), batch {content["batch_size"]}, base `{content["base"]}`,
+{content["threads"]} threads. Median over {rounds} (lowest–highest) of training steps alone, without
+the first {UNCOUNTED}; the ratio is that of the medians. {others_text(shares)}
 
 {machine_text(Machine.model_validate(content["machine"]))}
 """

@@ -1,13 +1,33 @@
-"""How a benchmark's result is written: the same numbers as JSON and as a section of Markdown."""
+"""What the benchmarks share: how a result is written, and whether the machine was ours alone."""
 
+import resource
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import psutil
 
 from pipeline.files import write_json, write_text
 from pipeline.records import Machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
+
+
+class Others:
+    """How busy other processes kept the machine since this object was made."""
+
+    def __init__(self) -> None:
+        self.started, self.busy, self.own = time.perf_counter(), _busy(), _own()
+
+    def share(self) -> float:
+        """Of all processor time, 0 to 1. Our own processes must have ended."""
+        spent = (time.perf_counter() - self.started) * (psutil.cpu_count() or 1)
+        return max(0.0, (_busy() - self.busy - (_own() - self.own)) / spent)
+
+
+def others_text(shares: Iterable[float]) -> str:
+    return f"Other processes kept at most {max(shares):.0%} of the processors busy in any turn."
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -31,3 +51,16 @@ def write(out: Path, name: str, content: dict[str, object], markdown: str) -> No
     write_json(out / f"{name}.json", content)
     write_text(out / f"{name}.md", markdown)
     print(f"\n{markdown}", flush=True)
+
+
+def _busy() -> float:
+    """Seconds that all processors have worked, for whomever."""
+    times = psutil.cpu_times()._asdict()
+    waiting = ("idle", "iowait", "guest", "guest_nice")  # guests are in `user` already
+    return float(sum(seconds for name, seconds in times.items() if name not in waiting))
+
+
+def _own() -> float:
+    """Seconds that this process and those it has waited for have worked."""
+    usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -233,10 +233,10 @@ def _promote(given: argparse.Namespace) -> int:
     verdict = promotion.ask_gate(
         registry, settings.gate, recipe, number, DATA / recipe / "validate", log=Console("gate")
     )
+    promotion.decide(registry, recipe, number, verdict)
     print(f"{verdict.decision}: {verdict.reason}")
     if verdict.decision != "promote":
         return 1
-    promotion.promote(registry, recipe, number, verdict.reason)
     print(f"{recipe}/{number} is the champion")
     return 0
 

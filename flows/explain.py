@@ -32,13 +32,14 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
     lines.append("  parameters")
     lines += [f"    {name}: {value}" for name, value in sorted(params.items())]
     lines.append("  ledger")
-    entries = [e for _, e, _ in registry.entries(model) if number in (e.version, e.previous)]
-    for entry in entries:
-        before = f" in place of {model}/{entry.previous}" if entry.previous else ""
+    for _, entry, _ in registry.entries(model):
+        if number not in (entry.version, entry.previous):
+            continue
+        place = f" (champion {model}/{entry.previous})" if entry.previous else ""
         lines.append(
-            f"    {entry.when}  {entry.who}: {entry.event} {model}/{entry.version}{before}:"
+            f"    {entry.when[:19]}Z  {entry.who}: {entry.event} {model}/{entry.version}{place}:"
             f" {entry.reason}"
         )
-    if not entries:
-        lines.append("    never in use")
+    if lines[-1] == "  ledger":
+        lines.append("    nothing: the gate was not asked")
     return "\n".join(lines)

@@ -111,7 +111,7 @@ def gate(params: GateParams, publication: Publication) -> Verdict:
     create_markdown_artifact(
         f"# {model}/{number}: {verdict.decision}\n\n{verdict.reason}\n", key=f"{model}-verdict"
     )
+    promotion.decide(registry, model, number, verdict)
     if verdict.decision == "promote":
-        promotion.promote(registry, model, number, verdict.reason)
         logger.info(f"{model}/{number} is the champion")
     return verdict

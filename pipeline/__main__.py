@@ -9,7 +9,6 @@ import argparse
 import errno
 import importlib
 import inspect
-import os
 import sys
 from typing import Any, get_type_hints
 
@@ -71,21 +70,28 @@ def main() -> int:
     except UserError as error:
         print(f"error: {given.stage} of {given.recipe}: {error}", file=sys.stderr)
         return TRY_LATER if isinstance(error, Unavailable) else FAILED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        reason = os.strerror(error.errno).lower()
-        advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-        print(
-            f"error: {given.stage} of {given.recipe}: {where}{reason}: {advice} and run again",
-            file=sys.stderr,
-        )
-        return FAILED
     except KeyboardInterrupt:
         print(f"error: {given.stage} of {given.recipe}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (reason := _no_room(error)) is None:
+            raise  # a bug of ours: its stack trace is wanted
+        print(f"error: {given.stage} of {given.recipe}: {reason}", file=sys.stderr)
+        return FAILED
     return 0
+
+
+def _no_room(error: Exception) -> str | None:
+    """What to do where the disk is full or may not be written, whichever library found out."""
+    number = getattr(error, "errno", None)
+    if number in (errno.EACCES, errno.EROFS):
+        return f"{error}: make it writable and run again"
+    full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+    # PyTorch's writer tells no cause
+    if full or ("PytorchStreamWriter" in str(error) or "iostream" in str(error)):
+        where = getattr(error, "filename", None)
+        return f"{where or DATA}: no space left on device: make room and run again"
+    return None
 
 
 if __name__ == "__main__":

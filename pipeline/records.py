@@ -14,6 +14,7 @@ from pipeline.files import write_text
 
 Split = Literal["train", "validation", "test"]
 Decision = Literal["promote", "hold", "reject"]
+Event = Literal["promote", "rollback", "hold", "reject"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -246,9 +247,10 @@ class Verdict(Record):
 
 
 class Entry(Record):
-    """One line of the ledger: who moved a model's alias, from where to where, and why."""
+    """One line of the ledger: who moved a model's alias, from where to where, and why; or why the
+    gate did not (`hold`, `reject`)."""
 
-    event: Literal["promote", "rollback"]
+    event: Event
     model: str
     version: str
     previous: str | None

@@ -12,14 +12,16 @@ from pipeline.adapters.mlflow import Registry
 from pipeline.errors import UserError
 from pipeline.log import Log, no_log
 from pipeline.promotion.gate import Champion, GateParams, judge
-from pipeline.records import Entry, Validation, Verdict
+from pipeline.records import Entry, Event, Validation, Verdict
+
+MOVES = ("promote", "rollback")
 
 
 def champion_of(registry: Registry, model: str) -> str | None:
     """The version in use, after carrying out what a crash left undone."""
-    entries = registry.entries(model)
-    if entries and not entries[-1][2]:
-        identity, entry, _ = entries[-1]
+    moves = [item for item in registry.entries(model) if item[1].event in MOVES]
+    if moves and not moves[-1][2]:
+        identity, entry, _ = moves[-1]
         registry.move(model, entry.version)
         registry.settle(identity)
     return registry.champion(model)
@@ -52,6 +54,21 @@ def ask_gate(
     return judge(params, labels, rows["label"].tolist(), answers, rival)
 
 
+def decide(registry: Registry, model: str, number: str, verdict: Verdict) -> Entry | None:
+    """Write a verdict to the ledger and make the version the champion where it says so.
+
+    The same verdict on the same version is written once.
+    """
+    if verdict.decision == "promote":
+        return promote(registry, model, number, verdict.reason)
+    past = [entry for _, entry, _ in registry.entries(model) if entry.version == number]
+    if past and (past[-1].event, past[-1].reason) == (verdict.decision, verdict.reason):
+        return None
+    entry = _entry(registry, verdict.decision, model, number, verdict.reason)
+    registry.settle(registry.append(entry))
+    return entry
+
+
 def promote(registry: Registry, model: str, number: str, reason: str) -> Entry:
     """Make a version the champion: ledger first, then the alias."""
     return _move(registry, "promote", model, number, reason)
@@ -68,26 +85,29 @@ def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry
     for _, entry, _ in registry.entries(model):
         if entry.event == "promote":
             lived.append(entry.version)
-        elif lived:
+        elif entry.event == "rollback" and lived:
             lived.pop()
     if len(lived) < 2:
         raise UserError(f"{model}/{lived[-1] if lived else '?'}: has no predecessor to return to")
     return _move(registry, "rollback", model, lived[-2], reason)
 
 
-def _move(registry: Registry, event: str, model: str, number: str, reason: str) -> Entry:
-    tags = registry.version_tags(model, number)
-    entry = Entry(
-        event="rollback" if event == "rollback" else "promote",
-        model=model,
-        version=number,
-        previous=champion_of(registry, model),
-        who=getpass.getuser(),
-        when=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        reason=reason,
-        lineage=tags.get("bertline.lineage", ""),
-    )
+def _move(registry: Registry, event: Event, model: str, number: str, reason: str) -> Entry:
+    entry = _entry(registry, event, model, number, reason)
     identity = registry.append(entry)
     registry.move(model, number)
     registry.settle(identity)
     return entry
+
+
+def _entry(registry: Registry, event: Event, model: str, number: str, reason: str) -> Entry:
+    return Entry(
+        event=event,
+        model=model,
+        version=number,
+        previous=champion_of(registry, model),
+        who=getpass.getuser(),
+        when=datetime.now(UTC).isoformat(timespec="microseconds"),
+        reason=reason,
+        lineage=registry.version_tags(model, number).get("bertline.lineage", ""),
+    )

@@ -11,6 +11,7 @@ from pipeline.adapters.mlflow import KEY_TAG, Registry
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import no_log
 from pipeline.promotion import registry as promotion
+from pipeline.promotion.gate import Champion, GateParams, judge
 from pipeline.records import Entry, Ladder, Publication
 from pipeline.stages import ORDER, publish
 from pipeline.stages.publish import PublishParams
@@ -227,10 +228,28 @@ def test_a_crash_between_entry_and_alias_is_carried_out_at_the_next_look(
     assert all(settled for _, _, settled in registry.entries("toy"))
 
 
+def test_a_version_that_is_held_is_in_the_ledger_once(tracking: str) -> None:
+    registry = Versions(tracking)
+    promotion.promote(registry, "toy", "1", "first")
+    held = judge(
+        GateParams(floor_accuracy=0.1, floor_macro_f1=0.1, significance=0.05),
+        ["a", "b"],
+        ["a", "b"],
+        ["a", "b"],
+        Champion("1", ["a", "b"]),
+    )
+    for _ in range(2):
+        promotion.decide(registry, "toy", "2", held)
+    assert registry.champion("toy") == "1"
+    assert champions(registry.entries("toy")) == [("promote", "1", None), ("hold", "2", "1")]
+    with pytest.raises(UserError, match="no predecessor"):
+        promotion.rollback(registry, "toy")
+
+
 def test_an_unknown_version_is_named_with_those_that_there_are(tracking: str) -> None:
     with pytest.raises(UserError, match="toy/9: no such version; there are 1, 2, 3, 4"):
         Versions(tracking).version_tags("toy", "9")
 
 
-def test_no_champion_is_told() -> None:
+def test_an_address_is_shown_without_its_password() -> None:
     assert mlflow_client.shown("postgresql://me:pw@host/db") == "postgresql://host/db"

@@ -1,0 +1,94 @@
+"""Whatever bytes come, a reader gives rows, rejects or one line; a full disk is one line too."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import UserError
+from pipeline.sources import Reject, Row, read_rows
+from tests.conftest import Workspace
+
+pytestmark = pytest.mark.prove
+
+BYTES = st.binary(max_size=400)
+TOKENS = st.lists(
+    st.sampled_from(
+        [
+            *(b'"', b'""', b",", b"\t", b"\n", b"\r\n", b"\r", b"\\", b"\x00", b"\xff", b"a"),
+            *(b"\xef\xbb\xbf", b"text", b"label", b"{", b"}", b"[", b"\xe4\xbd\xa0"),
+            b'{"text": "a", "label": "b"}',
+        ]
+    ),
+    max_size=60,
+).map(b"".join)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@settings(
+    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(content=BYTES | TOKENS | TOKENS.map(lambda body: b"text,label\n" + body))
+def test_any_bytes_are_rows_rejects_or_one_line(
+    tmp_path: Path, suffix: str, content: bytes
+) -> None:
+    path = tmp_path / f"hostile{suffix}"
+    path.write_bytes(content)
+    try:
+        for row in read_rows(str(path), ("text", "label")):
+            if isinstance(row, Row):
+                row.fields["text"].encode()  # no lone surrogate has come through
+            else:
+                assert isinstance(row, Reject)
+                assert "\n" not in row.reason
+    except UserError as error:
+        assert "\n" not in str(error)
+        assert str(path) in str(error)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a megabyte, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs more rights than this user has")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("stage", ["ingest", "tokenize", "finetune", "export"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    tmp_path: Path, small_disk: Path, tiny_base: Path, stage: str
+) -> None:
+    work = Workspace(tmp_path / "work", tiny_base)
+    work.repro()
+    state = work.folder / ".bertline" / "state"
+    for folder in (work.folder / "data" / "toy" / stage, state):
+        if folder.exists():
+            subprocess.run(["rm", "-rf", str(folder)], check=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        (small_disk / folder.name).mkdir()
+        folder.symlink_to(small_disk / folder.name)
+    with (small_disk / "filler").open("wb") as filler:
+        draw = random.Random(0)
+        try:
+            while filler.write(draw.randbytes(4096)):
+                filler.flush()
+        except OSError:
+            pass
+    done = work.call(sys.executable, "-m", "pipeline", stage, "toy", code=2)
+    errors = [line for line in done.stderr.splitlines() if "rror" in line]
+    assert len(errors) == 1, done.stderr
+    assert errors[0].startswith(f"error: {stage} of toy: ")
+    assert "no space left on device" in errors[0]
+    assert "Traceback" not in done.stderr
+    names = {Path(name).name for _, _, files in os.walk(small_disk) for name in files}
+    assert not {name for name in names if name.endswith(".partial")}
