@@ -170,11 +170,10 @@ def environment(folder: Path) -> dict[str, str]:
     """No server, no shared cache and no settings of the person who runs this."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
     own = folder / ".bertline" / "bench"  # ignored by git and DVC
+    (own / "prefect").mkdir(parents=True, exist_ok=True)  # Prefect makes no folder's parents
     return kept | {
         "PREFECT_HOME": str(own / "prefect"),
         "PREFECT_LOGGING_LEVEL": "INFO",
-        # its first start writes its database, which can take more than the 20 s it gives itself
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "DVC_GLOBAL_CONFIG_DIR": str(own / "dvc"),
         "DVC_SYSTEM_CONFIG_DIR": str(own / "dvc"),
         "DVC_NO_ANALYTICS": "1",

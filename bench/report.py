@@ -27,7 +27,7 @@ class Others:
 
 
 def others_text(shares: Iterable[float]) -> str:
-    return f"Other processes kept at most {max(shares):.0%} of the processors busy in any turn."
+    return f"Other processes took up to {max(shares):.0%} of the processors' time in a turn."
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
