@@ -131,7 +131,15 @@ def _run(given: argparse.Namespace) -> int:
 
     logging.getLogger("prefect.flow_runs").addFilter(_without_trace)
     logging.getLogger("prefect.task_runs").addFilter(_without_trace)
-    line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
+    try:
+        line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
+    except RuntimeError as error:
+        if " API" not in str(error):
+            raise
+        raise UserError(
+            f"Prefect: {str(error).splitlines()[0]}: start the server that PREFECT_API_URL names,"
+            " or unset it"
+        ) from None
     print(summary(given.recipe, DATA / given.recipe, tracking()))
     return 0
 

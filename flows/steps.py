@@ -114,6 +114,8 @@ def _group(
     finally:
         timer.cancel()
         _end(process)
+        if process.stdout:
+            process.stdout.close()
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

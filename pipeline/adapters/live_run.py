@@ -21,12 +21,13 @@ CLOSING_SECONDS = 20
 class LiveRun:
     """Streams curves to a run of the experiment `recipe`; with no tracking address, to nobody.
 
-    Use it in a `with` block; at its end what is left is sent, for a while.
+    Use it in a `with` block; at its end what is left is sent, for a while. Where the block fails
+    so does the run.
     """
 
     def __init__(self, tracking: str | None, recipe: str, key: str, log: Log) -> None:
         self.tracking, self.recipe, self.key, self.log = tracking, recipe, key, log
-        self.points: queue.SimpleQueue[tuple[int, dict[str, float]] | None] = queue.SimpleQueue()
+        self.points: queue.SimpleQueue[tuple[int, dict[str, float]] | bool] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._stream, daemon=True)
 
     def point(self, step: int, values: Mapping[str, float]) -> None:
@@ -37,9 +38,9 @@ class LiveRun:
             self.thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self.tracking:
-            self.points.put(None)
+            self.points.put(kind is None)
             self.thread.join(CLOSING_SECONDS)
 
     def _stream(self) -> None:
@@ -49,8 +50,10 @@ class LiveRun:
                 name: max(m.step for m in client.get_metric_history(run, name))
                 for name in client.get_run(run).data.metrics
             }
-            while (point := self.points.get()) is not None:
+            while not isinstance(point := self.points.get(), bool):
                 self._send(client, run, point, known)
+            if point is False:  # else `publish` ends it
+                client.set_terminated(run, "FAILED")
         except Exception as error:  # whatever it is, a training goes on without it
             from pipeline.adapters.mlflow_client import reason
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import Unavailable
 
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # which pages its UI shows
 EMBEDDED_ARTIFACTS = Path("mlartifacts")  # beside the SQLite file, where no server keeps them
 
 
@@ -55,7 +56,7 @@ def experiment_id(client: Any, name: str, tracking: str) -> str:
         if tracking.startswith("sqlite:"):  # else artifacts would land in ./mlruns
             place = (EMBEDDED_ARTIFACTS / name).absolute().as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=place))
+            return str(client.create_experiment(name, place, tags=EXPERIMENT_TAGS))
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -93,10 +93,10 @@ def curves(training: Path, validation: Path, path: Path) -> None:
     right.plot(
         valid["step"], valid["accuracy"], color=ORANGE, marker="s", label="validation accuracy"
     )
-    right.set_ylabel("accuracy")
+    right.set(ylabel="accuracy", ylim=(0, 1.02))
     right.spines["top"].set_visible(False)
     handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, loc="center right", frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     _save(figure, path)
 
 

@@ -23,7 +23,6 @@ from pipeline.log import Log
 from pipeline.records import SPLITS
 from pipeline.scoring import METRICS, confusion_matrix
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import transformers

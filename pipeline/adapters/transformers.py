@@ -7,7 +7,6 @@ from typing import Any
 
 from pipeline.errors import UserError
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # folders only; sources.py fetches from the hub
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -48,7 +47,9 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False, local_files_only=True
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{name}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if not tokenizer.is_fast:
@@ -81,7 +82,11 @@ def load_classifier(
         }
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, **settings
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,  # sources.py fetches from the hub
+            **settings,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise UserError(

@@ -189,6 +189,21 @@ def test_a_hub_base_comes_from_the_cache_when_the_hub_is_off(hub_cache: str) -> 
     assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"
 
 
+def test_loading_models_does_not_turn_the_hub_off() -> None:
+    """Only folders are loaded from, but a recipe's `hub:` base must still be fetched."""
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "from pipeline.adapters import trainer\n"
+        "import huggingface_hub.constants as hub\n"
+        "assert not hub.HF_HUB_OFFLINE"
+    )
+    free = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=free)
+
+
 def test_a_hub_base_that_cannot_be_had_is_told_in_one_line(hub_cache: str) -> None:
     with pytest.raises(UserError, match="cannot be had from the hub") as caught:
         base_folder(base(f"hub:someone/other@{hub_cache}"))

@@ -172,6 +172,14 @@ def test_a_live_run_that_cannot_be_written_ends_no_training(
     assert "publish writes them later" in sentence
 
 
+def test_a_training_that_failed_is_a_run_that_failed(tracking: str) -> None:
+    with pytest.raises(UserError), LiveRun(tracking, "toy", "key", no_log) as live:
+        live.point(1, {"training.loss": 1.0})
+        raise UserError("the loss is nan")
+    [run] = runs(Registry(tracking))
+    assert (run.info.status, run.data.metrics["training.loss"]) == ("FAILED", 1.0)
+
+
 class Versions(Registry):
     """A registry of four empty versions, without MLflow's slow model logging."""
 
