@@ -56,7 +56,8 @@ $(DEVELOPED): $(INSTALLED) constraints-dev.txt
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -c constraints-dev.txt -e '.[dev]'
 	@touch $@
 
-# What `git clone` did not bring: the environment, every artifact, the embedded MLflow
+# The environment, what the line made, the embedded MLflow. Your rows, dvc.lock and versions of
+# rows that DVC keeps in .dvc/cache stay: `dvc gc -w` tidies that.
 clean:
-	rm -rf .venv .bertline mlflow.db mlartifacts dvc_plots dvc.lock .dvc/cache .dvc/tmp *.egg-info
-	find data -mindepth 1 -maxdepth 1 ! -name raw -exec rm -rf {} +
+	rm -rf .venv .bertline mlflow.db mlartifacts dvc_plots .dvc/tmp *.egg-info
+	rm -rf $(foreach step,ingest validate tokenize finetune evaluate export benchmark publish gate,data/*/$(step))

@@ -128,6 +128,7 @@ def _run(given: argparse.Namespace) -> int:
 
     from flows.line import line
     from flows.summary import summary
+    from pipeline.adapters.mlflow_client import shown
 
     logging.getLogger("prefect.flow_runs").addFilter(_without_trace)
     logging.getLogger("prefect.task_runs").addFilter(_without_trace)
@@ -140,7 +141,7 @@ def _run(given: argparse.Namespace) -> int:
             f"Prefect: {str(error).splitlines()[0]}: start the server that PREFECT_API_URL names,"
             " or unset it"
         ) from None
-    print(summary(given.recipe, DATA / given.recipe, tracking()))
+    print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
     return 0
 
 
@@ -268,6 +269,8 @@ def _explain(given: argparse.Namespace) -> int:
 
 
 def _ui(given: argparse.Namespace) -> int:
+    from pipeline.adapters.mlflow_client import shown
+
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -277,7 +280,7 @@ def _ui(given: argparse.Namespace) -> int:
                 f"{given.host}:{given.port}: cannot be listened on ({error}): try another --port"
             ) from None
     if "MLFLOW_TRACKING_URI" in os.environ and tracking().startswith("http"):
-        raise UserError(f"MLFLOW_TRACKING_URI is a server already: open {tracking()}")
+        raise UserError(f"MLFLOW_TRACKING_URI is a server already: open {shown(tracking())}")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     print(f"http://{given.host}:{given.port}  (ctrl-c ends it)", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking()]

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows.steps import run_stage, stale_stages
+from flows.steps import artifact_key, run_stage, stale_stages
 from flows.summary import ladder_rows, score_rows, validation_text
 from pipeline import recipe as recipes
 from pipeline.errors import UserError
@@ -83,11 +83,11 @@ def show(recipe: str) -> None:
     """What was found, as artifacts in Prefect's UI."""
     home = DATA / recipe
     validation = Validation.read(home / "validate" / "validation.json")
-    create_markdown_artifact(validation_text(validation), key=f"{recipe}-validation")
+    create_markdown_artifact(validation_text(validation), key=artifact_key(recipe, "validation"))
     scores = Scores.read(home / "evaluate" / "scores.json")
-    create_table_artifact(score_rows(scores), key=f"{recipe}-scores")
+    create_table_artifact(score_rows(scores), key=artifact_key(recipe, "scores"))
     ladder = Ladder.read(home / "benchmark" / "ladder.json")
-    create_table_artifact(ladder_rows(ladder), key=f"{recipe}-ladder")
+    create_table_artifact(ladder_rows(ladder), key=artifact_key(recipe, "ladder"))
 
 
 @task(task_run_name="gate")
@@ -100,18 +100,22 @@ def gate(params: GateParams, publication: Publication) -> Verdict:
     registry = Registry(tracking())
     model, number = publication.model, publication.version
     path = DATA / model / "gate" / "verdict.json"
-    if promotion.champion_of(registry, model) == number and path.exists():
+    already = promotion.champion_of(registry, model) == number
+    if already:
         logger.info(f"{model}/{number} is the champion already")
-        return Verdict.read(path)
+        if path.exists() and (verdict := Verdict.read(path)).version == number:
+            return verdict
     verdict = promotion.ask_gate(
         registry, params, model, number, DATA / model / "validate", log=Tells(logger.info)
     )
     verdict.write(path)
     logger.info(f"verdict: {verdict.decision}: {verdict.reason}")
     create_markdown_artifact(
-        f"# {model}/{number}: {verdict.decision}\n\n{verdict.reason}\n", key=f"{model}-verdict"
+        f"# {model}/{number}: {verdict.decision}\n\n{verdict.reason}\n",
+        key=artifact_key(model, "verdict"),
     )
-    promotion.decide(registry, model, number, verdict)
+    if not already:
+        promotion.decide(registry, model, number, verdict)
     if verdict.decision == "promote":
         logger.info(f"{model}/{number} is the champion")
     return verdict

@@ -74,7 +74,7 @@ def run_stage(stage: str, recipe: str, fresh: bool, force: bool, timeout: float)
             if found := PROGRESS.match(line):
                 share = float(found[1])
                 if artifact is None:
-                    artifact = create_progress_artifact(share, key=f"{recipe}-{stage}".lower())
+                    artifact = create_progress_artifact(share, key=artifact_key(recipe, stage))
                 else:
                     update_progress_artifact(artifact, progress=share)
     if expired.is_set():
@@ -84,6 +84,11 @@ def run_stage(stage: str, recipe: str, fresh: bool, force: bool, timeout: float)
         kind = Unavailable if any("exited with 75" in line for line in tail) else UserError
         raise kind(message)
     return Completed(message="done")
+
+
+def artifact_key(recipe: str, what: str) -> str:
+    """Prefect's keys know no underscore."""
+    return f"{recipe}-{what}".replace("_", "-")
 
 
 @contextmanager

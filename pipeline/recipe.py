@@ -1,10 +1,13 @@
 """A whole recipe, every section parsed: what is wrong in one is known before work begins."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from pipeline.config import Settings, parse, read_recipe
+from pipeline.errors import UserError
 from pipeline.promotion.gate import GateParams
-from pipeline.sources import BaseParams
+from pipeline.sources import HUB, PACKAGE, BaseParams
 from pipeline.stages.benchmark import BenchmarkParams
 from pipeline.stages.evaluate import EvaluateParams
 from pipeline.stages.export import ExportParams
@@ -35,10 +38,22 @@ def load(name: str) -> Recipe:
     recipe = parse(Recipe, read_recipe(name), f"recipes.{name}")
     missing = set(recipe.evaluate.slices) - set(recipe.ingest.carry)
     if missing:
-        from pipeline.errors import UserError
-
         raise UserError(
             f"params.yaml: recipes.{name}.evaluate.slices: {sorted(missing)[0]!r} is not carried:"
             " add it to ingest.carry"
         )
+    for source in recipe.ingest.sources().values():
+        _check_watch(source, recipe.watch, f"recipes.{name}.watch")
+    _check_watch(recipe.base.model, recipe.base.watch, f"recipes.{name}.base.watch")
     return recipe
+
+
+def _check_watch(source: str, watch: str, key: str) -> None:
+    """A local path must be what DVC watches, or lie in it: else a change would go unseen."""
+    if source.startswith((PACKAGE, HUB)):
+        return
+    if not Path(source).resolve().is_relative_to(Path(watch).resolve()):
+        raise UserError(
+            f"params.yaml: {key}: {watch!r} does not hold {source!r}, whose changes DVC would miss:"
+            " name that path, or a folder around it"
+        )

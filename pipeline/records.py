@@ -232,6 +232,7 @@ class Publication(Record):
 
 
 class Verdict(Record):
+    version: str
     decision: Decision
     reason: str
     rows: int

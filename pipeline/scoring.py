@@ -15,6 +15,7 @@ from pipeline.records import Interval
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 4000
+MOST_NUMBERS = 4_000_000  # held at once while resampling
 
 
 def confusion_matrix(truth: Labels, answers: Labels, classes: int) -> Labels:
@@ -55,9 +56,16 @@ def with_interval(metric: str, confusion: Labels, seed: int = 0) -> Interval:
     """A metric and its 95 % percentile-bootstrap interval over rows."""
     function = METRICS[metric]
     rows = int(confusion.sum())
-    draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, RESAMPLES)
-    values = function(draws.reshape(RESAMPLES, *confusion.shape))
-    low, high = np.quantile(values, (0.025, 0.975))
+    random = np.random.default_rng(seed)
+    held = np.flatnonzero(confusion)  # cells that are empty stay empty
+    shares = confusion.ravel()[held] / rows
+    part = max(1, MOST_NUMBERS // confusion.size)
+    values = []
+    for start in range(0, RESAMPLES, part):
+        draws = np.zeros((min(part, RESAMPLES - start), confusion.size), dtype=np.int64)
+        draws[:, held] = random.multinomial(rows, shares, len(draws))
+        values.append(function(draws.reshape(-1, *confusion.shape)))
+    low, high = np.quantile(np.concatenate(values), (0.025, 0.975))
     return Interval(value=float(function(confusion)), low=float(low), high=float(high))
 
 

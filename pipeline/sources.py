@@ -112,7 +112,7 @@ def _read_csv(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row 
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            header = next(reader)
+            header = next(reader, [])
         except csv.Error as error:
             raise UserError(f"{shown}: row 1: the header cannot be read: {error}") from None
         _require(columns, tuple(header), shown, "its header names")
@@ -158,6 +158,7 @@ def _csv_reason(error: str) -> str:
 
 
 def _read_json_lines(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    seen = False
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -177,9 +178,10 @@ def _read_json_lines(path: Path, shown: str, columns: tuple[str, ...]) -> Iterat
             if not isinstance(content, dict):
                 yield Reject(shown, number, "is not a JSON object", excerpt(str(content)))
                 continue
-            if number == 1:
+            if not seen:
                 _require(columns, tuple(content), shown, "its first row has")
-            yield Row(shown, number, {str(k): _as_text(v) for k, v in content.items()})
+                seen = True
+            yield _checked(shown, number, dict.fromkeys(columns, "") | content)
 
 
 def _read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
@@ -193,19 +195,33 @@ def _read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[
             for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield Row(shown, number, {k: _as_text(v) for k, v in fields.items()})
-    except (pa.ArrowException, OSError) as error:
+                    yield _checked(shown, number, fields)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{shown}: is not a whole Parquet file ({reason}): write it again"
         ) from None
 
 
+def _checked(file: str, number: int, fields: Mapping[str, object]) -> Row | Reject:
+    """A row whose every cell is text that can be written as UTF-8."""
+    try:
+        texts = {str(name): _as_text(value) for name, value in fields.items()}
+        "".join(texts.values()).encode()
+    except (UnicodeEncodeError, UnicodeDecodeError) as error:
+        return Reject(file, number, f"is not Unicode text ({error.reason})")
+    return Row(file, number, texts)
+
+
 def _as_text(value: object) -> str:
-    """A cell as text: nothing stays empty, a number is written as JSON writes it."""
+    """A cell as text: nothing stays empty, numbers, lists and truth values as JSON writes them."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, bool | int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def _undecodable(file: str, number: int, error: UnicodeDecodeError, content: bytes) -> Reject:

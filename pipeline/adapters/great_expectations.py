@@ -25,7 +25,7 @@ class Outcome:
 def training_suite(
     *,
     labels: list[str],
-    longest_text: int,
+    longest_text: int | None,
     fewest_rows: int,
     fewest_kept: int,
     clean_flags: list[str],

@@ -32,17 +32,19 @@ class Champion:
 
 def judge(
     params: GateParams,
+    version: str,
     labels: Sequence[str],
     truth: Sequence[str],
     challenger: Sequence[str],
     champion: Champion | None,
 ) -> Verdict:
     """Compare answers row by row; `truth` and both answers are labels of the same rows."""
-    number = {label: i for i, label in enumerate(labels)}
-    foreign = sorted(set(champion.answers) - set(number)) if champion else []
+    given = [*challenger, *(champion.answers if champion else ())]
+    foreign = sorted(set(given) - set(labels))  # an older version can know other classes
+    number = {label: i for i, label in enumerate([*labels, *foreign])}
     true = np.array([number[label] for label in truth])
     confusion = scoring.confusion_matrix(
-        true, np.array([number[label] for label in challenger]), len(labels)
+        true, np.array([number[label] for label in challenger]), len(number)
     )
     accuracy, f1 = float(scoring.accuracy(confusion)), float(scoring.macro_f1(confusion))
     right = np.asarray(challenger) == np.asarray(truth)
@@ -55,6 +57,7 @@ def judge(
         better, worse = scoring.mcnemar_p(wins, losses), scoring.mcnemar_p(losses, wins)
     decision, reason = _decide(params, accuracy, f1, champion, wins, losses, better, worse, foreign)
     return Verdict(
+        version=version,
         decision=decision,
         reason=reason,
         rows=len(truth),
@@ -84,13 +87,12 @@ def _decide(
         return "reject", f"test accuracy {accuracy:.4f} is below the floor {params.floor_accuracy}"
     if f1 < params.floor_macro_f1:
         return "reject", f"test macro-F1 {f1:.4f} is below the floor {params.floor_macro_f1}"
-    if champion is None or better is None or worse is None:
-        return "promote", f"no champion yet, and test accuracy {accuracy:.4f} is above the floor"
     if foreign:
         return "hold", (
-            f"champion {champion.version} answers {foreign[0]!r}, which is no class of this model:"
-            " the two cannot be compared"
+            f"{foreign[0]!r} is answered, which is no class of these rows: they cannot be compared"
         )
+    if champion is None or better is None or worse is None:
+        return "promote", f"no champion yet, and test accuracy {accuracy:.4f} is above the floor"
     tally = f"alone right on {wins} rows, the champion on {losses}"
     if better < params.significance:
         return "promote", f"better than champion {champion.version}: {tally} (p = {better:.2g})"

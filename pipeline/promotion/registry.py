@@ -47,11 +47,11 @@ def ask_gate(
     old = champion_of(registry, model)
     log.say(f"{model}/{number} answers {len(texts):,} test rows")
     answers = registry.answers(model, number, texts)
-    rival = None
+    rival = Champion(number, answers) if old == number else None
     if old is not None and old != number:
         log.say(f"champion {model}/{old} answers the same rows")
         rival = Champion(old, registry.answers(model, old, texts))
-    return judge(params, labels, rows["label"].tolist(), answers, rival)
+    return judge(params, number, labels, rows["label"].tolist(), answers, rival)
 
 
 def decide(registry: Registry, model: str, number: str, verdict: Verdict) -> Entry | None:
@@ -83,7 +83,7 @@ def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry
         raise UserError(f"{model}: has no champion to roll back from")
     lived = []
     for _, entry, _ in registry.entries(model):
-        if entry.event == "promote":
+        if entry.event == "promote" and lived[-1:] != [entry.version]:
             lived.append(entry.version)
         elif entry.event == "rollback" and lived:
             lived.pop()

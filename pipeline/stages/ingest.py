@@ -23,6 +23,7 @@ from pipeline.text import content_id, normalised, position
 
 ROW_COLUMNS = ("id", "text", "label", "split", "group", "file", "line")
 REJECT_COLUMNS = ("file", "line", "reason", "excerpt")
+TAKEN = {*ROW_COLUMNS, "reason", "truth", "answer", "confidence", "probabilities"}
 SPLIT_NAMES: dict[str, Split] = {
     **{split: split for split in SPLITS},
     **dict.fromkeys(("valid", "val", "dev"), "validation"),
@@ -51,9 +52,11 @@ class IngestParams(Settings):
     def _consistent(self) -> Self:
         if self.validation_percent + self.test_percent >= 100:
             raise ValueError("validation_percent and test_percent leave nothing to train on")
+        if self.group and (self.split or isinstance(self.source, dict)):
+            raise ValueError("group keeps rows together by hash: the source splits them already")
         if isinstance(self.source, dict) and (self.split or "train" not in self.source):
             raise ValueError("a source for each split needs one for train, and no split column")
-        if clash := set(self.carry) & set(ROW_COLUMNS):
+        if clash := set(self.carry) & TAKEN:
             raise ValueError(f"carry cannot hold {sorted(clash)[0]!r}: the line uses that name")
         return self
 

@@ -25,18 +25,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Policy = Literal["fail", "quarantine", "warn"]
+Strict = Literal["fail", "quarantine"]  # such a row cannot be trained on
 
 
 class Rules(Settings):
     """The policy of each rule, in the order in which a row's fate is decided."""
 
-    undecodable: Policy
+    undecodable: Strict
     """The row cannot be read: bad UTF-8, broken quoting, not JSON."""
-    unlabelled: Policy
+    unlabelled: Strict
     """Its label is empty."""
-    unknown_label: Policy
+    unknown_label: Strict
     """Its label is not among `labels`, or no training row has it."""
-    blank: Policy
+    blank: Strict
     """No visible character."""
     control_characters: Policy
     """NUL or another control character besides tab, line feed and carriage return."""
@@ -57,8 +58,9 @@ PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, valida
 
 
 class NearDuplicates(Settings):
-    similarity: float = Field(gt=0, lt=1)
-    """Jaccard similarity of two texts' sets of character n-grams from which they are one."""
+    similarity: float = Field(ge=0.75, lt=1)
+    """Jaccard similarity of two texts' sets of character n-grams from which they are one.
+    Below 0.75 the search for candidates would miss too many."""
     characters: int = Field(ge=1, le=20)
     """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones."""
 
@@ -96,7 +98,7 @@ def validate(params: ValidateParams, ingest: Path, out: Path, *, log: Log = no_l
     log.say("asserting the Great Expectations suite")
     suite = training_suite(
         labels=labels,
-        longest_text=params.longest_text,
+        longest_text=None if params.rules.too_long == "warn" else params.longest_text,
         fewest_rows=params.fewest_rows,
         fewest_kept=_fewest_kept(len(frame), params.largest_quarantine_percent),
         clean_flags=[rule for rule in RULES if policies[rule] != "warn"],
@@ -152,7 +154,10 @@ def flag(frame: "pd.DataFrame", params: ValidateParams, labels: list[str], log: 
     )
     frame["too_long"] = readable & (text.str.len() > params.longest_text)
 
-    sound = readable & ~frame["blank"] & ~frame["too_long"]
+    # a row that is set aside anyway has no copies
+    policies = params.rules.model_dump()
+    aside = [r for r in RULES if r in frame.columns and policies[r] == "quarantine"]
+    sound = readable & ~frame["blank"] & ~frame[aside].any(axis=1)
     key = text.where(sound, "").map(normalised)
     copies = frame.assign(key=key, rank=frame["split"].map(PRECIOUS))[sound]
     by_key = copies.groupby("key")

@@ -109,6 +109,16 @@ def test_texts_that_are_not_utf8_are_told_by_line(
     assert "texts.txt, line 2: is not UTF-8 (byte 5)" in capsys.readouterr().err
 
 
+def test_any_recipe_name_makes_a_key_that_prefect_takes() -> None:
+    from prefect.types.names import ArtifactKey
+    from pydantic import TypeAdapter
+
+    from flows.steps import artifact_key
+
+    key = artifact_key("my_reviews", "scores")
+    assert TypeAdapter(ArtifactKey).validate_python(key) == "my-reviews-scores"
+
+
 def test_a_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))

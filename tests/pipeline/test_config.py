@@ -66,6 +66,8 @@ def test_a_missing_key_is_named() -> None:
         ("finetune.learning_rate", -1.0, "greater than 0"),
         ("finetune.precision", "fp8", "'auto', 'fp32' or 'bf16'"),
         ("validate.rules.duplicate", "ignore", "'fail', 'quarantine' or 'warn'"),
+        ("validate.rules.blank", "warn", "'fail' or 'quarantine'"),
+        ("validate.near_duplicates.similarity", 0.5, "greater than or equal to 0.75"),
         ("gate.floor_accuracy", 1.5, "less than or equal to 1"),
         ("tokenize.max_length", True, "valid integer"),
         ("base", "package:x", "should be an object"),
@@ -83,6 +85,7 @@ def test_an_impossible_value_is_refused_by_name(path: str, value: object, part: 
         ("ingest.test_percent", 95, "leave nothing to train on"),
         ("ingest.source", {"test": "a.csv"}, "needs one for train"),
         ("ingest.carry", ["label"], "carry cannot hold 'label'"),
+        ("ingest.carry", ["answer"], "carry cannot hold 'answer'"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(path: str, value: object, part: str) -> None:
@@ -116,6 +119,41 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     path.write_text(text)
     block = read_recipe("news", path)
     assert parse(recipes.Recipe, block, "news").finetune.learning_rate == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("section", "source", "watch"),
+    [
+        ("ingest", "new.csv", "old.csv"),
+        ("ingest", {"train": "rows/a.csv", "test": "other/b.csv"}, "rows"),
+        ("base", "models/mine", "constraints.txt"),
+    ],
+)
+def test_a_source_that_dvc_does_not_watch_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    section: str,
+    source: object,
+    watch: str,
+) -> None:
+    block = copy.deepcopy(NEWS)
+    if section == "base":
+        block["base"] = {"model": source, "sha256": None, "watch": watch}
+    else:
+        block["ingest"]["source"], block["watch"] = source, watch
+    write_params(tmp_path / "params.yaml", {"news": block})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="whose changes DVC would miss"):
+        recipes.load("news")
+
+
+def test_files_inside_a_watched_folder_are_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = changed("ingest.source", {"train": "rows/a.csv", "test": "rows/b.csv"})
+    write_params(tmp_path / "params.yaml", {"news": block | {"watch": "rows"}})
+    monkeypatch.chdir(tmp_path)
+    assert recipes.load("news").watch == "rows"
 
 
 def test_a_slice_that_is_not_carried_is_refused(

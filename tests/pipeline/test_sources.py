@@ -91,6 +91,13 @@ def test_json_lines_name_what_is_not_json(tmp_path: Path) -> None:
     assert [number for number, _ in bad(rows)] == [2, 3]
 
 
+def test_half_an_emoji_is_one_bad_row(tmp_path: Path) -> None:
+    lines = [b'{"text": "a", "label": "x"}', b'{"text": "\\ud83d", "label": "x"}']
+    rows = read(write(tmp_path, "a.jsonl", b"\n".join(lines)))
+    assert good(rows) == [("a", "x")]
+    assert bad(rows) == [(2, "is not Unicode text (surrogates not allowed)")]
+
+
 def test_deeply_nested_json_is_one_bad_row(tmp_path: Path) -> None:
     lines = [b'{"text": "a", "label": "x"}', b"[" * 200_000]
     assert len(bad(read(write(tmp_path, "a.jsonl", b"\n".join(lines))))) == 1
@@ -100,7 +107,7 @@ def test_parquet_and_its_broken_copy(tmp_path: Path) -> None:
     import pandas as pd
 
     path = tmp_path / "a.parquet"
-    pd.DataFrame({"text": ["a", None], "label": [1, 2], "more": [0, 0]}).to_parquet(path)
+    pd.DataFrame({"text": [b"a", None], "label": [1, 2], "more": [0, 0]}).to_parquet(path)
     assert good(read(path)) == [("a", "1"), ("", "2")]
     cut = write(tmp_path, "b.parquet", path.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"b\.parquet: is not a whole Parquet file"):

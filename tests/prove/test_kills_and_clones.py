@@ -100,7 +100,7 @@ def test_a_worse_model_is_not_promoted_and_a_tenth_gives_way_to_the_whole(
     assert "verdict on toy/1: promote: no champion yet" in tenth.stdout
 
     source.write_text("".join(whole))
-    block["finetune"].update({"epochs": 4, "learning_rate": 1e-2})
+    block["finetune"].update({"epochs": 2, "learning_rate": 2e-3})
     work.write_recipe(block)
     full = work.call(*work.bertline, "run", "toy")
     assert "verdict on toy/2: promote: better than champion 1" in full.stdout

@@ -17,7 +17,7 @@ def wrong_on(*places: int) -> list[str]:
 
 def decide(challenger: list[str], champion: list[str] | None) -> tuple[str, str]:
     rival = Champion("7", champion) if champion is not None else None
-    verdict = judge(PARAMS, ["a", "b"], TRUTH, challenger, rival)
+    verdict = judge(PARAMS, "8", ["a", "b"], TRUTH, challenger, rival)
     return verdict.decision, verdict.reason
 
 
@@ -29,7 +29,7 @@ def test_without_a_champion_the_floors_decide() -> None:
 
 def test_one_class_answered_alone_falls_below_the_f1_floor() -> None:
     truth = ["a"] * 180 + ["b"] * 20
-    verdict = judge(PARAMS, ["a", "b"], truth, ["a"] * 200, None)
+    verdict = judge(PARAMS, "8", ["a", "b"], truth, ["a"] * 200, None)
     assert verdict.decision == "reject"
     assert "macro-F1" in verdict.reason
 
@@ -56,7 +56,9 @@ def test_a_worse_one_is_rejected() -> None:
 def test_other_labels_cannot_be_compared() -> None:
     decision, reason = decide(wrong_on(), ["c"] * 200)
     assert decision == "hold"
-    assert "'c', which is no class of this model" in reason
+    assert "'c' is answered, which is no class of these rows" in reason
+    older = ["c"] * 20 + wrong_on()[20:]
+    assert decide(older, wrong_on())[0] == "hold"
 
 
 def test_the_floor_counts_also_against_a_poor_champion() -> None:
@@ -67,9 +69,10 @@ def test_the_same_inputs_give_the_same_verdict_in_any_order_of_rows() -> None:
     challenger, champion = wrong_on(1, 5, 9), wrong_on(1, 2, 3, 4)
     order = list(range(200))
     random.Random(0).shuffle(order)
-    first = judge(PARAMS, ["a", "b"], TRUTH, challenger, Champion("1", champion))
+    first = judge(PARAMS, "8", ["a", "b"], TRUTH, challenger, Champion("1", champion))
     again = judge(
         PARAMS,
+        "8",
         ["a", "b"],
         [TRUTH[i] for i in order],
         [challenger[i] for i in order],

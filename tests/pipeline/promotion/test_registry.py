@@ -241,6 +241,7 @@ def test_a_version_that_is_held_is_in_the_ledger_once(tracking: str) -> None:
     promotion.promote(registry, "toy", "1", "first")
     held = judge(
         GateParams(floor_accuracy=0.1, floor_macro_f1=0.1, significance=0.05),
+        "2",
         ["a", "b"],
         ["a", "b"],
         ["a", "b"],
@@ -252,6 +253,13 @@ def test_a_version_that_is_held_is_in_the_ledger_once(tracking: str) -> None:
     assert champions(registry.entries("toy")) == [("promote", "1", None), ("hold", "2", "1")]
     with pytest.raises(UserError, match="no predecessor"):
         promotion.rollback(registry, "toy")
+
+
+def test_a_champion_promoted_twice_is_rolled_back_to_its_predecessor(tracking: str) -> None:
+    registry = Versions(tracking)
+    for number in ("1", "2", "2"):
+        promotion.promote(registry, "toy", number, "again")
+    assert promotion.rollback(registry, "toy").version == "1"
 
 
 def test_an_unknown_version_is_named_with_those_that_there_are(tracking: str) -> None:

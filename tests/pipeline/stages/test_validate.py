@@ -89,6 +89,19 @@ def test_a_row_that_cannot_be_decoded_is_told_with_its_byte(tmp_path: Path) -> N
         validate(strict, tmp_path / "ingest", tmp_path / "validate")
 
 
+def test_a_row_that_is_set_aside_costs_no_sound_copy(tmp_path: Path) -> None:
+    """The same text first without a label, then with one: the second is kept."""
+    unlabelled = SOUND[0] | {"label": ""}
+    record = run(tmp_path, [unlabelled, *SOUND], unlabelled="quarantine", duplicate="quarantine")
+    assert record.quarantined_by_rule == {"unlabelled": 1}
+    assert record.kept == len(SOUND)
+
+
+def test_a_long_text_can_be_warned_about(tmp_path: Path) -> None:
+    record = run(tmp_path, [*SOUND, OFFENCES["too_long"][0]], too_long="warn", longest_text=400)
+    assert (record.kept, record.by_rule["too_long"]) == (201, 1)
+
+
 def test_one_text_under_two_labels_flags_both(tmp_path: Path) -> None:
     other = {"text": TRAIN_TEXT, "label": "film" if SOUND[0]["label"] != "film" else "money"}
     record = run(tmp_path, [*SOUND, other], conflicting_labels="quarantine", duplicate="quarantine")
