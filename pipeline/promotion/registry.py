@@ -81,7 +81,7 @@ def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry
     """
     if champion_of(registry, model) is None:
         raise UserError(f"{model}: has no champion to roll back from")
-    lived = []
+    lived: list[str] = []
     for _, entry, _ in registry.entries(model):
         if entry.event == "promote" and lived[-1:] != [entry.version]:
             lived.append(entry.version)
