@@ -7,7 +7,8 @@ from contextlib import contextmanager
 # Prefect reads these when it is imported
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+# seconds: its temporary server takes more than the 20 allowed where the machine is busy
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from filelock import FileLock, Timeout
 from prefect import flow, get_run_logger, task

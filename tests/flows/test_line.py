@@ -99,7 +99,6 @@ def test_experiments_rerun_what_a_learning_rate_changes(ran: Workspace) -> None:
     ran.call(*ran.dvc, "checkout", "-q", code=None)
 
 
-@pytest.mark.timeout(400)
 def test_the_flow_promotes_answers_explains_and_rolls_back(tmp_path: Path, tiny_base: Path) -> None:
     work = Workspace(tmp_path / "work", tiny_base)
     first = work.call(*work.bertline, "run", "toy")
