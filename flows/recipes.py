@@ -1,5 +1,6 @@
 """Recipes as people handle them: adding one for their own rows, and looking before they leap."""
 
+import io
 import os
 import time
 from pathlib import Path
@@ -11,7 +12,6 @@ from pipeline.errors import UserError
 from pipeline.files import size_of, write_text
 from pipeline.sources import Reject, base_folder, read_rows
 
-BYTES_PER_PARAMETER = 4
 COPIES = 7  # of the weights: checkpoints with optimizer state, the model, its ONNX files, the cache
 
 
@@ -54,8 +54,6 @@ def add_recipe(name: str, file: str, text: str, label: str, like: str) -> None:
 
 
 def _dumped(yaml: Any, content: Any) -> str:
-    import io
-
     stream = io.StringIO()
     yaml.dump(content, stream)
     return stream.getvalue()

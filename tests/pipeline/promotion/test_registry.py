@@ -44,8 +44,6 @@ def write_lock(folder: Path, salt: str = "") -> Path:
 
 
 def publish_toy(home: Home, tracking: str, folder: Path, salt: str = "") -> Publication:
-    for name in ("docs",):
-        (home.validate / name).mkdir(exist_ok=True)
     return publish.publish(
         PublishParams(description="A toy."),
         "toy",
