@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Sampler
 
 from pipeline.adapters import transformers as adapter
+from pipeline.adapters.dropout import quicken
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_json
 from pipeline.log import Log
@@ -206,6 +207,7 @@ def train(
     """Train to the end, from the last whole checkpoint in `state` where there is one."""
     transformers.set_seed(params.seed)
     model = adapter.load_classifier(folder, name, labels=labels, **_dropouts(folder, name, params))
+    quicken(model)
     data = {
         split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
     }
