@@ -14,7 +14,17 @@ from pipeline.files import write_text
 
 Split = Literal["train", "validation", "test"]
 Decision = Literal["promote", "hold", "reject"]
-Event = Literal["promote", "rollback", "hold", "reject"]
+Event = Literal[
+    "promote",  # the gate said so, and a person where the recipe asks one
+    "override",  # a person against the gate
+    "rebaseline",  # a person, where the labels have changed and nothing can be compared
+    "rollback",  # a person, to the champion before
+    "by hand",  # in MLflow's own pages, past all of this
+    "await",  # the gate said promote, a person has yet to
+    "hold",
+    "reject",
+]
+MOVES: tuple[Event, ...] = ("promote", "override", "rebaseline", "rollback", "by hand")
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -231,31 +241,83 @@ class Publication(Record):
     tracking: str
 
 
+class Comparison(Record):
+    """Challenger minus champion in one metric, on the same test rows."""
+
+    metric: str
+    challenger: float
+    champion: float
+    difference: Interval
+    test: str
+    """Name of the test that the p-values are of."""
+    p_better: float
+    """How likely so good a result is if the challenger is not better (or, where the recipe has a
+    margin, is worse by more than that); corrected where several metrics decide."""
+    p_worse: float
+    """How likely so bad a result is if the challenger is no worse."""
+    detectable: float
+    """The true difference that this question would have seen in 8 of 10 draws of as many rows."""
+
+
+class Rail(Record):
+    """A guard rail: one property besides the metric that decides, and its limit."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    held: bool
+    note: str
+
+
 class Verdict(Record):
+    """What the gate said of one version, and all that it said it on."""
+
+    model: str
     version: str
     decision: Decision
     reason: str
+    champion: str | None
+    epoch: int
+    """Which frozen test set was asked."""
+    question: int
+    """How many questions this epoch has answered, this one included; 0 where none was spent."""
+    level: float
+    """The error rate that this question could spend."""
     rows: int
     accuracy: float
     macro_f1: float
-    champion: str | None
-    champion_accuracy: float | None
+    """Of the challenger, as served, on the epoch's rows."""
+    comparisons: list[Comparison]
     only_challenger_right: int
     only_champion_right: int
-    p_better: float | None
-    """Exact one-sided McNemar, of the challenger being better by chance."""
-    p_worse: float | None
+    rails: list[Rail]
+    rule: dict[str, object]
+    """The recipe's gate section."""
+    evidence: dict[str, str]
+    """SHA-256 of what was judged: rows, and each side's answers."""
 
 
 class Entry(Record):
     """One line of the ledger: who moved a model's alias, from where to where, and why; or why the
-    gate did not (`hold`, `reject`)."""
+    gate did not."""
 
     event: Event
     model: str
     version: str
+    """Empty where a hand took the alias away."""
     previous: str | None
     who: str
     when: str
     reason: str
     lineage: str
+    decision: Decision | None = None
+    """The gate's, where it was asked."""
+    epoch: int = 0
+    question: int = 0
+    evidence: dict[str, str] = {}
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moved the alias."""
+        return self.event in MOVES
