@@ -1,5 +1,6 @@
 """MLflow as the line uses it: runs, registered versions, aliases, and the ledger's entries."""
 
+import json
 import logging
 import tempfile
 import time
@@ -13,9 +14,11 @@ from pipeline.adapters import onnx_runtime
 from pipeline.adapters.live_run import FIT_TAG
 from pipeline.adapters.mlflow_client import connect, experiment_id, reason, shown
 from pipeline.errors import Unavailable, UserError
+from pipeline.files import sha256_of
 from pipeline.records import Entry, Publication
 
 KEY_TAG, LINEAGE_TAG, PUBLISHED_TAG = "bertline.key", "bertline.lineage", "bertline.published"
+FILES_TAG = "bertline.files"  # SHA-256 of each file of a version, as JSON
 ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
 CHAMPION = "champion"
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
@@ -164,6 +167,7 @@ class Registry:
                 )
             number = str(info.registered_model_version)
         tags = dict(run.tags) | {KEY_TAG: run.key, LINEAGE_TAG: run.lineage}
+        tags[FILES_TAG] = json.dumps(digests(self._folder(run.recipe, number)))
         for name, value in tags.items():
             self.client.set_model_version_tag(run.recipe, number, name, value)
         return number
@@ -209,13 +213,42 @@ class Registry:
             datasets.append(f"{tags.get('mlflow.data.context')} {tags.get('sha256')}")
         return dict(run.data.params), dict(run.data.metrics), datasets
 
+    def _folder(self, model: str, number: str) -> Path:
+        """The version's files on this machine: those of a local store themselves, else a copy."""
+        import mlflow
+
+        uri = self.client.get_model_version_download_uri(model, number)
+        return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=self.tracking))
+
+    def damage(self, model: str, number: str, folder: Path | None = None) -> list[str]:
+        """Files of a version that are not what they were when it was registered."""
+        listed = self.version_tags(model, number).get(FILES_TAG)
+        if listed is None:
+            return [f"{model}/{number} has no list of its files"]
+        before, now = json.loads(listed), digests(folder or self._folder(model, number))
+        return [
+            f"{name} of {model}/{number} {'has changed' if name in now else 'is missing'}"
+            if name in before
+            else f"{name} of {model}/{number} was not there"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name)
+        ]
+
+    def load(self, model: str, number: str) -> Any:
+        """The version as MLflow loads it. Raises UserError where a file is not its own."""
+        import mlflow
+
+        folder = self._folder(model, number)
+        if damaged := self.damage(model, number, folder):
+            raise UserError(
+                f"{damaged[0]}: it is not served; bertline rollback {model}, or restore the file"
+            )
+        return mlflow.pyfunc.load_model(str(folder))
+
     def scores(self, model: str, number: str, texts: list[str]) -> list[dict[str, Any]]:
         """What a registered version answers, through its own code and ONNX Runtime: for each text
         its `label`, its `score`, and every class's score as `score_<class>`."""
-        import mlflow
-
-        served = mlflow.pyfunc.load_model(f"models:/{model}/{number}")
-        table = served.predict(texts)
+        table = self.load(model, number).predict(texts)
         return [
             {name: value if isinstance(value, str) else float(value) for name, value in row.items()}
             for row in table.to_dict("records")
@@ -278,6 +311,15 @@ class Registry:
             for run in runs
         ]
         return sorted(read, key=lambda item: item[1].when)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a version's folder, by its path there."""
+    return {
+        str(file.relative_to(folder)): sha256_of(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != "registered_model_meta" and "__pycache__" not in file.parts
+    }
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

@@ -58,13 +58,12 @@ def margin_p(wins: int, losses: int, rows: int, margin: float) -> float:
     return float(norm.sf((wins - losses - rows * null) / np.sqrt(variance)))
 
 
-def accuracy_detectable(discordant: int, rows: int, level: float) -> float:
-    """The true difference in accuracy that a one-sided test at `level` sees at 80 % power, given
-    the share of rows on which the two differ (Connor 1987)."""
+def detectable(error: float, level: float) -> float:
+    """The true difference that a one-sided test at `level` sees at 80 % power, given the standard
+    error of the difference."""
     from scipy.stats import norm
 
-    share = max(discordant, 1) / rows
-    return float((norm.isf(level) + norm.ppf(POWER)) * np.sqrt(share / rows))
+    return float((norm.isf(level) + norm.ppf(POWER)) * error)
 
 
 def resampled(

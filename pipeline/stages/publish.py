@@ -4,7 +4,9 @@
 
 Everything is written from the stages' records. It is found by its key (the lineage and the rung
 picked on this machine): a run that is there stays as it is, one that a live training began is
-completed, a missing one is written whole. Writes publication.json and card.md.
+completed, a missing one is written whole. With it go what a later look at the version needs: the
+rows that it was trained and selected on, by name, and its slice of dvc.lock. Writes
+publication.json, card.md, trained.parquet and lock.json.
 """
 
 import csv
@@ -17,8 +19,8 @@ from pydantic import Field
 
 from pipeline.config import Settings
 from pipeline.errors import UserError
-from pipeline.files import write_text
-from pipeline.lineage import lineage_key
+from pipeline.files import whole, write_json, write_text
+from pipeline.lineage import lineage_key, read_entries
 from pipeline.log import Log, no_log
 from pipeline.records import (
     Export,
@@ -74,6 +76,8 @@ def publish(
     key = hashlib.sha256(f"{lineage} {served.name}".encode()).hexdigest()
     card = model_card(recipe, params.description, lineage, validation, fit, scores, ladder)
     write_text(out / "card.md", card)
+    write_json(out / "lock.json", read_entries(lock, recipe))
+    _write_trained(validate / "kept.parquet", out / "trained.parquet")
     registry = mlflow.Registry(tracking)
     log.say(f"writing the run of {recipe} {lineage[:8]}")
     digests = {parity.file: parity.sha256 for parity in exported.parities}
@@ -102,6 +106,8 @@ def publish(
             ("records", evaluate / "mistakes.csv"),
             ("records", export / "parity.json"),
             ("records", benchmark / "ladder.json"),
+            ("records", out / "lock.json"),
+            ("records", out / "trained.parquet"),
         ],
         card=card,
         model={
@@ -118,6 +124,15 @@ def publish(
     publication = registry.publish(run)
     log.say(f"{recipe}/{publication.version} is registered")
     return publication.write(out / "publication.json")
+
+
+def _write_trained(kept: Path, path: Path) -> None:
+    """The names of the rows that the model has seen: the gate keeps them out of its test."""
+    import pandas as pd
+
+    rows = pd.read_parquet(kept, columns=["id", "split"], filters=[("split", "!=", "test")])
+    with whole(path) as temporary:
+        rows[["id"]].to_parquet(temporary, index=False)
 
 
 def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
