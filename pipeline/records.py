@@ -294,14 +294,28 @@ class Verdict(Record):
     rails: list[Rail]
     rule: dict[str, object]
     """The recipe's gate section."""
+    unfit: bool
+    """Whether what it answers may not count at all: not even a person promotes it then."""
     evidence: dict[str, str]
     """SHA-256 of what was judged: rows, and each side's answers."""
+
+
+class Epoch(Record):
+    """A frozen test set: versions are compared on it until so many new rows have come that they
+    make the next one."""
+
+    model: str
+    number: int
+    ids: list[str]
+    why: str
 
 
 class Entry(Record):
     """One line of the ledger: who moved a model's alias, from where to where, and why; or why the
     gate did not."""
 
+    number: int
+    """Its place in the ledger, from 1."""
     event: Event
     model: str
     version: str
@@ -321,3 +335,14 @@ class Entry(Record):
     def moves(self) -> bool:
         """Whether it moved the alias."""
         return self.event in MOVES
+
+
+class Reign(Record):
+    """A time for which a version was in use."""
+
+    version: str
+    since: str
+    until: str | None
+    how: Event
+    reason: str
+    ended: Event | None

@@ -110,7 +110,8 @@ def toy_block(base: Path | str, source: str) -> dict[str, Any]:
     block["benchmark"].update({"batches": [1, 4], "seconds": 0.05, "largest_flips": 0.2})
     block["benchmark"]["largest_drop"] = 0.2
     block["publish"]["description"] = "A toy."
-    block["gate"].update({"floor_accuracy": 0.5, "floor_macro_f1": 0.5})
+    block["gate"].update({"floor_accuracy": 0.5, "floor_macro_f1": 0.5, "fewest_rows": 20})
+    block["gate"]["rails"] = dict.fromkeys(block["gate"]["rails"])
     return block
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from pipeline.config import Settings
 from pipeline.errors import UserError
-from pipeline.files import whole, write_json, write_text
+from pipeline.files import sha256_of, whole, write_json, write_text
 from pipeline.lineage import lineage_key, read_entries
 from pipeline.log import Log, no_log
 from pipeline.records import (
@@ -119,6 +119,7 @@ def publish(
             "bertline.rung": served.name,
             "bertline.model_sha256": digests[served.file],
             "bertline.weights_sha256": fit.weights_sha256,
+            "bertline.tokenizer_sha256": sha256_of(tokenize / "tokenizer" / "tokenizer.json"),
         },
     )
     publication = registry.publish(run)
