@@ -20,6 +20,7 @@ from pipeline.promotion import registry as ledger
 from pipeline.promotion.gate import GateParams, Question, Side, judge
 from pipeline.promotion.registry import Overtaken
 from pipeline.records import Entry, Epoch, Validation, Verdict
+from pipeline.text import excerpt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,42 +162,41 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     defects = registry.damage(model, number, folder)
     defects += _foreign_tokenizer(tags, folder)
     defects += _trained_on(registry, model, number, tags["run"], set(rows["id"]))
-    nothing = np.empty((0, 0), dtype=np.float32)
+    side = Side(version=number, labels=(), scores=np.empty((0, 0), np.float32), defects=defects)
     if defects:
-        return Side(version=number, labels=(), scores=nothing, defects=defects)
-    texts = rows["text"].tolist()
-    name = hashlib.sha256(json.dumps([tags.get("bertline.files"), texts]).encode()).hexdigest()
-    answers = bench.cache / f"{name}.parquet"
-    loaded: list[Any] = []
-
-    def served() -> Any:
-        if not loaded:
-            loaded.append(registry.load(model, number))
-        return loaded[0]
-
-    if not answers.exists():
-        bench.log.say(f"{model}/{number} answers {len(texts):,} test rows")
-        table = served().predict(texts)
-        with whole(answers) as temporary:
-            table[[c for c in table.columns if c.startswith("score_")]].to_parquet(temporary)
-    scores = _read_scores(answers)
-    timed = bench.params.rails.latency_ms is not None
+        return side
+    try:
+        scores, latency = _answers(bench, number, tags["bertline.files"], rows["text"].tolist())
+    except Exception as error:  # a version's own code and model: whatever they raise, it is unfit
+        what = excerpt(str(error) or type(error).__name__)
+        return replace(side, defects=[f"it does not answer: {what}"])
     return Side(
         version=number,
         labels=tuple(scores),
-        scores=np.stack(list(scores.values()), axis=1) if scores else nothing,
-        latency_ms=_latency(served(), texts[:TIMED]) if timed else 0.0,
+        scores=np.stack(list(scores.values()), axis=1),
+        latency_ms=latency,
         megabytes=size_of(folder) / 1e6,
     )
 
 
-def _read_scores(path: Path) -> Mapping[str, npt.NDArray[np.float32]]:
+def _answers(
+    bench: Bench, number: str, files: str, texts: list[str]
+) -> tuple[Mapping[str, npt.NDArray[np.float32]], float]:
+    """Each class's scores, (rows,), and milliseconds an answer; scores are kept for the same files
+    and texts, a latency is measured where a rail asks for it."""
     import pandas as pd
 
-    table = pd.read_parquet(path)
-    return {
-        str(name).removeprefix("score_"): table[name].to_numpy(np.float32) for name in table.columns
-    }
+    name = hashlib.sha256(json.dumps([files, texts]).encode()).hexdigest()
+    kept, timed = bench.cache / f"{name}.parquet", bench.params.rails.latency_ms is not None
+    served: Any = bench.registry.load(bench.model, number) if timed or not kept.exists() else None
+    if not kept.exists():
+        bench.log.say(f"{bench.model}/{number} answers {len(texts):,} test rows")
+        table = served.predict(texts)
+        with whole(kept) as temporary:
+            table[[c for c in table if c.startswith("score_")]].to_parquet(temporary)
+    table = pd.read_parquet(kept)
+    scores = {str(c).removeprefix("score_"): table[c].to_numpy(np.float32) for c in table}
+    return scores, _latency(served, texts[:TIMED]) if timed else 0.0
 
 
 def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:

@@ -19,12 +19,6 @@ from pipeline.stages.publish import PublishParams
 from tests.pipeline.conftest import Home
 
 
-@pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
-
-
 def write_lock(folder: Path, salt: str = "") -> Path:
     """A dvc.lock as if the toy's stages had run."""
     from ruamel.yaml import YAML
