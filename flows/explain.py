@@ -39,7 +39,8 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
         }
     )
     damage = registry.damage(model, number)
-    whole = f"{len(json.loads(tags.get('bertline.files', '{}')))} files served, each as it was registered"
+    served = json.loads(tags.get("bertline.files", "{}"))
+    whole = f"{len(served)} files served, each as it was registered"
     lines += [f"  files    {each}" for each in damage or [whole]]
     lines += _history(model, number, [entry for _, entry, _ in entries])
     lines += _verdict(registry, number, entries)

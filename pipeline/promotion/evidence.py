@@ -54,6 +54,7 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False) -> Verdict:
     compared: the version is judged alone, on a test set frozen anew.
     """
     registry, model = bench.registry, bench.model
+    run = registry.version_tags(model, number)["run"]
     champion = ledger.champion_of(registry, model)
     if champion == number:
         before = [v for v in ledger.can_return(registry, model) if v != number]
@@ -64,7 +65,7 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False) -> Verdict:
     rows = kept[kept["id"].isin(set(epoch.ids))]
     challenger = _side(bench, number, rows)
     old = _side(bench, champion, rows) if champion and not rebaseline else None
-    metrics = registry.run_facts(registry.version_tags(model, number)["run"])[1]
+    metrics = registry.run_facts(run)[1]
     read = metrics.get("data.rows", 0)
     question = Question(
         model=model,

@@ -1,10 +1,13 @@
 """From registered versions to the gate's question: epochs, leaks, digests, answers kept."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -72,7 +75,7 @@ def test_the_first_is_promoted_and_its_twin_is_a_tie(bench: Bench, published: Pu
 
     twin = decided(replace(bench, log=Said()), published("2"))
     assert (twin.decision, "a tie changes nothing" in twin.reason) == ("hold", True)
-    assert bench.registry.champion("toy") == "1"
+    assert bench.registry.champion("toy") is None
     # the twin's files say when they were made; the champion's answers were kept
     assert [sentence for sentence in said if "answers" in sentence] == [
         f"toy/2 answers {len(test)} test rows"
@@ -194,3 +197,137 @@ def test_changed_labels_go_through_a_new_baseline(bench: Bench, published: Publi
     assert bench.registry.champion("toy") == number
     with pytest.raises(UserError, match="write why"):
         ledger.force(bench.registry, "rebaseline", "toy", number, "", alone)
+
+
+def spoiled_onnx(change: Callable[[str, np.ndarray], np.ndarray | None]) -> Callable[[Home], None]:
+    """Changes initializers of every exported model by name."""
+
+    def spoil(home: Home) -> None:
+        from onnx import load, numpy_helper, save
+
+        for path in home.export.glob("*.onnx"):
+            model = load(path)
+            for tensor in model.graph.initializer:
+                changed = change(tensor.name, numpy_helper.to_array(tensor).copy())
+                if changed is not None:
+                    tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
+            save(model, path)
+
+    return spoil
+
+
+def other_labels(names: list[str]) -> Callable[[Home], None]:
+    def spoil(home: Home) -> None:
+        path = home.export / "serving.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"labels": names}))
+
+    return spoil
+
+
+def other_tokenizer(change: Callable[[dict[str, Any]], object]) -> Callable[[Home], None]:
+    def spoil(home: Home) -> None:
+        path = home.export / "tokenizer.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return spoil
+
+
+def leaked(rows: int) -> Callable[[Home], None]:
+    def spoil(home: Home) -> None:
+        kept = pd.read_parquet(home.validate / "kept.parquet")
+        kept.loc[kept.index[kept["split"] == "test"][:rows], "split"] = "train"
+        kept.to_parquet(home.validate / "kept.parquet")
+
+    return spoil
+
+
+def noisy(seed: int) -> Callable[[Home], None]:
+    """As a quantization that has lost the weights."""
+    random = np.random.default_rng(seed)
+
+    def change(name: str, values: np.ndarray) -> np.ndarray | None:
+        if values.ndim != 2:
+            return None
+        if values.dtype == np.float32:
+            return np.asarray(random.normal(size=values.shape), dtype=np.float32)
+        return np.asarray(random.permuted(values), dtype=values.dtype)
+
+    return spoiled_onnx(change)
+
+
+def not_numbers(value: float, place: int | None) -> Callable[[Home], None]:
+    def change(name: str, values: np.ndarray) -> np.ndarray | None:
+        if values.shape != (3,) or values.dtype != np.float32:  # the classifier's bias
+            return None
+        values[place if place is not None else slice(None)] = value
+        return values
+
+    return spoiled_onnx(change)
+
+
+def dropped(content: dict[str, Any], word: str) -> None:
+    del content["model"]["vocab"][word]
+
+
+BAD: dict[str, tuple[str, list[Callable[[Home], None]]]] = {
+    "labels changed": (
+        "other labels than the rows have",
+        [
+            other_labels(["film", "money", "games"]),
+            other_labels(["sport", "money", "film"]),
+            other_labels(["money", "film", "sport"]),
+            other_labels(["Film", "Money", "Sport"]),
+            other_labels(["x", "y", "z"]),
+        ],
+    ),
+    "tokenizer changed": (
+        "another tokenizer.json",
+        [
+            other_tokenizer(lambda content: content.update(normalizer=None)),
+            other_tokenizer(lambda content: dropped(content, "goal")),
+            other_tokenizer(lambda content: dropped(content, "oscar")),
+            other_tokenizer(lambda content: content["model"].update(unk_token="[PAD]")),
+            other_tokenizer(lambda content: content.update(pre_tokenizer={"type": "Whitespace"})),
+        ],
+    ),
+    "leaked rows": ("it was trained on", [leaked(rows) for rows in (1, 2, 5, 10, 10_000)]),
+    "quantized worse": ("", [noisy(seed) for seed in range(5)]),
+    "not numbers": (
+        "",  # told as no numbers, or as no answer where numpy's warnings are errors
+        [
+            not_numbers(np.nan, None),
+            not_numbers(np.nan, 0),
+            not_numbers(np.nan, 2),
+            not_numbers(np.inf, 1),
+            not_numbers(np.inf, None),
+        ],
+    ),
+}
+
+
+@pytest.mark.prove
+def test_of_thirty_bad_challengers_none_is_promoted(bench: Bench, published: Publish) -> None:
+    bench = with_params(bench, floor_accuracy=0.0, floor_macro_f1=0.0)
+    decided(bench, published())
+    reasons: list[str] = []
+    for kind, (told, spoils) in BAD.items():
+        for place, spoil in enumerate(spoils):
+            verdict = decided(bench, published(f"{kind} {place}", spoil))
+            reasons.append(f"{kind}: {verdict.decision}: {verdict.reason}")
+            assert verdict.decision != "promote", reasons[-1]
+            assert told in verdict.reason, reasons[-1]
+    # late ones would be the first champion, were they not late
+    bench.registry.client.delete_registered_model_alias("toy", "champion")
+    for place in range(5):
+        rails = bench.params.rails.model_copy(update={"latency_ms": 1e-3 * (place + 1)})
+        late = with_params(bench, rails=rails)
+        verdict = decided(late, published(f"late {place}"))
+        reasons.append(f"late: {verdict.decision}: {verdict.reason}")
+        assert verdict.decision == "reject", reasons[-1]
+        assert "guard rail latency: " in verdict.reason, reasons[-1]
+    print("\n".join(reasons))
+    assert len(reasons) == 30
+    assert bench.registry.champion("toy") is None
