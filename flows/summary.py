@@ -87,7 +87,7 @@ def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
             "cases": f"{test.cases:,}",
             "failed": f"{test.share:.1%}",
             "allowed": f"{test.allowed:.1%}",
-            "": "" if test.passed else "fails",
+            "": "fails" if not test.passed else "" if test.cases else "no row to change",
         }
         for test in scores.behaviour
     ]

@@ -128,8 +128,8 @@ class Test(Settings):
         """Labels that the recipe must have."""
 
     @abstractmethod
-    def cases(self, suite: "Suite", rows: Mapping[str, str]) -> list[Case]:
-        """What it asks, of the suite's draw of these rows where it has no texts of its own."""
+    def cases(self, suite: "Suite", drawn: Sequence[str]) -> list[Case]:
+        """What it asks; of these texts of test rows where it has none of its own."""
 
     @abstractmethod
     def failure(self, case: Case, before: Chances, after: Chances) -> tuple[str, str] | None:
@@ -144,10 +144,10 @@ class Changing(Test):
     def templates(self) -> Iterable[str]:
         return self.texts
 
-    def cases(self, suite: "Suite", rows: Mapping[str, str]) -> list[Case]:
+    def cases(self, suite: "Suite", drawn: Sequence[str]) -> list[Case]:
         if not self.texts:
-            drawn = (self._case(suite, text) for text in suite.drawn(rows))
-            touched = (case for case in drawn if case.changed != case.text)
+            changed = (self._case(suite, text) for text in drawn)
+            touched = (case for case in changed if case.changed != case.text)
             return list(islice(touched, suite.settings.rows))
         cases = [self._case(suite, text) for t in self.texts for text in suite.filled(self, t)]
         for case in cases:
@@ -208,7 +208,7 @@ class MinimumFunctionality(Test):
     def labels(self) -> Iterable[str]:
         return self.texts
 
-    def cases(self, suite: "Suite", rows: Mapping[str, str]) -> list[Case]:
+    def cases(self, suite: "Suite", drawn: Sequence[str]) -> list[Case]:
         return [
             Case(text, text, label)
             for label, templates in self.texts.items()
@@ -251,10 +251,15 @@ class Suite:
         """The same for the same test and text, whatever stands around them."""
         return Random(f"{self.settings.seed} {test.name} {text}")
 
-    def drawn(self, rows: Mapping[str, str]) -> Iterator[str]:
-        """The rows' texts, cut, in an order that the seed shuffles; the same for every test."""
-        for name in sorted(rows, key=lambda name: position(f"{self.settings.seed} {name}")):
-            yield _cut(rows[name], self.settings.characters)
+    def drawn(self, rows: Mapping[str, str]) -> list[str]:
+        """The rows' texts, cut, in an order that the seed shuffles."""
+        names = sorted(rows, key=lambda name: position(f"{self.settings.seed} {name}"))
+        return [_cut(rows[name], self.settings.characters) for name in names]
+
+    def plan(self, rows: Mapping[str, str]) -> list[tuple[Test, list[Case]]]:
+        """The cases of every test, the same rows for all that draw on rows."""
+        drawn = self.drawn(rows)
+        return [(test, test.cases(self, drawn)) for test in self.tests]
 
     def filled(self, test: Test, template: str) -> Iterator[str]:
         """A text with its slots filled in every way, or in so many ways as the suite allows."""
@@ -311,8 +316,7 @@ def read_suite(name: str) -> Suite:
         if names.count(test) > 1:
             raise UserError(f"{path}: two tests are called {test!r}: rename one")
     suite = Suite(path.stem, settings, tests)
-    for each in tests:  # what is wrong in a test's own texts is known before work begins
-        each.cases(suite, {})
+    suite.plan({})  # what is wrong in a test's own texts is known before work begins
     return suite
 
 
@@ -331,10 +335,12 @@ def check_labels(suites: Iterable[Suite], labels: Sequence[str]) -> None:
             for label in test.labels():
                 if label not in labels:
                     close = difflib.get_close_matches(label, labels, n=1)
+                    hint = (
+                        f"did you mean {close[0]}?" if close else "mend the suite, or leave it out"
+                    )
                     raise UserError(
                         f"suite {suite.name}, test {test.name!r}: the recipe has no label"
-                        f" {label!r}, it has {excerpt(', '.join(labels), 200)}"
-                        + (f"; did you mean {close[0]}?" if close else "")
+                        f" {label!r}, it has {excerpt(', '.join(labels), 200)}; {hint}"
                     )
 
 
@@ -352,7 +358,7 @@ def put(
     labels). Each different text is asked once. Raises UserError for labels that there are not.
     """
     check_labels(suites, labels)
-    plan = [(suite, test, test.cases(suite, rows)) for suite in suites for test in suite.tests]
+    plan = [(suite, *each) for suite in suites for each in suite.plan(rows)]
     asked = [text for *_, cases in plan for c in cases for text in (c.text, c.changed)]
     texts = list(dict.fromkeys(asked))
     scores: dict[str, Chances] = {}

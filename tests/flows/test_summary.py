@@ -16,6 +16,7 @@ def test_a_behaviour_test_that_fails_is_marked() -> None:
         examples=[],
     )
     other = one.model_copy(update={"allowed": 0.15})
-    rows = behaviour_rows(Scores.model_construct(behaviour=[one, other]))
-    assert [row[""] for row in rows] == ["fails", ""]
+    none = one.model_copy(update={"cases": 0, "share": 0.0})
+    rows = behaviour_rows(Scores.model_construct(behaviour=[one, other, none]))
+    assert [row[""] for row in rows] == ["fails", "", "no row to change"]
     assert rows[0]["failed"] == "15.0%"
