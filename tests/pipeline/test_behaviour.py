@@ -203,6 +203,7 @@ def test_slots_are_filled_in_every_way_up_to_a_limit(tmp_path: Path) -> None:
         ({"spaces": 2}, "It\nrains", "  It  rains  "),
         ({"swap": [["Rome", "Oslo"]]}, "Rome, not Romeo", "Oslo, not Romeo"),
         ({"swap": [["York", "New York"]]}, "New York or York", "York or New York"),
+        ({"swap": [["York", "York City"]]}, "York City or York", "York or York City"),
         ({"swap": [["北京", "上海"]]}, "我在北京。", "我在上海。"),
         ({"swap": [["a.c", "x"]]}, "abc", "abc"),
         ({"typos": 3}, "a few tiny ones", "a few tiny ones"),
