@@ -334,7 +334,7 @@ def check_labels(suites: Iterable[Suite], labels: Sequence[str]) -> None:
         for test in suite.tests:
             for label in test.labels():
                 if label not in labels:
-                    close = difflib.get_close_matches(label, labels, n=1)
+                    close = difflib.get_close_matches(label, labels, n=1, cutoff=0.75)
                     hint = (
                         f"did you mean {close[0]}?" if close else "mend the suite, or leave it out"
                     )
