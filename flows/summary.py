@@ -16,6 +16,11 @@ def summary(recipe: str, home: Path, tracking: str) -> str:
     lines += [f"  {line}" for line in validation_text(validation).splitlines()]
     lines += ["", f"scores on {scores.test.rows:,} test rows (95 % intervals)"]
     lines += table(score_rows(scores))
+    if scores.behaviour:
+        broken = sum(not test.passed for test in scores.behaviour)
+        lines += ["", f"behaviour: {broken} of {len(scores.behaviour)} tests fail"]
+        lines += table(behaviour_rows(scores))
+        lines.append(f"  every case that failed: {home / 'evaluate' / 'behaviour.csv'}")
     lines += ["", f"runtimes on {ladder.machine.processor}, {ladder.threads} threads"]
     lines += table(ladder_rows(ladder))
     for rung in ladder.rungs:
@@ -70,6 +75,22 @@ def score_rows(scores: Scores) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
+    """One row a behaviour test."""
+    return [
+        {
+            "suite": test.suite,
+            "test": test.name,
+            "kind": test.kind,
+            "cases": f"{test.cases:,}",
+            "failed": f"{test.share:.1%}",
+            "allowed": f"{test.allowed:.1%}",
+            "": "fails" if not test.passed else "" if test.cases else "no row to change",
+        }
+        for test in scores.behaviour
+    ]
 
 
 def ladder_rows(ladder: Ladder) -> list[dict[str, str]]:

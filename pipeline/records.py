@@ -146,12 +146,40 @@ class Slice(Record):
     accuracy: Interval
 
 
+class Behaviour(Record):
+    """How one behaviour test of a suite came out."""
+
+    name: str
+    suite: str
+    kind: str
+    cases: int
+    """0 where it draws on test rows and its change touches none of them."""
+    failed: int
+    share: float
+    """Of its cases that failed."""
+    allowed: float
+    """The share that may."""
+    examples: list[dict[str, str]]
+    """A few failing cases, as excerpts: text, changed (empty where nothing is), expected,
+    answered."""
+
+    @property
+    def passed(self) -> bool:
+        return self.share <= self.allowed
+
+
 class Scores(Record):
     labels: list[str]
     validation: SplitScores
     test: SplitScores
     baselines: list[Baseline]
     slices: list[Slice]
+    behaviour: list[Behaviour] = []
+
+    @property
+    def behaviour_failed(self) -> float:
+        """Share of the behaviour tests that failed, 0 where there are none."""
+        return sum(not test.passed for test in self.behaviour) / max(len(self.behaviour), 1)
 
 
 class Parity(Record):

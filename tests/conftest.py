@@ -106,6 +106,7 @@ def toy_block(base: Path | str, source: str) -> dict[str, Any]:
     block["finetune"].update(
         {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"}
     )
+    block["evaluate"]["behaviour"] = []
     block["export"]["texts"] = 8
     block["benchmark"].update({"batches": [1, 4], "seconds": 0.05, "largest_flips": 0.2})
     block["benchmark"]["largest_drop"] = 0.2
@@ -132,6 +133,7 @@ class Workspace:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         for name in ("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", "README.md"):
             shutil.copy(ROOT / name, folder / name)
+        shutil.copytree(ROOT / "data" / "behaviour", folder / "data" / "behaviour")
         shutil.copytree(base, folder / "base")
         write_csv(folder / "data" / "raw" / "toy.csv", make_rows(rows))
         self.write_recipe(toy_block("base", "data/raw/toy.csv"))

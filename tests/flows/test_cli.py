@@ -81,6 +81,7 @@ def test_new_keeps_the_comments_of_params_yaml(
     write_csv(tmp_path / "a.csv", make_rows(5))
     monkeypatch.chdir(tmp_path)
     assert cli.main(["new", "mine", "a.csv"]) == 0
+    assert read_recipe("mine")["evaluate"]["behaviour"] == []  # suites are of a recipe's labels
     written = (tmp_path / "params.yaml").read_text()
     assert written.startswith((ROOT / "params.yaml").read_text().rstrip()[:2000])
 
