@@ -27,6 +27,8 @@ FILES_TAG = "bertline.files"  # SHA-256 of each file of a version, as JSON
 ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
 EPOCH_TAG, EPOCH_FILE = "bertline.epoch", "epoch.json"
 CHAMPION = "champion"
+# what MLflow says of a name that is taken; the second, where it was given up in the same moment
+HELD = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 LEASE = 300.0  # seconds for which a holder that cannot be asked is believed to live
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
 LONGEST_VALUE = 5000  # characters of a parameter or tag: MLflow refuses longer ones
@@ -401,7 +403,7 @@ class Registry:
                 self.client.create_registered_model(name, tags=own)
                 return
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                if error.error_code not in HELD:
                     raise
             holder = self._holder(name)
             if holder and _is_gone(holder):

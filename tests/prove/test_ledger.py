@@ -23,6 +23,7 @@ ROWS = 3000
 # than none, and everything else is the gate and the ledger as they are.
 PROMOTER = f"""
 import dataclasses, sys, time
+from pathlib import Path
 import numpy as np
 from pipeline.adapters.mlflow import Registry
 from pipeline.config import parse, read_recipe
@@ -30,7 +31,7 @@ from pipeline.promotion import evidence, registry as ledger
 from pipeline.promotion.gate import GateParams, Question, Side, judge
 
 tracking, slow, *numbers = sys.argv[1:]
-params = read_recipe("news", {str(ROOT / "params.yaml")!r})["gate"]
+params = read_recipe("news", Path({str(ROOT / "params.yaml")!r}))["gate"]
 params |= {{"floor_accuracy": 0.0, "floor_macro_f1": 0.0}}
 params["rails"] = dict.fromkeys(params["rails"])
 params = parse(GateParams, params, "gate")
@@ -102,12 +103,11 @@ def test_fifty_promotions_at_once_leave_one_champion_the_best(registry: Registry
 def test_kills_between_entry_and_alias_are_always_repaired(registry: Registry) -> None:
     champion = None
     for turn in range(1, KILLS + 1):
-        process = promoter(registry, turn, slow=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "entry\n"
-        time.sleep(random.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with promoter(registry, turn, slow=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "entry\n"
+            time.sleep(random.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
         assert registry.champion("toy") == champion
         champion = promotion.champion_of(registry, "toy")
         assert champion == registry.champion("toy") == str(turn)
@@ -118,10 +118,9 @@ def test_kills_between_entry_and_alias_are_always_repaired(registry: Registry) -
 
 def test_kills_at_any_moment_lose_nothing(registry: Registry) -> None:
     for turn in range(1, KILLS + 1):
-        process = promoter(registry, turn)
-        time.sleep(random.uniform(1, 5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with promoter(registry, turn) as process:
+            time.sleep(random.uniform(1, 5))
+            process.send_signal(signal.SIGKILL)
         champion = promotion.champion_of(registry, "toy")
         entries = registry.entries("toy")
         moves = [entry.version for _, entry, _ in entries if entry.moves]
