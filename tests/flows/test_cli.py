@@ -11,7 +11,7 @@ from flows import cli
 from pipeline.config import read_recipe
 from tests.conftest import ROOT, make_rows, toy_block, write_csv, write_params
 
-COMMANDS = ("run", "new", "check", "predict", "promote", "rollback", "explain", "ui")
+COMMANDS = ("run", "new", "check", "predict", "promote", "rollback", "explain", "report", "ui")
 
 
 def bertline(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
