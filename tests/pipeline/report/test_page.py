@@ -108,7 +108,10 @@ def test_hostile_texts_are_shown_and_not_obeyed(make_home: MakeHome) -> None:
     labels = [HOSTILE, "a\x00b\u202ec", "$\\frac{$", "x" * 5000]
     row = ["id", BROKEN_NAME, "1", "train", HOSTILE, "leak", "warn", HOSTILE, "</td></table>"]
     mistake = ["id", HOSTILE, labels[1], "0.9", BROKEN_NAME, "1", f"half \x07 {HOSTILE}"]
-    home = make_home(labels, [row], [mistake], slices=[HOSTILE, "$\\frac{$", "a\x00b"])
+    told = verdict().model_copy(update={"reason": f"{HOSTILE}\x07, turned \u202e"})
+    home = make_home(
+        labels, [row], [mistake], slices=[HOSTILE, "$\\frac{$", "a\x00b"], verdict=told
+    )
     report = home / "validate" / "report.csv"
     report.write_bytes(report.read_bytes() + b",\xed\xa0\xbd.txt,1,train,film,blank,warn,,\xff\n")
     text = build(home, "toy")
@@ -117,6 +120,7 @@ def test_hostile_texts_are_shown_and_not_obeyed(make_home: MakeHome) -> None:
     assert BROKEN_NAME in seen.text
     assert "$\\frac{$" in seen.text
     assert "half � " in seen.text
+    assert f"{HOSTILE}�, turned �" in seen.text
     assert not {"script", "img", "iframe", "object", "link", "foreignobject"} & set(seen.tags)
     assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\u202a-\u202e]", text)
