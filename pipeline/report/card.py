@@ -175,7 +175,7 @@ def _behaviour(scores: Scores) -> str:
             f"{each.cases:,}",
             f"{each.share:.1%}",
             f"{each.allowed:.1%}",
-            "held" if each.passed else "broken",
+            "broken" if not each.passed else "held" if each.cases else "no row to change",
         )
         for each in tests
     ]
