@@ -6,10 +6,15 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
 from pipeline.workspace import DATA, tracking
+
+if TYPE_CHECKING:
+    from pipeline.promotion.evidence import Bench
+    from pipeline.records import Event
 
 EXAMPLES = """examples:
   bertline new reviews reviews.csv --text review --label stars
@@ -17,6 +22,7 @@ EXAMPLES = """examples:
   bertline run reviews
   bertline predict reviews "I would buy it again"
   bertline explain reviews@champion
+  bertline history reviews
   bertline rollback reviews
 """
 
@@ -102,12 +108,39 @@ def _parser() -> argparse.ArgumentParser:
         "bertline promote news/3",
     )
     promote.add_argument("version", help="RECIPE/VERSION, or RECIPE for the last published one")
+    promote.add_argument("--reason", default="", help="kept in the ledger; an override needs one")
+    against = promote.add_mutually_exclusive_group()
+    against.add_argument(
+        "--override", action="store_true", help="promote whatever the gate says; give the reason"
+    )
+    against.add_argument(
+        "--rebaseline",
+        action="store_true",
+        help="the labels have changed: judge it alone, on a test set frozen anew",
+    )
 
     rollback = command(
         "rollback", _rollback, "Put the champion's predecessor back.", "bertline rollback news"
     )
     rollback.add_argument("recipe")
     rollback.add_argument("--reason", default="asked for", help="kept in the ledger")
+
+    judge = command(
+        "judge",
+        _judge,
+        "What the gate says of a version, in full; nothing is moved or written down.",
+        "bertline judge news/3",
+    )
+    judge.add_argument("version", help="RECIPE/VERSION or RECIPE@champion")
+    judge.add_argument("--json", action="store_true", help="the whole verdict as JSON")
+
+    history = command(
+        "history",
+        _history,
+        "What was in use when, and what the gate refused, as a table and a picture.",
+        "bertline history news",
+    )
+    history.add_argument("recipe")
 
     explain = command(
         "explain",
@@ -232,29 +265,62 @@ def _version(name: str) -> tuple[str, str | None]:
 
 
 def _promote(given: argparse.Namespace) -> int:
-    from pipeline import recipe as recipes
-    from pipeline.adapters.mlflow import Registry
-    from pipeline.log import Console
-    from pipeline.promotion import registry as promotion
+    from flows import gate
     from pipeline.records import Publication
 
     recipe, number = _version(given.version)
-    settings = recipes.load(recipe)
-    registry = Registry(tracking())
     if number is None:
         number = Publication.read(DATA / recipe / "publish" / "publication.json").version
-    registry.version_tags(recipe, number)
-    if promotion.champion_of(registry, recipe) == number:
-        print(f"{recipe}/{number} is the champion already")
+    bench = _bench(recipe)
+    bench.registry.version_tags(recipe, number)
+    already = gate.in_use(bench, number)
+    if given.override or given.rebaseline:
+        if already:
+            raise UserError(f"{recipe}/{number} is the champion already")
+        event: Event = "override" if given.override else "rebaseline"
+        verdict = gate.overrule(bench, event, number, given.reason)
+        print(f"{recipe}/{number} is the champion by {event}; the gate: {verdict.reason}")
         return 0
-    verdict = promotion.ask_gate(
-        registry, settings.gate, recipe, number, DATA / recipe / "validate", log=Console("gate")
-    )
-    promotion.decide(registry, recipe, number, verdict)
+    verdict, event = gate.decide(bench, number, person=True, reason=given.reason)
     print(f"{verdict.decision}: {verdict.reason}")
-    if verdict.decision != "promote":
-        return 1
-    print(f"{recipe}/{number} is the champion")
+    if event == "promote" or already:
+        print(f"{recipe}/{number} is the champion{' already' if already else ''}")
+    if already and verdict.decision != "promote":
+        print(f"to put its predecessor back: bertline rollback {recipe}")
+    return gate.EXIT[verdict.decision]
+
+
+def _judge(given: argparse.Namespace) -> int:
+    from flows import gate
+    from pipeline.promotion.evidence import ask
+    from pipeline.promotion.registry import champion_of
+
+    recipe, number = _version(given.version)
+    bench = _bench(recipe)
+    number = number or champion_of(bench.registry, recipe)
+    if number is None:
+        raise UserError(f"{recipe}: has no champion yet: name a version, or bertline run {recipe}")
+    verdict = ask(bench, number)
+    print(verdict.model_dump_json(indent=2) if given.json else gate.page(verdict))
+    return gate.EXIT[verdict.decision]
+
+
+def _bench(recipe: str) -> "Bench":
+    from flows.gate import bench_of
+    from pipeline import recipe as recipes
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.log import Console
+
+    settings = recipes.load(recipe)
+    return bench_of(Registry(tracking()), recipe, settings, Console("gate"))
+
+
+def _history(given: argparse.Namespace) -> int:
+    from flows.history import history
+    from pipeline.adapters.mlflow import Registry
+
+    recipe, _ = _version(given.recipe)
+    print(history(Registry(tracking()), recipe, DATA / recipe / "gate" / "history.png"))
     return 0
 
 

@@ -19,7 +19,6 @@ from flows.summary import ladder_rows, score_rows, validation_text
 from pipeline import recipe as recipes
 from pipeline.errors import UserError
 from pipeline.log import Tells
-from pipeline.promotion.gate import GateParams
 from pipeline.records import Ladder, Publication, Scores, Validation, Verdict
 from pipeline.stages import ORDER
 from pipeline.workspace import DATA, STATE, tracking
@@ -51,7 +50,7 @@ def line(recipe: str, wait: bool = True, stage_timeout: float = DAY) -> Verdict:
             publication = Publication.read(DATA / recipe / "publish" / "publication.json")
         if ran:
             show(recipe)
-        verdict: Verdict = gate(settings.gate, publication)
+        verdict: Verdict = gate(settings, publication)
         return verdict
 
 
@@ -92,31 +91,24 @@ def show(recipe: str) -> None:
 
 
 @task(task_run_name="gate")
-def gate(params: GateParams, publication: Publication) -> Verdict:
+def gate(settings: recipes.Recipe, publication: Publication) -> Verdict:
     """Judge the published version against the champion; promote it when the verdict says so."""
+    from flows import gate as the_gate
     from pipeline.adapters.mlflow import Registry
-    from pipeline.promotion import registry as promotion
 
     logger = get_run_logger()
-    registry = Registry(tracking())
     model, number = publication.model, publication.version
-    path = DATA / model / "gate" / "verdict.json"
-    already = promotion.champion_of(registry, model) == number
-    if already:
+    bench = the_gate.bench_of(Registry(tracking()), model, settings, Tells(logger.info))
+    path = the_gate.verdict_path(model)
+    if the_gate.in_use(bench, number):
         logger.info(f"{model}/{number} is the champion already")
         if path.exists() and (verdict := Verdict.read(path)).version == number:
             return verdict
-    verdict = promotion.ask_gate(
-        registry, params, model, number, DATA / model / "validate", log=Tells(logger.info)
-    )
-    verdict.write(path)
+    verdict, event = the_gate.decide(bench, number, person=False)
     logger.info(f"verdict: {verdict.decision}: {verdict.reason}")
-    create_markdown_artifact(
-        f"# {model}/{number}: {verdict.decision}\n\n{verdict.reason}\n",
-        key=artifact_key(model, "verdict"),
-    )
-    if not already:
-        promotion.decide(registry, model, number, verdict)
-    if verdict.decision == "promote":
+    create_markdown_artifact(the_gate.page(verdict), key=artifact_key(model, "verdict"))
+    if event == "promote":
         logger.info(f"{model}/{number} is the champion")
+    elif event == "await":
+        logger.info(f"a person has to agree: bertline promote {model}/{number} --reason TEXT")
     return verdict

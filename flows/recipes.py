@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline import behaviour
 from pipeline import recipe as recipes
 from pipeline.config import PARAMS_FILE, check_name, nearest, read_recipes
 from pipeline.errors import UserError
@@ -46,7 +47,7 @@ def add_recipe(name: str, file: str, text: str, label: str, like: str) -> None:
         {"source": file, "text": text, "label": label, "group": None, "split": None, "carry": []}
     )
     block["validate"]["labels"] = None
-    block["evaluate"]["slices"] = []
+    block["evaluate"].update({"slices": [], "behaviour": []})
     block["publish"]["description"] = f"Classifies the texts of {Path(file).name} by {label}."
     block["gate"].update({"floor_accuracy": 0.5, "floor_macro_f1": 0.3})
     content["recipes"][name] = block
@@ -76,6 +77,7 @@ def outlook(name: str) -> str:
     )
     lines, rows, characters = [f"recipe {name} is well formed"], 0, 0
     rejects: list[Reject] = []
+    labels: set[str] = set()
     for source in recipe.ingest.sources().values():
         read = 0
         for row in read_rows(source, columns):
@@ -84,6 +86,7 @@ def outlook(name: str) -> str:
                 rejects.append(row)
             else:
                 characters += len(row.fields.get(recipe.ingest.text, ""))
+                labels.add(row.fields.get(recipe.ingest.label, ""))
         if not read:
             raise UserError(f"{source}: no rows")
         lines.append(f"data   {source}: {read:,} rows")
@@ -92,6 +95,7 @@ def outlook(name: str) -> str:
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
     for reject in rejects[:3]:
         lines.append(f"       {reject.file}, line {reject.number}: {reject.reason}")
+    behaviour.check_labels(map(behaviour.read_suite, recipe.evaluate.behaviour), sorted(labels))
     folder = base_folder(recipe.base)
     from pipeline.adapters.transformers import most_tokens, read_config
 

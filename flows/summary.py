@@ -15,9 +15,14 @@ def summary(recipe: str, home: Path, tracking: str) -> str:
     lines = [f"\n{recipe}, lineage {publication.lineage[:12]}", "", "data"]
     lines += [f"  {line}" for line in validation_text(validation).splitlines()]
     lines += ["", f"scores on {scores.test.rows:,} test rows (95 % intervals)"]
-    lines += _table(score_rows(scores))
+    lines += table(score_rows(scores))
+    if scores.behaviour:
+        broken = sum(not test.passed for test in scores.behaviour)
+        lines += ["", f"behaviour: {broken} of {len(scores.behaviour)} tests fail"]
+        lines += table(behaviour_rows(scores))
+        lines.append(f"  every case that failed: {home / 'evaluate' / 'behaviour.csv'}")
     lines += ["", f"runtimes on {ladder.machine.processor}, {ladder.threads} threads"]
-    lines += _table(ladder_rows(ladder))
+    lines += table(ladder_rows(ladder))
     for rung in ladder.rungs:
         lines.append(f"  {rung.name}: {rung.verdict}")
     lines += [
@@ -72,6 +77,22 @@ def score_rows(scores: Scores) -> list[dict[str, str]]:
     return rows
 
 
+def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
+    """One row a behaviour test."""
+    return [
+        {
+            "suite": test.suite,
+            "test": test.name,
+            "kind": test.kind,
+            "cases": f"{test.cases:,}",
+            "failed": f"{test.share:.1%}",
+            "allowed": f"{test.allowed:.1%}",
+            "": "fails" if not test.passed else "" if test.cases else "no row to change",
+        }
+        for test in scores.behaviour
+    ]
+
+
 def ladder_rows(ladder: Ladder) -> list[dict[str, str]]:
     """One row a runtime."""
     return [
@@ -93,7 +114,8 @@ def _shown(interval: Interval) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def _table(rows: list[dict[str, str]]) -> list[str]:
+def table(rows: list[dict[str, str]]) -> list[str]:
+    """Rows of the same keys as aligned lines, the keys above them."""
     names = list(rows[0])
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
     lines = ["  " + "  ".join(name.ljust(widths[name]) for name in names).rstrip()]

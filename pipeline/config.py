@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 RECIPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-RESERVED_NAMES = ("raw",)  # data/raw holds the rows that people bring
+RESERVED_NAMES = ("behaviour", "raw")  # folders of data/ that hold what people bring
 
 
 class Settings(BaseModel):
@@ -33,21 +33,29 @@ S = TypeVar("S", bound=Settings)
 
 def read_recipes(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """All recipes of `params.yaml`, unparsed, by name."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        content = YAML(typ="safe", pure=True).load(path)
+        content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file: run this from the folder that holds it") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     recipes = content.get("recipes") if isinstance(content, dict) else None
     if not isinstance(recipes, dict) or not recipes:
         raise UserError(f"{path}: holds no `recipes:`: add a block for each model")
     for name in recipes:
         check_name(name, path)
     return recipes
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML or JSON file holds. Raises UserError where it is neither."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(path)
+        json.dumps(content, default=str)  # refuses what JSON cannot say, such as a list in itself
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    return content
 
 
 def check_name(name: object, path: Path = PARAMS_FILE) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from pipeline import behaviour
 from pipeline.config import Settings, parse, read_recipe
 from pipeline.errors import UserError
 from pipeline.promotion.gate import GateParams
@@ -16,6 +17,7 @@ from pipeline.stages.ingest import IngestParams
 from pipeline.stages.publish import PublishParams
 from pipeline.stages.tokenize import TokenizeParams
 from pipeline.stages.validate import ValidateParams
+from pipeline.workspace import DATA
 
 
 class Recipe(Settings):
@@ -45,7 +47,23 @@ def load(name: str) -> Recipe:
     for source in recipe.ingest.sources().values():
         _check_watch(source, recipe.watch, f"recipes.{name}.watch")
     _check_watch(recipe.base.model, recipe.base.watch, f"recipes.{name}.base.watch")
+    _check_behaviour(recipe, f"recipes.{name}.evaluate.behaviour")
     return recipe
+
+
+def _check_behaviour(recipe: Recipe, key: str) -> None:
+    """Suites that are broken, or that DVC does not watch, are known before work begins."""
+    suites = []
+    for name in recipe.evaluate.behaviour:
+        suites.append(behaviour.read_suite(name))
+        own = (DATA / "behaviour").resolve()
+        if name not in behaviour.ready() and not Path(name).resolve().is_relative_to(own):
+            raise UserError(
+                f"params.yaml: {key}: {name!r} lies outside data/behaviour, where DVC would miss"
+                " its changes: move it there"
+            )
+    if recipe.validate_.labels is not None:
+        behaviour.check_labels(suites, recipe.validate_.labels)
 
 
 def _check_watch(source: str, watch: str, key: str) -> None:

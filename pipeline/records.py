@@ -146,12 +146,40 @@ class Slice(Record):
     accuracy: Interval
 
 
+class Behaviour(Record):
+    """How one behaviour test of a suite came out."""
+
+    name: str
+    suite: str
+    kind: str
+    cases: int
+    """0 where it draws on test rows and its change touches none of them."""
+    failed: int
+    share: float
+    """Of its cases that failed."""
+    allowed: float
+    """The share that may."""
+    examples: list[dict[str, str]]
+    """A few failing cases, as excerpts: text, changed (empty where nothing is), expected,
+    answered."""
+
+    @property
+    def passed(self) -> bool:
+        return self.share <= self.allowed
+
+
 class Scores(Record):
     labels: list[str]
     validation: SplitScores
     test: SplitScores
     baselines: list[Baseline]
     slices: list[Slice]
+    behaviour: list[Behaviour] = []
+
+    @property
+    def behaviour_failed(self) -> float:
+        """Share of the behaviour tests that failed, 0 where there are none."""
+        return sum(not test.passed for test in self.behaviour) / max(len(self.behaviour), 1)
 
 
 class Parity(Record):
@@ -294,14 +322,28 @@ class Verdict(Record):
     rails: list[Rail]
     rule: dict[str, object]
     """The recipe's gate section."""
+    unfit: bool
+    """Whether what it answers may not count at all: not even a person promotes it then."""
     evidence: dict[str, str]
     """SHA-256 of what was judged: rows, and each side's answers."""
+
+
+class Epoch(Record):
+    """A frozen test set: versions are compared on it until so many new rows have come that they
+    make the next one."""
+
+    model: str
+    number: int
+    ids: list[str]
+    why: str
 
 
 class Entry(Record):
     """One line of the ledger: who moved a model's alias, from where to where, and why; or why the
     gate did not."""
 
+    number: int
+    """Its place in the ledger, from 1."""
     event: Event
     model: str
     version: str
@@ -321,3 +363,14 @@ class Entry(Record):
     def moves(self) -> bool:
         """Whether it moved the alias."""
         return self.event in MOVES
+
+
+class Reign(Record):
+    """A time for which a version was in use."""
+
+    version: str
+    since: str
+    until: str | None
+    how: Event
+    reason: str
+    ended: Event | None

@@ -106,11 +106,13 @@ def toy_block(base: Path | str, source: str) -> dict[str, Any]:
     block["finetune"].update(
         {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"}
     )
+    block["evaluate"]["behaviour"] = []
     block["export"]["texts"] = 8
     block["benchmark"].update({"batches": [1, 4], "seconds": 0.05, "largest_flips": 0.2})
     block["benchmark"]["largest_drop"] = 0.2
     block["publish"]["description"] = "A toy."
-    block["gate"].update({"floor_accuracy": 0.5, "floor_macro_f1": 0.5})
+    block["gate"].update({"floor_accuracy": 0.5, "floor_macro_f1": 0.5, "fewest_rows": 20})
+    block["gate"]["rails"] = dict.fromkeys(block["gate"]["rails"])
     return block
 
 
@@ -131,6 +133,7 @@ class Workspace:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         for name in ("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", "README.md"):
             shutil.copy(ROOT / name, folder / name)
+        shutil.copytree(ROOT / "data" / "behaviour", folder / "data" / "behaviour")
         shutil.copytree(base, folder / "base")
         write_csv(folder / "data" / "raw" / "toy.csv", make_rows(rows))
         self.write_recipe(toy_block("base", "data/raw/toy.csv"))

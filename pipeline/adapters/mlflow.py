@@ -2,25 +2,32 @@
 
 import json
 import logging
+import os
+import random
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pipeline.adapters import onnx_runtime
 from pipeline.adapters.live_run import FIT_TAG
 from pipeline.adapters.mlflow_client import connect, experiment_id, reason, shown
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of
-from pipeline.records import Entry, Publication
+from pipeline.records import Entry, Epoch, Publication
 
 KEY_TAG, LINEAGE_TAG, PUBLISHED_TAG = "bertline.key", "bertline.lineage", "bertline.published"
 FILES_TAG = "bertline.files"  # SHA-256 of each file of a version, as JSON
 ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
+EPOCH_TAG, EPOCH_FILE = "bertline.epoch", "epoch.json"
 CHAMPION = "champion"
+LEASE = 300.0  # seconds for which a holder that cannot be asked is believed to live
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
 LONGEST_VALUE = 5000  # characters of a parameter or tag: MLflow refuses longer ones
 
@@ -109,7 +116,7 @@ class Registry:
     def _write(self, run: Run, identity: str) -> None:
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.data.sources import LocalArtifactDatasetSource
-        from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+        from mlflow.entities import DatasetInput, InputTag, Metric, Param
 
         now = int(time.time() * 1000)
         tags = dict(run.tags) | {
@@ -119,7 +126,7 @@ class Registry:
             "mlflow.note.content": run.card,
         }
         params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items()]
-        self.client.log_batch(identity, tags=[RunTag(k, v) for k, v in tags.items()])
+        self.client.log_batch(identity, tags=[_tag(k, v) for k, v in tags.items()])
         for part in _parts(params, 100):
             self.client.log_batch(identity, params=part)
         metrics = [Metric(name, value, now, 0) for name, value in run.metrics.items()]
@@ -167,7 +174,7 @@ class Registry:
                 )
             number = str(info.registered_model_version)
         tags = dict(run.tags) | {KEY_TAG: run.key, LINEAGE_TAG: run.lineage}
-        tags[FILES_TAG] = json.dumps(digests(self._folder(run.recipe, number)))
+        tags[FILES_TAG] = json.dumps(digests(self.folder(run.recipe, number)))
         for name, value in tags.items():
             self.client.set_model_version_tag(run.recipe, number, name, value)
         return number
@@ -213,7 +220,7 @@ class Registry:
             datasets.append(f"{tags.get('mlflow.data.context')} {tags.get('sha256')}")
         return dict(run.data.params), dict(run.data.metrics), datasets
 
-    def _folder(self, model: str, number: str) -> Path:
+    def folder(self, model: str, number: str) -> Path:
         """The version's files on this machine: those of a local store themselves, else a copy."""
         import mlflow
 
@@ -225,7 +232,7 @@ class Registry:
         listed = self.version_tags(model, number).get(FILES_TAG)
         if listed is None:
             return [f"{model}/{number} has no list of its files"]
-        before, now = json.loads(listed), digests(folder or self._folder(model, number))
+        before, now = json.loads(listed), digests(folder or self.folder(model, number))
         return [
             f"{name} of {model}/{number} {'has changed' if name in now else 'is missing'}"
             if name in before
@@ -238,7 +245,7 @@ class Registry:
         """The version as MLflow loads it. Raises UserError where a file is not its own."""
         import mlflow
 
-        folder = self._folder(model, number)
+        folder = self.folder(model, number)
         if damaged := self.damage(model, number, folder):
             raise UserError(
                 f"{damaged[0]}: it is not served; bertline rollback {model}, or restore the file"
@@ -272,45 +279,181 @@ class Registry:
     def move(self, model: str, number: str) -> None:
         self.client.set_registered_model_alias(model, CHAMPION, number)
 
-    def append(self, entry: Entry) -> str:
-        """Write an entry as an intent; `settle` it once the alias has moved."""
-        ledger = experiment_id(self.client, f"{entry.model}-ledger", self.tracking)
-        run = self.client.create_run(
-            ledger,
-            run_name=f"{entry.event} {entry.model}/{entry.version}",
-            tags={
+    def append(self, entry: Entry, pages: Sequence[tuple[str, str | bytes]] = ()) -> str:
+        """Write an entry as an intent, with pages by file name; `settle` it once the alias has
+        moved."""
+        identity = self._note(
+            entry.model,
+            f"{entry.number} {entry.event} {entry.model}/{entry.version}",
+            {
                 ENTRY_TAG: entry.model_dump_json(),
                 STATE_TAG: "intent",
                 "mlflow.note.content": f"{entry.who}, {entry.when}: {entry.reason}",
             },
         )
+        self._add_pages(identity, pages)
+        return identity
+
+    def _note(self, model: str, name: str, tags: dict[str, str]) -> str:
+        ledger = experiment_id(self.client, f"{model}-ledger", self.tracking)
+        run = self.client.create_run(ledger, run_name=name, tags=tags)
         self.client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
+
+    def _add_pages(self, identity: str, pages: Sequence[tuple[str, str | bytes]]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in pages:
+                raw = content.encode() if isinstance(content, str) else content
+                (Path(folder) / name).write_bytes(raw)
+            if pages:
+                self.client.log_artifacts(identity, folder)
 
     def settle(self, identity: str) -> None:
         self.client.set_tag(identity, STATE_TAG, "done")
 
     def entries(self, model: str) -> list[tuple[str, Entry, bool]]:
         """The ledger, oldest first: (identity, entry, whether its alias has moved)."""
-        found = self.client.get_experiment_by_name(f"{model}-ledger")
-        if found is None:
-            return []
-        runs, token = [], None
-        while True:
-            page = self.client.search_runs([found.experiment_id], page_token=token)
-            runs += [run for run in page if ENTRY_TAG in run.data.tags]
-            token = page.token
-            if not token:
-                break
         read = [
             (
                 str(run.info.run_id),
                 Entry.model_validate_json(run.data.tags[ENTRY_TAG]),
                 run.data.tags.get(STATE_TAG) == "done",
             )
-            for run in runs
+            for run in self._notes(model, ENTRY_TAG)
         ]
-        return sorted(read, key=lambda item: item[1].when)
+        return sorted(read, key=lambda item: (item[1].number, item[1].when))
+
+    def open_epoch(self, epoch: Epoch) -> None:
+        """Freeze a test set. Call it under the lock."""
+        name = f"test set {epoch.number}: {len(epoch.ids)} rows"
+        tags = {EPOCH_TAG: str(epoch.number), "mlflow.note.content": epoch.why}
+        ledger = experiment_id(self.client, f"{epoch.model}-ledger", self.tracking)
+        run = self.client.create_run(ledger, run_name=name)
+        identity = str(run.info.run_id)
+        self._add_pages(identity, [(EPOCH_FILE, epoch.model_dump_json())])
+        self.client.log_batch(identity, tags=[_tag(k, v) for k, v in tags.items()])  # it counts now
+        self.client.set_terminated(identity, "FINISHED")
+
+    def epochs(self, model: str) -> list[Epoch]:
+        """The frozen test sets, oldest first."""
+        found = [
+            Epoch.model_validate_json(self.artifact(run.info.run_id, EPOCH_FILE).read_bytes())
+            for run in self._notes(model, EPOCH_TAG)
+        ]
+        return sorted(found, key=lambda epoch: epoch.number)
+
+    def _notes(self, model: str, tag: str) -> list[Any]:
+        """The runs in a model's ledger that carry a tag."""
+        found = self.client.get_experiment_by_name(f"{model}-ledger")
+        if found is None:
+            return []
+        runs, token = [], None
+        while True:
+            page = self.client.search_runs([found.experiment_id], page_token=token)
+            runs += [run for run in page if tag in run.data.tags]
+            token = page.token
+            if not token:
+                return runs
+
+    def artifact(self, identity: str, path: str) -> Path:
+        """A run's artifact on this machine. Raises UserError where the run has none."""
+        import mlflow
+
+        try:
+            local = mlflow.artifacts.download_artifacts(
+                run_id=identity, artifact_path=path, tracking_uri=self.tracking
+            )
+        except (mlflow.exceptions.MlflowException, OSError):
+            raise UserError(f"run {identity}: has no {path}") from None
+        return Path(local)
+
+    # the lock
+
+    @contextmanager
+    def lock(self, model: str, patience: float = 300.0) -> Iterator[None]:
+        """Hold the only lock of a model's ledger, on whatever machine; it is not reentrant.
+
+        MLflow has no compare-and-swap, but a registered model's name is unique in its database, so
+        the lock is one of the name `<model>.lock`, made and deleted. One whose process has died
+        (on this machine) or that is older than its lease is broken. Raises Unavailable after
+        `patience` seconds.
+        """
+        name, token = f"{model}.lock", uuid4().hex
+        self._acquire(name, token, time.monotonic() + patience)
+        try:
+            yield
+        finally:
+            holder = self._holder(name)
+            if holder and holder.get("token") == token:
+                self.client.delete_registered_model(name)
+
+    def _acquire(self, name: str, token: str, deadline: float) -> None:
+        from mlflow.exceptions import MlflowException
+
+        while True:
+            own = {
+                "token": token,
+                "host": socket.gethostname(),
+                "process": str(os.getpid()),
+                "until": str(time.time() + LEASE),
+            }
+            try:
+                self.client.create_registered_model(name, tags=own)
+                return
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            holder = self._holder(name)
+            if holder and _is_gone(holder):
+                self._break(name, holder["token"])
+            elif time.monotonic() > deadline:
+                told = holder or {}
+                raise Unavailable(
+                    f"MLflow at {shown(self.tracking)}: {name} is held by process"
+                    f" {told.get('process')} on {told.get('host')}: try again when it has ended"
+                )
+            time.sleep(random.uniform(0.02, 0.2))
+
+    def _holder(self, name: str) -> dict[str, str] | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return dict(self.client.get_registered_model(name).tags)
+        except MlflowException:
+            return None
+
+    def _break(self, name: str, token: str) -> None:
+        """Rename a dead holder's lock after its token, which only the first to see it can do: a
+        lock that has meanwhile been made anew is not taken for the old one."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.rename_registered_model(name, f"{name}.{token}")
+        except MlflowException:
+            return
+        for old in self.client.search_registered_models(f"name LIKE '{name}.%'"):
+            if float(old.tags.get("until", 0)) + LEASE < time.time():
+                self.client.delete_registered_model(old.name)
+
+
+def _is_gone(holder: Mapping[str, str]) -> bool:
+    if time.time() > float(holder["until"]):
+        return True
+    if holder["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder["process"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _tag(name: str, value: str) -> Any:
+    from mlflow.entities import RunTag
+
+    return RunTag(name, value)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -318,7 +461,9 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): sha256_of(file)
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != "registered_model_meta" and "__pycache__" not in file.parts
+        if file.is_file()
+        and file.name != "registered_model_meta"
+        and "__pycache__" not in file.parts
     }
 
 

@@ -43,8 +43,8 @@ class Rails(Settings):
     """Share of the rows that are answered otherwise than by the champion."""
     behaviour: float | None = Field(ge=0, lt=1)
     """Share of behaviour tests that fail."""
-    flagged_percent: float | None = Field(ge=0, le=100)
-    """Rows of the source that any validation rule flags, kept or not."""
+    quarantined_percent: float | None = Field(ge=0, le=100)
+    """Rows of the source that validation has set aside."""
     latency_ms: float | None = Field(gt=0)
     """Median time of one answer on this machine, batch 1, real texts."""
     megabytes: float | None = Field(gt=0)
@@ -129,7 +129,7 @@ class Question:
     """What rows depend on each other, where the recipe names a group."""
     slices: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     """Rows of each named slice."""
-    flagged_percent: float = 0.0
+    quarantined_percent: float = 0.0
     behaviour_failed: float = 0.0
 
     def evidence(self) -> dict[str, str]:
@@ -157,6 +157,7 @@ class _Hearing:
         self.rails: list[Rail] = []
         self.accuracy = self.macro_f1 = 0.0
         self.wins = self.losses = 0
+        self.unfit = False
 
     def verdict(self) -> Verdict:
         asked, decision, reason = self.asked, *self._decide()
@@ -178,6 +179,7 @@ class _Hearing:
             only_champion_right=self.losses,
             rails=self.rails,
             rule=self.params.model_dump(),
+            unfit=self.unfit,
             evidence=asked.evidence(),
         )
 
@@ -187,12 +189,13 @@ class _Hearing:
         if not rows:
             return "reject", "there are no test rows to judge it on"
         if defect := asked.challenger.defect(rows):
+            self.unfit = True
             return "reject", defect
         way_on = (
             f"judge it alone by bertline promote {asked.model}/{asked.challenger.version}"
             " --rebaseline --reason TEXT"
         )
-        if change := _changed(asked.challenger.labels, asked.labels):
+        if change := _changed(asked.labels, asked.challenger.labels):
             return "reject", f"it was trained for other labels than the rows have: {change}"
         if old and (change := _changed(old.labels, asked.challenger.labels)):
             return "hold", (
@@ -303,7 +306,7 @@ class _Hearing:
 
     def _weigh(self) -> tuple[Decision, str]:
         params, old = self.params, self.asked.champion
-        assert old is not None  # noqa: S101 - a rival was compared with
+        assert old is not None
         tally = f"alone right on {self.wins:,} rows, champion {old.version} on {self.losses:,}"
         discordant = self.wins + self.losses
         worse = min(self.comparisons, key=lambda each: each.p_worse)
@@ -338,7 +341,7 @@ class _Hearing:
         absolute = (
             ("latency", new.latency_ms, limits.latency_ms, "ms"),
             ("size", new.megabytes, limits.megabytes, "MB"),
-            ("validation", asked.flagged_percent, limits.flagged_percent, "% of rows flagged"),
+            ("validation", asked.quarantined_percent, limits.quarantined_percent, "% set aside"),
             ("behaviour", 100 * asked.behaviour_failed, _percent(limits.behaviour), "% failed"),
         )
         for name, value, limit, unit in absolute:
@@ -358,9 +361,7 @@ class _Hearing:
         if limits.slices is not None and asked.slices:
             yield self._worst("slices", asked.slices, limits.slices)
 
-    def _worst(
-        self, name: str, parts: Mapping[str, npt.NDArray[np.bool_]], limit: float
-    ) -> Rail:
+    def _worst(self, name: str, parts: Mapping[str, npt.NDArray[np.bool_]], limit: float) -> Rail:
         """The part that falls deepest; a fall that chance explains breaks no rail."""
         right, rival = self._challenger == self._truth, self._champion == self._truth
         falls = []

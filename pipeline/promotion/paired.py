@@ -38,8 +38,8 @@ def exact_p(wins: int, losses: int, rows: int) -> float:
     first, last = max(0, int(rows * low - spread)), min(rows, int(rows * high + spread) + 1)
     counts = np.arange(first, last + 1)  # of discordant rows
     needed = np.ceil((counts + statistic * np.sqrt(counts)) / 2 - 1e-9)
-    extreme = binom.sf(needed - 1, counts, 0.5)  # (counts,)
-    chances = binom.pmf(counts, rows, shares) @ extreme  # (grid,)
+    extreme = binom.sf(np.maximum(needed, 1) - 1, counts, 0.5)  # (counts,)
+    chances = np.asarray(binom.pmf(counts, rows, shares)) @ extreme  # (grid,)
     return float(min(1.0, chances.max() + DOUBT))
 
 
@@ -112,9 +112,7 @@ def _per_group(groups: Sequence[str], place: Labels, triples: int) -> Labels:
     return np.bincount(group * triples + place, minlength=len(names) * triples).reshape(-1, triples)
 
 
-def _by_class(
-    random: np.random.Generator, truth: Labels, counts: Labels, size: int
-) -> Labels:
+def _by_class(random: np.random.Generator, truth: Labels, counts: Labels, size: int) -> Labels:
     """As many rows of each true class as there are, shape (size, triples)."""
     drawn = np.empty((size, len(counts)), dtype=np.int64)
     for label in np.unique(truth):

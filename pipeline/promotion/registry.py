@@ -1,77 +1,121 @@
 """The champion's alias and its ledger. Both live in MLflow, where versions live.
 
 Every move is written to the ledger first, as an intent, and settled once the alias has moved; an
-intent that a crash left behind is carried out at the next look.
+intent that a crash left behind is carried out at the next look. An alias that stands elsewhere than
+the ledger says was moved by hand: that is written down, and stands. All of it happens under one
+lock a model, which the tracking server keeps, so it holds across machines.
 """
 
 import getpass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pipeline.adapters.mlflow import Registry
 from pipeline.errors import UserError
-from pipeline.log import Log, no_log
-from pipeline.promotion.gate import Champion, GateParams, judge
-from pipeline.records import Entry, Event, Validation, Verdict
+from pipeline.records import Entry, Event, Reign, Verdict
 
-MOVES = ("promote", "rollback")
+
+class Overtaken(Exception):  # noqa: N818 - not an error: the verdict is asked for again
+    """Another champion, or another question, came in while a version was being judged."""
 
 
 def champion_of(registry: Registry, model: str) -> str | None:
-    """The version in use, after carrying out what a crash left undone."""
-    moves = [item for item in registry.entries(model) if item[1].event in MOVES]
-    if moves and not moves[-1][2]:
-        identity, entry, _ = moves[-1]
-        registry.move(model, entry.version)
+    """The version in use, after carrying out what a crash left undone and writing down what a hand
+    has moved."""
+    with registry.lock(model):
+        return _champion(registry, model)
+
+
+def _champion(registry: Registry, model: str) -> str | None:
+    """Under the lock."""
+    found = registry.champion(model)
+    moves = [item for item in registry.entries(model) if item[1].moves]
+    if not moves:
+        if found is not None:
+            _write_hand(registry, model, found, None)
+        return found
+    identity, last, settled = moves[-1]
+    if not settled:
+        registry.move(model, last.version)
         registry.settle(identity)
-    return registry.champion(model)
+        return last.version
+    if found != (last.version or None):
+        _write_hand(registry, model, found, last.version or None)
+    return found
 
 
-def ask_gate(
+def _write_hand(registry: Registry, model: str, found: str | None, before: str | None) -> None:
+    what = "moved" if found else "taken away"
+    entry = Entry(
+        number=_next(registry, model),
+        event="by hand",
+        model=model,
+        version=found or "",
+        previous=before,
+        who="unknown",
+        when=_now(),
+        reason=f"the alias was {what} in MLflow itself: gate not asked",
+        lineage=registry.version_tags(model, found).get("bertline.lineage", "") if found else "",
+    )
+    registry.settle(registry.append(entry))
+
+
+def decide(
     registry: Registry,
-    params: GateParams,
     model: str,
     number: str,
-    validate: Path,
+    verdict: Verdict,
     *,
-    log: Log = no_log,
-) -> Verdict:
-    """Let challenger and champion answer the same test rows, each as it is served, and judge."""
-    import pandas as pd
-
-    labels = Validation.read(validate / "validation.json").labels
-    rows = pd.read_parquet(
-        validate / "kept.parquet", columns=["text", "label"], filters=[("split", "==", "test")]
-    )
-    texts = rows["text"].tolist()
-    old = champion_of(registry, model)
-    log.say(f"{model}/{number} answers {len(texts):,} test rows")
-    answers = registry.answers(model, number, texts)
-    rival = Champion(number, answers) if old == number else None
-    if old is not None and old != number:
-        log.say(f"champion {model}/{old} answers the same rows")
-        rival = Champion(old, registry.answers(model, old, texts))
-    return judge(params, number, labels, rows["label"].tolist(), answers, rival)
-
-
-def decide(registry: Registry, model: str, number: str, verdict: Verdict) -> Entry | None:
+    approved: bool,
+    reason: str = "",
+    pages: Sequence[tuple[str, str | bytes]] = (),
+) -> Entry | None:
     """Write a verdict to the ledger and make the version the champion where it says so.
 
-    The same verdict on the same version is written once.
+    The same verdict on the same evidence is written once. `approved` says that nobody need be asked
+    any more, `reason` what the person said; `pages` are kept with the entry, by file name. Raises
+    Overtaken where the champion is another than the one that was judged against.
     """
-    if verdict.decision == "promote":
-        return promote(registry, model, number, verdict.reason)
-    past = [entry for _, entry, _ in registry.entries(model) if entry.version == number]
-    if past and (past[-1].event, past[-1].reason) == (verdict.decision, verdict.reason):
-        return None
-    entry = _entry(registry, verdict.decision, model, number, verdict.reason)
-    registry.settle(registry.append(entry))
-    return entry
+    with registry.lock(model):
+        champion = _champion(registry, model)
+        entries = [entry for _, entry, _ in registry.entries(model)]
+        if champion not in (verdict.champion, number) or any(
+            _same_question(e, verdict) for e in entries
+        ):
+            raise Overtaken
+        event: Event = verdict.decision
+        if event == "promote" and not approved:
+            event = "await"
+        past = [entry for entry in entries if entry.version == number]
+        told = f"{verdict.reason}; {reason}" if reason else verdict.reason
+        if past and (past[-1].event, past[-1].evidence) == (event, verdict.evidence):
+            return None
+        if event == "promote" and champion == number:
+            return None
+        return _write(registry, event, model, number, champion, told, verdict, pages)
 
 
-def promote(registry: Registry, model: str, number: str, reason: str) -> Entry:
-    """Make a version the champion: ledger first, then the alias."""
-    return _move(registry, "promote", model, number, reason)
+def _same_question(entry: Entry, verdict: Verdict) -> bool:
+    """Whether an entry has spent what a verdict on other evidence was going to spend."""
+    return bool(
+        verdict.question
+        and (entry.epoch, entry.question) == (verdict.epoch, verdict.question)
+        and entry.evidence != verdict.evidence
+    )
+
+
+def force(
+    registry: Registry, event: Event, model: str, number: str, reason: str, verdict: Verdict
+) -> Entry:
+    """A person's own decision, `override` or `rebaseline`, with the reason and what the gate said.
+
+    Raises UserError without a reason.
+    """
+    if not reason.strip():
+        raise UserError(f"{model}/{number}: write why: --reason TEXT goes into the ledger")
+    with registry.lock(model):
+        champion = _champion(registry, model)
+        return _write(registry, event, model, number, champion, reason, verdict)
 
 
 def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry:
@@ -79,35 +123,87 @@ def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry
 
     Raises UserError where there is none.
     """
-    if champion_of(registry, model) is None:
-        raise UserError(f"{model}: has no champion to roll back from")
+    with registry.lock(model):
+        champion = _champion(registry, model)
+        if champion is None:
+            raise UserError(f"{model}: has no champion to roll back from")
+        lived = _lived([entry for _, entry, _ in registry.entries(model)])
+        if len(lived) < 2:
+            raise UserError(f"{model}/{champion}: has no predecessor to return to")
+        return _write(registry, "rollback", model, lived[-2], champion, reason)
+
+
+def can_return(registry: Registry, model: str) -> list[str]:
+    """The versions that rolling back, again and again, would bring back; the champion is last."""
+    return _lived([entry for _, entry, _ in registry.entries(model)])
+
+
+def _lived(entries: Sequence[Entry]) -> list[str]:
     lived: list[str] = []
-    for _, entry, _ in registry.entries(model):
-        if entry.event == "promote" and lived[-1:] != [entry.version]:
+    for entry in entries:
+        if entry.event == "rollback":
+            del lived[-1:]
+        elif entry.moves and entry.version and lived[-1:] != [entry.version]:
             lived.append(entry.version)
-        elif entry.event == "rollback" and lived:
-            lived.pop()
-    if len(lived) < 2:
-        raise UserError(f"{model}/{lived[-1] if lived else '?'}: has no predecessor to return to")
-    return _move(registry, "rollback", model, lived[-2], reason)
+    return lived
 
 
-def _move(registry: Registry, event: Event, model: str, number: str, reason: str) -> Entry:
-    entry = _entry(registry, event, model, number, reason)
-    identity = registry.append(entry)
-    registry.move(model, number)
+def reigns(entries: Sequence[Entry]) -> list[Reign]:
+    """What was in use when, oldest first."""
+    found: list[Reign] = []
+    moves = [entry for entry in entries if entry.moves]
+    for place, entry in enumerate(moves):
+        after = moves[place + 1] if place + 1 < len(moves) else None
+        if entry.version:
+            found.append(
+                Reign(
+                    version=entry.version,
+                    since=entry.when,
+                    until=after.when if after else None,
+                    how=entry.event,
+                    reason=entry.reason,
+                    ended=after.event if after else None,
+                )
+            )
+    return found
+
+
+def _write(
+    registry: Registry,
+    event: Event,
+    model: str,
+    number: str,
+    champion: str | None,
+    reason: str,
+    verdict: Verdict | None = None,
+    pages: Sequence[tuple[str, str | bytes]] = (),
+) -> Entry:
+    """Ledger first, then the alias. Under the lock."""
+    entry = Entry(
+        number=_next(registry, model),
+        event=event,
+        model=model,
+        version=number,
+        previous=champion,
+        who=getpass.getuser(),
+        when=_now(),
+        reason=reason,
+        lineage=registry.version_tags(model, number).get("bertline.lineage", ""),
+    )
+    if verdict:
+        judged = ("decision", "epoch", "question", "evidence")
+        entry = entry.model_copy(update={name: getattr(verdict, name) for name in judged})
+        pages = [("verdict.json", verdict.model_dump_json(indent=2)), *pages]
+    identity = registry.append(entry, pages)
+    if entry.moves:
+        registry.move(model, number)
     registry.settle(identity)
     return entry
 
 
-def _entry(registry: Registry, event: Event, model: str, number: str, reason: str) -> Entry:
-    return Entry(
-        event=event,
-        model=model,
-        version=number,
-        previous=champion_of(registry, model),
-        who=getpass.getuser(),
-        when=datetime.now(UTC).isoformat(timespec="microseconds"),
-        reason=reason,
-        lineage=registry.version_tags(model, number).get("bertline.lineage", ""),
-    )
+def _next(registry: Registry, model: str) -> int:
+    return max((entry.number for _, entry, _ in registry.entries(model)), default=0) + 1
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

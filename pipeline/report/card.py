@@ -162,9 +162,7 @@ def _slices(scores: Scores) -> str:
 
 
 def _behaviour(scores: Scores) -> str:
-    """What the behaviour tests found; nothing where the scores hold none."""
-    tests: list[Any] = list(getattr(scores, "behaviour", None) or [])
-    if not tests:
+    if not scores.behaviour:
         return ""
     header = ("suite", "test", "kind", "cases", "failed", "allowed", "")
     rows = [
@@ -177,7 +175,7 @@ def _behaviour(scores: Scores) -> str:
             f"{each.allowed:.1%}",
             "broken" if not each.passed else "held" if each.cases else "no row to change",
         )
-        for each in tests
+        for each in scores.behaviour
     ]
     return f"## Behaviour\n\n{_table(header, rows)}"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.files import sha256_of, size_of, write_text
+from pipeline.promotion.words import paragraph
 from pipeline.records import (
     Export,
     Fit,
@@ -75,11 +76,11 @@ def build(home: Path, recipe: str) -> str:
         "ladder": Ladder.read(home / "benchmark" / "ladder.json"),
         "publication": publication,
         "verdict": verdict,
+        "judged": paragraph(verdict) if verdict else "",
         "rule": dict(_flat(verdict.rule)) if verdict else {},
         "flagged": _flagged(home / "validate" / "report.csv"),
         "confusions": _confusions(scores),
-        "behaviour": _behaviour(scores),
-        "failures": [(test.name, case) for test in _behaviour(scores) for case in test.examples],
+        "failures": [(test.name, case) for test in scores.behaviour for case in test.examples],
         "mistakes": _table(home / "evaluate" / "mistakes.csv")[:MOST_MISTAKES],
         "lock": lock,
         "base_digest": _base_digest(lock, recipe),
@@ -130,11 +131,6 @@ def _confusions(scores: Scores) -> list[tuple[str, str, int, float]]:
         if truth != answer and count
     ]
     return sorted(found, key=lambda each: (-each[2], -each[3], each[:2]))[:MOST_CONFUSIONS]
-
-
-def _behaviour(scores: Scores) -> list[Any]:
-    """What the behaviour tests found, a test a row; nothing where the scores hold none."""
-    return list(getattr(scores, "behaviour", None) or [])
 
 
 def _lock(path: Path) -> dict[str, dict[str, Any]]:

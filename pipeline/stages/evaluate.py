@@ -3,25 +3,30 @@
     python -m pipeline evaluate news
 
 Writes scores.json, predictions.parquet (every validation and test row), the plots that DVC
-draws (confusion.csv, roc.csv, calibration.csv), mistakes.csv and pictures/.
+draws (confusion.csv, roc.csv, calibration.csv), mistakes.csv, behaviour.csv (every case of a
+behaviour test that failed) and pictures/.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from pydantic import Field
+import numpy.typing as npt
+from pydantic import Field, model_validator
 
-from pipeline import scoring
+from pipeline import behaviour, scoring
 from pipeline.config import Settings
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
-from pipeline.records import Baseline, Scores, Slice, Split, SplitScores, Validation
+from pipeline.records import Baseline, Lengths, Scores, Slice, Split, SplitScores, Validation
 from pipeline.scoring import Floats, Labels
+from pipeline.stages import CHARACTERS_PER_TOKEN
 from pipeline.text import excerpt
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pipeline.adapters.pytorch import TorchClassifier
 
 SCORED: tuple[Split, ...] = ("validation", "test")
 LARGEST_SLICES = 12  # of each named column
@@ -35,8 +40,17 @@ class EvaluateParams(Settings):
     """n-grams of the TF-IDF baseline: characters for text without spaces."""
     calibration_bins: int = Field(ge=2)
     worst_mistakes: int = Field(ge=0)
+    behaviour: list[str]
+    """Suites of behaviour tests: ready ones by name, your own by path."""
     seed: int = Field(ge=0)
     """Of the bootstrap."""
+
+    @model_validator(mode="after")
+    def _suites_differ(self) -> Self:
+        names = [Path(name).stem for name in self.behaviour]
+        if len(set(names)) < len(names):
+            raise ValueError("behaviour holds two suites of the same name")
+        return self
 
 
 def evaluate(
@@ -48,7 +62,11 @@ def evaluate(
     *,
     log: Log = no_log,
 ) -> Scores:
-    """Score the PyTorch model on validation and test, with intervals, slices and baselines."""
+    """Score the PyTorch model on validation and test, with intervals, slices and baselines, and
+    put the behaviour tests to it.
+
+    Raises UserError for a suite that is broken or asks for labels that there are not.
+    """
     import pandas as pd
 
     from pipeline.adapters import pictures
@@ -56,6 +74,8 @@ def evaluate(
     from pipeline.adapters.tokens import read_tokens
 
     labels = Validation.read(validate / "validation.json").labels
+    suites = [behaviour.read_suite(name) for name in params.behaviour]
+    behaviour.check_labels(suites, labels)
     kept = pd.read_parquet(validate / "kept.parquet").set_index("id", drop=False).rename_axis(None)
     model = TorchClassifier(finetune / "model")
     frames: dict[Split, pd.DataFrame] = {}
@@ -68,16 +88,26 @@ def evaluate(
         frame["confidence"] = probabilities.max(1).astype(float)
         frame["probabilities"] = list(probabilities)
         frames[split] = frame
+    longest = Lengths.read(tokenize / "lengths.json").maximum
+    tested, failures = behaviour.put(
+        suites,
+        dict(zip(frames["test"]["id"], frames["test"]["text"], strict=True)),
+        labels,
+        _answers(model, finetune / "model", longest),
+        log=log,
+    )
     scores = Scores(
         labels=labels,
         validation=_split_scores(frames["validation"], labels, params),
         test=_split_scores(frames["test"], labels, params),
         baselines=_baselines(kept, frames["test"], labels, params, log),
         slices=_slices(frames["test"], len(labels), params),
+        behaviour=tested,
     )
     _write_predictions(frames, labels, out / "predictions.parquet")
     _write_plots(frames["test"], labels, params, out)
     _write_mistakes(frames["test"], labels, params.worst_mistakes, out / "mistakes.csv")
+    write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
     with whole(out / "pictures") as temporary:
         temporary.mkdir()
         pictures.confusion(scores.test.confusion, labels, temporary / "confusion.png")
@@ -88,6 +118,20 @@ def evaluate(
         )
     log.say(f"test accuracy {scores.test.accuracy.value:.4f}")
     return scores.write(out / "scores.json")
+
+
+def _answers(model: "TorchClassifier", folder: Path, longest: int) -> behaviour.Answers:
+    """Probabilities of raw texts, tokenized as the rows are."""
+
+    def answers(texts: list[str]) -> npt.NDArray[np.float32]:
+        from pipeline.adapters.transformers import load_tokenizer
+
+        capped = [text[: longest * CHARACTERS_PER_TOKEN] for text in texts]
+        tokenizer = load_tokenizer(folder, str(folder))
+        tokens = tokenizer(capped, truncation=True, max_length=longest)["input_ids"]
+        return scoring.softmax(model.logits(tokens))
+
+    return answers
 
 
 def _split_scores(frame: "pd.DataFrame", labels: list[str], params: EvaluateParams) -> SplitScores:

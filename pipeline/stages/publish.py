@@ -11,6 +11,7 @@ publication.json, card.md, trained.parquet and lock.json.
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def publish(
             ("records", finetune / "fit.json"),
             ("records", evaluate / "scores.json"),
             ("records", evaluate / "mistakes.csv"),
+            ("records", evaluate / "behaviour.csv"),
             ("records", export / "parity.json"),
             ("records", benchmark / "ladder.json"),
             ("records", out / "lock.json"),
@@ -132,6 +134,7 @@ def publish(
             "bertline.rung": served.name,
             "bertline.model_sha256": digests[served.file],
             "bertline.weights_sha256": fit.weights_sha256,
+            "bertline.tokenizer_sha256": sha256_of(tokenize / "tokenizer" / "tokenizer.json"),
         },
     )
     publication = registry.publish(run)
@@ -191,6 +194,11 @@ def _metrics(
         short = baseline.name.split()[0].lower()
         metrics[f"baseline.{short}_accuracy"] = baseline.accuracy.value
         metrics[f"baseline.{short}_macro_f1"] = baseline.macro_f1.value
+    if scores.behaviour:
+        metrics["behaviour.failed_share"] = scores.behaviour_failed
+    for test in scores.behaviour:
+        name = re.sub(r"[^\w-]+", "_", f"{test.suite} {test.name}")  # what MLflow takes in a name
+        metrics[f"behaviour.{name}"] = test.share
     for rung in ladder.rungs:
         metrics[f"ladder.{rung.name}.p50_ms"] = rung.single.p50_ms
         metrics[f"ladder.{rung.name}.test_accuracy"] = rung.test_accuracy

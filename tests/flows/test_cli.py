@@ -11,7 +11,19 @@ from flows import cli
 from pipeline.config import read_recipe
 from tests.conftest import ROOT, make_rows, toy_block, write_csv, write_params
 
-COMMANDS = ("run", "new", "check", "predict", "promote", "rollback", "explain", "report", "ui")
+COMMANDS = (
+    "run",
+    "new",
+    "check",
+    "predict",
+    "promote",
+    "rollback",
+    "judge",
+    "history",
+    "explain",
+    "report",
+    "ui",
+)
 
 
 def bertline(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
@@ -70,6 +82,7 @@ def test_new_keeps_the_comments_of_params_yaml(
     write_csv(tmp_path / "a.csv", make_rows(5))
     monkeypatch.chdir(tmp_path)
     assert cli.main(["new", "mine", "a.csv"]) == 0
+    assert read_recipe("mine")["evaluate"]["behaviour"] == []  # suites are of a recipe's labels
     written = (tmp_path / "params.yaml").read_text()
     assert written.startswith((ROOT / "params.yaml").read_text().rstrip()[:2000])
 
@@ -86,6 +99,9 @@ def test_new_keeps_the_comments_of_params_yaml(
         (("predict", "../x", "a text"), "recipe name '../x'"),
         (("explain", "news"), "news: has no champion yet"),
         (("explain", "news/3"), "news/3: no such version"),
+        (("history", "news"), "news: nothing has been decided yet: bertline run news"),
+        (("judge", "news"), "news: has no champion yet: name a version"),
+        (("judge", "news/3"), "news/3: no such version"),
         (("explain", "news/latest"), "write RECIPE/VERSION"),
         (("rollback", "news"), "has no champion to roll back from"),
         (("promote", "news/3"), "news/3: no such version"),

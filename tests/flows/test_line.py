@@ -63,6 +63,8 @@ def stale(ran: Workspace) -> set[str]:
         ("pipeline/stages/validate.py", {"validate", "publish"}),
         ("pipeline/adapters/trainer.py", {"finetune", "publish"}),
         ("pipeline/scoring.py", {"finetune", "evaluate", "benchmark", "publish"}),
+        ("pipeline/behaviours/topic.yaml", {"evaluate", "publish"}),
+        ("data/behaviour/README.md", {"evaluate"}),
         ("constraints.txt", set(ORDER)),
     ],
 )

@@ -1,5 +1,6 @@
 """The line's stages run once, on toy rows, for the tests that look at what they made."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,21 @@ def line(tokens: Home) -> Home:
     export(r.export, h.validate, h.tokenize, h.finetune, h.export)
     benchmark(r.benchmark, h.tokenize, h.finetune, h.export, h.benchmark)
     return h
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take seconds to make."""
+    from pipeline.adapters.mlflow import Registry
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Registry(f"sqlite:///{path}").client.search_registered_models()
+    return path
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_mlflow: Path) -> str:
+    """The address of an empty MLflow in the test's folder, which is worked in."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_mlflow, tmp_path)
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"

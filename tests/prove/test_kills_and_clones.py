@@ -103,12 +103,12 @@ def test_a_worse_model_is_not_promoted_and_a_tenth_gives_way_to_the_whole(
     block["finetune"].update({"epochs": 2, "learning_rate": 2e-3})
     work.write_recipe(block)
     full = work.call(*work.bertline, "run", "toy")
-    assert "verdict on toy/2: promote: better than champion 1" in full.stdout
+    assert "verdict on toy/2: promote: better than the champion: alone right on" in full.stdout
 
     block["finetune"].update({"epochs": 1, "learning_rate": 1e-5})
     work.write_recipe(block)
     worse = work.call(*work.bertline, "run", "toy")
-    assert "verdict on toy/3: reject: worse than champion 2" in worse.stdout
+    assert "verdict on toy/3: reject: worse than the champion: alone right on" in worse.stdout
 
     refused = work.call(*work.bertline, "promote", "toy/3", code=1)
     assert "reject" in refused.stdout
@@ -119,7 +119,7 @@ def test_a_worse_model_is_not_promoted_and_a_tenth_gives_way_to_the_whole(
     assert len(moves) == 3
     assert "rollback toy/1 (champion toy/2): a trial" in moves[-1]
     third = work.call(*work.bertline, "explain", "toy/3").stdout
-    assert third.count("reject toy/3 (champion toy/2): worse than champion 2") == 1
+    assert third.count("reject toy/3 (champion toy/2): worse than the champion") == 1
 
 
 def _recipe(work: Workspace) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """Publishing once, promoting by the ledger, rolling back: in MLflow's embedded form."""
 
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,10 @@ from pipeline.adapters.mlflow import KEY_TAG, Registry
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import no_log
 from pipeline.promotion import registry as promotion
-from pipeline.promotion.gate import Champion, GateParams, judge
-from pipeline.records import Entry, Ladder, Publication
+from pipeline.records import Entry, Ladder, Publication, Verdict
 from pipeline.stages import ORDER, publish
 from pipeline.stages.publish import PublishParams
 from tests.pipeline.conftest import Home
-
-
-@pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 def write_lock(folder: Path, salt: str = "") -> Path:
@@ -188,23 +183,56 @@ class Versions(Registry):
             self.client.create_model_version("toy", source=f"file:///nowhere/{number}")
 
 
-def champions(entries: list[tuple[str, Entry, bool]]) -> list[tuple[str, str, str | None]]:
+def verdict(number: str, champion: str | None, decision: str = "promote", **facts: Any) -> Verdict:
+    """What a gate could have said."""
+    said: dict[str, Any] = {
+        "model": "toy",
+        "version": number,
+        "decision": decision,
+        "reason": f"reason {number}",
+        "champion": champion,
+        "epoch": 1,
+        "question": 0,
+        "level": 0.0,
+        "rows": 100,
+        "accuracy": 0.9,
+        "macro_f1": 0.9,
+        "comparisons": [],
+        "only_challenger_right": 0,
+        "only_champion_right": 0,
+        "rails": [],
+        "rule": {},
+        "unfit": False,
+        "evidence": {"challenger": number, "champion": str(champion)},
+    }
+    return Verdict(**(said | facts))
+
+
+def promote(registry: Registry, number: str) -> Entry | None:
+    judged = verdict(number, promotion.champion_of(registry, "toy"))
+    return promotion.decide(registry, "toy", number, judged, approved=True)
+
+
+def told(registry: Registry) -> list[tuple[str, str, str | None]]:
+    entries = registry.entries("toy")
+    assert [entry.number for _, entry, _ in entries] == list(range(1, len(entries) + 1))
+    assert all(settled for _, _, settled in entries)
     return [(entry.event, entry.version, entry.previous) for _, entry, _ in entries]
 
 
 def test_the_ledger_tells_promotions_and_rollbacks_in_order(tracking: str) -> None:
     registry = Versions(tracking)
     for number in ("1", "2", "3"):
-        promotion.promote(registry, "toy", number, f"reason {number}")
+        promote(registry, number)
     promotion.rollback(registry, "toy")
     assert registry.champion("toy") == "2"
-    promotion.promote(registry, "toy", "4", "again")
+    promote(registry, "4")
     promotion.rollback(registry, "toy")
     promotion.rollback(registry, "toy")
     assert registry.champion("toy") == "1"
     with pytest.raises(UserError, match="toy/1: has no predecessor"):
         promotion.rollback(registry, "toy")
-    assert champions(registry.entries("toy")) == [
+    assert told(registry) == [
         ("promote", "1", None),
         ("promote", "2", "1"),
         ("promote", "3", "2"),
@@ -213,51 +241,157 @@ def test_the_ledger_tells_promotions_and_rollbacks_in_order(tracking: str) -> No
         ("rollback", "2", "4"),
         ("rollback", "1", "2"),
     ]
+    lived = promotion.reigns([entry for _, entry, _ in registry.entries("toy")])
+    assert [(reign.version, reign.ended) for reign in lived] == [
+        ("1", "promote"),
+        ("2", "promote"),
+        ("3", "rollback"),
+        ("2", "promote"),
+        ("4", "rollback"),
+        ("2", "rollback"),
+        ("1", None),
+    ]
 
 
 def test_a_crash_between_entry_and_alias_is_carried_out_at_the_next_look(
     tracking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Versions(tracking)
-    promotion.promote(registry, "toy", "1", "first")
+    promote(registry, "1")
 
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Registry, "move", crash)
     with pytest.raises(KeyboardInterrupt):
-        promotion.promote(registry, "toy", "2", "second")
+        promote(registry, "2")
     monkeypatch.undo()
     assert registry.champion("toy") == "1"
     assert promotion.champion_of(registry, "toy") == "2"
     assert registry.champion("toy") == "2"
-    assert all(settled for _, _, settled in registry.entries("toy"))
+    assert told(registry) == [("promote", "1", None), ("promote", "2", "1")]
 
 
-def test_a_version_that_is_held_is_in_the_ledger_once(tracking: str) -> None:
+def test_an_alias_moved_by_hand_is_taken_in_and_can_be_rolled_back(tracking: str) -> None:
     registry = Versions(tracking)
-    promotion.promote(registry, "toy", "1", "first")
-    held = judge(
-        GateParams(floor_accuracy=0.1, floor_macro_f1=0.1, significance=0.05),
-        "2",
-        ["a", "b"],
-        ["a", "b"],
-        ["a", "b"],
-        Champion("1", ["a", "b"]),
-    )
+    registry.move("toy", "3")  # before there is any ledger
+    assert promotion.champion_of(registry, "toy") == "3"
+    promote(registry, "1")
+    registry.move("toy", "2")
+    assert promotion.champion_of(registry, "toy") == "2"
+    assert promotion.champion_of(registry, "toy") == "2"
+    assert told(registry) == [
+        ("by hand", "3", None),
+        ("promote", "1", "3"),
+        ("by hand", "2", "1"),
+    ]
+    assert "gate not asked" in registry.entries("toy")[-1][1].reason
+    assert promotion.rollback(registry, "toy").version == "1"
+    registry.client.delete_registered_model_alias("toy", "champion")
+    assert promotion.champion_of(registry, "toy") is None
+    assert told(registry)[-1] == ("by hand", "", "1")
+    promote(registry, "4")
+    assert promotion.rollback(registry, "toy").version == "1"
+
+
+def test_a_verdict_is_in_the_ledger_once_with_its_pages(tracking: str) -> None:
+    registry = Versions(tracking)
+    promote(registry, "1")
+    held = verdict("2", "1", "hold")
     for _ in range(2):
-        promotion.decide(registry, "toy", "2", held)
+        promotion.decide(
+            registry, "toy", "2", held, approved=True, pages=[("verdict.md", "# held")]
+        )
     assert registry.champion("toy") == "1"
-    assert champions(registry.entries("toy")) == [("promote", "1", None), ("hold", "2", "1")]
+    assert told(registry) == [("promote", "1", None), ("hold", "2", "1")]
+    identity = registry.entries("toy")[-1][0]
+    assert registry.artifact(identity, "verdict.md").read_text() == "# held"
+    assert Verdict.read(registry.artifact(identity, "verdict.json")) == held
     with pytest.raises(UserError, match="no predecessor"):
         promotion.rollback(registry, "toy")
+
+
+def test_where_a_person_has_to_agree_the_gate_alone_moves_nothing(tracking: str) -> None:
+    registry = Versions(tracking)
+    judged = verdict("1", None)
+    waiting = promotion.decide(registry, "toy", "1", judged, approved=False)
+    assert waiting is not None
+    assert (waiting.event, registry.champion("toy")) == ("await", None)
+    agreed = promotion.decide(registry, "toy", "1", judged, approved=True, reason="looked at it")
+    assert agreed is not None
+    assert agreed.reason == "reason 1; looked at it"
+    assert registry.champion("toy") == "1"
+    assert told(registry) == [("await", "1", None), ("promote", "1", None)]
+
+
+def test_a_person_against_the_gate_gives_the_reason(tracking: str) -> None:
+    registry = Versions(tracking)
+    judged = verdict("1", None, "reject")
+    with pytest.raises(UserError, match="toy/1: write why: --reason TEXT"):
+        promotion.force(registry, "override", "toy", "1", " ", judged)
+    entry = promotion.force(registry, "override", "toy", "1", "the old one leaks names", judged)
+    assert (entry.decision, entry.reason) == ("reject", "the old one leaks names")
+    assert registry.champion("toy") == "1"
+
+
+def test_a_verdict_that_was_overtaken_is_not_carried_out(tracking: str) -> None:
+    registry = Versions(tracking)
+    promote(registry, "1")
+    against_none = verdict("2", None)
+    with pytest.raises(promotion.Overtaken):
+        promotion.decide(registry, "toy", "2", against_none, approved=True)
+    spent = verdict("2", "1", "hold", question=1)
+    promotion.decide(registry, "toy", "2", spent, approved=True)
+    same_question = verdict("3", "1", "hold", question=1)
+    with pytest.raises(promotion.Overtaken):
+        promotion.decide(registry, "toy", "3", same_question, approved=True)
 
 
 def test_a_champion_promoted_twice_is_rolled_back_to_its_predecessor(tracking: str) -> None:
     registry = Versions(tracking)
     for number in ("1", "2", "2"):
-        promotion.promote(registry, "toy", number, "again")
+        promote(registry, number)
     assert promotion.rollback(registry, "toy").version == "1"
+
+
+def test_the_lock_lets_one_in_and_outlives_no_dead_holder(tracking: str) -> None:
+    registry = Versions(tracking)
+    held = pytest.raises(Unavailable, match=r"toy\.lock is held by process")
+    with registry.lock("toy"), held, registry.lock("toy", patience=0.3):
+        pass
+    with registry.lock("toy", patience=0.3):
+        pass
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    tags = {"host": socket.gethostname(), "process": str(dead.pid), "until": "9e9"}
+    registry.client.create_registered_model("toy.lock", tags=tags | {"token": "t"})
+    with registry.lock("toy", patience=0.3):
+        pass
+    elsewhere = tags | {"host": "another", "token": "u"}
+    registry.client.create_registered_model("toy.lock", tags=elsewhere)
+    with pytest.raises(Unavailable), registry.lock("toy", patience=0.3):
+        pass
+    registry.client.set_registered_model_tag("toy.lock", "until", "1")  # its lease is over
+    with registry.lock("toy", patience=0.3):
+        pass
+
+
+def test_a_changed_file_of_a_version_is_named_and_not_served(
+    line: Home, tracking: str, tmp_path: Path
+) -> None:
+    publication = publish_toy(line, tracking, tmp_path)
+    registry = Registry(tracking)
+    assert registry.damage("toy", publication.version) == []
+    [model] = registry.folder("toy", publication.version).rglob("*.onnx")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    [damage] = registry.damage("toy", publication.version)
+    assert damage.endswith(f"{model.name} of toy/1 has changed")
+    with pytest.raises(UserError, match="it is not served; bertline rollback toy"):
+        registry.scores("toy", publication.version, ["a text"])
+    model.unlink()
+    assert registry.damage("toy", publication.version)[0].endswith("is missing")
 
 
 def test_an_unknown_version_is_named_with_those_that_there_are(tracking: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pipeline.files import write_csv, write_json
 from pipeline.records import (
     Baseline,
+    Behaviour,
     Comparison,
     Export,
     Fit,
@@ -122,6 +123,22 @@ def scores(labels: Sequence[str], slices: Sequence[str] = ("characters: (1, 20]"
     )
 
 
+def behaviour(answered: str = "money") -> list[Behaviour]:
+    case = {"text": "a text", "changed": "a txet", "expected": "film", "answered": answered}
+    broken = Behaviour(
+        name="typos",
+        suite="common",
+        kind="invariance",
+        cases=40,
+        failed=4,
+        share=0.1,
+        allowed=0.05,
+        examples=[case],
+    )
+    idle = {"name": "ci|ties", "cases": 0, "failed": 0, "share": 0.0, "examples": []}
+    return [broken, broken.model_copy(update=idle)]
+
+
 def ladder() -> Ladder:
     timing = Timing(
         batch=1, length=20, p50_ms=12.3, p95_ms=14.0, p99_ms=15.0, texts_per_second=80.0
@@ -187,6 +204,7 @@ def verdict(version: str = "2", champion: str | None = "1") -> Verdict:
         model="toy",
         version=version,
         decision="hold" if champion else "promote",
+        unfit=False,
         reason="not shown to be better" if champion else "no champion yet",
         champion=champion,
         epoch=1,

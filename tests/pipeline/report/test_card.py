@@ -1,8 +1,6 @@
 """The model card: its metadata is read by others' parsers, its tables hold whatever a label is."""
 
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -12,6 +10,7 @@ from pipeline.report import card
 from pipeline.report.card import model_card
 from tests.pipeline.report.conftest import (
     DIGEST,
+    behaviour,
     fit,
     intake,
     ladder,
@@ -134,13 +133,10 @@ def test_mean_tokens_are_of_texts_as_cut() -> None:
 
 def test_behaviour_stands_on_the_card_where_there_is_any() -> None:
     assert "## Behaviour" not in written()
-    test = SimpleNamespace(
-        suite="common", name="ty|pos", kind="invariance", cases=40, share=0.1, allowed=0.05,
-        passed=False,
-    )  # fmt: skip
-    holder: Any = SimpleNamespace(behaviour=[test])
-    text = card._behaviour(holder)
-    assert "| common | ty\\|pos | invariance | 40 | 10.0% | 5.0% | broken |" in text
+    found = scores(LABELS).model_copy(update={"behaviour": behaviour()})
+    text = written(found=found)
+    assert "| common | typos | invariance | 40 | 10.0% | 5.0% | broken |" in text
+    assert "| common | ci\\|ties | invariance | 0 | 0.0% | 5.0% | no row to change |" in text
 
 
 def test_sixty_classes_and_no_slices_make_a_card() -> None:

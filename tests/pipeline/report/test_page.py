@@ -9,18 +9,22 @@ from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from flows import cli
 from pipeline.errors import UserError
-from pipeline.records import Scores
 from pipeline.report import page
 from pipeline.report.page import build, write
 from tests.conftest import ROOT
-from tests.pipeline.report.conftest import MakeHome, publication, scores, validation, verdict
+from tests.pipeline.report.conftest import (
+    MakeHome,
+    behaviour,
+    publication,
+    scores,
+    validation,
+    verdict,
+)
 
 MEGABYTE = 1_000_000
 HOSTILE = "<script>alert(1)</script>"
@@ -82,7 +86,7 @@ def test_the_numbers_of_the_records_are_on_the_page(make_home: MakeHome) -> None
         "Expected calibration error 0.034",
         "onnx-int8",
         "12.3 ms",
-        "frozen test set 1",
+        "This was question 1 to this test set",
         "+3.10",  # the difference that could have been seen
         "broken",
         "rails.latency_ms",
@@ -204,7 +208,7 @@ def test_a_run_that_is_not_published_is_told_so(make_home: MakeHome) -> None:
 
 def test_a_first_version_is_compared_with_no_champion(make_home: MakeHome) -> None:
     text = Page(build(make_home(verdict=verdict(champion=None)), "toy")).text
-    assert "There is no champion to compare with" in text
+    assert "toy/2 is promoted: no champion yet" in text
     assert "Against champion" not in text
 
 
@@ -229,23 +233,13 @@ def test_records_that_have_changed_since_are_told(make_home: MakeHome) -> None:
     assert "b" * 64 in text
 
 
-def test_behaviour_tests_are_shown_where_there_are_any(
-    make_home: MakeHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = make_home()
-    assert ">Behaviour<" not in build(home, "toy")
-    case = {"text": "a text", "changed": "", "expected": "film", "answered": HOSTILE}
-    test = SimpleNamespace(
-        name="typos", suite="common", kind="invariance", cases=40, failed=4, share=0.1,
-        allowed=0.05, passed=False, examples=[case],
-    )  # fmt: skip
-
-    def behaviour(_: Scores) -> list[Any]:
-        return [test]
-
-    monkeypatch.setattr(page, "_behaviour", behaviour)
-    seen = Page(build(home, "toy"))
+def test_behaviour_tests_are_shown_where_there_are_any(make_home: MakeHome) -> None:
+    assert ">Behaviour<" not in build(make_home(), "toy")
+    labels = ["film", "money", "sport"]
+    found = scores(labels).model_copy(update={"behaviour": behaviour(HOSTILE)})
+    seen = Page(build(make_home(labels, scores=found), "toy"))
     assert "typos common invariance 40 4 10.00 % 5.00 % broken" in seen.text
+    assert "no row to change" in seen.text
     assert HOSTILE in seen.text
 
 

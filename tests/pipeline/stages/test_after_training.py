@@ -1,5 +1,6 @@
 """Evaluate, export and benchmark, on the toy that the fixture trained."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from pipeline.adapters.onnx_runtime import OnnxClassifier
 from pipeline.adapters.pytorch import TorchClassifier
 from pipeline.adapters.tokens import read_tokens
 from pipeline.errors import UserError
-from pipeline.records import Export, Ladder, Rung, Scores
+from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
 from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, pick
+from pipeline.stages.evaluate import evaluate
 from tests.pipeline.conftest import Home
 
 
@@ -48,13 +50,89 @@ def test_baselines_stand_beside_the_model(line: Home) -> None:
 
 
 def test_pictures_are_the_same_bytes_again(line: Home, tmp_path: Path) -> None:
-    from pipeline.stages.evaluate import evaluate
-
     evaluate(line.recipe.evaluate, line.validate, line.tokenize, line.finetune, tmp_path)
     for file in sorted(line.evaluate.rglob("*")):
         if file.is_file():
             again = tmp_path / file.relative_to(line.evaluate)
             assert again.read_bytes() == file.read_bytes(), file.name
+
+
+SUITE = """
+about: Toy topics.
+tests:
+  - name: words of a class
+    kind: minimum functionality
+    texts: {sport: [goal match striker league], money: [bank shares profit market]}
+  - name: what is false
+    kind: minimum functionality
+    texts: {film: [goal match striker league, bank shares profit market]}
+  - name: capital letters
+    kind: invariance
+    change: {case: upper}
+  - name: a match makes it sport
+    kind: direction
+    label: sport
+    moves: up
+    texts: [the bank after this]
+    change: {after: [goal match striker coach]}
+"""
+
+
+def behave(line: Home, suite: str, out: Path) -> Scores:
+    params = line.recipe.evaluate.model_copy(update={"behaviour": [suite]})
+    return evaluate(params, line.validate, line.tokenize, line.finetune, out)
+
+
+def test_a_suite_is_put_to_the_model(line: Home, tmp_path: Path) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    from pipeline.stages.publish import _metrics
+
+    (tmp_path / "toy.yaml").write_text(SUITE)
+    scores = behave(line, str(tmp_path / "toy.yaml"), tmp_path / "one")
+    passed = {test.name: test.passed for test in scores.behaviour}
+    assert passed == {
+        "words of a class": True,
+        "what is false": False,
+        "capital letters": True,
+        "a match makes it sport": True,
+    }
+    assert [test.cases for test in scores.behaviour] == [2, 2, 20, 1]
+    assert scores.behaviour_failed == 0.25
+    with (tmp_path / "one" / "behaviour.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [row["text"] for row in lines] == [
+        "goal match striker league",
+        "bank shares profit market",
+    ]
+    assert lines[0]["expected"] == "film"
+    assert lines[0]["answered"].startswith("sport (")
+
+    assert behave(line, str(tmp_path / "toy.yaml"), tmp_path / "two") == scores
+    for name in ("behaviour.csv", "scores.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+    metrics = _metrics(
+        Validation.read(line.validate / "validation.json"),
+        Lengths.read(line.tokenize / "lengths.json"),
+        scores,
+        Ladder.read(line.benchmark / "ladder.json"),
+    )
+    assert metrics["behaviour.failed_share"] == 0.25
+    assert metrics["behaviour.toy_what_is_false"] == 1.0
+    for name in metrics:
+        _validate_metric_name(name)
+
+
+def test_a_suite_for_other_labels_is_refused(line: Home, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"suite topic, test .* no label 'business', it has film,"):
+        behave(line, "topic", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_suite_no_case_has_failed(line: Home) -> None:
+    assert Scores.read(line.evaluate / "scores.json").behaviour == []
+    assert (line.evaluate / "behaviour.csv").read_text().count("\n") == 1
 
 
 def test_attention_is_fused_and_fp32_answers_as_pytorch(line: Home) -> None:

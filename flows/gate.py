@@ -1,0 +1,80 @@
+"""The gate as the flow and the command ask it: a recipe's rule, its rows, and what is kept."""
+
+from pathlib import Path
+
+from pipeline.adapters.mlflow import Registry
+from pipeline.errors import UserError
+from pipeline.log import Log
+from pipeline.promotion.evidence import Bench, ask, ask_and_decide
+from pipeline.promotion.registry import champion_of, force
+from pipeline.promotion.words import paragraph, rails_table
+from pipeline.recipe import Recipe
+from pipeline.records import Decision, Event, Verdict
+from pipeline.workspace import DATA, STATE
+
+EXIT: dict[Decision, int] = {"promote": 0, "hold": 1, "reject": 1}
+
+
+def bench_of(registry: Registry, recipe: str, settings: Recipe, log: Log) -> Bench:
+    """Where a recipe's versions are judged."""
+    return Bench(
+        registry=registry,
+        model=recipe,
+        params=settings.gate,
+        validate=DATA / recipe / "validate",
+        cache=STATE / "answers",
+        slices=settings.evaluate.slices,
+        log=log,
+    )
+
+
+def decide(bench: Bench, number: str, *, person: bool, reason: str = "") -> tuple[Verdict, Event]:
+    """Ask the gate and write down what it said. Returns the verdict and what the ledger has of it.
+
+    Where the recipe asks for a person's approval, only a `person` promotes.
+    """
+    approved = person or not bench.params.approve
+    verdict, entry = ask_and_decide(bench, number, approved=approved, reason=reason, pages=pages)
+    verdict.write(verdict_path(bench.model))
+    if entry is None and verdict.decision == "promote" and not approved:
+        return verdict, "await"
+    return verdict, entry.event if entry else verdict.decision
+
+
+def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:
+    """Promote on a person's word, `override` or `rebaseline`; what the gate says is kept beside.
+
+    Raises UserError without a reason, for a version that is unfit, and for a rebaseline that does
+    not reach the floors: that is what an override is for.
+    """
+    verdict = ask(bench, number, rebaseline=event == "rebaseline")
+    if verdict.unfit or (event == "rebaseline" and verdict.decision != "promote"):
+        raise UserError(f"{bench.model}/{number}: {verdict.reason}")
+    force(bench.registry, event, bench.model, number, reason, verdict)
+    return verdict.write(verdict_path(bench.model))
+
+
+def in_use(bench: Bench, number: str) -> bool:
+    return champion_of(bench.registry, bench.model) == number
+
+
+def pages(verdict: Verdict) -> list[tuple[str, str | bytes]]:
+    """What is kept beside a verdict in the ledger."""
+    from pipeline.adapters import pictures
+
+    found: list[tuple[str, str | bytes]] = [("verdict.md", page(verdict))]
+    if verdict.comparisons:
+        found.append(("verdict.png", pictures.verdict(verdict)))
+    return found
+
+
+def page(verdict: Verdict) -> str:
+    """A verdict as Markdown."""
+    return (
+        f"# {verdict.model}/{verdict.version}: {verdict.decision}\n\n{paragraph(verdict)}\n\n"
+        f"{rails_table(verdict)}\n"
+    )
+
+
+def verdict_path(recipe: str) -> Path:
+    return DATA / recipe / "gate" / "verdict.json"

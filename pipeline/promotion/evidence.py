@@ -1,0 +1,249 @@
+"""From registered versions and a recipe's rows to a question that the gate can answer."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.adapters.mlflow import Registry
+from pipeline.errors import UserError
+from pipeline.files import sha256_of, size_of, whole
+from pipeline.log import Log, no_log
+from pipeline.promotion import registry as ledger
+from pipeline.promotion.gate import GateParams, Question, Side, judge
+from pipeline.promotion.registry import Overtaken
+from pipeline.records import Entry, Epoch, Validation, Verdict
+from pipeline.text import excerpt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIMED = 40  # texts by which a version's latency is measured
+QUARTERS = 4  # slices by a text's length
+TRIES = 100  # of a verdict that others keep overtaking
+Pages = Callable[[Verdict], Sequence[tuple[str, str | bytes]]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where versions are judged: the registry, a recipe's rule and rows, and a place for answers
+    that need not be given twice."""
+
+    registry: Registry
+    model: str
+    params: GateParams
+    validate: Path
+    """Folder of kept.parquet and validation.json."""
+    cache: Path
+    slices: Sequence[str] = ()
+    """Columns by whose values the rows are sliced."""
+    log: Log = no_log
+
+
+def ask(bench: Bench, number: str, *, rebaseline: bool = False) -> Verdict:
+    """Let challenger and champion answer the epoch's rows, each as it is served, and judge.
+
+    A champion that is asked about is compared with the one before it. With `rebaseline` nothing is
+    compared: the version is judged alone, on a test set frozen anew.
+    """
+    registry, model = bench.registry, bench.model
+    run = registry.version_tags(model, number)["run"]
+    champion = ledger.champion_of(registry, model)
+    if champion == number:
+        before = [v for v in ledger.can_return(registry, model) if v != number]
+        champion = before[-1] if before else None
+    labels = Validation.read(bench.validate / "validation.json").labels
+    kept = _test_rows(bench.validate / "kept.parquet")
+    epoch = _epoch(bench, kept["id"].tolist(), rebaseline)
+    rows = kept[kept["id"].isin(set(epoch.ids))]
+    challenger = _side(bench, number, rows)
+    old = _side(bench, champion, rows) if champion and not rebaseline else None
+    metrics = registry.run_facts(run)[1]
+    read = metrics.get("data.rows", 0)
+    question = Question(
+        model=model,
+        labels=labels,
+        ids=rows["id"].tolist(),
+        truth=rows["label"].tolist(),
+        challenger=challenger,
+        champion=old,
+        epoch=epoch.number,
+        groups=rows["group"].tolist() if (rows["group"] != "").any() else None,
+        slices=_slices(rows, bench.slices),
+        quarantined_percent=100 * metrics.get("data.quarantined", 0) / read if read else 0.0,
+        behaviour_failed=metrics.get("behaviour.failed_share", 0.0),
+    )
+    entries = [entry for _, entry, _ in registry.entries(model)]
+    return judge(bench.params, replace(question, number=_number(entries, question)))
+
+
+def ask_and_decide(
+    bench: Bench,
+    number: str,
+    *,
+    approved: bool,
+    reason: str = "",
+    pages: Pages | None = None,
+) -> tuple[Verdict, Entry | None]:
+    """Ask, and write the verdict; again where another champion came in meanwhile.
+
+    `pages` makes of the verdict what is kept beside it: (file name, content).
+    """
+    for _ in range(TRIES):
+        verdict = ask(bench, number)
+        try:
+            entry = ledger.decide(
+                bench.registry,
+                bench.model,
+                number,
+                verdict,
+                approved=approved,
+                reason=reason,
+                pages=pages(verdict) if pages else (),
+            )
+        except Overtaken:
+            bench.log.say("the ledger has moved on: asking again")
+            continue
+        return verdict, entry
+    raise UserError(f"{bench.model}/{number}: others keep promoting: try again when they are done")
+
+
+def _number(entries: Sequence[Entry], question: Question) -> int:
+    """Which question of its epoch this is: one that was asked before keeps its number."""
+    asked = [e for e in entries if e.epoch == question.epoch and e.question]
+    evidence = question.evidence()
+    for entry in asked:
+        if entry.evidence == evidence:
+            return entry.question
+    return max((entry.question for entry in asked), default=0) + 1
+
+
+def _test_rows(kept: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_parquet(kept, filters=[("split", "==", "test")]).sort_values("id")
+
+
+def _epoch(bench: Bench, ids: list[str], anew: bool) -> Epoch:
+    """The test set in use. The first is every test row that there is; rows that arrive later wait
+    until they are enough to be the next."""
+    registry, model, enough = bench.registry, bench.model, bench.params.epoch_rows
+    with registry.lock(model):
+        epochs = registry.epochs(model)
+        known = {identity for epoch in epochs for identity in epoch.ids}
+        fresh = [identity for identity in ids if identity not in known]
+        left = len(set(epochs[-1].ids) & set(ids)) if epochs else 0
+        if not epochs:
+            rows, why = ids, "the first"
+        elif anew:
+            rows, why = ids, "the labels have changed"
+        elif len(fresh) >= enough:
+            rows, why = fresh, f"{len(fresh)} new rows have come"
+        elif left < min(len(epochs[-1].ids), bench.params.fewest_rows):
+            rows, why = ids, f"of the last one's {len(epochs[-1].ids)} rows {left} are left"
+        else:
+            return epochs[-1]
+        epoch = Epoch(model=model, number=len(epochs) + 1, ids=rows, why=why)
+        registry.open_epoch(epoch)
+        bench.log.say(f"test set {epoch.number} is frozen: {len(rows):,} rows ({why})")
+        return epoch
+
+
+def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
+    registry, model = bench.registry, bench.model
+    tags = registry.version_tags(model, number)
+    folder = registry.folder(model, number)
+    defects = registry.damage(model, number, folder)
+    defects += _foreign_tokenizer(tags, folder)
+    defects += _trained_on(registry, model, number, tags["run"], set(rows["id"]))
+    side = Side(version=number, labels=(), scores=np.empty((0, 0), np.float32), defects=defects)
+    if defects:
+        return side
+    try:
+        scores, latency = _answers(bench, number, tags["bertline.files"], rows["text"].tolist())
+    except Exception as error:  # a version's own code and model: whatever they raise, it is unfit
+        what = excerpt(str(error) or type(error).__name__)
+        return replace(side, defects=[f"it does not answer: {what}"])
+    return Side(
+        version=number,
+        labels=tuple(scores),
+        scores=np.stack(list(scores.values()), axis=1),
+        latency_ms=latency,
+        megabytes=size_of(folder) / 1e6,
+    )
+
+
+def _answers(
+    bench: Bench, number: str, files: str, texts: list[str]
+) -> tuple[Mapping[str, npt.NDArray[np.float32]], float]:
+    """Each class's scores, (rows,), and milliseconds an answer; scores are kept for the same files
+    and texts, a latency is measured where a rail asks for it."""
+    import pandas as pd
+
+    name = hashlib.sha256(json.dumps([files, texts]).encode()).hexdigest()
+    kept, timed = bench.cache / f"{name}.parquet", bench.params.rails.latency_ms is not None
+    served: Any = bench.registry.load(bench.model, number) if timed or not kept.exists() else None
+    if not kept.exists():
+        bench.log.say(f"{bench.model}/{number} answers {len(texts):,} test rows")
+        table = served.predict(texts)
+        with whole(kept) as temporary:
+            table[[c for c in table if c.startswith("score_")]].to_parquet(temporary)
+    table = pd.read_parquet(kept)
+    scores = {str(c).removeprefix("score_"): table[c].to_numpy(np.float32) for c in table}
+    return scores, _latency(served, texts[:TIMED]) if timed else 0.0
+
+
+def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:
+    trained = tags.get("bertline.tokenizer_sha256")
+    served = sorted(folder.rglob("tokenizer.json"))
+    if trained and served and all(sha256_of(file) == trained for file in served):
+        return []
+    return ["it is served with another tokenizer.json than it was trained with"]
+
+
+def _trained_on(registry: Registry, model: str, number: str, run: str, ids: set[str]) -> list[str]:
+    import pandas as pd
+
+    try:
+        listed = registry.artifact(run, "records/trained.parquet")
+    except UserError:
+        return [f"{model}/{number} has no list of the rows that it was trained on"]
+    seen = {_text_of(name) for name in pd.read_parquet(listed)["id"]}
+    leaked = sum(_text_of(name) in seen for name in ids)
+    return [f"it was trained on {leaked:,} of the {len(ids):,} test rows"] if leaked else []
+
+
+def _text_of(identity: str) -> str:
+    """Rows of one text differ in a number behind its digest."""
+    return identity.partition("-")[0]
+
+
+def _latency(served: Any, texts: Sequence[str]) -> float:
+    """Median milliseconds of one answer at batch 1, after a round that warms up."""
+    times = []
+    for turn in range(2):
+        for text in texts:
+            started = time.perf_counter()
+            served.predict([text])
+            if turn:
+                times.append(1000 * (time.perf_counter() - started))
+    return median(times) if times else 0.0
+
+
+def _slices(rows: "pd.DataFrame", columns: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
+    import pandas as pd
+
+    lengths = pd.qcut(rows["text"].str.len(), QUARTERS, duplicates="drop").astype(str)
+    named = {"characters": lengths} | {column: rows[column] for column in columns}
+    return {
+        f"{column}: {value}": (values == value).to_numpy()
+        for column, values in named.items()
+        for value in sorted(values.unique())
+    }

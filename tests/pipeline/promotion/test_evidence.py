@@ -1,0 +1,333 @@
+"""From registered versions to the gate's question: epochs, leaks, digests, answers kept."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.adapters.mlflow import Registry
+from pipeline.errors import UserError
+from pipeline.promotion import registry as ledger
+from pipeline.promotion.evidence import Bench, ask, ask_and_decide
+from pipeline.promotion.gate import GateParams
+from pipeline.records import Verdict
+from tests.pipeline.conftest import Home
+from tests.pipeline.promotion.test_registry import publish_toy
+
+Publish = Callable[..., str]
+
+
+@pytest.fixture
+def bench(line: Home, tracking: str, tmp_path: Path) -> Bench:
+    folder = tmp_path / "validate"
+    folder.mkdir()
+    for name in ("kept.parquet", "validation.json"):
+        shutil.copy(line.validate / name, folder)
+    return Bench(
+        registry=Registry(tracking),
+        model="toy",
+        params=line.recipe.gate,
+        validate=folder,
+        cache=tmp_path / "answers",
+    )
+
+
+@pytest.fixture
+def published(line: Home, bench: Bench, tmp_path: Path) -> Publish:
+    """Publishes the toy's line; `spoil` gets a copy of its folders first."""
+
+    def publish(salt: str = "", spoil: Callable[[Home], object] | None = None) -> str:
+        home, out = line, tmp_path / f"out{salt}"
+        out.mkdir()
+        if spoil:
+            home = Home(tmp_path / f"home{salt}", line.recipe)
+            shutil.copytree(line.folder, home.folder)
+            spoil(home)
+        return publish_toy(home, bench.registry.tracking, out, salt).version
+
+    return publish
+
+
+def with_params(bench: Bench, **changes: object) -> Bench:
+    return replace(bench, params=GateParams(**(dict(bench.params) | changes)))
+
+
+def decided(bench: Bench, number: str) -> Verdict:
+    return ask_and_decide(bench, number, approved=True)[0]
+
+
+def test_the_first_is_promoted_and_its_twin_is_a_tie(bench: Bench, published: Publish) -> None:
+    first = decided(bench, published())
+    assert (first.decision, first.epoch, first.question) == ("promote", 1, 0)
+    test = pd.read_parquet(bench.validate / "kept.parquet", filters=[("split", "==", "test")])
+    assert first.rows == len(test)
+    said: list[str] = []
+
+    class Said:
+        say = staticmethod(said.append)
+        progress = staticmethod(lambda *_: None)
+
+    twin = decided(replace(bench, log=Said()), published("2"))
+    assert (twin.decision, "a tie changes nothing" in twin.reason) == ("hold", True)
+    assert bench.registry.champion("toy") is None
+    # the twin's files say when they were made; the champion's answers were kept
+    assert [sentence for sentence in said if "answers" in sentence] == [
+        f"toy/2 answers {len(test)} test rows"
+    ]
+    assert ask(bench, "2") == twin
+
+
+def test_a_test_row_that_was_trained_on_is_a_leak(bench: Bench, published: Publish) -> None:
+    decided(bench, published())
+
+    def leak(home: Home) -> None:
+        kept = pd.read_parquet(home.validate / "kept.parquet")
+        kept.loc[kept.index[kept["split"] == "test"][:3], "split"] = "train"
+        kept.to_parquet(home.validate / "kept.parquet")
+
+    verdict = decided(bench, published("leak", leak))
+    assert (verdict.decision, verdict.unfit) == ("reject", True)
+    assert "it was trained on 3 of the" in verdict.reason
+
+
+def test_another_tokenizer_than_the_trained_one_is_unfit(bench: Bench, published: Publish) -> None:
+    def swap(home: Home) -> None:
+        path = home.export / "tokenizer.json"
+        path.write_text(path.read_text(encoding="utf-8").replace("goal", "gaol"), encoding="utf-8")
+
+    verdict = decided(bench, published("swap", swap))
+    assert (verdict.decision, verdict.unfit) == ("reject", True)
+    assert "another tokenizer.json than it was trained with" in verdict.reason
+    assert bench.registry.champion("toy") is None
+
+
+def test_a_model_that_does_not_load_is_unfit(bench: Bench, published: Publish) -> None:
+    def cut(home: Home) -> None:
+        for path in home.export.glob("*.onnx"):
+            path.write_bytes(path.read_bytes()[:1000])
+
+    verdict = decided(bench, published("cut", cut))
+    assert verdict.unfit
+    assert "it does not answer" in verdict.reason
+
+
+def test_new_rows_wait_until_they_make_the_next_test_set(bench: Bench, published: Publish) -> None:
+    bench = with_params(bench, epoch_rows=10)
+    number = published()
+    assert decided(bench, number).rows == (first := len(bench.registry.epochs("toy")[0].ids))
+    kept = pd.read_parquet(bench.validate / "kept.parquet")
+
+    def arrive(count: int) -> None:
+        fresh = kept[kept["split"] == "test"].head(count).copy()
+        fresh["id"] = [f"{place:020x}" for place in range(count)]
+        pd.concat([kept, fresh]).to_parquet(bench.validate / "kept.parquet")
+
+    arrive(9)
+    assert (ask(bench, number).epoch, ask(bench, number).rows) == (1, first)
+    arrive(10)
+    assert (ask(bench, number).epoch, ask(bench, number).rows) == (2, 10)
+    kept[kept["split"] != "test"].to_parquet(bench.validate / "kept.parquet")
+    assert ask(bench, number).reason == "there are no test rows to judge it on"
+
+
+def test_questions_are_counted_once_and_cost_more_each_time(
+    bench: Bench, published: Publish
+) -> None:
+    decided(bench, published())
+
+    def answer_alone(place: int) -> Callable[[Home], None]:
+        def change(home: Home) -> None:
+            from onnx import load, numpy_helper, save
+
+            for path in home.export.glob("*.onnx"):
+                model = load(path)
+                for tensor in model.graph.initializer:
+                    if list(tensor.dims) == [3]:  # the classifier's bias
+                        bias = numpy_helper.to_array(tensor).copy()
+                        bias[place] += 50.0  # it answers one class alone
+                        tensor.CopyFrom(numpy_helper.from_array(bias, tensor.name))
+                save(model, path)
+
+        return change
+
+    bench = with_params(bench, fewest_discordant=1, floor_accuracy=0.0, floor_macro_f1=0.0)
+    verdicts = [decided(bench, published(f"b{place}", answer_alone(place))) for place in range(2)]
+    assert [verdict.question for verdict in verdicts] == [1, 2]
+    assert [verdict.level for verdict in verdicts] == [0.05 / 2, 0.05 / 6]
+    assert decided(bench, "2") == verdicts[0]  # the same question, not a third
+    assert [entry.question for _, entry, _ in bench.registry.entries("toy")] == [0, 1, 2]
+
+
+def test_a_champion_by_hand_can_be_judged_afterwards(bench: Bench, published: Publish) -> None:
+    decided(bench, published())
+    number = published("2")
+    bench.registry.move("toy", number)
+    verdict, entry = ask_and_decide(bench, number, approved=True)
+    assert (verdict.decision, verdict.champion) == ("hold", "1")
+    assert entry is not None
+    assert [e.event for _, e, _ in bench.registry.entries("toy")] == ["promote", "by hand", "hold"]
+    assert bench.registry.champion("toy") == number
+
+
+def test_changed_labels_go_through_a_new_baseline(bench: Bench, published: Publish) -> None:
+    decided(bench, published())
+
+    def rename(home: Home) -> None:
+        path = home.export / "serving.json"
+        path.write_text(path.read_text(encoding="utf-8").replace('"sport"', '"games"'))
+
+    number = published("renamed", rename)
+    path = bench.validate / "validation.json"
+    path.write_text(path.read_text().replace('"sport"', '"games"'))
+    kept = pd.read_parquet(bench.validate / "kept.parquet").replace({"label": {"sport": "games"}})
+    kept.to_parquet(bench.validate / "kept.parquet")
+    verdict = decided(bench, number)
+    assert verdict.decision == "hold"
+    assert "'sport' gone and 'games' new" in verdict.reason
+    assert f"bertline promote toy/{number} --rebaseline" in verdict.reason
+    alone = ask(bench, number, rebaseline=True)
+    assert (alone.decision, alone.champion, alone.epoch) == ("promote", None, 2)
+    ledger.force(bench.registry, "rebaseline", "toy", number, "sport is games now", alone)
+    assert bench.registry.champion("toy") == number
+    with pytest.raises(UserError, match="write why"):
+        ledger.force(bench.registry, "rebaseline", "toy", number, "", alone)
+
+
+def spoiled_onnx(change: Callable[[str, np.ndarray], np.ndarray | None]) -> Callable[[Home], None]:
+    """Changes initializers of every exported model by name."""
+
+    def spoil(home: Home) -> None:
+        from onnx import load, numpy_helper, save
+
+        for path in home.export.glob("*.onnx"):
+            model = load(path)
+            for tensor in model.graph.initializer:
+                changed = change(tensor.name, numpy_helper.to_array(tensor).copy())
+                if changed is not None:
+                    tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
+            save(model, path)
+
+    return spoil
+
+
+def other_labels(names: list[str]) -> Callable[[Home], None]:
+    def spoil(home: Home) -> None:
+        path = home.export / "serving.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"labels": names}))
+
+    return spoil
+
+
+def other_tokenizer(change: Callable[[dict[str, Any]], object]) -> Callable[[Home], None]:
+    def spoil(home: Home) -> None:
+        path = home.export / "tokenizer.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return spoil
+
+
+def leaked(rows: int) -> Callable[[Home], None]:
+    def spoil(home: Home) -> None:
+        kept = pd.read_parquet(home.validate / "kept.parquet")
+        kept.loc[kept.index[kept["split"] == "test"][:rows], "split"] = "train"
+        kept.to_parquet(home.validate / "kept.parquet")
+
+    return spoil
+
+
+def noisy(seed: int) -> Callable[[Home], None]:
+    """As a quantization that has lost the weights."""
+    random = np.random.default_rng(seed)
+
+    def change(name: str, values: np.ndarray) -> np.ndarray | None:
+        if values.ndim != 2:
+            return None
+        if values.dtype == np.float32:
+            return np.asarray(random.normal(size=values.shape), dtype=np.float32)
+        return np.asarray(random.permuted(values), dtype=values.dtype)
+
+    return spoiled_onnx(change)
+
+
+def not_numbers(value: float, place: int | None) -> Callable[[Home], None]:
+    def change(name: str, values: np.ndarray) -> np.ndarray | None:
+        if values.shape != (3,) or values.dtype != np.float32:  # the classifier's bias
+            return None
+        values[place if place is not None else slice(None)] = value
+        return values
+
+    return spoiled_onnx(change)
+
+
+def dropped(content: dict[str, Any], word: str) -> None:
+    del content["model"]["vocab"][word]
+
+
+BAD: dict[str, tuple[str, list[Callable[[Home], None]]]] = {
+    "labels changed": (
+        "other labels than the rows have",
+        [
+            other_labels(["film", "money", "games"]),
+            other_labels(["sport", "money", "film"]),
+            other_labels(["money", "film", "sport"]),
+            other_labels(["Film", "Money", "Sport"]),
+            other_labels(["x", "y", "z"]),
+        ],
+    ),
+    "tokenizer changed": (
+        "another tokenizer.json",
+        [
+            other_tokenizer(lambda content: content.update(normalizer=None)),
+            other_tokenizer(lambda content: dropped(content, "goal")),
+            other_tokenizer(lambda content: dropped(content, "oscar")),
+            other_tokenizer(lambda content: content["model"].update(unk_token="[PAD]")),
+            other_tokenizer(lambda content: content.update(pre_tokenizer={"type": "Whitespace"})),
+        ],
+    ),
+    "leaked rows": ("it was trained on", [leaked(rows) for rows in (1, 2, 5, 10, 10_000)]),
+    "quantized worse": ("", [noisy(seed) for seed in range(5)]),
+    "not numbers": (
+        "",  # told as no numbers, or as no answer where numpy's warnings are errors
+        [
+            not_numbers(np.nan, None),
+            not_numbers(np.nan, 0),
+            not_numbers(np.nan, 2),
+            not_numbers(np.inf, 1),
+            not_numbers(np.inf, None),
+        ],
+    ),
+}
+
+
+@pytest.mark.prove
+def test_of_thirty_bad_challengers_none_is_promoted(bench: Bench, published: Publish) -> None:
+    bench = with_params(bench, floor_accuracy=0.0, floor_macro_f1=0.0)
+    decided(bench, published())
+    reasons: list[str] = []
+    for kind, (told, spoils) in BAD.items():
+        for place, spoil in enumerate(spoils):
+            verdict = decided(bench, published(f"{kind} {place}", spoil))
+            reasons.append(f"{kind}: {verdict.decision}: {verdict.reason}")
+            assert verdict.decision != "promote", reasons[-1]
+            assert told in verdict.reason, reasons[-1]
+    # late ones would be the first champion, were they not late
+    bench.registry.client.delete_registered_model_alias("toy", "champion")
+    for place in range(5):
+        rails = bench.params.rails.model_copy(update={"latency_ms": 1e-3 * (place + 1)})
+        late = with_params(bench, rails=rails)
+        verdict = decided(late, published(f"late {place}"))
+        reasons.append(f"late: {verdict.decision}: {verdict.reason}")
+        assert verdict.decision == "reject", reasons[-1]
+        assert "guard rail latency: " in verdict.reason, reasons[-1]
+    print("\n".join(reasons))
+    assert len(reasons) == 30
+    assert bench.registry.champion("toy") is None

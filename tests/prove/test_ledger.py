@@ -1,0 +1,129 @@
+"""The ledger under many hands: promotions at once, and kills between entry and alias."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.adapters.mlflow import Registry
+from pipeline.promotion import registry as promotion
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.prove
+
+VERSIONS, PROCESSES, KILLS = 50, 5, 20
+ROWS = 3000
+
+# A process that promotes versions whose answers are made up: version k is right on k * 40 rows more
+# than none, and everything else is the gate and the ledger as they are.
+PROMOTER = f"""
+import dataclasses, sys, time
+import numpy as np
+from pipeline.adapters.mlflow import Registry
+from pipeline.config import parse, read_recipe
+from pipeline.promotion import evidence, registry as ledger
+from pipeline.promotion.gate import GateParams, Question, Side, judge
+
+tracking, slow, *numbers = sys.argv[1:]
+params = read_recipe("news", {str(ROOT / "params.yaml")!r})["gate"]
+params |= {{"floor_accuracy": 0.0, "floor_macro_f1": 0.0}}
+params["rails"] = dict.fromkeys(params["rails"])
+params = parse(GateParams, params, "gate")
+registry = Registry(tracking)
+
+def side(number):
+    right = np.arange({ROWS}) < 800 + 40 * int(number)
+    return Side(number, ["a", "b"], np.stack([right, ~right], 1).astype(np.float32))
+
+def ask(bench, number):
+    champion = ledger.champion_of(registry, "toy")
+    old = side(champion) if champion and champion != number else None
+    ids = [str(i) for i in range({ROWS})]
+    question = Question("toy", ["a", "b"], ids, ["a"] * {ROWS}, side(number), old)
+    entries = [entry for _, entry, _ in registry.entries("toy")]
+    return judge(params, dataclasses.replace(question, number=evidence._number(entries, question)))
+
+evidence.ask = ask
+if slow == "slow":
+    move = registry.move
+    registry.move = lambda *given: (print("entry", flush=True), time.sleep(30), move(*given))
+bench = evidence.Bench(registry, "toy", params, None, None)
+for number in numbers:
+    verdict, _ = evidence.ask_and_decide(bench, number, approved=True)
+    print(number, verdict.decision, flush=True)
+"""
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    registry.client.create_registered_model("toy")
+    for number in range(1, VERSIONS + 1):
+        registry.client.create_model_version("toy", source=f"file:///nowhere/{number}")
+    return registry
+
+
+def promoter(registry: Registry, *numbers: int, slow: bool = False) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", PROMOTER, registry.tracking, "slow" if slow else "quick"]
+    return subprocess.Popen(
+        [*command, *map(str, numbers)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_fifty_promotions_at_once_leave_one_champion_the_best(registry: Registry) -> None:
+    order = list(range(1, VERSIONS + 1))
+    random.Random(1).shuffle(order)
+    running = [promoter(registry, *order[place::PROCESSES]) for place in range(PROCESSES)]
+    told = [process.communicate(timeout=3000)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * PROCESSES, told
+    entries = registry.entries("toy")
+    assert len(entries) == VERSIONS
+    assert all(settled for _, _, settled in entries)
+    assert [entry.number for _, entry, _ in entries] == list(range(1, VERSIONS + 1))
+    assert promotion.champion_of(registry, "toy") == str(VERSIONS)
+    # each entry says which champion it found, and that is the one that the entries before it left
+    champion = None
+    for _, entry, _ in entries:
+        assert entry.previous == champion
+        champion = entry.version if entry.moves else champion
+    asked = [entry.question for _, entry, _ in entries if entry.question]
+    assert asked == sorted(set(asked))
+
+
+def test_kills_between_entry_and_alias_are_always_repaired(registry: Registry) -> None:
+    champion = None
+    for turn in range(1, KILLS + 1):
+        process = promoter(registry, turn, slow=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "entry\n"
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert registry.champion("toy") == champion
+        champion = promotion.champion_of(registry, "toy")
+        assert champion == registry.champion("toy") == str(turn)
+    entries = registry.entries("toy")
+    assert [entry.event for _, entry, _ in entries] == ["promote"] * KILLS
+    assert all(settled for _, _, settled in entries)
+
+
+def test_kills_at_any_moment_lose_nothing(registry: Registry) -> None:
+    for turn in range(1, KILLS + 1):
+        process = promoter(registry, turn)
+        time.sleep(random.uniform(1, 5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        champion = promotion.champion_of(registry, "toy")
+        entries = registry.entries("toy")
+        moves = [entry.version for _, entry, _ in entries if entry.moves]
+        assert champion == (moves[-1] if moves else None)
+        assert "by hand" not in {entry.event for _, entry, _ in entries}
