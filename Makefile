@@ -60,4 +60,4 @@ $(DEVELOPED): $(INSTALLED) constraints-dev.txt
 # rows that DVC keeps in .dvc/cache stay: `dvc gc -w` tidies that.
 clean:
 	rm -rf .venv .bertline mlflow.db mlartifacts dvc_plots .dvc/tmp *.egg-info
-	rm -rf $(foreach step,ingest validate tokenize finetune evaluate export benchmark publish gate,data/*/$(step))
+	rm -rf $(foreach step,ingest validate tokenize finetune evaluate export benchmark publish gate report,data/*/$(step))

@@ -112,7 +112,9 @@ class World:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--draws", type=int, default=2000, help="single questions of each kind (2000)")
+    parser.add_argument(
+        "--draws", type=int, default=2000, help="single questions of each kind (2000)"
+    )
     parser.add_argument("--years", type=int, default=400, help="years of each kind (400)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     given = parser.parse_args()

@@ -150,6 +150,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("version", help="RECIPE/VERSION or RECIPE@champion")
 
+    report = command(
+        "report",
+        _report,
+        "Write a run's report again: one HTML file, from the records in its folder.",
+        "bertline report news",
+    )
+    report.add_argument("recipe")
+
     ui = command("ui", _ui, "MLflow's pages on this machine only.", "bertline ui --port 5001")
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
@@ -331,6 +339,15 @@ def _explain(given: argparse.Namespace) -> int:
     from pipeline.adapters.mlflow import Registry
 
     print(explain(Registry(tracking()), *_version(given.version)))
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from pipeline.config import check_name
+    from pipeline.report.page import write
+
+    check_name(given.recipe)
+    print(write(DATA / given.recipe, given.recipe))
     return 0
 
 

@@ -30,6 +30,7 @@ def summary(recipe: str, home: Path, tracking: str) -> str:
         f"verdict on {recipe}/{publication.version}: {verdict.decision}: {verdict.reason}",
         "",
         "where to look next",
+        f"  {home / 'report' / 'report.html'}: all of this, with pictures, in one file",
         f'  bertline predict {recipe} "a text of yours"',
         f"  bertline explain {recipe}/{publication.version}",
         f"  make ui              runs, plots, card and report in MLflow ({tracking})",

@@ -17,7 +17,7 @@ STAGE_NAMES = ("pipeline.stages.ORDER", "pipeline.stages.CHARACTERS_PER_TOKEN")
 LAYERS = [
     ("flows",),
     ("pipeline.__main__", "pipeline.recipe", "pipeline.workspace"),
-    ("pipeline.stages", "pipeline.promotion"),
+    ("pipeline.stages", "pipeline.promotion", "pipeline.report"),
     ("pipeline.adapters", "pipeline.behaviour", "pipeline.sources", "pipeline.lineage"),
     (
         *STAGE_NAMES,
@@ -39,7 +39,8 @@ VENDORS = {
         "pipeline/adapters/mlflow_client.py",
         "pipeline/adapters/served_model.py",
     },
-    "matplotlib": {"pipeline/adapters/pictures.py"},
+    "matplotlib": {"pipeline/adapters/charts.py", "pipeline/adapters/pictures.py"},
+    "jinja2": {"pipeline/adapters/html.py"},
     "prefect": {"flows/line.py", "flows/steps.py"},
 }
 READS = {"pipeline/behaviour.py": {"pipeline/behaviours"}}  # what a file reads beside its imports

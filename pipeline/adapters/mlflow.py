@@ -125,7 +125,7 @@ class Registry:
             KEY_TAG: run.key,
             LINEAGE_TAG: run.lineage,
             "mlflow.runName": f"{run.recipe} {run.lineage[:8]}",
-            "mlflow.note.content": run.card,
+            "mlflow.note.content": run.card.split("---\n", 2)[-1],  # without its metadata
         }
         params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items()]
         self.client.log_batch(identity, tags=[_tag(k, v) for k, v in tags.items()])
@@ -266,6 +266,18 @@ class Registry:
     def answers(self, model: str, number: str, texts: list[str]) -> list[str]:
         """The labels that a registered version answers."""
         return [str(answer["label"]) for answer in self.scores(model, number, texts)]
+
+    def attach(self, identity: str, path: Path) -> None:
+        """Add a file to a run, or put it in the place of the one of its name.
+
+        Raises Unavailable where MLflow does not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_artifact(identity, str(path))
+        except (MlflowException, OSError) as error:
+            raise Unavailable(f"MLflow at {shown(self.tracking)}: {reason(error)}") from None
 
     # alias and ledger
 

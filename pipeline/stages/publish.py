@@ -27,13 +27,13 @@ from pipeline.records import (
     Export,
     Fit,
     Intake,
-    Interval,
     Ladder,
     Lengths,
     Publication,
     Scores,
     Validation,
 )
+from pipeline.report.card import model_card
 
 
 class PublishParams(Settings):
@@ -75,9 +75,28 @@ def publish(
     if served.file is None:
         raise UserError(f"{benchmark / 'ladder.json'}: picked {served.name}, which has no file")
     key = hashlib.sha256(f"{lineage} {served.name}".encode()).hexdigest()
-    card = model_card(recipe, params.description, lineage, validation, fit, scores, ladder)
+    lengths = Lengths.read(tokenize / "lengths.json")
+    files = {
+        "model": export / served.file,
+        "tokenizer": export / "tokenizer.json",
+        "settings": export / "serving.json",
+    }
+    card = model_card(
+        recipe,
+        params.description,
+        lineage,
+        intake,
+        validation,
+        lengths,
+        fit,
+        scores,
+        ladder,
+        {path.name: sha256_of(path) for path in files.values()},
+    )
     write_text(out / "card.md", card)
-    write_json(out / "lock.json", read_entries(lock, recipe))
+    entries = read_entries(lock, recipe)
+    entries.pop("publish", None)  # an earlier one
+    write_json(out / "lock.json", entries)
     _write_trained(validate / "kept.parquet", out / "trained.parquet")
     registry = mlflow.Registry(tracking)
     log.say(f"writing the run of {recipe} {lineage[:8]}")
@@ -88,7 +107,7 @@ def publish(
         key=key,
         fit=fit.key,
         params=dict(_flat(block)),
-        metrics=_metrics(validation, Lengths.read(tokenize / "lengths.json"), scores, ladder),
+        metrics=_metrics(validation, lengths, scores, ladder),
         curves=[
             *_curves(finetune / "training.csv", "training"),
             *_curves(finetune / "validation.csv", "validation"),
@@ -112,11 +131,7 @@ def publish(
             ("records", out / "trained.parquet"),
         ],
         card=card,
-        model={
-            "model": export / served.file,
-            "tokenizer": export / "tokenizer.json",
-            "settings": export / "serving.json",
-        },
+        model=files,
         tags={
             "bertline.rung": served.name,
             "bertline.model_sha256": digests[served.file],
@@ -201,74 +216,3 @@ def _curves(path: Path, prefix: str) -> Iterator[Any]:
     for name in rows[0] if rows else ():
         if name != "step":
             yield Curve(f"{prefix}.{name}", [(int(row["step"]), float(row[name])) for row in rows])
-
-
-def model_card(
-    recipe: str,
-    description: str,
-    lineage: str,
-    validation: Validation,
-    fit: Fit,
-    scores: Scores,
-    ladder: Ladder,
-) -> str:
-    """What the model is, what it learned from and how good it is, as Markdown."""
-    test = scores.test
-    served = ladder.rung(ladder.picked)
-    classes = "\n".join(
-        f"| {label} | {each['precision']:.3f} | {each['recall']:.3f} | {each['f1']:.3f} |"
-        f" {each['rows']:.0f} |"
-        for label, each in test.per_class.items()
-    )
-    rungs = "\n".join(
-        f"| {r.name} | {r.bytes / 1e6:.0f} MB | {r.single.p50_ms:.1f} ms | {r.speedup:.2f} × |"
-        f" {r.test_accuracy:.4f} | {r.test_flips:.2%} | {r.verdict} |"
-        for r in ladder.rungs
-    )
-    baselines = "\n".join(
-        f"| {b.name} | {_shown(b.accuracy)} | {_shown(b.macro_f1)} |" for b in scores.baselines
-    )
-    aside = ", ".join(f"{n} {rule}" for rule, n in validation.quarantined_by_rule.items())
-    return f"""# {recipe}
-
-{description}
-
-Lineage `{lineage}`. Fine-tuned from `{fit.base}` ({fit.parameters / 1e6:.1f} M parameters,
-{fit.epochs:.1f} epochs in {fit.precision}), served as `{served.name}`
-({served.bytes / 1e6:.0f} MB).
-
-## Data
-
-{validation.rows:,} rows, {validation.kept:,} kept, {validation.quarantined:,} set aside \
-({aside or "none"}). Splits by content hash: {validation.kept_by_split["train"]:,} train,
-{validation.kept_by_split["validation"]:,} validation, {validation.kept_by_split["test"]:,} test.
-
-## Test scores (95 % bootstrap intervals)
-
-| model | accuracy | macro-F1 |
-|---|---|---|
-| this one, in PyTorch | {_shown(test.accuracy)} | {_shown(test.macro_f1)} |
-| this one, as served | {served.test_accuracy:.4f} | {served.test_macro_f1:.4f} |
-{baselines}
-
-| class | precision | recall | F1 | rows |
-|---|---|---|---|---|
-{classes}
-
-Expected calibration error {test.calibration_error:.3f}.
-
-## Runtimes
-
-| runtime | size | median, batch 1 | speed-up | accuracy | flips | |
-|---|---|---|---|---|---|---|
-{rungs}
-
-## Limits
-
-Answers are given for every text, also for one of no known class, in the language and of the kind
-that it was trained on; texts are cut after the length that it was trained with.
-"""
-
-
-def _shown(interval: Interval) -> str:
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -21,6 +21,7 @@ COMMANDS = (
     "judge",
     "history",
     "explain",
+    "report",
     "ui",
 )
 

@@ -1,0 +1,263 @@
+"""The report of a run: one HTML file that needs nothing beside it.
+
+    bertline report news
+
+Everything on it comes from the records in the recipe's folder, so it can be written again at any
+time. What the records mean stands beside their classes in pipeline/records.py; the words of the
+page, in the order of the stages, stand in page.html.j2.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.files import sha256_of, size_of, write_text
+from pipeline.promotion.words import paragraph
+from pipeline.records import (
+    Export,
+    Fit,
+    Intake,
+    Interval,
+    Ladder,
+    Lengths,
+    Publication,
+    Record,
+    Scores,
+    Validation,
+    Verdict,
+)
+from pipeline.sources import LARGEST_ROW
+from pipeline.text import excerpt
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+REPORT = "report"  # the folder of the page, beside those of the stages
+MOST_FLAGGED = 3  # rows shown of each rule
+MOST_MISTAKES = 25
+MOST_CONFUSIONS = 10
+MOST_SLICES = 24  # drawn; the table has all
+MOST_CELLS = 15  # classes up to which confusion is a table; above it is a picture
+Table = list[dict[str, str]]
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def write(home: Path, recipe: str) -> Path:
+    """Write the report of a recipe's folder to report/report.html in it; the file's path."""
+    path = home / REPORT / "report.html"
+    write_text(path, build(home, recipe))
+    return path
+
+
+def build(home: Path, recipe: str) -> str:
+    """The report of a recipe's folder, as HTML: the same records give the same text.
+
+    Raises UserError where a stage up to benchmark has not run. A line that is not published, or
+    about which the gate has not been asked, is told as such.
+    """
+    from pipeline.adapters import html
+
+    publication = _if_there(Publication, home / "publish" / "publication.json")
+    verdict = _if_there(Verdict, home / "gate" / "verdict.json")
+    if verdict and publication and verdict.version != publication.version:
+        verdict = None  # of an earlier version
+    scores = Scores.read(home / "evaluate" / "scores.json")
+    lock = _lock(home / "publish" / "lock.json")
+    values: dict[str, object] = {
+        "recipe": recipe,
+        "intake": Intake.read(home / "ingest" / "intake.json"),
+        "validation": Validation.read(home / "validate" / "validation.json"),
+        "lengths": Lengths.read(home / "tokenize" / "lengths.json"),
+        "fit": Fit.read(home / "finetune" / "fit.json"),
+        "scores": scores,
+        "export": Export.read(home / "export" / "parity.json"),
+        "ladder": Ladder.read(home / "benchmark" / "ladder.json"),
+        "publication": publication,
+        "verdict": verdict,
+        "judged": paragraph(verdict) if verdict else "",
+        "rule": dict(_flat(verdict.rule)) if verdict else {},
+        "flagged": _flagged(home / "validate" / "report.csv"),
+        "confusions": _confusions(scores),
+        "failures": [(test.name, case) for test in scores.behaviour for case in test.examples],
+        "mistakes": _table(home / "evaluate" / "mistakes.csv")[:MOST_MISTAKES],
+        "lock": lock,
+        "base_digest": _base_digest(lock, recipe),
+        "changed": _changed(home, recipe, lock),
+        "files": list(_files(home)),
+        "MOST_CELLS": MOST_CELLS,
+        "MOST_FLAGGED": MOST_FLAGGED,
+    }
+    return html.render(TEMPLATE, values | {"charts": _charts(home, values)}, FILTERS)
+
+
+def _if_there(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
+    return kind.read(path) if path.exists() else None
+
+
+def _table(path: Path) -> Table:
+    """The rows of a stage's CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    csv.field_size_limit(LARGEST_ROW)
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _columns(path: Path) -> dict[str, list[float]]:
+    """The columns of a stage's CSV file of numbers."""
+    rows = _table(path)
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
+
+
+def _flagged(path: Path) -> Table:
+    """The first rows that each rule flagged."""
+    seen: Counter[str] = Counter()
+    rows = []
+    for row in _table(path):
+        seen[row["rule"]] += 1
+        if seen[row["rule"]] <= MOST_FLAGGED:
+            rows.append(row)
+    return rows
+
+
+def _confusions(scores: Scores) -> list[tuple[str, str, int, float]]:
+    """The most frequent mistakes: truth, answer, test rows, and their share of the true class."""
+    found = [
+        (scores.labels[truth], scores.labels[answer], count, count / sum(row))
+        for truth, row in enumerate(scores.test.confusion)
+        for answer, count in enumerate(row)
+        if truth != answer and count
+    ]
+    return sorted(found, key=lambda each: (-each[2], -each[3], each[:2]))[:MOST_CONFUSIONS]
+
+
+def _lock(path: Path) -> dict[str, dict[str, Any]]:
+    """This recipe's slice of dvc.lock, by stage."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _base_digest(lock: Mapping[str, Mapping[str, Any]], recipe: str) -> str | None:
+    """SHA-256 that the recipe pins its base model to."""
+    params = lock.get("finetune", {}).get("params", {}).get("params.yaml", {})
+    digest: str | None = params.get(f"recipes.{recipe}.base", {}).get("sha256")
+    return digest
+
+
+def _changed(home: Path, recipe: str, lock: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Files that are no longer those that were published: the page would mix two runs."""
+    changed = []
+    for stage, entry in lock.items():
+        for out in entry.get("outs", []) if stage != "publish" else []:
+            name = out["path"].removeprefix(f"data/{recipe}/")
+            path = home / name
+            # DVC's digest of a folder is of its listing, and ends in .dir
+            if path.is_file() and not out["md5"].endswith(".dir") and _md5(path) != out["md5"]:
+                changed.append(name)
+    return changed
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _files(home: Path) -> Iterator[tuple[str, int, str]]:
+    """Every file of the recipe's folder but the report: name, bytes and SHA-256."""
+    for path in sorted(home.rglob("*")):
+        name = path.relative_to(home)
+        hidden = any(part.startswith(".") for part in name.parts)  # half written, or DVC's own
+        if path.is_file() and name.parts[0] != REPORT and not hidden:
+            yield name.as_posix(), size_of(path), sha256_of(path)
+
+
+def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in block.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
+    """The page's pictures, by name, as SVG."""
+    from pipeline.adapters import charts
+
+    scores: Scores = values["scores"]
+    fit: Fit = values["fit"]
+    verdict: Verdict | None = values["verdict"]
+    training = _columns(home / "finetune" / "training.csv")
+    validation = _columns(home / "finetune" / "validation.csv")
+    lengths = _columns(home / "tokenize" / "lengths.csv")
+    bins = _columns(home / "evaluate" / "calibration.csv")
+    models = [("this model", scores.test.accuracy, scores.test.macro_f1)]
+    models += [(each.name, each.accuracy, each.macro_f1) for each in scores.baselines]
+    drawn = {"scores": charts.scores(models), "ladder": charts.ladder(values["ladder"])}
+    if lengths:
+        starts, texts = ([int(x) for x in lengths[name]] for name in ("tokens", "texts"))
+        drawn["lengths"] = charts.lengths(starts, texts, values["lengths"].maximum)
+    if training and validation:
+        steps = validation["step"]
+        drawn["loss"] = charts.loss(
+            (training["step"], training["loss"]), (steps, validation["loss"]), fit.best_step
+        )
+        drawn["progress"] = charts.progress(steps, validation["accuracy"], validation["macro_f1"])
+    if bins:
+        drawn["calibration"] = charts.calibration(
+            bins["confidence"], bins["accuracy"], bins["rows"]
+        )
+    if scores.slices:
+        parts = [(_short(each.name), each.accuracy) for each in scores.slices[:MOST_SLICES]]
+        drawn["slices"] = charts.slices(parts, scores.test.accuracy.value)
+    if len(scores.labels) > MOST_CELLS:
+        drawn["confusion"] = charts.confusion(scores.test.confusion)
+    if verdict and verdict.comparisons:
+        margin = verdict.rule.get("margin", 0)
+        margin = float(margin) if isinstance(margin, int | float) else 0.0
+        drawn["comparison"] = charts.comparison(verdict.comparisons, margin)
+    return drawn
+
+
+# how the template writes values
+
+
+def _short(text: str, width: int = 60) -> str:
+    return excerpt(text, width)
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _gap(interval: Interval) -> str:
+    """A difference in percentage points with its interval."""
+    return f"{_points(interval.value)} [{_points(interval.low)}, {_points(interval.high)}]"
+
+
+def _size(number: float) -> str:
+    for unit, size in (("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number:.0f} B"
+
+
+FILTERS = {
+    "count": lambda number: f"{number:,.0f}",
+    "score": lambda number: f"{number:.4f}",
+    "three": lambda number: f"{number:.3f}",
+    "interval": _interval,
+    "percent": lambda share: f"{share:.2%}".replace("%", "\N{NO-BREAK SPACE}%"),
+    "points": _points,
+    "gap": _gap,
+    "chance": lambda p: f"{p:.2g}",
+    "brief": lambda number: f"{number:.3g}",
+    "ms": lambda number: f"{number:.1f}",
+    "size": _size,
+    "short": _short,
+    "words": lambda name: _short(name).replace("_", " ").replace("macro f1", "macro-F1"),
+}

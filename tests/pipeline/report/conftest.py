@@ -1,0 +1,289 @@
+"""A recipe's folder of records that no training was needed for."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.files import write_csv, write_json
+from pipeline.records import (
+    Baseline,
+    Behaviour,
+    Comparison,
+    Export,
+    Fit,
+    Intake,
+    Interval,
+    Ladder,
+    Lengths,
+    Machine,
+    Parity,
+    Publication,
+    Rail,
+    Rung,
+    Scores,
+    Slice,
+    SplitScores,
+    Timing,
+    Validation,
+    Verdict,
+)
+
+DIGEST = "0123456789abcdef" * 4
+SPLITS = {"train": 700, "validation": 100, "test": 200}
+
+
+def around(value: float) -> Interval:
+    return Interval(value=value, low=value - 0.01, high=min(1.0, value + 0.01))
+
+
+def intake() -> Intake:
+    return Intake(
+        source="data/raw/toy.csv", rows=1000, undecodable=1, by_split=SPLITS, rows_sha256=DIGEST
+    )
+
+
+def validation(labels: Sequence[str]) -> Validation:
+    return Validation(
+        rows=1001,
+        kept=1000,
+        quarantined=1,
+        by_rule={"undecodable": 1, "leak": 0, "near_duplicate": 2},
+        policies={"undecodable": "quarantine", "leak": "quarantine", "near_duplicate": "warn"},
+        quarantined_by_rule={"undecodable": 1},
+        kept_by_split=SPLITS,
+        kept_by_label=dict.fromkeys(labels, 10),
+        leaks={"train > test": 2},
+        share_lost_to_leaks=0.002,
+        labels=list(labels),
+        expectations=22,
+        expectations_met=22,
+    )
+
+
+def lengths() -> Lengths:
+    quantiles = {"p5": 8, "p25": 12, "p50": 20, "p75": 30, "p95": 60, "p99": 80, "max": 90}
+    return Lengths(
+        maximum=64, truncated_share=dict.fromkeys(SPLITS, 0.05), quantiles=quantiles, rows=SPLITS
+    )
+
+
+def fit(base: str = "package:toy/model", device: str = "cpu") -> Fit:
+    return Fit(
+        key=DIGEST,
+        base=base,
+        parameters=22_000_000,
+        precision="fp32",
+        device=device,
+        steps=88,
+        epochs=2.0,
+        best_step=88,
+        best_metric="validation loss",
+        best_value=0.1234,
+        stopped_early=False,
+        weights_sha256=DIGEST,
+    )
+
+
+def split_scores(labels: Sequence[str]) -> SplitScores:
+    average = {"precision": 0.9, "recall": 0.9, "f1": 0.9}
+    count = len(labels)
+    return SplitScores(
+        rows=200,
+        accuracy=around(0.9123),
+        macro_f1=around(0.9045),
+        micro=average,
+        macro=average,
+        weighted=average,
+        per_class={label: {**average, "rows": 10.0} for label in labels},
+        roc_auc=0.99,
+        pr_auc=None,
+        calibration_error=0.034,
+        confusion=[[9 if i == j else int(j == i + 1) for j in range(count)] for i in range(count)],
+    )
+
+
+def scores(labels: Sequence[str], slices: Sequence[str] = ("characters: (1, 20]",)) -> Scores:
+    part = split_scores(labels)
+    baseline = Baseline(
+        name="TF-IDF words + logistic regression",
+        accuracy=around(0.88),
+        macro_f1=around(0.2),
+        only_model_right=12,
+        only_baseline_right=5,
+        p_model_worse=0.97,
+    )
+    return Scores(
+        labels=list(labels),
+        validation=part,
+        test=part,
+        baselines=[baseline],
+        slices=[Slice(name=name, rows=50, accuracy=around(0.9)) for name in slices],
+    )
+
+
+def behaviour(answered: str = "money") -> list[Behaviour]:
+    case = {"text": "a text", "changed": "a txet", "expected": "film", "answered": answered}
+    broken = Behaviour(
+        name="typos",
+        suite="common",
+        kind="invariance",
+        cases=40,
+        failed=4,
+        share=0.1,
+        allowed=0.05,
+        examples=[case],
+    )
+    idle = {"name": "ci|ties", "cases": 0, "failed": 0, "share": 0.0, "examples": []}
+    return [broken, broken.model_copy(update=idle)]
+
+
+def ladder() -> Ladder:
+    timing = Timing(
+        batch=1, length=20, p50_ms=12.3, p95_ms=14.0, p99_ms=15.0, texts_per_second=80.0
+    )
+    pytorch = Rung(
+        name="pytorch",
+        file=None,
+        bytes=90_000_000,
+        load_ms=900.0,
+        peak_memory_mb=700.0,
+        provider="PyTorch cpu sdpa",
+        single=timing,
+        grid=[timing],
+        speedup=1.0,
+        validation_accuracy=0.93,
+        validation_macro_f1=0.92,
+        validation_flips=0.0,
+        test_accuracy=0.9123,
+        test_macro_f1=0.9045,
+        test_flips=0.0,
+        verdict="the reference",
+    )
+    int8 = pytorch.model_copy(update={"name": "onnx-int8", "file": "int8.onnx", "speedup": 1.9})
+    machine = Machine(
+        processor="A processor",
+        cores=2,
+        memory_gb=8,
+        gpu=None,
+        features=["avx2"],
+        system="Linux",
+        versions={"torch": "2.13.0"},
+    )
+    return Ladder(
+        reference="pytorch", picked="onnx-int8", threads=2, rungs=[pytorch, int8], machine=machine
+    )
+
+
+def publication(version: str = "2") -> Publication:
+    return Publication(
+        model="toy",
+        version=version,
+        key=DIGEST,
+        lineage=DIGEST,
+        run="run1",
+        experiment="toy",
+        tracking="sqlite:///mlflow.db",
+    )
+
+
+def verdict(version: str = "2", champion: str | None = "1") -> Verdict:
+    compared = Comparison(
+        metric="accuracy",
+        challenger=0.9123,
+        champion=0.9,
+        difference=Interval(value=0.0123, low=-0.004, high=0.028),
+        test="exact McNemar",
+        p_better=0.08,
+        p_worse=0.95,
+        detectable=0.031,
+    )
+    rail = Rail(name="latency", value=12.3, limit=10, unit="ms", held=False, note="12.3 ms")
+    return Verdict(
+        model="toy",
+        version=version,
+        decision="hold" if champion else "promote",
+        unfit=False,
+        reason="not shown to be better" if champion else "no champion yet",
+        champion=champion,
+        epoch=1,
+        question=1 if champion else 0,
+        level=0.025,
+        rows=200,
+        accuracy=0.9123,
+        macro_f1=0.9045,
+        comparisons=[compared] if champion else [],
+        only_challenger_right=9,
+        only_champion_right=5,
+        rails=[rail],
+        rule={"margin": 0.01, "rails": {"latency_ms": 10}},
+        evidence={"rows": DIGEST},
+    )
+
+
+MakeHome = Callable[..., Path]
+
+
+@pytest.fixture
+def make_home(tmp_path: Path) -> MakeHome:
+    """Write a recipe's folder of records; what is given replaces the ordinary."""
+
+    def make(
+        labels: Sequence[str] = ("film", "money", "sport"),
+        flagged: Sequence[Sequence[str]] = (),
+        mistakes: Sequence[Sequence[str]] = (),
+        slices: Sequence[str] = ("characters: (1, 20]",),
+        **records: Any,
+    ) -> Path:
+        home = tmp_path / "data" / "toy"
+        files: dict[str, Any] = {
+            "ingest/intake.json": intake(),
+            "validate/validation.json": validation(labels),
+            "tokenize/lengths.json": lengths(),
+            "finetune/fit.json": fit(),
+            "evaluate/scores.json": scores(labels, slices),
+            "export/parity.json": Export(
+                parities=[
+                    Parity(
+                        file="int8.onnx",
+                        sha256=DIGEST,
+                        bytes=23_000_000,
+                        largest_difference=0.4,
+                        flips=0.0,
+                        texts=48,
+                        fused={"Attention": 2},
+                    )
+                ]
+            ),
+            "benchmark/ladder.json": ladder(),
+            "publish/publication.json": publication(),
+            "gate/verdict.json": verdict(),
+        }
+        for name, record in files.items():
+            record = records.get(Path(name).stem, record)
+            if record is not None:
+                record.write(home / name)
+        tables = {
+            "validate/report.csv": (
+                "id,file,line,split,label,rule,policy,reason,excerpt",
+                flagged or [("1", "a.csv", "7", "train", "film", "leak", "warn", "why", "a text")],
+            ),
+            "tokenize/lengths.csv": ("tokens,texts", [(0, 5), (10, 90), (20, 5)]),
+            "finetune/training.csv": ("step,loss", [(i, 1 / (i + 1)) for i in range(88)]),
+            "finetune/validation.csv": (
+                "step,loss,accuracy,macro_f1",
+                [(44, 0.3, 0.9, 0.89), (88, 0.2, 0.93, 0.92)],
+            ),
+            "evaluate/calibration.csv": ("confidence,accuracy,rows", [(0.5, 0.4, 9), (0.9, 1, 90)]),
+            "evaluate/mistakes.csv": (
+                "id,truth,answer,confidence,file,line,excerpt",
+                mistakes or [("1", "film", "money", "0.97", "a.csv", "9", "the worst one")],
+            ),
+        }
+        for name, (header, rows) in tables.items():
+            write_csv(home / name, header.split(","), rows)
+        write_json(home / "publish/lock.json", {})
+        return home
+
+    return make
