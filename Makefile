@@ -36,6 +36,7 @@ ui: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python bench/finetune.py
 	@$(BIN)/python bench/line.py
+	@$(BIN)/python bench/gate.py
 
 install: $(INSTALLED)
 

@@ -4,10 +4,11 @@
     python bench/seeds.py --seeds 3 --only news
 
 Trains the recipe `news` on its own rows (run `make demo` first), and with the same settings for one
-epoch on 2,000 IMDB reviews cut to 256 tokens, once a seed; every model answers the same test rows (BBC News: the recipe's; IMDB:
-1,000 reviews of the published test set). What matters to a paired test is on how many rows two such
-models differ in being right: it is told as the correlation of their being right, the mean over all
-pairs. Writes bench/seeds.json, from which `python bench/gate.py` draws its worlds.
+epoch on 2,000 IMDB reviews cut to 256 tokens, once a seed. Every model answers the same test rows
+(BBC News: the recipe's; IMDB: 1,000 reviews of the published test set). What matters to a paired
+test is on how many rows two such models differ in being right: it is told as the correlation of
+their being right, the mean over all pairs. Writes bench/seeds.json, from which
+`python bench/gate.py` draws its worlds.
 """
 
 import argparse
