@@ -274,19 +274,20 @@ def _promote(given: argparse.Namespace) -> int:
     bench = _bench(recipe)
     bench.registry.version_tags(recipe, number)
     already = gate.in_use(bench, number)
+    if already and (given.override or given.rebaseline or gate.was_judged(bench, number)):
+        print(f"{recipe}/{number} is the champion already")
+        return 0
     if given.override or given.rebaseline:
-        if already:
-            raise UserError(f"{recipe}/{number} is the champion already")
         event: Event = "override" if given.override else "rebaseline"
         verdict = gate.overrule(bench, event, number, given.reason)
         print(f"{recipe}/{number} is the champion by {event}; the gate: {verdict.reason}")
         return 0
     verdict, event = gate.decide(bench, number, person=True, reason=given.reason)
     print(f"{verdict.decision}: {verdict.reason}")
-    if event == "promote" or already:
-        print(f"{recipe}/{number} is the champion{' already' if already else ''}")
-    if already and verdict.decision != "promote":
-        print(f"to put its predecessor back: bertline rollback {recipe}")
+    if event == "promote":
+        print(f"{recipe}/{number} is the champion")
+    elif already:
+        print(f"it stays in use; to put its predecessor back: bertline rollback {recipe}")
     return gate.EXIT[verdict.decision]
 
 

@@ -58,6 +58,12 @@ def in_use(bench: Bench, number: str) -> bool:
     return champion_of(bench.registry, bench.model) == number
 
 
+def was_judged(bench: Bench, number: str) -> bool:
+    """Whether the gate has ever been asked about a version: not where a hand made it champion."""
+    entries = bench.registry.entries(bench.model)
+    return any(entry.version == number and entry.decision for _, entry, _ in entries)
+
+
 def pages(verdict: Verdict) -> list[tuple[str, str | bytes]]:
     """What is kept beside a verdict in the ledger."""
     from pipeline.adapters import pictures

@@ -95,6 +95,7 @@ def gate(settings: recipes.Recipe, publication: Publication) -> Verdict:
     """Judge the published version against the champion; promote it when the verdict says so."""
     from flows import gate as the_gate
     from pipeline.adapters.mlflow import Registry
+    from pipeline.promotion.evidence import ask
     from pipeline.report import page as report
 
     logger = get_run_logger()
@@ -105,6 +106,7 @@ def gate(settings: recipes.Recipe, publication: Publication) -> Verdict:
         logger.info(f"{model}/{number} is the champion already")
         if path.exists() and (verdict := Verdict.read(path)).version == number:
             return verdict
+        return ask(bench, number).write(path)
     verdict, event = the_gate.decide(bench, number, person=False)
     bench.registry.attach(publication.run, report.write(DATA / model, model))
     logger.info(f"verdict: {verdict.decision}: {verdict.reason}")

@@ -90,7 +90,7 @@ def decide(
         told = f"{verdict.reason}; {reason}" if reason else verdict.reason
         if past and (past[-1].event, past[-1].evidence) == (event, verdict.evidence):
             return None
-        if event == "promote" and champion == number:
+        if event == "promote" and champion == number and any(entry.decision for entry in past):
             return None
         return _write(registry, event, model, number, champion, told, verdict, pages)
 

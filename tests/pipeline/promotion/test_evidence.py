@@ -173,6 +173,7 @@ def test_a_champion_by_hand_can_be_judged_afterwards(bench: Bench, published: Pu
     assert entry is not None
     assert [e.event for _, e, _ in bench.registry.entries("toy")] == ["promote", "by hand", "hold"]
     assert bench.registry.champion("toy") == number
+    assert ask_and_decide(bench, number, approved=True)[1] is None
 
 
 def test_changed_labels_go_through_a_new_baseline(bench: Bench, published: Publish) -> None:
