@@ -131,8 +131,28 @@ def test_the_flow_promotes_answers_explains_and_rolls_back(tmp_path: Path, tiny_
     told = work.call(*work.bertline, "explain", "toy/1").stdout
     assert "promote toy/1: no champion yet" in told
     assert "finetune.learning_rate: 0.01" in told
+    assert "files served, each as it was registered" in told
     none = work.call(*work.bertline, "rollback", "toy", code=2)
     assert "has no predecessor" in none.stderr
+
+    # a person against the gate gives the reason; a hand in MLflow is taken in
+    silent = work.call(*work.bertline, "promote", "toy/2", "--override", code=2)
+    assert "write why" in silent.stderr
+    reason = ("--override", "--reason", "a trial")
+    forced = work.call(*work.bertline, "promote", "toy/2", *reason)
+    assert "toy/2 is the champion by override" in forced.stdout
+    move = "import sys; from pipeline.adapters.mlflow import Registry as R; "
+    move += "R('sqlite:///mlflow.db').move('toy', '1')"
+    work.call(work.bertline[0], "-c", move)
+    history = work.call(*work.bertline, "history", "toy").stdout.splitlines()
+    assert history[0] == "toy: toy/1 is in use"
+    assert [line.split()[0] for line in history if "trial" in line] == ["toy/2"]
+    assert any("toy/1  in use" in line and "by hand" in line for line in history)
+    assert (work.folder / "data" / "toy" / "gate" / "history.png").exists()
+    report = (work.folder / "data" / "toy" / "report" / "report.html").read_text()
+    assert "rows were read from" in report
+    kept = (work.folder / "mlartifacts").rglob("report.html")
+    assert report in [path.read_text() for path in kept]
 
     # the embedded MLflow is lost: everything is written again from the records
     (work.folder / "mlflow.db").unlink()
