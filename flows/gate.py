@@ -6,7 +6,7 @@ from pipeline.adapters.mlflow import Registry
 from pipeline.errors import UserError
 from pipeline.log import Log
 from pipeline.promotion.evidence import Bench, ask, ask_and_decide
-from pipeline.promotion.registry import champion_of, force
+from pipeline.promotion.registry import champion_of, force, need_reason
 from pipeline.promotion.words import paragraph, rails_table
 from pipeline.recipe import Recipe
 from pipeline.records import Decision, Event, Verdict
@@ -47,6 +47,7 @@ def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:
     Raises UserError without a reason, for a version that is unfit, and for a rebaseline that does
     not reach the floors: that is what an override is for.
     """
+    need_reason(bench.model, number, reason)  # before a test set is frozen anew
     verdict = ask(bench, number, rebaseline=event == "rebaseline")
     if verdict.unfit or (event == "rebaseline" and verdict.decision != "promote"):
         raise UserError(f"{bench.model}/{number}: {verdict.reason}")

@@ -111,11 +111,16 @@ def force(
 
     Raises UserError without a reason.
     """
-    if not reason.strip():
-        raise UserError(f"{model}/{number}: write why: --reason TEXT goes into the ledger")
+    need_reason(model, number, reason)
     with registry.lock(model):
         champion = _champion(registry, model)
         return _write(registry, event, model, number, champion, reason, verdict)
+
+
+def need_reason(model: str, number: str, reason: str) -> None:
+    """Raises UserError where a person gives none."""
+    if not reason.strip():
+        raise UserError(f"{model}/{number}: write why: --reason TEXT goes into the ledger")
 
 
 def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry:
