@@ -11,15 +11,16 @@ publication.json, card.md, trained.parquet and lock.json.
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
 
 from pipeline.config import Settings
 from pipeline.errors import UserError
-from pipeline.files import whole, write_json, write_text
+from pipeline.files import sha256_of, whole, write_json, write_text
 from pipeline.lineage import lineage_key, read_entries
 from pipeline.log import Log, no_log
 from pipeline.records import (
@@ -62,6 +63,7 @@ def publish(
     Raises Unavailable where MLflow does not answer; the line's files are untouched by that.
     """
     from pipeline.adapters import mlflow
+    from pipeline.adapters.mlflow_files import RECORDS_TAG
 
     intake = Intake.read(ingest / "intake.json")
     validation = Validation.read(validate / "validation.json")
@@ -81,6 +83,23 @@ def publish(
     registry = mlflow.Registry(tracking)
     log.say(f"writing the run of {recipe} {lineage[:8]}")
     digests = {parity.file: parity.sha256 for parity in exported.parities}
+    artifacts = [
+        ("", evaluate / "pictures"),
+        ("", benchmark / "pictures"),
+        ("validation", validate / "docs"),
+        ("validation", validate / "report.csv"),
+        ("validation", validate / "validation.json"),
+        ("records", ingest / "intake.json"),
+        ("records", tokenize / "lengths.json"),
+        ("records", finetune / "fit.json"),
+        ("records", evaluate / "scores.json"),
+        ("records", evaluate / "mistakes.csv"),
+        ("records", export / "parity.json"),
+        ("records", benchmark / "ladder.json"),
+        ("records", out / "lock.json"),
+        ("records", out / "trained.parquet"),
+    ]
+    kept = {"model-card.md": sha256_of(out / "card.md")} | _digests(artifacts)
     run = mlflow.Run(
         recipe=recipe,
         lineage=lineage,
@@ -93,22 +112,7 @@ def publish(
             *_curves(finetune / "validation.csv", "validation"),
         ],
         datasets=[mlflow.Dataset("rows", intake.source, intake.rows_sha256)],
-        artifacts=[
-            ("", evaluate / "pictures"),
-            ("", benchmark / "pictures"),
-            ("validation", validate / "docs"),
-            ("validation", validate / "report.csv"),
-            ("validation", validate / "validation.json"),
-            ("records", ingest / "intake.json"),
-            ("records", tokenize / "lengths.json"),
-            ("records", finetune / "fit.json"),
-            ("records", evaluate / "scores.json"),
-            ("records", evaluate / "mistakes.csv"),
-            ("records", export / "parity.json"),
-            ("records", benchmark / "ladder.json"),
-            ("records", out / "lock.json"),
-            ("records", out / "trained.parquet"),
-        ],
+        artifacts=artifacts,
         card=card,
         model={
             "model": export / served.file,
@@ -119,11 +123,22 @@ def publish(
             "bertline.rung": served.name,
             "bertline.model_sha256": digests[served.file],
             "bertline.weights_sha256": fit.weights_sha256,
+            RECORDS_TAG: json.dumps(kept),
         },
     )
     publication = registry.publish(run)
     log.say(f"{recipe}/{publication.version} is registered")
     return publication.write(out / "publication.json")
+
+
+def _digests(artifacts: Sequence[tuple[str, Path]]) -> dict[str, str]:
+    """SHA-256 of every file that goes into the run, by its path there."""
+    return {
+        str(PurePosixPath(folder, file.relative_to(path.parent).as_posix())): sha256_of(file)
+        for folder, path in artifacts
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if file.is_file()
+    }
 
 
 def _write_trained(kept: Path, path: Path) -> None:
