@@ -185,15 +185,16 @@ def _repository(uri: str) -> Any:
     return get_artifact_repository(uri)
 
 
-def erase(tracking: str, run: Run) -> None:
-    """Remove a run in the bin, artifacts and all, as `mlflow gc` does.
-
-    Raises UserError where only the server can.
-    """
+def can_erase(tracking: str) -> bool:
+    """Whether runs can be erased from here: else only `mlflow gc` on the server can."""
     from mlflow.tracking import _get_store
 
-    store = _get_store(tracking)
-    if not hasattr(store, "_hard_delete_run"):
-        raise UserError(f"run {run.identity}: only its server can erase it: mlflow gc, there")
+    return hasattr(_get_store(tracking), "_hard_delete_run")
+
+
+def erase(tracking: str, run: Run) -> None:
+    """Remove a run in the bin, artifacts and all, as `mlflow gc` does."""
+    from mlflow.tracking import _get_store
+
     drop(run.uri)
-    store._hard_delete_run(run.identity)
+    _get_store(tracking)._hard_delete_run(run.identity)

@@ -190,11 +190,17 @@ def _look(
         r.tags.get("bertline.fit", "") for r in runs.values() if r.status == "FINISHED"
     }
 
+    erasable = mlflow_files.can_erase(registry.tracking)
     stays = always_kept(registry, model, versions) | {published}
     others = [version.number for version in versions if version.number not in stays]
     stays |= set(others[len(others) - keep :] if keep else ())
     for version in versions:
         run = runs.get(version.run) or binned.get(version.run)
+        files_go = _nothing
+        if run and run.identity in runs:
+            files_go = _files_go(registry, run, served.get(run.identity, []))
+        elif run and erasable:
+            files_go = _bin_goes(registry, run, served.get(run.identity, []))
         slice_ = mlflow_files.lock_slice(run) if run else None
         if slice_ is None and version.number in stays:
             shelf.notes.append(
@@ -206,7 +212,7 @@ def _look(
             version,
             weight.get(version.run, 0),
             frozenset(named((slice_ or {}).values(), "outs", "deps")),
-            _version_goes(registry, model, version, run, served.get(version.run, [])),
+            _version_goes(registry, model, version, files_go),
         )
         (shelf.kept if version.number in stays else shelf.going).append(held)
 
@@ -219,16 +225,21 @@ def _look(
                 Item("runs that stopped a week ago (closed)", run.name, 0, _closes(client, run))
             )
         elif run.tags.get(PUBLISHED_TAG) == "true" and COLLECTED_TAG not in run.tags:
-            go = _files_go(client, run, served.get(run.identity, []))
+            go = _files_go(registry, run, served.get(run.identity, []))
             shelf.items.append(Item("files of versions gone", run.name, weight[run.identity], go))
-    for run in binned.values():
-        if run.identity not in owned:
+    loose = [run for run in binned.values() if run.identity not in owned]
+    if loose and not erasable:
+        shelf.notes.append(
+            f"{model}: {len(loose)} runs in MLflow's bin: only its server can erase them: mlflow gc"
+        )
+    else:
+        for run in loose:
             go = _bin_goes(registry, run, served.get(run.identity, []))
             shelf.items.append(Item("runs in MLflow's bin", run.name, weight[run.identity], go))
 
 
 def _version_goes(
-    registry: "Registry", model: str, version: "Version", run: "Run | None", served: list[Any]
+    registry: "Registry", model: str, version: "Version", files_go: Callable[[], None]
 ) -> Callable[[], None]:
     def go() -> None:
         from pipeline.adapters import mlflow_files
@@ -237,23 +248,27 @@ def _version_goes(
         if version.number in always_kept(registry, model, now):
             return  # promoted since the plan was made
         registry.client.delete_model_version(model, version.number)
-        if run and all(other.run != run.identity for other in now if other != version):
-            _files_go(registry.client, run, served)()
+        if all(other.run != version.run for other in now if other != version):
+            files_go()
 
     return go
 
 
-def _files_go(client: Any, run: "Run", served: list[Any]) -> Callable[[], None]:
+def _files_go(registry: "Registry", run: "Run", served: list[Any]) -> Callable[[], None]:
     """Its parameters, metrics and tags stay: they are small, and history."""
 
     def go() -> None:
         from pipeline.adapters import mlflow_files
 
-        _models_go(client, served)
+        _models_go(registry.client, served)
         mlflow_files.drop(run.uri)
-        client.set_tag(run.identity, COLLECTED_TAG, "true")
+        registry.client.set_tag(run.identity, COLLECTED_TAG, "true")
 
     return go
+
+
+def _nothing() -> None:
+    """A version without a run has nothing else."""
 
 
 def _models_go(client: Any, served: list[Any]) -> None:

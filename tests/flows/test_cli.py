@@ -11,7 +11,19 @@ from flows import cli
 from pipeline.config import read_recipe
 from tests.conftest import ROOT, make_rows, toy_block, write_csv, write_params
 
-COMMANDS = ("run", "new", "check", "predict", "promote", "rollback", "explain", "ui")
+COMMANDS = (
+    "run",
+    "new",
+    "check",
+    "predict",
+    "promote",
+    "rollback",
+    "explain",
+    "fsck",
+    "gc",
+    "forget",
+    "ui",
+)
 
 
 def bertline(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
@@ -89,6 +101,9 @@ def test_new_keeps_the_comments_of_params_yaml(
         (("explain", "news/latest"), "write RECIPE/VERSION"),
         (("rollback", "news"), "has no champion to roll back from"),
         (("promote", "news/3"), "news/3: no such version"),
+        (("fsck", "nwes"), "no recipe 'nwes'; did you mean news?"),
+        (("gc", "--budget", "lots"), "--budget lots: write a size such as 500MB or 2GB"),
+        (("forget", "news", "--ids", "no.txt"), "no.txt: cannot be read"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

@@ -101,23 +101,28 @@ class Shop:
         return next(run for run in runs if run.identity == version.run)
 
     def enter(self, event: Event, number: str, previous: str | None = None) -> None:
-        """A settled line of the ledger."""
-        values = {
-            "number": len(self.registry.entries("toy")) + 1,
-            "event": event,
-            "model": "toy",
-            "version": number,
-            "previous": previous,
-            "who": "me",
-            "when": f"2026-01-01T00:00:{len(self.registry.entries('toy')):02}",
-            "reason": "a test",
-            "lineage": "",
-        }
-        known = {name: value for name, value in values.items() if name in Entry.model_fields}
-        entry = Entry.model_validate(known)
-        self.registry.settle(self.registry.append(entry))
-        if entry.moves:
-            self.registry.move("toy", number)
+        enter(self.registry, event, number, previous)
+
+
+def enter(registry: Registry, event: Event, number: str, previous: str | None = None) -> None:
+    """Write a settled line of the ledger, and move the alias where it says so."""
+    place = len(registry.entries("toy")) + 1
+    values = {
+        "number": place,
+        "event": event,
+        "model": "toy",
+        "version": number,
+        "previous": previous,
+        "who": "me",
+        "when": f"2026-01-01T00:00:{place:02}",
+        "reason": "a test",
+        "lineage": "",
+    }
+    known = {name: value for name, value in values.items() if name in Entry.model_fields}
+    entry = Entry.model_validate(known)
+    registry.settle(registry.append(entry))
+    if entry.moves:
+        registry.move("toy", number)
 
 
 def damage(path: Path, place: int = 0) -> None:
