@@ -182,6 +182,11 @@ def _afterwards(
         )
     else:
         yield f"no version has learned from them; bertline run {recipe} makes the tables anew"
+    if twins := found.twins():
+        yield (
+            f"{len(twins)} rows of the same words stay, for they differ in case or white space:"
+            f" {', '.join(twins[:5])}: name them too if they are the same person's"
+        )
     if forgotten.wordless:
         yield (
             f"{forgotten.wordless} of the texts have too few words of their own: they were looked"

@@ -26,7 +26,7 @@ from pipeline.errors import UserError
 from pipeline.files import whole
 from pipeline.log import Log, no_log
 from pipeline.sources import PACKAGE, Row, read_rows
-from pipeline.text import content_id
+from pipeline.text import content_id, normalised
 from pipeline.upkeep.cache import FOLDER, Cache
 from pipeline.upkeep.rows import Forgotten, records, texts_of
 
@@ -58,6 +58,11 @@ class Found:
     others: list[str] = field(default_factory=list)
     """Texts of the rows that stay."""
     known: set[str] = field(default_factory=set)
+
+    def twins(self) -> list[str]:
+        """Ids of rows that stay although their words are the same, but for case and white space."""
+        gone = {normalised(text) for text in self.texts.values()}
+        return sorted({content_id(text) for text in self.others if normalised(text) in gone})
 
 
 def find(ids: set[str], sources: Iterable[str], column: str, tables: Iterable[Path]) -> Found:
@@ -162,13 +167,13 @@ def cache_steps(cache: Cache, forgotten: Forgotten, *, log: Log = no_log) -> lis
         return []
     ordered = sorted(holders, key=lambda name: not name.endswith(FOLDER))
     gone = [*runs, *(objects[name] for name in ordered)]
-    what = f"remove {len(holders)} cache objects and {len(runs)} entries of DVC's run cache"
+    count = f"{len(holders)} cache objects and {len(runs)} entries of DVC's run cache"
 
     def go() -> None:
         for path in gone:
             path.unlink(missing_ok=True)
 
-    return [Step(what, go)]
+    return [Step(f"remove {count} from {cache.folder}", go)]
 
 
 def _listed(cache: Cache, name: str) -> set[str]:
