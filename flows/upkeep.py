@@ -139,13 +139,15 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             if act:
                 step.go()
         left = list(forgetting.remains(root, forgotten, [ids], log=log)) if act else []
+        prefect = _prefect_home() / "prefect.db"
+        left += [prefect] if act and forgetting.in_prefect(prefect, forgotten) else []
     for line in _afterwards(recipe, registry, trained, found, forgotten):
         print(line)
     if not act:
         print("nothing has been done: --yes does it")
         return 0
     for path in left:
-        print(_still(path.relative_to(root), recipe, ids))
+        print(_still(path.relative_to(root) if path.is_relative_to(root) else path, recipe, ids))
     if not left:
         print(f"no file of this folder holds them any more; {ids} still names them")
     return 1 if left else 0
@@ -202,7 +204,7 @@ def _afterwards(
             yield f"{source} is DVC's: dvc add {source}"
     if any("[remote" in file.read_text() or "['remote" in file.read_text() for file in _configs()):
         yield "a DVC remote keeps what was pushed to it: dvc gc --workspace --cloud"
-    if os.environ.get("PREFECT_API_URL"):
+    if any(os.environ.get(f"PREFECT_API_{n}") for n in ("URL", "DATABASE_CONNECTION_URL")):
         yield "Prefect's server keeps its own log lines: they were not looked at"
 
 

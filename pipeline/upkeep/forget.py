@@ -288,25 +288,30 @@ def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str
 def prefect_steps(home: Path, forgotten: Forgotten) -> list[Step]:
     """Prefect's log lines and artifacts that hold the rows, in the database of its own folder."""
     database = home / "prefect.db"
-    files = [file for file in home.glob("prefect.db*") if file.is_file()]
-    if not database.exists() or not any(forgotten.in_file(file) for file in files):
+    if not in_prefect(database, forgotten):
         return []
-    return [
-        Step(f"remove log lines and artifacts of {database}", lambda: _clean(database, forgotten))
-    ]
+    what = f"remove log lines and artifacts from {database}"
+    return [Step(what, partial(_clean, database, forgotten))]
+
+
+def in_prefect(database: Path, forgotten: Forgotten) -> bool:
+    files = database.parent.glob(f"{database.name}*")  # it writes ahead into a second one
+    return database.exists() and any(forgotten.in_file(file) for file in files)
 
 
 def _clean(database: Path, forgotten: Forgotten) -> None:
-    with closing(sqlite3.connect(database, timeout=60)) as connection:
-        connection.execute("PRAGMA secure_delete = ON")
-        for table, columns in PREFECT_TEXTS.items():
-            for column in columns:
-                for needle in forgotten.needles:
+    try:
+        with closing(sqlite3.connect(database, timeout=60)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            for table, columns in PREFECT_TEXTS.items():
+                for column in columns:
                     query = f"DELETE FROM {table} WHERE instr(CAST({column} AS BLOB), ?)"
-                    connection.execute(query, (needle,))
-        connection.commit()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("VACUUM")
+                    connection.executemany(query, [(needle,) for needle in forgotten.needles])
+            connection.commit()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        raise UserError(f"{database}: {error}: end Prefect's server and call again") from None
 
 
 # afterwards
