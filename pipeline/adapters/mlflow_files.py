@@ -19,6 +19,8 @@ MODEL = "models:/"
 class Version:
     number: str
     run: str
+    created: float
+    """Seconds since 1970."""
     model_id: str
     """Of the logged model that holds its files; empty where it has none."""
     aliases: tuple[str, ...]
@@ -60,6 +62,7 @@ def versions(client: Any, model: str) -> list[Version]:
         Version(
             number=str(v.version),
             run=str(v.run_id or ""),
+            created=v.creation_timestamp / 1000,
             model_id=v.source.removeprefix(MODEL) if str(v.source).startswith(MODEL) else "",
             aliases=tuple(named[v.version]),
         )

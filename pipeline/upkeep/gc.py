@@ -8,7 +8,7 @@ kill in between leaves bytes that nobody names: the next call finds them.
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,26 +53,13 @@ class Plan:
 class Held:
     """A version and what it holds."""
 
-    model: str
-    version: "Version"
+    name: str
+    number: str
+    created: float
     bytes: int
-    needs: frozenset[str]
-    """Objects that it was made of."""
+    needs: frozenset[str] | None
+    """Objects that it was made of; None where that is not written down."""
     go: Callable[[], object]
-
-
-@dataclass
-class Shelf:
-    """What MLflow holds of the recipes."""
-
-    kept: list[Held] = field(default_factory=list)
-    going: list[Held] = field(default_factory=list)
-    """Oldest first."""
-    items: list[Item] = field(default_factory=list)
-    bytes: int = 0
-    finished: set[str] = field(default_factory=set)
-    """Keys of the trainings that have ended."""
-    notes: list[str] = field(default_factory=list)
 
 
 def plan(
@@ -92,26 +79,39 @@ def plan(
     objects that dvc.lock or a branch names. `now` is in seconds since 1970, `budget` in bytes: with
     one, versions go only until the rest fits.
     """
-    shelf = Shelf()
+    kept: list[Held] = []
+    going: list[Held] = []
+    others: list[Item] = []
+    finished: set[str] = set()
+    before = _weigh(cache.folder) + _weigh(state)
     for model, number in published.items():
-        _look(registry, model, number, keep, now, shelf)
-    shelf.items += _resume_state(state, shelf.finished, now)
-    before = shelf.bytes + _weigh(cache.folder) + _weigh(state)
+        stock = Stock(registry, model)
+        stays = stock.stays(number, keep)
+        for held in stock.held():
+            (kept if held.number in stays else going).append(held)
+        others += stock.loose(now)
+        finished |= stock.finished()
+        before += stock.bytes()
+    going.sort(key=lambda held: held.created)
+    others += _resume_state(state, finished, now)
+    notes = [
+        f"{held.name}: what it was made of is not written down: its own files stay, and of the"
+        " cache what others need"
+        for held in kept
+        if held.needs is None
+    ]
 
-    def going(count: int) -> Plan:
-        kept = [*shelf.kept, *shelf.going[count:]]
-        needed = cache.reach(named_now.union(*(held.needs for held in kept)))
-        versions = [
-            Item("versions that never were in use", f"{h.model}/{h.version.number}", h.bytes, h.go)
-            for h in shelf.going[:count]
-        ]
-        items = [*versions, *_unneeded(cache, needed, now), *shelf.items]
-        return Plan(items, before, shelf.notes)
+    def without(count: int) -> Plan:
+        stay = [held.needs or frozenset() for held in (*kept, *going[count:])]
+        needed = cache.reach(named_now.union(*stay))
+        kind = "versions that never were in use"
+        versions = [Item(kind, held.name, held.bytes, held.go) for held in going[:count]]
+        return Plan([*versions, *_unneeded(cache, needed, now), *others], before, notes)
 
     if budget is None:
-        return going(len(shelf.going))
-    plans = (going(count) for count in range(len(shelf.going) + 1))
-    return next((one for one in plans if one.after <= budget), going(len(shelf.going)))
+        return without(len(going))
+    plans = (without(count) for count in range(len(going) + 1))
+    return next((one for one in plans if one.after <= budget), without(len(going)))
 
 
 def collect(items: Sequence[Item], *, log: Log = no_log) -> None:
@@ -165,132 +165,105 @@ def always_kept(registry: "Registry", model: str, versions: Sequence["Version"])
     )
 
 
-def _look(
-    registry: "Registry", model: str, published: str | None, keep: int, now: float, shelf: Shelf
-) -> None:
-    from pipeline.adapters import mlflow_files
-    from pipeline.adapters.mlflow import PUBLISHED_TAG
+class Stock:
+    """What MLflow holds of one recipe, and how each part of it goes."""
 
-    client = registry.client
-    versions = mlflow_files.versions(client, model)
-    runs = {run.identity: run for run in mlflow_files.runs(client, model)}
-    binned = {run.identity: run for run in mlflow_files.runs(client, model, deleted=True)}
-    served: dict[str, list[Any]] = {}
-    for one in mlflow_files.models(client, model):
-        served.setdefault(one.run, []).append(one)
-    weight = {
-        run.identity: sum(
-            sum(mlflow_files.listing(uri).values())
-            for uri in [run.uri, *(one.uri for one in served.get(run.identity, ()))]
-        )
-        for run in (*runs.values(), *binned.values())
-    }
-    shelf.bytes += sum(weight.values())
-    shelf.finished |= {
-        r.tags.get("bertline.fit", "") for r in runs.values() if r.status == "FINISHED"
-    }
-
-    erasable = mlflow_files.can_erase(registry.tracking)
-    stays = always_kept(registry, model, versions) | {published}
-    others = [version.number for version in versions if version.number not in stays]
-    stays |= set(others[len(others) - keep :] if keep else ())
-    for version in versions:
-        run = runs.get(version.run) or binned.get(version.run)
-        files_go = _nothing
-        if run and run.identity in runs:
-            files_go = _files_go(registry, run, served.get(run.identity, []))
-        elif run and erasable:
-            files_go = _bin_goes(registry, run, served.get(run.identity, []))
-        slice_ = mlflow_files.lock_slice(run) if run else None
-        if slice_ is None and version.number in stays:
-            shelf.notes.append(
-                f"{model}/{version.number}: what it was made of is not written down, so only what"
-                " others need of that stays; its own files stay"
-            )
-        held = Held(
-            model,
-            version,
-            weight.get(version.run, 0),
-            frozenset(named((slice_ or {}).values(), "outs", "deps")),
-            _version_goes(registry, model, version, files_go),
-        )
-        (shelf.kept if version.number in stays else shelf.going).append(held)
-
-    owned = {version.run for version in versions}
-    for run in runs.values():
-        if run.identity in owned:
-            continue
-        if run.status == "RUNNING" and mlflow_files.last_point(client, run) < now - WEEK:
-            shelf.items.append(
-                Item("runs that stopped a week ago (closed)", run.name, 0, _closes(client, run))
-            )
-        elif run.tags.get(PUBLISHED_TAG) == "true" and COLLECTED_TAG not in run.tags:
-            go = _files_go(registry, run, served.get(run.identity, []))
-            shelf.items.append(Item("files of versions gone", run.name, weight[run.identity], go))
-    loose = [run for run in binned.values() if run.identity not in owned]
-    if loose and not erasable:
-        shelf.notes.append(
-            f"{model}: {len(loose)} runs in MLflow's bin: only its server can erase them: mlflow gc"
-        )
-    else:
-        for run in loose:
-            go = _bin_goes(registry, run, served.get(run.identity, []))
-            shelf.items.append(Item("runs in MLflow's bin", run.name, weight[run.identity], go))
-
-
-def _version_goes(
-    registry: "Registry", model: str, version: "Version", files_go: Callable[[], None]
-) -> Callable[[], None]:
-    def go() -> None:
+    def __init__(self, registry: "Registry", model: str) -> None:
         from pipeline.adapters import mlflow_files
 
-        now = mlflow_files.versions(registry.client, model)
-        if version.number in always_kept(registry, model, now):
+        self.registry, self.model, self.client = registry, model, registry.client
+        self.versions = mlflow_files.versions(self.client, model)
+        self.runs = {run.identity: run for run in mlflow_files.runs(self.client, model)}
+        in_bin = mlflow_files.runs(self.client, model, deleted=True)
+        self.binned = {run.identity: run for run in in_bin}
+        self.served: dict[str, list[Any]] = {}
+        for one in mlflow_files.models(self.client, model):
+            self.served.setdefault(one.run, []).append(one)
+        every = (*self.runs.values(), *self.binned.values())
+        self.weight = {run.identity: self._weigh(run) for run in every}
+
+    def _weigh(self, run: "Run") -> int:
+        from pipeline.adapters import mlflow_files
+
+        places = [run.uri, *(one.uri for one in self.served.get(run.identity, ()))]
+        return sum(sum(mlflow_files.listing(uri).values()) for uri in places)
+
+    def bytes(self) -> int:
+        return sum(self.weight.values())
+
+    def finished(self) -> set[str]:
+        """Keys of the trainings that have ended."""
+        ended = (run for run in self.runs.values() if run.status == "FINISHED")
+        return {run.tags.get("bertline.fit", "") for run in ended}
+
+    def stays(self, published: str | None, keep: int) -> set[str]:
+        """Those always kept, the one published last, and the last `keep` others."""
+        stays = always_kept(self.registry, self.model, self.versions) | {published or ""}
+        others = [version.number for version in self.versions if version.number not in stays]
+        return stays | set(others[max(0, len(others) - keep) :])
+
+    def held(self) -> Iterator[Held]:
+        """The versions, oldest first."""
+        from pipeline.adapters import mlflow_files
+
+        for version in self.versions:
+            run = self.runs.get(version.run) or self.binned.get(version.run)
+            made_of = mlflow_files.lock_slice(run) if run else None
+            yield Held(
+                name=f"{self.model}/{version.number}",
+                number=version.number,
+                created=version.created,
+                bytes=self.weight.get(version.run, 0),
+                needs=frozenset(named(made_of.values(), "outs", "deps")) if made_of else None,
+                go=partial(self._drop_version, version),
+            )
+
+    def loose(self, now: float) -> Iterator[Item]:
+        """Runs that no version names: those that stopped, those whose version is gone, the bin."""
+        from pipeline.adapters import mlflow_files
+        from pipeline.adapters.mlflow import PUBLISHED_TAG
+
+        owned = {version.run for version in self.versions}
+        for run in self.runs.values():
+            size = self.weight[run.identity]
+            if run.identity in owned:
+                continue
+            if run.status == "RUNNING" and mlflow_files.last_point(self.client, run) < now - WEEK:
+                close = partial(self.client.set_terminated, run.identity, "KILLED")
+                yield Item("runs that stopped a week ago (closed)", run.name, 0, close)
+            elif run.tags.get(PUBLISHED_TAG) == "true" and COLLECTED_TAG not in run.tags:
+                drop = partial(self._drop_files, run.identity)
+                yield Item("files of versions that are gone", run.name, size, drop)
+        if mlflow_files.can_erase(self.registry.tracking):  # else `mlflow gc` on the server can
+            for run in self.binned.values():
+                if run.identity not in owned:
+                    drop = partial(self._drop_files, run.identity)
+                    size = self.weight[run.identity]
+                    yield Item("runs in MLflow's bin", run.name, size, drop)
+
+    def _drop_version(self, version: "Version") -> None:
+        from pipeline.adapters import mlflow_files
+
+        now = mlflow_files.versions(self.client, self.model)
+        if version.number in always_kept(self.registry, self.model, now):
             return  # promoted since the plan was made
-        registry.client.delete_model_version(model, version.number)
+        self.client.delete_model_version(self.model, version.number)
         if all(other.run != version.run for other in now if other != version):
-            files_go()
+            self._drop_files(version.run)
 
-    return go
-
-
-def _files_go(registry: "Registry", run: "Run", served: list[Any]) -> Callable[[], None]:
-    """Its parameters, metrics and tags stay: they are small, and history."""
-
-    def go() -> None:
+    def _drop_files(self, identity: str) -> None:
+        """A run's parameters, metrics and tags stay: they are small, and history. One in the bin
+        goes as a whole."""
         from pipeline.adapters import mlflow_files
 
-        _models_go(registry.client, served)
-        mlflow_files.drop(run.uri)
-        registry.client.set_tag(run.identity, COLLECTED_TAG, "true")
-
-    return go
-
-
-def _nothing() -> None:
-    """A version without a run has nothing else."""
-
-
-def _models_go(client: Any, served: list[Any]) -> None:
-    from pipeline.adapters import mlflow_files
-
-    for one in served:
-        mlflow_files.drop(one.uri)
-        client.delete_logged_model(one.identity)
-
-
-def _bin_goes(registry: "Registry", run: "Run", served: list[Any]) -> Callable[[], None]:
-    def go() -> None:
-        from pipeline.adapters import mlflow_files
-
-        _models_go(registry.client, served)
-        mlflow_files.erase(registry.tracking, run)
-
-    return go
-
-
-def _closes(client: Any, run: "Run") -> Callable[[], None]:
-    return lambda: client.set_terminated(run.identity, "KILLED")
+        for one in self.served.get(identity, ()):
+            mlflow_files.drop(one.uri)
+            self.client.delete_logged_model(one.identity)
+        if run := self.runs.get(identity):
+            mlflow_files.drop(run.uri)
+            self.client.set_tag(identity, COLLECTED_TAG, "true")
+        elif identity in self.binned and mlflow_files.can_erase(self.registry.tracking):
+            mlflow_files.erase(self.registry.tracking, self.binned[identity])
 
 
 # what lies in this folder
