@@ -13,6 +13,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -83,23 +84,6 @@ def publish(
     registry = mlflow.Registry(tracking)
     log.say(f"writing the run of {recipe} {lineage[:8]}")
     digests = {parity.file: parity.sha256 for parity in exported.parities}
-    artifacts = [
-        ("", evaluate / "pictures"),
-        ("", benchmark / "pictures"),
-        ("validation", validate / "docs"),
-        ("validation", validate / "report.csv"),
-        ("validation", validate / "validation.json"),
-        ("records", ingest / "intake.json"),
-        ("records", tokenize / "lengths.json"),
-        ("records", finetune / "fit.json"),
-        ("records", evaluate / "scores.json"),
-        ("records", evaluate / "mistakes.csv"),
-        ("records", export / "parity.json"),
-        ("records", benchmark / "ladder.json"),
-        ("records", out / "lock.json"),
-        ("records", out / "trained.parquet"),
-    ]
-    kept = {"model-card.md": sha256_of(out / "card.md")} | _digests(artifacts)
     run = mlflow.Run(
         recipe=recipe,
         lineage=lineage,
@@ -112,7 +96,22 @@ def publish(
             *_curves(finetune / "validation.csv", "validation"),
         ],
         datasets=[mlflow.Dataset("rows", intake.source, intake.rows_sha256)],
-        artifacts=artifacts,
+        artifacts=[
+            ("", evaluate / "pictures"),
+            ("", benchmark / "pictures"),
+            ("validation", validate / "docs"),
+            ("validation", validate / "report.csv"),
+            ("validation", validate / "validation.json"),
+            ("records", ingest / "intake.json"),
+            ("records", tokenize / "lengths.json"),
+            ("records", finetune / "fit.json"),
+            ("records", evaluate / "scores.json"),
+            ("records", evaluate / "mistakes.csv"),
+            ("records", export / "parity.json"),
+            ("records", benchmark / "ladder.json"),
+            ("records", out / "lock.json"),
+            ("records", out / "trained.parquet"),
+        ],
         card=card,
         model={
             "model": export / served.file,
@@ -123,9 +122,10 @@ def publish(
             "bertline.rung": served.name,
             "bertline.model_sha256": digests[served.file],
             "bertline.weights_sha256": fit.weights_sha256,
-            RECORDS_TAG: json.dumps(kept),
         },
     )
+    kept = {"model-card.md": sha256_of(out / "card.md")} | _digests(run.artifacts)
+    run = replace(run, tags={**run.tags, RECORDS_TAG: json.dumps(kept)})
     publication = registry.publish(run)
     log.say(f"{recipe}/{publication.version} is registered")
     return publication.write(out / "publication.json")
