@@ -1,6 +1,7 @@
 """Looking after a folder: what `bertline fsck`, `gc` and `forget` do, and say."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,7 @@ DEFINITION = Path("dvc.yaml")
 RESUME = STATE / "state"
 ANSWERS = STATE / "answers"
 SQLITE = "sqlite:///"
+REMOTE = re.compile(r"^\['?remote", re.MULTILINE)  # a section of DVC's settings
 
 
 def fsck(recipe: str | None) -> int:
@@ -123,8 +125,10 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
                 " has been done"
             )
         forgotten = Forgotten.of(wanted, found.texts.values(), found.others)
+        surely = forgetting.source_objects(found.places)
+        objects = forgetting.holders(cache, forgotten, surely, log=log)
         steps = [
-            *forgetting.cache_steps(cache, forgotten, log=log),
+            *forgetting.cache_steps(cache, objects),
             *forgetting.mlflow_steps(registry, recipe, forgotten, log=log),
             *forgetting.prefect_steps(_prefect_home(), forgotten),
             *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS]),
@@ -141,7 +145,9 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
         left = list(forgetting.remains(root, forgotten, [ids], log=log)) if act else []
         prefect = _prefect_home() / "prefect.db"
         left += [prefect] if act and forgetting.in_prefect(prefect, forgotten) else []
-    for line in _afterwards(recipe, registry, trained, found, forgotten):
+    for line in _learned(recipe, registry.champion(recipe), trained):
+        print(line)
+    for line in _beyond(found, forgotten, objects):
         print(line)
     if not act:
         print("nothing has been done: --yes does it")
@@ -160,30 +166,27 @@ def _still(path: Path, recipe: str, ids: Path) -> str:
     return f"still in {path}: take them out there"
 
 
-def _afterwards(
-    recipe: str,
-    registry: Registry,
-    trained: Mapping[str, set[str] | None],
-    found: forgetting.Found,
-    forgotten: Forgotten,
+def _learned(
+    recipe: str, champion: str | None, trained: Mapping[str, set[str] | None]
 ) -> Iterator[str]:
-    """What no file can show: weights, git, remotes, other servers."""
-    champion = registry.champion(recipe)
-    learned = False
+    """What no file shows: which weights the rows have shaped."""
     for number, seen in trained.items():
         who = f"{recipe}/{number}{', the champion,' if number == champion else ''}"
         if seen is None:
             yield f"{who} has no list of its rows: take it to have learned from them"
         elif seen:
             yield f"{who} has learned from {len(seen)} of them"
-        learned = learned or seen is None or bool(seen)
-    if learned:
+    if any(seen is None or seen for seen in trained.values()):
         yield (
             f"bertline run {recipe} trains a version without them; the weights above keep what"
             " they learned until their versions are deleted in MLflow"
         )
     else:
         yield f"no version has learned from them; bertline run {recipe} makes the tables anew"
+
+
+def _beyond(found: forgetting.Found, forgotten: Forgotten, objects: set[str]) -> Iterator[str]:
+    """What stays, because it cannot be told for theirs or lies elsewhere."""
     if twins := found.twins():
         yield (
             f"{len(twins)} rows of the same words stay, for they differ in case or white space:"
@@ -191,8 +194,8 @@ def _afterwards(
         )
     if forgotten.wordless:
         yield (
-            f"{forgotten.wordless} of the texts have too few words of their own: they were looked"
-            " for by their ids and in the source only"
+            f"{forgotten.wordless} of the texts have too few words of their own: they are looked"
+            " for by their ids, and in the source as it is now"
         )
     for source in found.places:
         if history.remembers(Path(), source):
@@ -202,8 +205,9 @@ def _afterwards(
             )
         if Path(f"{source}.dvc").exists():
             yield f"{source} is DVC's: dvc add {source}"
-    if any("[remote" in file.read_text() or "['remote" in file.read_text() for file in _configs()):
-        yield "a DVC remote keeps what was pushed to it: dvc gc --workspace --cloud"
+    if objects and any(REMOTE.search(file.read_text()) for file in _configs()):
+        names = " ".join(f"files/md5/{name[:2]}/{name[2:]}" for name in sorted(objects))
+        yield f"a DVC remote keeps what was pushed to it: delete there {names}"
     if any(os.environ.get(f"PREFECT_API_{n}") for n in ("URL", "DATABASE_CONNECTION_URL")):
         yield "Prefect's server keeps its own log lines: they were not looked at"
 

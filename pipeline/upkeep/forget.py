@@ -27,7 +27,7 @@ from pipeline.files import whole
 from pipeline.log import Log, no_log
 from pipeline.sources import PACKAGE, Row, read_rows
 from pipeline.text import content_id, normalised
-from pipeline.upkeep.cache import FOLDER, Cache
+from pipeline.upkeep.cache import FOLDER, Cache, md5_of
 from pipeline.upkeep.rows import Forgotten, records, texts_of
 
 if TYPE_CHECKING:
@@ -151,23 +151,35 @@ def _rewrite_parquet(path: Path, numbers: set[int], new: Path) -> None:
 # what can be made again
 
 
-def cache_steps(cache: Cache, forgotten: Forgotten, *, log: Log = no_log) -> list[Step]:
-    """DVC's objects that hold the rows, the folders that list them, and the runs that name them."""
+def source_objects(places: Mapping[str, Sequence[tuple[str, int]]]) -> set[str]:
+    """What DVC calls the sources as they are now: it may keep a copy of them."""
+    local = {Path(source): rows for source, rows in places.items() if Path(source).exists()}
+    inner = {
+        md5_of(path / file) for path, rows in local.items() if path.is_dir() for file, _ in rows
+    }
+    return inner | {md5_of(path) for path in local}
+
+
+def holders(cache: Cache, forgotten: Forgotten, surely: set[str], *, log: Log = no_log) -> set[str]:
+    """DVC's objects that hold the rows, those that `surely` do, and the folders that list them."""
     objects = cache.objects()
-    holders = set()
+    found = surely & objects.keys()
     for place, (name, path) in enumerate(objects.items(), 1):
         if forgotten.in_file(path):
-            holders.add(name)
+            found.add(name)
         log.progress(place, len(objects), "cache objects")
-    for name in objects:
-        if name.endswith(FOLDER) and holders & _listed(cache, name):
-            holders.add(name)
-    runs = [path for path, makes in cache.runs() if makes & holders]
-    if not holders:
+    lists = {name for name in objects if name.endswith(FOLDER) and found & _listed(cache, name)}
+    return found | lists
+
+
+def cache_steps(cache: Cache, names: set[str]) -> list[Step]:
+    """These objects go, and before them the entries of the run cache that name them."""
+    if not names:
         return []
-    ordered = sorted(holders, key=lambda name: not name.endswith(FOLDER))
-    gone = [*runs, *(objects[name] for name in ordered)]
-    count = f"{len(holders)} cache objects and {len(runs)} entries of DVC's run cache"
+    runs = [path for path, makes in cache.runs() if makes & names]
+    ordered = sorted(names, key=lambda name: not name.endswith(FOLDER))
+    gone = [*runs, *(cache.path(name) for name in ordered)]
+    count = f"{len(names)} cache objects and {len(runs)} entries of DVC's run cache"
 
     def go() -> None:
         for path in gone:

@@ -141,6 +141,13 @@ def test_a_forgotten_row_is_nowhere_and_its_versions_are_told(
     assert Path("data/raw/toy.csv").read_text() == before.replace(f"{PERSON},sport\n", "")
 
 
+def test_a_remote_is_told_what_to_delete(folder: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".dvc/config").write_text("[core]\n    remote = far\n['remote \"far\"']\n    url = x\n")
+    [name] = folder.cache.objects()
+    assert cli.main(["forget", "toy", "--ids", "ids.txt"]) == 0
+    assert f"delete there files/md5/{name[:2]}/{name[2:]}\n" in capsys.readouterr().out
+
+
 def test_an_unknown_id_stops_everything(folder: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = hashlib.sha256(b"nobody").hexdigest()[:20]
     Path("ids.txt").write_text(f"{NAME}\n{unknown}\n")

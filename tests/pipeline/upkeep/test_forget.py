@@ -33,6 +33,10 @@ def act(steps: list[Step]) -> list[str]:
     return [step.what for step in steps]
 
 
+def hash_of(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
 def take_out(source: str, root: Path) -> list[str]:
     found = forget.find({NAME}, [source], "text", [])
     assert found.texts == {NAME: TEXT}
@@ -124,12 +128,25 @@ def test_the_cache_loses_the_objects_and_what_names_them(shop: Shop, forgotten: 
     tokens = shop.keep_folder({"train.arrow": f"{NAME} 1 2".encode(), "test.arrow": b"y 3"})
     other = shop.keep_folder({"page.html": b"<html>"})
     gone, stays = shop.remember(a=raw), shop.remember(a=clean)
-    [line] = act(forget.cache_steps(shop.cache, forgotten))
+    names = forget.holders(shop.cache, forgotten, set())
+    assert names == {raw, tokens, *shop.cache.entries(tokens).values()} - {hash_of(b"y 3")}
+    [line] = act(forget.cache_steps(shop.cache, names))
     assert line.startswith("remove 3 cache objects and 1 entries of DVC's run cache")
     assert not shop.cache.has(raw) and not shop.cache.has(tokens) and not gone.exists()
     assert shop.cache.has(clean) and shop.cache.has(other) and stays.exists()
     assert not any(forgotten.in_file(path) for path in shop.cache.objects().values())
-    assert forget.cache_steps(shop.cache, forgotten) == []
+    assert forget.cache_steps(shop.cache, forget.holders(shop.cache, forgotten, set())) == []
+
+
+def test_a_copy_of_the_source_goes_whatever_its_words(shop: Shop) -> None:
+    Path("rows.csv").write_text("text\nok\nok then\n")
+    copy, other = shop.keep(Path("rows.csv").read_bytes()), shop.keep(b"ok, ok")
+    found = forget.find({content_id("ok")}, ["rows.csv"], "text", [])
+    short = Forgotten.of([content_id("ok")], found.texts.values(), found.others)
+    assert short.wordless == 1
+    surely = forget.source_objects(found.places)
+    assert forget.holders(shop.cache, short, surely) == {copy}
+    assert shop.cache.has(other)
 
 
 def test_runs_lose_the_rows_and_stay_sound(shop: Shop, forgotten: Forgotten) -> None:
