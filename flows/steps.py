@@ -50,7 +50,8 @@ def cache_folder() -> Path:
     )
     if done.returncode != 0:
         raise UserError(f"dvc cache dir: {_complaint(done.stderr.splitlines())}")
-    return Path(done.stdout.strip())
+    folder = Path(done.stdout.strip())
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:

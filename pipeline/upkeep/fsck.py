@@ -135,7 +135,8 @@ def check_work(
         if not path.exists():
             yield Finding(f"{out['path']}: is not there: dvc checkout, or dvc repro", damage=False)
         elif md5_of(path) != out["md5"]:
-            yield Finding(f"{out['path']}: changed since its stage ran: dvc repro {stage}")
+            way = f"dvc checkout -f {out['path']}, or dvc repro {stage}"
+            yield Finding(f"{out['path']}: changed since its stage ran: {way}")
         log.progress(place, len(outs), "working files")
 
 
@@ -161,8 +162,12 @@ def check_registry(
     kept = {run.identity: run for run in mlflow_files.runs(registry.client, model)}
     kept |= {run.identity: run for run in mlflow_files.runs(registry.client, model, deleted=True)}
     found = mlflow_files.versions(registry.client, model)
+    champion = registry.champion(model)
     for place, version in enumerate(found, 1):
-        yield from _check_version(registry, model, version.number)
+        way = "it is not served: restore it from a copy"
+        if version.number == champion:
+            way += f", or bertline rollback {model}"
+        yield from _check_version(registry, model, version.number, way)
         if run := kept.get(version.run):
             yield from _check_run(f"{model}/{version.number}", run)
             made_of = in_use(mlflow_files.lock_slice(run) or {}, kept_out)
@@ -179,8 +184,7 @@ def check_registry(
             )
 
 
-def _check_version(registry: "Registry", model: str, number: str) -> Iterator[Finding]:
-    way = f"it is not served: restore it from a copy, or bertline rollback {model}"
+def _check_version(registry: "Registry", model: str, number: str, way: str) -> Iterator[Finding]:
     try:
         for line in registry.damage(model, number):
             yield Finding(f"{line}: {way}")

@@ -60,7 +60,8 @@ def test_a_sound_folder_is_sound_and_a_damaged_one_is_not(
     damage(Path("data/toy/ingest/rows.parquet"))
     assert cli.main(["fsck", "toy"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "data/toy/ingest/rows.parquet: changed since its stage ran: dvc repro ingest@toy",
+        "data/toy/ingest/rows.parquet: changed since its stage ran:"
+        " dvc checkout -f data/toy/ingest/rows.parquet, or dvc repro ingest@toy",
         "1 damaged",
     ]
 

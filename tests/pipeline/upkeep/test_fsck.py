@@ -80,7 +80,10 @@ def test_a_working_file_that_changed_is_told(shop: Shop) -> None:
     assert told(fsck.check_work(stages, Path())) == []
     damage(two)
     [line] = told(fsck.check_work(stages, Path()))
-    assert line == "data/toy/two: changed since its stage ran: dvc repro export@toy"
+    assert line == (
+        "data/toy/two: changed since its stage ran: dvc checkout -f data/toy/two,"
+        " or dvc repro export@toy"
+    )
     one.unlink()
     assert [finding.damage for finding in fsck.check_work(stages, Path())] == [False, True]
 
@@ -98,7 +101,10 @@ def test_a_version_its_artifacts_and_the_ledger_are_checked(shop: Shop) -> None:
     assert check() == []
     damage(shop.files_of(number) / "model.onnx")
     [line] = check()
-    assert line.startswith("model.onnx of toy/1 has changed: it is not served")
+    assert line == (
+        "model.onnx of toy/1 has changed: it is not served: restore it from a copy,"
+        " or bertline rollback toy"
+    )
     damage(shop.files_of(number) / "model.onnx")
     scores = shop.folder / shop.run_of(number).uri.removeprefix("file://") / "records/scores.json"
     damage(scores)
