@@ -158,10 +158,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("recipe")
 
+    fsck = command(
+        "fsck",
+        _fsck,
+        "Hash again all that bertline stands on, and name what is damaged.",
+        "bertline fsck news",
+    )
+    fsck.add_argument("recipe", nargs="?", help="only what belongs to it (everything)")
+
+    gc = command(
+        "gc",
+        _gc,
+        "Say what may go; nothing that the ledger can return to.",
+        "bertline gc --budget 2GB --yes",
+    )
+    gc.add_argument(
+        "--keep", type=_count, default=3, metavar="N", help="versions besides champions (3)"
+    )
+    gc.add_argument("--budget", metavar="SIZE", help="versions go only until the rest fits: 2GB")
+    _with_yes(gc)
+
+    forget = command(
+        "forget",
+        _forget,
+        "Take a person's rows out of the source and of all that was made of it.",
+        "bertline forget reviews --ids ids.txt --yes",
+    )
+    forget.add_argument("recipe")
+    forget.add_argument(
+        "--ids", type=Path, required=True, metavar="FILE", help="a row's id a line, of rows.parquet"
+    )
+    _with_yes(forget)
+
     ui = command("ui", _ui, "MLflow's pages on this machine only.", "bertline ui --port 5001")
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
     return parser
+
+
+def _with_yes(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--yes", action="store_true", help="do it")
+    how.add_argument("--dry-run", action="store_true", help="only say it, as without --yes")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of versions")
+    return int(text)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -350,6 +394,24 @@ def _report(given: argparse.Namespace) -> int:
     check_name(given.recipe)
     print(write(DATA / given.recipe, given.recipe))
     return 0
+
+
+def _fsck(given: argparse.Namespace) -> int:
+    from flows.upkeep import fsck
+
+    return fsck(given.recipe)
+
+
+def _gc(given: argparse.Namespace) -> int:
+    from flows.upkeep import gc
+
+    return gc(given.keep, given.budget, given.yes)
+
+
+def _forget(given: argparse.Namespace) -> int:
+    from flows.upkeep import forget
+
+    return forget(given.recipe, given.ids, given.yes)
 
 
 def _ui(given: argparse.Namespace) -> int:

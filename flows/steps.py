@@ -43,6 +43,17 @@ def stale_stages(recipe: str) -> set[str]:
     return {stage for stage in ORDER if f"{stage}@{recipe}" in changed}
 
 
+def cache_folder() -> Path:
+    """Where DVC keeps its objects, by its own settings."""
+    done = subprocess.run(
+        [*_dvc(), "cache", "dir"], capture_output=True, text=True, env=_environment()
+    )
+    if done.returncode != 0:
+        raise UserError(f"dvc cache dir: {_complaint(done.stderr.splitlines())}")
+    folder = Path(done.stdout.strip())
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
 def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), Unavailable)
 

@@ -17,7 +17,7 @@ STAGE_NAMES = ("pipeline.stages.ORDER", "pipeline.stages.CHARACTERS_PER_TOKEN")
 LAYERS = [
     ("flows",),
     ("pipeline.__main__", "pipeline.recipe", "pipeline.workspace"),
-    ("pipeline.stages", "pipeline.promotion", "pipeline.report"),
+    ("pipeline.stages", "pipeline.promotion", "pipeline.report", "pipeline.upkeep"),
     ("pipeline.adapters", "pipeline.behaviour", "pipeline.sources", "pipeline.lineage"),
     (
         *STAGE_NAMES,
@@ -37,6 +37,7 @@ VENDORS = {
         "pipeline/adapters/live_run.py",
         "pipeline/adapters/mlflow.py",
         "pipeline/adapters/mlflow_client.py",
+        "pipeline/adapters/mlflow_files.py",
         "pipeline/adapters/served_model.py",
     },
     "matplotlib": {"pipeline/adapters/charts.py", "pipeline/adapters/pictures.py"},

@@ -11,9 +11,11 @@ publication.json, card.md, trained.parquet and lock.json.
 
 import csv
 import hashlib
+import json
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field
@@ -63,6 +65,7 @@ def publish(
     Raises Unavailable where MLflow does not answer; the line's files are untouched by that.
     """
     from pipeline.adapters import mlflow
+    from pipeline.adapters.mlflow_files import RECORDS_TAG
 
     intake = Intake.read(ingest / "intake.json")
     validation = Validation.read(validate / "validation.json")
@@ -139,9 +142,21 @@ def publish(
             "bertline.tokenizer_sha256": sha256_of(tokenize / "tokenizer" / "tokenizer.json"),
         },
     )
+    kept = {"model-card.md": sha256_of(out / "card.md")} | _digests(run.artifacts)
+    run = replace(run, tags={**run.tags, RECORDS_TAG: json.dumps(kept)})
     publication = registry.publish(run)
     log.say(f"{recipe}/{publication.version} is registered")
     return publication.write(out / "publication.json")
+
+
+def _digests(artifacts: Sequence[tuple[str, Path]]) -> dict[str, str]:
+    """SHA-256 of every file that goes into the run, by its path there."""
+    return {
+        str(PurePosixPath(folder, file.relative_to(path.parent).as_posix())): sha256_of(file)
+        for folder, path in artifacts
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if file.is_file()
+    }
 
 
 def _write_trained(kept: Path, path: Path) -> None:

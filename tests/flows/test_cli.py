@@ -22,6 +22,9 @@ COMMANDS = (
     "history",
     "explain",
     "report",
+    "fsck",
+    "gc",
+    "forget",
     "ui",
 )
 
@@ -105,6 +108,9 @@ def test_new_keeps_the_comments_of_params_yaml(
         (("explain", "news/latest"), "write RECIPE/VERSION"),
         (("rollback", "news"), "has no champion to roll back from"),
         (("promote", "news/3"), "news/3: no such version"),
+        (("fsck", "nwes"), "no recipe 'nwes'; did you mean news?"),
+        (("gc", "--budget", "lots"), "--budget lots: write a size such as 500MB or 2GB"),
+        (("forget", "news", "--ids", "no.txt"), "no.txt: cannot be read"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(

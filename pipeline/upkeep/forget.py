@@ -1,0 +1,345 @@
+"""A person's rows leave everything that the line keeps.
+
+    bertline forget reviews --ids ids.txt
+
+Every file is searched, decoded where it is a table, so that what is found does not hang on a list
+of places. What can be made again is removed; the source, and what MLflow keeps of past runs, is
+rewritten without the rows. The source and rows.parquet, by which the ids are known, go last: a
+call that was stopped is finished by the next. Weights that learned from the rows stay until a
+training without them.
+
+No list of the forgotten is kept: it would be one more thing to forget. So a source that cannot be
+rewritten here is refused, and a copy of the source that is put back brings the rows back.
+"""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UserError
+from pipeline.files import whole
+from pipeline.log import Log, no_log
+from pipeline.sources import PACKAGE, Row, read_rows
+from pipeline.text import content_id, normalised
+from pipeline.upkeep.cache import FOLDER, Cache, md5_of
+from pipeline.upkeep.rows import Forgotten, records, texts_of
+
+if TYPE_CHECKING:
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.adapters.mlflow_files import Run
+
+NOT_OURS = (".git", ".venv")  # folders of the project that are not searched
+PREFECT_TEXTS = {
+    "log": ("message",),
+    "artifact": ("data", "description"),
+    "artifact_collection": ("data", "description"),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    what: str
+    go: Callable[[], object]
+
+
+@dataclass
+class Found:
+    """Where the rows stand in the sources, and what they say."""
+
+    places: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """(file, number) of each row, by source."""
+    texts: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    """Texts of the rows that stay."""
+    known: set[str] = field(default_factory=set)
+
+    def twins(self) -> list[str]:
+        """Ids of rows that stay although their words are the same, but for case and white space."""
+        gone = {normalised(text) for text in self.texts.values()}
+        return sorted({content_id(text) for text in self.others if normalised(text) in gone})
+
+
+def find(ids: set[str], sources: Iterable[str], column: str, tables: Iterable[Path]) -> Found:
+    """Look the rows up in the sources, and their texts in tables where the sources lack them."""
+    found = Found()
+    for source in sources:
+        if not source.startswith(PACKAGE) and not Path(source).exists():
+            continue
+        for row in read_rows(source, (column,)):
+            if not isinstance(row, Row):
+                continue
+            text = row.fields.get(column, "")
+            if (name := content_id(text)) in ids:
+                found.places.setdefault(source, []).append((row.file, row.number))
+                found.texts[name] = text
+            else:
+                found.others.append(text)
+    for table in tables:
+        told = {name: text for name, text in texts_of(table).items() if name in ids}
+        found.known |= told.keys()
+        found.texts = {name: text for name, text in told.items() if text} | found.texts
+    found.known |= found.texts.keys()
+    return found
+
+
+# sources
+
+
+def source_steps(places: Mapping[str, Sequence[tuple[str, int]]], root: Path) -> list[Step]:
+    """How the sources lose the rows. Raises UserError for one that cannot be rewritten here."""
+    steps = []
+    for source, rows in places.items():
+        if source.startswith(PACKAGE):
+            raise UserError(
+                f"{source}: still holds {len(rows)} of the rows and cannot be rewritten: copy it to"
+                " data/raw, name the copy in the recipe's ingest.source and watch, and call again"
+            )
+        path = Path(source).resolve()
+        if not path.is_relative_to(root.resolve()):
+            raise UserError(
+                f"{source}: still holds {len(rows)} of the rows and lies outside of this folder:"
+                " take them out there, or copy it to data/raw, and call again"
+            )
+        if path.is_dir():
+            for file, _ in rows:
+                steps.append(_removal(path / file, root))
+        else:
+            numbers = {number for _, number in rows}
+            what = f"rewrite {source} without {len(rows)} rows"
+            steps.append(Step(what, partial(_rewrite, path, numbers)))
+    return steps
+
+
+def _rewrite(path: Path, numbers: set[int]) -> None:
+    """Take rows out of a file, the others byte for byte where the format is a text."""
+    suffix = path.suffix.lower()
+    with whole(path) as temporary:
+        if suffix == ".parquet":
+            _rewrite_parquet(path, numbers, temporary)
+            return
+        if suffix in (".csv", ".tsv"):
+            parts = records(path.read_bytes(), "\t" if suffix == ".tsv" else ",")
+        else:
+            with path.open("rb") as file:
+                parts = iter(list(enumerate(file, 1)))
+        temporary.write_bytes(b"".join(part for number, part in parts if number not in numbers))
+
+
+def _rewrite_parquet(path: Path, numbers: set[int], new: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as old:
+        groups = old.num_row_groups
+        codec = old.metadata.row_group(0).column(0).compression if groups else "SNAPPY"
+        codec = "NONE" if codec == "UNCOMPRESSED" else codec
+        with pq.ParquetWriter(new, old.schema_arrow, compression=codec) as writer:
+            first = 1
+            for group in range(groups):
+                table = old.read_row_group(group)
+                stay = [first + place not in numbers for place in range(table.num_rows)]
+                writer.write_table(table.filter(pa.array(stay, pa.bool_())))
+                first += table.num_rows
+
+
+# what can be made again
+
+
+def source_objects(places: Mapping[str, Sequence[tuple[str, int]]]) -> set[str]:
+    """What DVC calls the sources as they are now: it may keep a copy of them."""
+    local = {Path(source): rows for source, rows in places.items() if Path(source).exists()}
+    inner = {
+        md5_of(path / file) for path, rows in local.items() if path.is_dir() for file, _ in rows
+    }
+    return inner | {md5_of(path) for path in local}
+
+
+def holders(cache: Cache, forgotten: Forgotten, surely: set[str], *, log: Log = no_log) -> set[str]:
+    """DVC's objects that hold the rows, those that `surely` do, and the folders that list them."""
+    objects = cache.objects()
+    found = surely & objects.keys()
+    for place, (name, path) in enumerate(objects.items(), 1):
+        if forgotten.in_file(path):
+            found.add(name)
+        log.progress(place, len(objects), "cache objects")
+    lists = {name for name in objects if name.endswith(FOLDER) and found & _listed(cache, name)}
+    return found | lists
+
+
+def cache_steps(cache: Cache, names: set[str]) -> list[Step]:
+    """These objects go, and before them the entries of the run cache that name them."""
+    if not names:
+        return []
+    runs = [path for path, makes in cache.runs() if makes & names]
+    ordered = sorted(names, key=lambda name: not name.endswith(FOLDER))
+    gone = [*runs, *(cache.path(name) for name in ordered)]
+    count = f"{len(names)} cache objects and {len(runs)} entries of DVC's run cache"
+
+    def go() -> None:
+        for path in gone:
+            path.unlink(missing_ok=True)
+
+    return [Step(f"remove {count} from {cache.folder}", go)]
+
+
+def _listed(cache: Cache, name: str) -> set[str]:
+    try:
+        return set(cache.entries(name).values())
+    except UserError:
+        return set()
+
+
+def file_steps(files: Iterable[Path], forgotten: Forgotten, root: Path) -> list[Step]:
+    """Those files go that hold the rows."""
+    return [_removal(file, root) for file in files if forgotten.in_file(file)]
+
+
+def below(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
+def whole_folder_steps(folders: Iterable[Path]) -> list[Step]:
+    return [
+        Step(f"remove {folder}", partial(shutil.rmtree, folder))
+        for folder in folders
+        if folder.exists()
+    ]
+
+
+def _removal(path: Path, root: Path) -> Step:
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return Step(f"remove {shown}", lambda: path.unlink(missing_ok=True))
+
+
+# MLflow and Prefect
+
+
+def mlflow_steps(
+    registry: "Registry", model: str, forgotten: Forgotten, *, log: Log = no_log
+) -> list[Step]:
+    """What the runs and the ledger keep: rewritten where that can be, else removed."""
+    from pipeline.adapters import mlflow_files
+
+    runs = [
+        (run, deleted)
+        for experiment in (model, f"{model}-ledger")
+        for deleted in (False, True)
+        for run in mlflow_files.runs(registry.client, experiment, deleted=deleted)
+    ]
+    steps: list[Step] = []
+    for place, (run, deleted) in enumerate(runs, 1):
+        for path in mlflow_files.listing(run.uri):
+            file = mlflow_files.fetch(run.uri, path)
+            if forgotten.in_file(file):
+                left = forgotten.cut(path, file.read_bytes())
+                steps.append(_artifact(registry, run, path, left, in_bin=deleted))
+        log.progress(place, len(runs), "runs in MLflow")
+    return steps
+
+
+def _artifact(
+    registry: "Registry", run: "Run", path: str, left: bytes | None, *, in_bin: bool
+) -> Step:
+    from pipeline.adapters import mlflow_files
+
+    def go() -> None:
+        if not in_bin:  # MLflow changes no tag of a run in the bin
+            _list_anew(registry, run, path, left)
+        if left is None:
+            mlflow_files.drop(run.uri, path)
+        else:
+            mlflow_files.put(run.uri, path, left)
+
+    verb = "remove" if left is None else "rewrite"
+    return Step(f"{verb} {path} of MLflow's run {run.name} ({run.identity[:8]})", go)
+
+
+def _list_anew(registry: "Registry", run: "Run", path: str, left: bytes | None) -> None:
+    """What the run says of its artifacts is to fit what it will hold."""
+    import hashlib
+
+    from pipeline.adapters.mlflow_files import RECORDS_TAG
+
+    tags = registry.client.get_run(run.identity).data.tags
+    listed = json.loads(tags.get(RECORDS_TAG, "{}"))
+    if listed.pop(path, None) is not None:
+        if left is not None:
+            listed[path] = hashlib.sha256(left).hexdigest()
+        registry.client.set_tag(run.identity, RECORDS_TAG, json.dumps(listed))
+
+
+def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str, set[str] | None]:
+    """Which of the rows each version has learned from; None where it has no list of them."""
+    from pipeline.adapters import mlflow_files
+    from pipeline.adapters.mlflow_files import TRAINED
+
+    wanted = set(ids)
+    runs = {
+        run.identity: run
+        for deleted in (False, True)
+        for run in mlflow_files.runs(registry.client, model, deleted=deleted)
+    }
+    found: dict[str, set[str] | None] = {}
+    for version in mlflow_files.versions(registry.client, model):
+        run = runs.get(version.run)
+        try:
+            if run is None:
+                raise UserError(f"{model}/{version.number}: has no run")
+            found[version.number] = wanted & texts_of(mlflow_files.fetch(run.uri, TRAINED)).keys()
+        except UserError:
+            found[version.number] = None
+    return found
+
+
+def prefect_steps(home: Path, forgotten: Forgotten) -> list[Step]:
+    """Prefect's log lines and artifacts that hold the rows, in the database of its own folder."""
+    database = home / "prefect.db"
+    if not in_prefect(database, forgotten):
+        return []
+    what = f"remove log lines and artifacts from {database}"
+    return [Step(what, partial(_clean, database, forgotten))]
+
+
+def in_prefect(database: Path, forgotten: Forgotten) -> bool:
+    files = database.parent.glob(f"{database.name}*")  # it writes ahead into a second one
+    return database.exists() and any(forgotten.in_file(file) for file in files)
+
+
+def _clean(database: Path, forgotten: Forgotten) -> None:
+    try:
+        with closing(sqlite3.connect(database, timeout=60)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            for table, columns in PREFECT_TEXTS.items():
+                for column in columns:
+                    query = f"DELETE FROM {table} WHERE instr(CAST({column} AS BLOB), ?)"
+                    connection.executemany(query, [(needle,) for needle in forgotten.needles])
+            connection.commit()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        raise UserError(f"{database}: {error}: end Prefect's server and call again") from None
+
+
+# afterwards
+
+
+def remains(
+    root: Path, forgotten: Forgotten, spare: Sequence[Path] = (), *, log: Log = no_log
+) -> Iterator[Path]:
+    """Every file below the project that still holds the rows."""
+    spared = {path.resolve() for path in spare}
+    files = [
+        file
+        for file in below(root)
+        if file.relative_to(root).parts[0] not in NOT_OURS and file.resolve() not in spared
+    ]
+    for place, file in enumerate(files, 1):
+        if forgotten.in_file(file):
+            yield file
+        log.progress(place, len(files), "files")

@@ -1,0 +1,302 @@
+"""What may go, and never what the ledger can return to.
+
+Every version that ever was a champion stays, and with it what it was made of; so do the last few
+others, and whatever dvc.lock or a branch names. A thing's name goes before its bytes, so that a
+kill in between leaves bytes that nobody names: the next call finds them.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UserError
+from pipeline.files import size_of
+from pipeline.log import Log, no_log
+from pipeline.upkeep.cache import FOLDER, OBJECT, Cache, named
+
+if TYPE_CHECKING:
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.adapters.mlflow_files import Run, Version
+
+COLLECTED_TAG = "bertline.collected"  # on a run whose version and files are gone
+DAY = 24 * 3600.0  # seconds
+WEEK = 7 * DAY
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+@dataclass(frozen=True)
+class Item:
+    kind: str
+    """Its row of the table."""
+    name: str
+    bytes: int
+    go: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Plan:
+    items: Sequence[Item]
+    before: int
+    """Bytes of the cache, MLflow's files and resume state."""
+    notes: Sequence[str] = ()
+
+    @property
+    def after(self) -> int:
+        return self.before - sum(item.bytes for item in self.items)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A version and what it holds."""
+
+    name: str
+    number: str
+    created: float
+    bytes: int
+    needs: frozenset[str] | None
+    """Objects that it was made of; None where that is not written down."""
+    go: Callable[[], object]
+
+
+def plan(
+    registry: "Registry",
+    published: Mapping[str, str | None],
+    cache: Cache,
+    named_now: set[str],
+    state: Path,
+    now: float,
+    *,
+    keep: int,
+    budget: int | None = None,
+) -> Plan:
+    """What would go, in the order in which it must.
+
+    `published` are the recipes, with the version that each has published last; `named_now` the
+    objects that dvc.lock or a branch names. `now` is in seconds since 1970, `budget` in bytes: with
+    one, versions go only until the rest fits.
+    """
+    kept: list[Held] = []
+    going: list[Held] = []
+    others: list[Item] = []
+    finished: set[str] = set()
+    before = _weigh(cache.folder) + _weigh(state)
+    for model, number in published.items():
+        stock = Stock(registry, model)
+        stays = stock.stays(number, keep)
+        for held in stock.held():
+            (kept if held.number in stays else going).append(held)
+        others += stock.loose(now)
+        finished |= stock.finished()
+        before += stock.bytes()
+    going.sort(key=lambda held: held.created)
+    others += _resume_state(state, finished, now)
+    notes = [
+        f"{held.name}: what it was made of is not written down: its own files stay, and of the"
+        " cache what others need"
+        for held in kept
+        if held.needs is None
+    ]
+
+    def without(count: int) -> Plan:
+        stay = [held.needs or frozenset() for held in (*kept, *going[count:])]
+        needed = cache.reach(named_now.union(*stay))
+        kind = "versions that never were in use"
+        versions = [Item(kind, held.name, held.bytes, held.go) for held in going[:count]]
+        return Plan([*versions, *_unneeded(cache, needed, now), *others], before, notes)
+
+    if budget is None:
+        return without(len(going))
+    plans = (without(count) for count in range(len(going) + 1))
+    return next((one for one in plans if one.after <= budget), without(len(going)))
+
+
+def collect(items: Sequence[Item], *, log: Log = no_log) -> None:
+    """Let them go, one after the other."""
+    for place, item in enumerate(items, 1):
+        item.go()
+        log.progress(place, len(items), item.kind)
+
+
+def table(found: Plan) -> str:
+    """What goes, how many of it, and what that frees."""
+    kinds: dict[str, list[Item]] = {}
+    for item in found.items:
+        kinds.setdefault(item.kind, []).append(item)
+    rows = [(kind, len(items), sum(i.bytes for i in items)) for kind, items in kinds.items()]
+    rows.append(("together", len(found.items), found.before - found.after))
+    wide = max(len(kind) for kind, _, _ in rows)
+    lines = [f"{kind:<{wide}}  {count:>6,}  {shown(size):>9}" for kind, count, size in rows]
+    return "\n".join([*lines, f"{shown(found.before)} are held, {shown(found.after)} stay"])
+
+
+def shown(size: int) -> str:
+    """Bytes as people read them."""
+    for unit in ("TB", "GB", "MB", "KB"):
+        if size >= UNITS[unit]:
+            return f"{size / UNITS[unit]:.1f} {unit}"
+    return f"{size} B"
+
+
+def read_size(text: str) -> int:
+    """`2GB` or `500 MB` as bytes. Raises UserError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)", text.strip().upper())
+    if not found:
+        raise UserError(f"--budget {text}: write a size such as 500MB or 2GB")
+    return round(float(found[1]) * UNITS[found[2]])
+
+
+# what MLflow holds
+
+
+def always_kept(registry: "Registry", model: str, versions: Sequence["Version"]) -> set[str]:
+    """Versions that no budget touches: every champion there ever was, for rolling back walks
+    through them, whatever has an alias, and what waits for a person."""
+    entries = [entry for _, entry, _ in registry.entries(model)]
+    last = {entry.version: entry.event for entry in entries}
+    return (
+        {entry.version for entry in entries if entry.moves}
+        | {entry.previous for entry in entries if entry.previous}
+        | {number for number, event in last.items() if event == "await"}
+        | {version.number for version in versions if version.aliases}
+    )
+
+
+class Stock:
+    """What MLflow holds of one recipe, and how each part of it goes."""
+
+    def __init__(self, registry: "Registry", model: str) -> None:
+        from pipeline.adapters import mlflow_files
+
+        self.registry, self.model, self.client = registry, model, registry.client
+        self.versions = mlflow_files.versions(self.client, model)
+        self.runs = {run.identity: run for run in mlflow_files.runs(self.client, model)}
+        in_bin = mlflow_files.runs(self.client, model, deleted=True)
+        self.binned = {run.identity: run for run in in_bin}
+        self.served: dict[str, list[Any]] = {}
+        for one in mlflow_files.models(self.client, model):
+            self.served.setdefault(one.run, []).append(one)
+        every = (*self.runs.values(), *self.binned.values())
+        self.weight = {run.identity: self._weigh(run) for run in every}
+
+    def _weigh(self, run: "Run") -> int:
+        from pipeline.adapters import mlflow_files
+
+        places = [run.uri, *(one.uri for one in self.served.get(run.identity, ()))]
+        return sum(sum(mlflow_files.listing(uri).values()) for uri in places)
+
+    def bytes(self) -> int:
+        return sum(self.weight.values())
+
+    def finished(self) -> set[str]:
+        """Keys of the trainings that have ended."""
+        ended = (run for run in self.runs.values() if run.status == "FINISHED")
+        return {run.tags.get("bertline.fit", "") for run in ended}
+
+    def stays(self, published: str | None, keep: int) -> set[str]:
+        """Those always kept, the one published last, and the last `keep` others."""
+        stays = always_kept(self.registry, self.model, self.versions) | {published or ""}
+        others = [version.number for version in self.versions if version.number not in stays]
+        return stays | set(others[max(0, len(others) - keep) :])
+
+    def held(self) -> Iterator[Held]:
+        """The versions, oldest first."""
+        from pipeline.adapters import mlflow_files
+
+        for version in self.versions:
+            run = self.runs.get(version.run) or self.binned.get(version.run)
+            made_of = mlflow_files.lock_slice(run) if run else None
+            yield Held(
+                name=f"{self.model}/{version.number}",
+                number=version.number,
+                created=version.created,
+                bytes=self.weight.get(version.run, 0),
+                needs=frozenset(named(made_of.values(), "outs", "deps")) if made_of else None,
+                go=partial(self._drop_version, version),
+            )
+
+    def loose(self, now: float) -> Iterator[Item]:
+        """Runs that no version names: those that stopped, those whose version is gone, the bin."""
+        from pipeline.adapters import mlflow_files
+        from pipeline.adapters.mlflow import PUBLISHED_TAG
+
+        owned = {version.run for version in self.versions}
+        for run in self.runs.values():
+            size = self.weight[run.identity]
+            if run.identity in owned:
+                continue
+            if run.status == "RUNNING" and mlflow_files.last_point(self.client, run) < now - WEEK:
+                close = partial(self.client.set_terminated, run.identity, "KILLED")
+                yield Item("runs that stopped a week ago (closed)", run.name, 0, close)
+            elif run.tags.get(PUBLISHED_TAG) == "true" and COLLECTED_TAG not in run.tags:
+                drop = partial(self._drop_files, run.identity)
+                yield Item("files of versions that are gone", run.name, size, drop)
+        if mlflow_files.can_erase(self.registry.tracking):  # else `mlflow gc` on the server can
+            for run in self.binned.values():
+                if run.identity not in owned:
+                    drop = partial(self._drop_files, run.identity)
+                    size = self.weight[run.identity]
+                    yield Item("runs in MLflow's bin", run.name, size, drop)
+
+    def _drop_version(self, version: "Version") -> None:
+        from pipeline.adapters import mlflow_files
+
+        with self.registry.lock(self.model):
+            now = mlflow_files.versions(self.client, self.model)
+            if version.number in always_kept(self.registry, self.model, now):
+                return  # promoted since the plan was made
+            self.client.delete_model_version(self.model, version.number)
+        if all(other.run != version.run for other in now if other != version):
+            self._drop_files(version.run)
+
+    def _drop_files(self, identity: str) -> None:
+        """A run's parameters, metrics and tags stay: they are small, and history. One in the bin
+        goes as a whole."""
+        from pipeline.adapters import mlflow_files
+
+        for one in self.served.get(identity, ()):
+            mlflow_files.drop(one.uri)
+            self.client.delete_logged_model(one.identity)
+        if run := self.runs.get(identity):
+            mlflow_files.drop(run.uri)
+            self.client.set_tag(identity, COLLECTED_TAG, "true")
+        elif identity in self.binned and mlflow_files.can_erase(self.registry.tracking):
+            mlflow_files.erase(self.registry.tracking, self.binned[identity])
+
+
+# what lies in this folder
+
+
+def _unneeded(cache: Cache, needed: set[str], now: float) -> Iterator[Item]:
+    """References before bytes: entries of the run cache, folders' objects, then files'."""
+    for path, makes in cache.runs():
+        if not makes <= needed:
+            yield _file("entries of DVC's run cache", path)
+    objects = cache.objects()
+    for name in sorted(objects, key=lambda name: not name.endswith(FOLDER)):
+        if name not in needed:
+            yield _file("cache objects that nobody needs", objects[name])
+    for path in sorted(cache.folder.glob("files/md5/**/*")):
+        half = path.is_file() and not OBJECT.fullmatch(path.parent.name + path.name)
+        if half and path.stat().st_mtime < now - DAY:
+            yield _file("files that DVC left half written", path)
+
+
+def _file(kind: str, path: Path) -> Item:
+    return Item(kind, str(path), path.stat().st_size, lambda: path.unlink(missing_ok=True))
+
+
+def _resume_state(state: Path, finished: set[str], now: float) -> Iterator[Item]:
+    for folder in sorted(state.glob("*/*")):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        touched = max((file.stat().st_mtime for file in files), default=0.0)
+        if folder.name in finished or touched < now - WEEK:
+            kind = "resume state of trainings that ended"
+            yield Item(kind, str(folder), size_of(folder), partial(shutil.rmtree, folder))
+
+
+def _weigh(folder: Path) -> int:
+    return size_of(folder) if folder.exists() else 0

@@ -1,0 +1,33 @@
+"""What git remembers, as far as upkeep must know."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def lock_files(root: Path) -> Iterator[tuple[str, str]]:
+    """Every dvc.lock and .dvc file in what a branch, a tag, a stash or an experiment of DVC points
+    at, as (name, text). Nothing where there is no git."""
+    tips = _git(root, "for-each-ref", "--format=%(objectname)").split()
+    tips += _git(root, "rev-parse", "--verify", "--quiet", "HEAD").split()
+    blobs: dict[str, str] = {}
+    for tip in dict.fromkeys(tips):
+        for line in _git(root, "ls-tree", "-r", "-z", "--full-tree", tip).split("\0"):
+            about, _, name = line.partition("\t")
+            if name.endswith(".dvc") or Path(name).name == "dvc.lock":
+                blobs[about.split()[2]] = name
+    for blob, name in blobs.items():
+        yield name, _git(root, "cat-file", "blob", blob)
+
+
+def remembers(root: Path, path: str) -> bool:
+    """Whether any commit has held this file."""
+    return bool(_git(root, "log", "-1", "--all", "--format=%H", "--", path).strip())
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""

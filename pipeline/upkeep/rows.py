@@ -1,0 +1,233 @@
+"""Rows that are to be forgotten: finding them in a file, and writing the file without them.
+
+A row is found by its name (the head of the SHA-256 of its text) and by its words: the longest plain
+stretch of its text's beginning that no other row holds, which survives the quoting of CSV, JSON
+and HTML. Tables are searched decoded, everything else byte by byte.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UserError
+from pipeline.sources import LARGEST_ROW
+from pipeline.text import ID_WIDTH
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IDENTITY = re.compile(rf"([0-9a-f]{{{ID_WIDTH}}})(-\d+)?")
+PLAIN = re.compile(r"[\w,.;:!?()-]+(?: [\w,.;:!?()-]+)*")
+HEAD = 79  # characters: the shortest excerpt that the line writes shows as many
+FEWEST_BYTES = 12  # of a stretch of words: shorter ones stand everywhere
+PARQUET, ARROW = b"PAR1", b"\xff\xff\xff\xff"
+BLOCK = 1 << 24  # bytes read at once
+
+
+def read_ids(path: Path) -> set[str]:
+    """The rows' names, one a line, without the number that tells copies of a text apart.
+
+    Raises UserError for a line that is none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}): give a file with one id a line"
+        ) from None
+    found = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if not (match := IDENTITY.fullmatch(line.strip())):
+            raise UserError(
+                f"{path}, line {number}: {line.strip()[:60]!r} is no row's id: they stand in the"
+                " column `id` of data/<recipe>/ingest/rows.parquet"
+            )
+        found.add(match[1])
+    if not found:
+        raise UserError(f"{path}: names no row: give one id a line")
+    return found
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    ids: frozenset[str]
+    needles: tuple[bytes, ...]
+    """What a file that holds one of the rows holds."""
+    wordless: int = 0
+    """Rows whose words are too few, or not theirs alone: they are known by their ids only."""
+
+    @classmethod
+    def of(cls, ids: Iterable[str], texts: Iterable[str], others: Iterable[str]) -> "Forgotten":
+        """By their ids and texts; `others` are the texts that stay."""
+        names = frozenset(ids)
+        rest = "\n".join(" ".join(text.split()) for text in others)
+        words: set[bytes] = set()
+        wordless = 0
+        for text in texts:
+            if stretch := _stretch(text, rest):
+                words |= {stretch.encode(), json.dumps(stretch)[1:-1].encode()}
+            else:
+                wordless += 1
+        return cls(names, (*(name.encode() for name in sorted(names)), *sorted(words)), wordless)
+
+    def names(self, identity: object) -> bool:
+        return str(identity).partition("-")[0] in self.ids
+
+    def in_bytes(self, content: bytes) -> bool:
+        return any(needle in content for needle in self.needles)
+
+    def in_file(self, path: Path) -> bool:
+        """Whether a file holds one of the rows. A table that cannot be read counts as one that
+        does: nothing shows that it does not."""
+        with path.open("rb") as file:
+            start = file.read(8)
+        if start[:4] in (PARQUET, ARROW):
+            import pyarrow as pa
+
+            try:
+                return any(self.in_bytes(strings) for strings in _strings(path))
+            except (pa.ArrowException, OSError, ValueError):
+                return True
+        return self._in_raw(path)
+
+    def _in_raw(self, path: Path) -> bool:
+        overlap = max(len(needle) for needle in self.needles)
+        tail = b""
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                if self.in_bytes(tail + block):
+                    return True
+                tail = block[-overlap:]
+        return False
+
+    def cut(self, name: str, content: bytes) -> bytes | None:
+        """A file's content without the rows; nothing where it cannot be cut out of such a file."""
+        suffix = Path(name).suffix
+        if suffix == ".csv":
+            left = b"".join(part for _, part in records(content) if not self.in_bytes(part))
+        elif suffix == ".json":
+            left = _dumped(self._pruned(json.loads(content)))
+        elif suffix == ".parquet":
+            left = self._cut_table(content)
+        else:
+            return None
+        return None if suffix != ".parquet" and self.in_bytes(left) else left
+
+    def _pruned(self, content: Any) -> Any:
+        if isinstance(content, list):
+            return [self._pruned(c) for c in content if not (isinstance(c, str) and self.names(c))]
+        if isinstance(content, dict):
+            return {name: self._pruned(value) for name, value in content.items()}
+        return content
+
+    def _cut_table(self, content: bytes) -> bytes:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(io.BytesIO(content))
+        rows = [not self.in_bytes(_joined(row.values())) for row in table.to_pylist()]
+        sink = io.BytesIO()
+        pq.write_table(table.filter(pa.array(rows, pa.bool_())), sink)
+        return sink.getvalue()
+
+
+def _stretch(text: str, rest: str) -> str | None:
+    """The longest plain stretch of a text's beginning that the other texts do not hold."""
+    for stretch in sorted(PLAIN.findall(text[:HEAD]), key=len, reverse=True):
+        if len(stretch.encode()) < FEWEST_BYTES:
+            return None
+        if stretch not in rest:
+            return str(stretch)
+    return None
+
+
+def records(content: bytes, delimiter: str = ",") -> Iterator[tuple[int, bytes]]:
+    """A CSV file cut into its records, each with its first line's number and its very bytes.
+
+    The numbers are those of `read_rows`. A record that cannot be parsed ends where the parser
+    stops.
+    """
+    csv.field_size_limit(LARGEST_ROW)
+    text = content.decode("utf-8", "surrogateescape")
+    lines = list(io.StringIO(text, newline=""))
+    parsed = [line.removeprefix("\ufeff") if n == 0 else line for n, line in enumerate(lines)]
+    reader = csv.reader(parsed, delimiter=delimiter, strict=True)
+    while (start := reader.line_num) < len(lines):
+        try:
+            next(reader)
+        except csv.Error:
+            pass
+        except StopIteration:
+            return
+        part = "".join(lines[start : reader.line_num])
+        yield start + 1, part.encode("utf-8", "surrogateescape")
+
+
+def texts_of(path: Path) -> dict[str, str]:
+    """Names and texts of a table of rows; nothing where a file is not one that can be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        if file.read(4) != PARQUET:
+            return {}
+    try:
+        names = pq.read_schema(path).names
+        if "id" not in names:
+            return {}
+        columns = ["id", *(["text"] if "text" in names else [])]
+        table = pq.read_table(path, columns=columns).to_pydict()
+    except (pa.ArrowException, OSError):
+        return {}
+    texts = table.get("text") or [""] * len(table["id"])
+    return {str(i).partition("-")[0]: str(t) for i, t in zip(table["id"], texts, strict=True)}
+
+
+def _strings(path: Path) -> Iterator[bytes]:
+    """The strings of a Parquet file or Arrow stream, a column of a batch at a time."""
+    for batch in _batches(path):
+        for column in batch.columns:
+            if _is_text(column.type):
+                yield _joined(column.to_pylist())
+
+
+def _batches(path: Path) -> Iterator["pa.RecordBatch"]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as file:
+        if file.read(4) == PARQUET:
+            with pq.ParquetFile(path) as table:
+                yield from table.iter_batches()
+        else:
+            file.seek(0)
+            with pa.ipc.open_stream(file) as stream:
+                yield from stream
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_dictionary(kind)
+        or pa.types.is_nested(kind)
+    ) and not (pa.types.is_list(kind) and pa.types.is_primitive(kind.value_type))
+
+
+def _joined(values: Iterable[object]) -> bytes:
+    parts = (v if isinstance(v, bytes) else str(v).encode("utf-8", "replace") for v in values)
+    return b"\n".join(parts)
+
+
+def _dumped(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
