@@ -75,7 +75,7 @@ def test_the_first_is_promoted_and_its_twin_is_a_tie(bench: Bench, published: Pu
 
     twin = decided(replace(bench, log=Said()), published("2"))
     assert (twin.decision, "a tie changes nothing" in twin.reason) == ("hold", True)
-    assert bench.registry.champion("toy") is None
+    assert bench.registry.champion("toy") == "1"
     # the twin's files say when they were made; the champion's answers were kept
     assert [sentence for sentence in said if "answers" in sentence] == [
         f"toy/2 answers {len(test)} test rows"
@@ -158,7 +158,8 @@ def test_questions_are_counted_once_and_cost_more_each_time(
 
     bench = with_params(bench, fewest_discordant=1, floor_accuracy=0.0, floor_macro_f1=0.0)
     verdicts = [decided(bench, published(f"b{place}", answer_alone(place))) for place in range(2)]
-    assert [verdict.question for verdict in verdicts] == [1, 2]
+    reasons = [verdict.reason for verdict in verdicts]
+    assert [verdict.question for verdict in verdicts] == [1, 2], reasons
     assert [verdict.level for verdict in verdicts] == [0.05 / 2, 0.05 / 6]
     assert decided(bench, "2") == verdicts[0]  # the same question, not a third
     assert [entry.question for _, entry, _ in bench.registry.entries("toy")] == [0, 1, 2]
