@@ -148,7 +148,7 @@ def test_questions_are_counted_once_and_cost_more_each_time(
             for path in home.export.glob("*.onnx"):
                 model = load(path)
                 for tensor in model.graph.initializer:
-                    if list(tensor.dims) == [3]:  # the classifier's bias
+                    if tensor.name.endswith("classifier.bias"):
                         bias = numpy_helper.to_array(tensor).copy()
                         bias[place] += 50.0  # it answers one class alone
                         tensor.CopyFrom(numpy_helper.from_array(bias, tensor.name))
@@ -262,7 +262,7 @@ def noisy(seed: int) -> Callable[[Home], None]:
 
 def not_numbers(value: float, place: int | None) -> Callable[[Home], None]:
     def change(name: str, values: np.ndarray) -> np.ndarray | None:
-        if values.shape != (3,) or values.dtype != np.float32:  # the classifier's bias
+        if not name.endswith("classifier.bias"):
             return None
         values[place if place is not None else slice(None)] = value
         return values
