@@ -115,7 +115,7 @@ def main() -> int:
     parser.add_argument(
         "--draws", type=int, default=2000, help="single questions of each kind (2000)"
     )
-    parser.add_argument("--years", type=int, default=400, help="years of each kind (400)")
+    parser.add_argument("--years", type=int, default=2000, help="years of each kind (2000)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     given = parser.parse_args()
     measured = json.loads(SEEDS.read_text(encoding="utf-8"))
@@ -320,9 +320,9 @@ def picture(content: dict[str, Any], path: Path) -> None:
             np.arange(len(equal)) + width,
             [f"{each['rows']:,}, {each['test set']}" for each in equal],
         )
-        right.set(ylabel="epochs with a promotion", ylim=(0, 1.02))
+        right.set(ylabel="epochs with a promotion", ylim=(0, 1.3))
         right.set_title(f"{name}: a year in which no challenger is better")
-        right.legend(frameon=False)
+        right.legend(frameon=False, loc="upper center", ncols=3, fontsize=9)
     figure.suptitle(
         "solid: the gate, dashed: exact conditional McNemar, dotted: usual rule, dash-dot: bare"
         " McNemar",
