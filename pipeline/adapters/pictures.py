@@ -140,10 +140,11 @@ def history(reigns: Sequence[Reign], path: Path) -> None:
         # matplotlib counts days from the epoch
         left, right = (moment.timestamp() / 86400 for moment in (start, end))
         place = versions.index(reign.version)
-        axes.barh(place, right - left, left=left, color=ORANGE if reign.until is None else BLUE)
-        axes.text(left, place - 0.42, reign.how, va="bottom", fontsize=8)
+        colour = BLUE if reign.until else ORANGE
+        axes.barh(place, right - left, height=0.4, left=left, color=colour)
+        axes.text(left, place + 0.23, reign.how, va="bottom", fontsize=8)
     axes.set_yticks(range(len(versions)), versions)
-    axes.set(ylabel="version", ylim=(-0.8, len(versions) - 0.3))
+    axes.set(ylabel="version", ylim=(-0.5, len(versions) - 0.3))
     axes.xaxis_date()
     figure.autofmt_xdate()
     axes.set_title("In use (orange: now)")
