@@ -2,22 +2,19 @@
 
 import json
 import logging
-import os
-import random
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from pipeline.adapters import onnx_runtime
 from pipeline.adapters.live_run import FIT_TAG
 from pipeline.adapters.mlflow_client import connect, experiment_id, reason, shown
+from pipeline.adapters.mlflow_lock import hold
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of
 from pipeline.records import Entry, Epoch, Publication
@@ -27,9 +24,6 @@ FILES_TAG = "bertline.files"  # SHA-256 of each file of a version, as JSON
 ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
 EPOCH_TAG, EPOCH_FILE = "bertline.epoch", "epoch.json"
 CHAMPION = "champion"
-# what MLflow says of a name that is taken; the second, where it was given up in the same moment
-HELD = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
-LEASE = 300.0  # seconds for which a holder that cannot be asked is believed to live
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
 LONGEST_VALUE = 5000  # characters of a parameter or tag: MLflow refuses longer ones
 
@@ -381,87 +375,12 @@ class Registry:
             raise UserError(f"run {identity}: has no {path}") from None
         return Path(local)
 
-    # the lock
-
-    @contextmanager
-    def lock(self, model: str, patience: float = 300.0) -> Iterator[None]:
+    def lock(self, model: str, patience: float = 300.0) -> AbstractContextManager[None]:
         """Hold the only lock of a model's ledger, on whatever machine; it is not reentrant.
 
-        MLflow has no compare-and-swap, but a registered model's name is unique in its database, so
-        the lock is one of the name `<model>.lock`, made and deleted. One whose process has died
-        (on this machine) or that is older than its lease is broken. Raises Unavailable after
-        `patience` seconds.
+        Raises Unavailable after `patience` seconds.
         """
-        name, token = f"{model}.lock", uuid4().hex
-        self._acquire(name, token, time.monotonic() + patience)
-        try:
-            yield
-        finally:
-            holder = self._holder(name)
-            if holder and holder.get("token") == token:
-                self.client.delete_registered_model(name)
-
-    def _acquire(self, name: str, token: str, deadline: float) -> None:
-        from mlflow.exceptions import MlflowException
-
-        while True:
-            own = {
-                "token": token,
-                "host": socket.gethostname(),
-                "process": str(os.getpid()),
-                "until": str(time.time() + LEASE),
-            }
-            try:
-                self.client.create_registered_model(name, tags=own)
-                return
-            except MlflowException as error:
-                if error.error_code not in HELD:
-                    raise
-            holder = self._holder(name)
-            if holder and _is_gone(holder):
-                self._break(name, holder["token"])
-            elif time.monotonic() > deadline:
-                told = holder or {}
-                raise Unavailable(
-                    f"MLflow at {shown(self.tracking)}: {name} is held by process"
-                    f" {told.get('process')} on {told.get('host')}: try again when it has ended"
-                )
-            time.sleep(random.uniform(0.02, 0.2))
-
-    def _holder(self, name: str) -> dict[str, str] | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return dict(self.client.get_registered_model(name).tags)
-        except MlflowException:
-            return None
-
-    def _break(self, name: str, token: str) -> None:
-        """Rename a dead holder's lock after its token, which only the first to see it can do: a
-        lock that has meanwhile been made anew is not taken for the old one."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.rename_registered_model(name, f"{name}.{token}")
-        except MlflowException:
-            return
-        for old in self.client.search_registered_models(f"name LIKE '{name}.%'"):
-            if float(old.tags.get("until", 0)) + LEASE < time.time():
-                self.client.delete_registered_model(old.name)
-
-
-def _is_gone(holder: Mapping[str, str]) -> bool:
-    if time.time() > float(holder["until"]):
-        return True
-    if holder["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(int(holder["process"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+        return hold(self.client, f"{model}.lock", shown(self.tracking), patience)
 
 
 def _tag(name: str, value: str) -> Any:
