@@ -212,14 +212,10 @@ def _count(text: str) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    import logging
-
     from flows.line import line
     from flows.summary import summary
     from pipeline.adapters.mlflow_client import shown
 
-    logging.getLogger("prefect.flow_runs").addFilter(_without_trace)
-    logging.getLogger("prefect.task_runs").addFilter(_without_trace)
     try:
         line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
     except RuntimeError as error:
@@ -231,12 +227,6 @@ def _run(given: argparse.Namespace) -> int:
         ) from None
     print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
     return 0
-
-
-def _without_trace(record: object) -> bool:
-    """Keep a person's mistake to its one line: Prefect would log its stack trace."""
-    error = getattr(record, "exc_info", None)
-    return not (error and isinstance(error[1], UserError))
 
 
 def _new(given: argparse.Namespace) -> int:

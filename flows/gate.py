@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.adapters.mlflow import Registry
 from pipeline.errors import UserError
 from pipeline.log import Log
-from pipeline.promotion.evidence import Bench, ask, ask_and_decide
+from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide
 from pipeline.promotion.registry import champion_of, force, need_reason
 from pipeline.promotion.words import paragraph, rails_table
 from pipeline.recipe import Recipe
@@ -51,7 +51,8 @@ def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:
     verdict = ask(bench, number, rebaseline=event == "rebaseline")
     if verdict.unfit or (event == "rebaseline" and verdict.decision != "promote"):
         raise UserError(f"{bench.model}/{number}: {verdict.reason}")
-    force(bench.registry, event, bench.model, number, reason, verdict)
+    kept = [*pages(verdict), *answers_page(bench, verdict)]
+    force(bench.registry, event, bench.model, number, reason, verdict, kept)
     return verdict.write(verdict_path(bench.model))
 
 

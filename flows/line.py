@@ -1,5 +1,6 @@
 """The order of work for one recipe: every stage through DVC, then the gate, then the alias."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # seconds: its temporary server takes more than the 20 allowed where the machine is busy
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+# seconds: by these a server knows that a run is alive; it closes one that has been silent
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "60")
 
 from filelock import FileLock, Timeout
 from prefect import flow, get_run_logger, task
@@ -23,6 +26,17 @@ from pipeline.records import Ladder, Publication, Scores, Validation, Verdict
 from pipeline.stages import ORDER
 from pipeline.workspace import DATA, STATE, tracking
 
+
+
+def _without_trace(record: object) -> bool:
+    """Keep a person's mistake to its one line: Prefect would log its stack trace."""
+    error = getattr(record, "exc_info", None)
+    return not (error and isinstance(error[1], UserError))
+
+
+for _runs in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_runs).addFilter(_without_trace)
+
 Tell = Callable[[str], object]
 DAY = 24 * 3600.0  # seconds
 
@@ -35,23 +49,29 @@ def line(recipe: str, wait: bool = True, stage_timeout: float = DAY) -> Verdict:
     seconds. Raises UserError with one line for what a person can mend.
     """
     settings = recipes.load(recipe)
-    logger = get_run_logger()
-    with only_line(wait, logger.info):
-        stale = stale_stages(recipe)
-        ran = False
-        for stage in ORDER:
-            fresh = stage not in stale and not ran
-            ran = ran or not fresh
-            run_stage(stage, recipe, fresh, False, stage_timeout)
-        publication = Publication.read(DATA / recipe / "publish" / "publication.json")
-        if not is_registered(publication):
-            logger.info("this MLflow does not have the version yet: writing it from the records")
-            run_stage("publish", recipe, False, True, stage_timeout)
-            publication = Publication.read(DATA / recipe / "publish" / "publication.json")
-        if ran:
-            show(recipe)
-        verdict: Verdict = gate(settings, publication)
+    with only_line(wait, get_run_logger().info):
+        verdict: Verdict = gate(settings, make(recipe, stage_timeout))
         return verdict
+
+
+def make(recipe: str, stage_timeout: float) -> Publication:
+    """Run the stages that are not fresh, to a version in MLflow."""
+    stale = stale_stages(recipe)
+    ran = False
+    for stage in ORDER:
+        fresh = stage not in stale and not ran
+        ran = ran or not fresh
+        run_stage(stage, recipe, fresh, False, stage_timeout)
+    publication = Publication.read(DATA / recipe / "publish" / "publication.json")
+    if not is_registered(publication):
+        get_run_logger().info(
+            "this MLflow does not have the version yet: writing it from the records"
+        )
+        run_stage("publish", recipe, False, True, stage_timeout)
+        publication = Publication.read(DATA / recipe / "publish" / "publication.json")
+    if ran:
+        show(recipe)
+    return publication
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def add_recipe(name: str, file: str, text: str, label: str, like: str) -> None:
     block["evaluate"].update({"slices": [], "behaviour": []})
     block["publish"]["description"] = f"Classifies the texts of {Path(file).name} by {label}."
     block["gate"].update({"floor_accuracy": 0.5, "floor_macro_f1": 0.3})
+    block["retrain"]["schedule"] = None
     content["recipes"][name] = block
     write_text(PARAMS_FILE, _dumped(yaml, content))
 

@@ -1,5 +1,6 @@
 """The line's steps as Prefect tasks. The only place that calls DVC."""
 
+import io
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.states import Completed
 
 from pipeline.errors import Unavailable, UserError
+from pipeline.files import write_text
 from pipeline.stages import ORDER
+from pipeline.workspace import LOCK
 
 PROGRESS = re.compile(r"\[\w+\] +(\d+)%")
 CHATTER = (
@@ -32,26 +35,95 @@ GRACE = 10  # seconds between asking a stage to end and ending it
 
 def stale_stages(recipe: str) -> set[str]:
     """The stages of a recipe whose inputs or outputs are not what dvc.lock says."""
+    changed = _status(recipe)
+    return {stage for stage in ORDER if stage in changed}
+
+
+def changed_inputs(recipe: str, stages: tuple[str, ...]) -> set[str]:
+    """What stages read that is not as dvc.lock says: paths, and sections of params.yaml."""
+    found: set[str] = set()
+    for stage, complaints in _status(recipe).items():
+        for complaint in complaints if stage in stages else ():
+            if complaint == "changed command":
+                found.add("dvc.yaml")
+            elif isinstance(complaint, dict):
+                for path, how in complaint.get("changed deps", {}).items():
+                    found.update(how if isinstance(how, dict) else [path])
+    return found
+
+
+def _status(recipe: str) -> dict[str, list[Any]]:
     targets = [f"{stage}@{recipe}" for stage in ORDER]
-    done = subprocess.run(
-        [*_dvc(), "status", "--json", *targets], capture_output=True, text=True, env=_environment()
-    )
+    done = _call("status", "--json", *targets)
     try:
         changed = json.loads(done.stdout)
     except ValueError:
         raise UserError(f"dvc status: {_complaint(done.stderr.splitlines())}") from None
-    return {stage for stage in ORDER if f"{stage}@{recipe}" in changed}
+    return {name.partition("@")[0]: complaints for name, complaints in changed.items()}
+
+
+def put_lock(recipe: str, entries: Mapping[str, Any]) -> None:
+    """Make dvc.lock say of a recipe's stages what it said when a version was made."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    content = (yaml.load(LOCK) if LOCK.exists() else None) or {"schema": "2.0"}
+    others = {n: e for n, e in content.get("stages", {}).items() if not n.endswith(f"@{recipe}")}
+    content["stages"] = others | {f"{stage}@{recipe}": entry for stage, entry in entries.items()}
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    write_text(LOCK, stream.getvalue())
 
 
 def cache_folder() -> Path:
     """Where DVC keeps its objects, by its own settings."""
-    done = subprocess.run(
-        [*_dvc(), "cache", "dir"], capture_output=True, text=True, env=_environment()
-    )
-    if done.returncode != 0:
-        raise UserError(f"dvc cache dir: {_complaint(done.stderr.splitlines())}")
-    folder = Path(done.stdout.strip())
+    folder = Path(_told("cache", "dir"))
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def share_cache(folder: Path) -> None:
+    """Let the folder that is worked in keep its objects in another's cache."""
+    _told("cache", "dir", "--local", str(folder))
+
+
+def remote() -> str | None:
+    """The name of DVC's default remote, where there is one."""
+    return _call("config", "core.remote").stdout.strip() or None
+
+
+def pull(recipe: str) -> None:
+    """Bring what dvc.lock names, and the run cache, from the remote; what it lacks is made anew.
+
+    Raises Unavailable where the remote does not answer.
+    """
+    _reach("pull", "--run-cache", "--allow-missing", recipe=recipe)
+
+
+def push(recipe: str) -> None:
+    """Send what was made, and the run cache, to the remote.
+
+    Raises Unavailable where the remote does not answer.
+    """
+    _reach("push", "--run-cache", recipe=recipe)
+
+
+def _reach(*arguments: str, recipe: str) -> None:
+    done = _call(*arguments, *(f"{stage}@{recipe}" for stage in ORDER))
+    if done.returncode:
+        raise Unavailable(f"dvc {arguments[0]}: {_complaint(done.stderr.splitlines())}")
+
+
+def _told(*arguments: str) -> str:
+    done = _call(*arguments)
+    if done.returncode:
+        raise UserError(f"dvc {' '.join(arguments)}: {_complaint(done.stderr.splitlines())}")
+    return done.stdout.strip()
+
+
+def _call(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*_dvc(), *arguments], capture_output=True, text=True, env=_environment()
+    )
 
 
 def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:

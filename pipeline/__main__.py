@@ -57,7 +57,7 @@ def run(stage: str, recipe: str) -> None:
         with FileLock(lock, timeout=0):
             function(**arguments)
     except Timeout:
-        raise UserError("another process is at work on it: wait for its end, or end it") from None
+        raise Unavailable("another process is at work on it: wait for its end, or end it") from None
 
 
 def main() -> int:

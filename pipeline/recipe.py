@@ -9,6 +9,7 @@ from pipeline.config import Settings, parse, read_recipe
 from pipeline.errors import UserError
 from pipeline.promotion.gate import GateParams
 from pipeline.sources import HUB, PACKAGE, BaseParams
+from pipeline.retraining import RetrainParams
 from pipeline.stages.benchmark import BenchmarkParams
 from pipeline.stages.evaluate import EvaluateParams
 from pipeline.stages.export import ExportParams
@@ -33,6 +34,7 @@ class Recipe(Settings):
     benchmark: BenchmarkParams
     publish: PublishParams
     gate: GateParams
+    retrain: RetrainParams
 
 
 def load(name: str) -> Recipe:

@@ -193,6 +193,13 @@ class Registry:
                 return str(version.version)
         return None
 
+    def last_version(self, model: str) -> str | None:
+        """The number of the version that was registered last."""
+        found = self.client.search_model_versions(
+            f"name = '{model}'", max_results=1, order_by=["version_number DESC"]
+        )
+        return str(found[0].version) if found else None
+
     def version_tags(self, model: str, number: str) -> dict[str, str]:
         """Tags of a version, with its run as `run`. Raises UserError where there is none."""
         from mlflow.exceptions import MlflowException

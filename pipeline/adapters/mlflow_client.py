@@ -9,7 +9,8 @@ from typing import Any
 from pipeline.errors import Unavailable
 
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # which pages its UI shows
-EMBEDDED_ARTIFACTS = Path("mlartifacts")  # beside the SQLite file, where no server keeps them
+SQLITE = "sqlite:///"
+EMBEDDED_ARTIFACTS = "mlartifacts"  # beside the SQLite file, where no server keeps them
 
 
 def connect(tracking: str) -> Any:
@@ -53,8 +54,9 @@ def experiment_id(client: Any, name: str, tracking: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         place = None
-        if tracking.startswith("sqlite:"):  # else artifacts would land in ./mlruns
-            place = (EMBEDDED_ARTIFACTS / name).absolute().as_uri()
+        if tracking.startswith(SQLITE):  # else artifacts would land in ./mlruns
+            beside = Path(tracking.removeprefix(SQLITE)).absolute().parent
+            place = (beside / EMBEDDED_ARTIFACTS / name).as_uri()
         try:
             return str(client.create_experiment(name, place, tags=EXPERIMENT_TAGS))
         except MlflowException:  # another process was faster
@@ -62,6 +64,13 @@ def experiment_id(client: Any, name: str, tracking: str) -> str:
             if found is None:
                 raise
     return str(found.experiment_id)
+
+
+def run_url(tracking: str, experiment: str, run: str) -> str | None:
+    """A run's page; none where no server shows it."""
+    if not tracking.startswith(("http://", "https://")):
+        return None
+    return f"{shown(tracking).rstrip('/')}/#/experiments/{experiment}/runs/{run}"
 
 
 def shown(tracking: str) -> str:

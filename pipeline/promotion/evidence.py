@@ -1,10 +1,12 @@
 """From registered versions and a recipe's rows to a question that the gate can answer."""
 
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version as installed
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.log import Log, no_log
@@ -20,6 +22,7 @@ from pipeline.promotion import registry as ledger
 from pipeline.promotion.gate import GateParams, Question, Side, judge
 from pipeline.promotion.registry import Overtaken
 from pipeline.records import Entry, Epoch, Validation, Verdict
+from pipeline.retraining import Rescore
 from pipeline.text import excerpt
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 TIMED = 40  # texts by which a version's latency is measured
 QUARTERS = 4  # slices by a text's length
 TRIES = 100  # of a verdict that others keep overtaking
+ANSWERS = "answers.parquet"  # beside a verdict: what the version answered, by row
 Pages = Callable[[Verdict], Sequence[tuple[str, str | bytes]]]
 
 
@@ -106,7 +110,7 @@ def ask_and_decide(
                 verdict,
                 approved=approved,
                 reason=reason,
-                pages=pages(verdict) if pages else (),
+                pages=[*(pages(verdict) if pages else ()), *answers_page(bench, verdict)],
             )
         except Overtaken:
             bench.log.say("the ledger has moved on: asking again")
@@ -156,6 +160,55 @@ def _epoch(bench: Bench, ids: list[str], anew: bool) -> Epoch:
         return epoch
 
 
+def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
+    """What the judged version answered, row by row, to be kept in the ledger: with other versions
+    installed it is asked again, and compared (`rescore`)."""
+    if verdict.unfit:
+        return []
+    epoch = next(e for e in bench.registry.epochs(bench.model) if e.number == verdict.epoch)
+    kept = _test_rows(bench.validate / "kept.parquet")
+    rows = kept[kept["id"].isin(set(epoch.ids))]
+    scores = _scores(bench, verdict.version, rows["text"].tolist())
+    scores.insert(0, "id", rows["id"].to_numpy())
+    stream = io.BytesIO()
+    scores.to_parquet(stream, index=False)
+    return [(ANSWERS, stream.getvalue())]
+
+
+def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
+    """Let a version answer again the rows that it was judged on, with what is installed today.
+
+    `rows` are today's, with `id` and `text`. None where the ledger has no answers of it.
+    """
+    import pandas as pd
+
+    judged = [
+        identity
+        for identity, entry, _ in bench.registry.entries(bench.model)
+        if entry.version == number and entry.decision
+    ]
+    try:
+        path = bench.registry.artifact(judged[-1], ANSWERS) if judged else None
+    except UserError:
+        path = None
+    if path is None:
+        return None
+    before = pd.read_parquet(path).set_index("id")
+    left = rows[rows["id"].isin(before.index)].drop_duplicates("id").sort_values("id")
+    if left.empty:
+        return Rescore(
+            version=f"{bench.model}/{number}", rows=0, changed=0, largest_difference=0.0
+        )
+    now = _scores(bench, number, left["text"].tolist()).to_numpy()
+    old = before.loc[left["id"]].to_numpy()
+    return Rescore(
+        version=f"{bench.model}/{number}",
+        rows=len(left),
+        changed=int((now.argmax(1) != old.argmax(1)).sum()),
+        largest_difference=float(np.abs(now - old).max()),
+    )
+
+
 def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     registry, model = bench.registry, bench.model
     tags = registry.version_tags(model, number)
@@ -166,38 +219,38 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     side = Side(version=number, labels=(), scores=np.empty((0, 0), np.float32), defects=defects)
     if defects:
         return side
+    texts = rows["text"].tolist()
+    timed = bench.params.rails.latency_ms is not None
     try:
-        scores, latency = _answers(bench, number, tags["bertline.files"], rows["text"].tolist())
+        scores = _scores(bench, number, texts)
+        latency = _latency(registry.load(model, number), texts[:TIMED]) if timed else 0.0
     except Exception as error:  # a version's own code and model: whatever they raise, it is unfit
         what = excerpt(str(error) or type(error).__name__)
         return replace(side, defects=[f"it does not answer: {what}"])
     return Side(
         version=number,
         labels=tuple(scores),
-        scores=np.stack(list(scores.values()), axis=1),
+        scores=scores.to_numpy(np.float32),
         latency_ms=latency,
         megabytes=size_of(folder) / 1e6,
     )
 
 
-def _answers(
-    bench: Bench, number: str, files: str, texts: list[str]
-) -> tuple[Mapping[str, npt.NDArray[np.float32]], float]:
-    """Each class's scores, (rows,), and milliseconds an answer; scores are kept for the same files
-    and texts, a latency is measured where a rail asks for it."""
+def _scores(bench: Bench, number: str, texts: list[str]) -> "pd.DataFrame":
+    """Each class's scores, (rows, classes), as a version is served; kept for the same files, texts
+    and installed versions."""
     import pandas as pd
 
-    name = hashlib.sha256(json.dumps([files, texts]).encode()).hexdigest()
-    kept, timed = bench.cache / f"{name}.parquet", bench.params.rails.latency_ms is not None
-    served: Any = bench.registry.load(bench.model, number) if timed or not kept.exists() else None
+    files = bench.registry.version_tags(bench.model, number)["bertline.files"]
+    versions = [installed(package) for package in SERVING_PACKAGES]
+    name = hashlib.sha256(json.dumps([files, versions, texts]).encode()).hexdigest()
+    kept = bench.cache / f"{name}.parquet"
     if not kept.exists():
         bench.log.say(f"{bench.model}/{number} answers {len(texts):,} test rows")
-        table = served.predict(texts)
+        table = bench.registry.load(bench.model, number).predict(texts)
         with whole(kept) as temporary:
             table[[c for c in table if c.startswith("score_")]].to_parquet(temporary)
-    table = pd.read_parquet(kept)
-    scores = {str(c).removeprefix("score_"): table[c].to_numpy(np.float32) for c in table}
-    return scores, _latency(served, texts[:TIMED]) if timed else 0.0
+    return pd.read_parquet(kept).rename(columns=lambda name: name.removeprefix("score_"))
 
 
 def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:

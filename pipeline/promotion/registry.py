@@ -105,7 +105,13 @@ def _same_question(entry: Entry, verdict: Verdict) -> bool:
 
 
 def force(
-    registry: Registry, event: Event, model: str, number: str, reason: str, verdict: Verdict
+    registry: Registry,
+    event: Event,
+    model: str,
+    number: str,
+    reason: str,
+    verdict: Verdict,
+    pages: Sequence[tuple[str, str | bytes]] = (),
 ) -> Entry:
     """A person's own decision, `override` or `rebaseline`, with the reason and what the gate said.
 
@@ -114,7 +120,7 @@ def force(
     need_reason(model, number, reason)
     with registry.lock(model):
         champion = _champion(registry, model)
-        return _write(registry, event, model, number, champion, reason, verdict)
+        return _write(registry, event, model, number, champion, reason, verdict, pages)
 
 
 def need_reason(model: str, number: str, reason: str) -> None:
