@@ -73,6 +73,37 @@ def _parser() -> argparse.ArgumentParser:
         "--stage-timeout", type=float, default=24.0, metavar="HOURS", help="of each stage (24)"
     )
 
+    retrain = command(
+        "retrain",
+        _retrain,
+        "Decide whether a recipe is worth training again, and do it, in a worktree of its own.",
+        "bertline retrain news",
+    )
+    retrain.add_argument("recipe")
+    retrain.add_argument("--ref", default="HEAD", help="commit or branch to work on (HEAD)")
+    retrain.add_argument("--force", action="store_true", help="also where nothing is new")
+
+    schedule = command(
+        "schedule",
+        _schedule,
+        "Create or update a Prefect deployment for each recipe that has a schedule.",
+        "bertline schedule",
+    )
+    schedule.add_argument("--pool", help="a Prefect work pool that runs them (bertline work does)")
+
+    command("work", _work, "Run what is scheduled, until it is ended.", "bertline work")
+
+    take = command(
+        "take",
+        _take,
+        "Take over the lock of a version that a scheduled run made, as a branch or a patch.",
+        "bertline take news/4 --patch news-4.patch",
+    )
+    take.add_argument("version", help="RECIPE/VERSION")
+    how = take.add_mutually_exclusive_group()
+    how.add_argument("--branch", help="its name (bertline/RECIPE-VERSION)")
+    how.add_argument("--patch", type=Path, metavar="FILE", help="a patch instead of a branch")
+
     new = command(
         "new",
         _new,
@@ -226,6 +257,44 @@ def _run(given: argparse.Namespace) -> int:
             " or unset it"
         ) from None
     print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
+    return 0
+
+
+def _retrain(given: argparse.Namespace) -> int:
+    from flows.retrain import retrain
+
+    state = retrain(given.recipe, given.ref, given.force, return_state=True)
+    if state.is_failed():
+        raise UserError(str(state.message).removeprefix("failed: "))
+    print(state.message)
+    return 0
+
+
+def _schedule(given: argparse.Namespace) -> int:
+    from flows.deployments import schedule
+
+    print("\n".join(schedule(given.pool)))
+    if given.pool:
+        print(f"next: prefect worker start --pool {given.pool}")
+    else:
+        print("next: bertline work, in this folder, and leave it running")
+    return 0
+
+
+def _work(given: argparse.Namespace) -> int:
+    from flows.deployments import work
+
+    work()
+    return 0
+
+
+def _take(given: argparse.Namespace) -> int:
+    from flows.worktree import take
+
+    recipe, number = _version(given.version)
+    if number is None:
+        raise UserError(f"{given.version}: write RECIPE/VERSION, such as {recipe}/1")
+    print(take(Path.cwd(), recipe, number, given.branch, given.patch))
     return 0
 
 

@@ -105,7 +105,7 @@ def _verdict_message(recipe: str, verdict: Verdict, publication: Publication) ->
         champion = promotion.champion_of(Registry(tracking()), recipe)
         if champion != publication.version:
             outcome = "awaiting a person"
-    run = run_url(tracking(), publication.experiment, publication.run)
+    run = run_url(tracking(), publication.run)
     return message(
         recipe,
         outcome,

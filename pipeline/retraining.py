@@ -128,7 +128,7 @@ def plan(
     if past is None:
         return decided(True, "there is no version yet")
     new = [f"{kind}: {', '.join(what)}" for kind, what in past.changed.items() if kind != "data"]
-    if changes:
+    if changes and (changes.rows or changes.moved):
         new += words(changes)
     elif "data" in past.changed:
         new.append(f"data: {', '.join(past.changed['data'])}")
@@ -140,13 +140,14 @@ def plan(
             return decided(True, f"{past.version} is there but was never judged: finishing it")
         return decided(False, f"nothing new since {past.version} ({fate})")
     if past.changed.keys() == {"data"} and changes is not None:
-        if not changes.rows:
+        if not (changes.rows or changes.moved):
             if past.fate is None:
                 return decided(True, f"{past.version} is there but was never judged")
             return decided(
                 False, f"nothing new since {past.version} ({fate}): other bytes, the same rows"
             )
-        if changes.rows < params.fewest_new_rows and not changes.classes_changed:
+        classes = changes.added or changes.dropped or changes.renamed or changes.merged
+        if changes.rows < params.fewest_new_rows and not (classes or changes.split):
             return decided(
                 False,
                 f"{changes.rows:,} rows have changed since {past.version} ({fate}); fewer than"

@@ -21,6 +21,7 @@ LAYERS = [
     ("pipeline.adapters", "pipeline.behaviour", "pipeline.sources", "pipeline.lineage"),
     (
         *STAGE_NAMES,
+        "pipeline.changes",
         "pipeline.config",
         "pipeline.records",
         "pipeline.scoring",

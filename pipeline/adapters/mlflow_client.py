@@ -66,11 +66,11 @@ def experiment_id(client: Any, name: str, tracking: str) -> str:
     return str(found.experiment_id)
 
 
-def run_url(tracking: str, experiment: str, run: str) -> str | None:
+def run_url(tracking: str, run: str) -> str | None:
     """A run's page; none where no server shows it."""
     if not tracking.startswith(("http://", "https://")):
         return None
-    return f"{shown(tracking).rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+    return f"{shown(tracking).rstrip('/')}/#/runs/{run}"
 
 
 def shown(tracking: str) -> str:

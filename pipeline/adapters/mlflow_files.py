@@ -11,7 +11,7 @@ from pipeline.adapters.mlflow import ENTRY_TAG
 from pipeline.errors import UserError
 
 RECORDS_TAG = "bertline.records"  # SHA-256 of each artifact of a published run, as JSON
-LOCK, TRAINED = "records/lock.json", "records/trained.parquet"
+LOCK, ROWS = "records/lock.json", "records/rows.parquet"
 MODEL = "models:/"
 
 

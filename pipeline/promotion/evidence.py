@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry
+from pipeline.adapters.mlflow_files import ROWS
+from pipeline.changes import learned
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.log import Log, no_log
@@ -262,13 +264,10 @@ def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:
 
 
 def _trained_on(registry: Registry, model: str, number: str, run: str, ids: set[str]) -> list[str]:
-    import pandas as pd
-
     try:
-        listed = registry.artifact(run, "records/trained.parquet")
+        seen = learned(registry.artifact(run, ROWS))
     except UserError:
         return [f"{model}/{number} has no list of the rows that it was trained on"]
-    seen = {_text_of(name) for name in pd.read_parquet(listed)["id"]}
     leaked = sum(_text_of(name) in seen for name in ids)
     return [f"it was trained on {leaked:,} of the {len(ids):,} test rows"] if leaked else []
 

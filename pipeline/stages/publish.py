@@ -5,8 +5,8 @@
 Everything is written from the stages' records. It is found by its key (the lineage and the rung
 picked on this machine): a run that is there stays as it is, one that a live training began is
 completed, a missing one is written whole. With it go what a later look at the version needs: the
-rows that it was trained and selected on, by name, and its slice of dvc.lock. Writes
-publication.json, card.md, trained.parquet and lock.json.
+rows that there were, by name, and its slice of dvc.lock. Writes publication.json, card.md,
+rows.parquet and lock.json.
 """
 
 import csv
@@ -100,7 +100,7 @@ def publish(
     entries = read_entries(lock, recipe)
     entries.pop("publish", None)  # an earlier one
     write_json(out / "lock.json", entries)
-    _write_trained(validate / "kept.parquet", out / "trained.parquet")
+    _write_rows(ingest / "rows.parquet", validate / "kept.parquet", out / "rows.parquet")
     registry = mlflow.Registry(tracking)
     log.say(f"writing the run of {recipe} {lineage[:8]}")
     digests = {parity.file: parity.sha256 for parity in exported.parities}
@@ -131,7 +131,7 @@ def publish(
             ("records", export / "parity.json"),
             ("records", benchmark / "ladder.json"),
             ("records", out / "lock.json"),
-            ("records", out / "trained.parquet"),
+            ("records", out / "rows.parquet"),
         ],
         card=card,
         model=files,
@@ -159,13 +159,15 @@ def _digests(artifacts: Sequence[tuple[str, Path]]) -> dict[str, str]:
     }
 
 
-def _write_trained(kept: Path, path: Path) -> None:
-    """The names of the rows that the model has seen: the gate keeps them out of its test."""
+def _write_rows(read: Path, kept: Path, path: Path) -> None:
+    """Every row that was read, without its text: what the gate keeps out of its test, and what
+    later rows are compared with."""
     import pandas as pd
 
-    rows = pd.read_parquet(kept, columns=["id", "split"], filters=[("split", "!=", "test")])
+    rows = pd.read_parquet(read, columns=["id", "label", "split"])
+    rows["kept"] = rows["id"].isin(pd.read_parquet(kept, columns=["id"])["id"])
     with whole(path) as temporary:
-        rows[["id"]].to_parquet(temporary, index=False)
+        rows.to_parquet(temporary, index=False)
 
 
 def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

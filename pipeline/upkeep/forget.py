@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.changes import learned
 from pipeline.errors import UserError
 from pipeline.files import whole
 from pipeline.log import Log, no_log
@@ -277,7 +278,7 @@ def _list_anew(registry: "Registry", run: "Run", path: str, left: bytes | None) 
 def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str, set[str] | None]:
     """Which of the rows each version has learned from; None where it has no list of them."""
     from pipeline.adapters import mlflow_files
-    from pipeline.adapters.mlflow_files import TRAINED
+    from pipeline.adapters.mlflow_files import ROWS
 
     wanted = set(ids)
     runs = {
@@ -291,7 +292,7 @@ def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str
         try:
             if run is None:
                 raise UserError(f"{model}/{version.number}: has no run")
-            found[version.number] = wanted & texts_of(mlflow_files.fetch(run.uri, TRAINED)).keys()
+            found[version.number] = wanted & learned(mlflow_files.fetch(run.uri, ROWS))
         except UserError:
             found[version.number] = None
     return found

@@ -13,7 +13,7 @@ from pipeline.stages.ingest import IngestParams, ingest
 from pipeline.text import content_id
 from pipeline.upkeep import forget
 from tests.conftest import make_rows, toy_block, write_csv, write_params
-from tests.pipeline.upkeep.conftest import Shop, damage, database, shop  # noqa: F401
+from tests.pipeline.upkeep.conftest import Shop, damage, database, rows_table, shop  # noqa: F401
 
 PERSON = "Marigold Featherstonehaugh asks about her team"
 NAME = content_id(PERSON)
@@ -22,8 +22,6 @@ NAME = content_id(PERSON)
 @pytest.fixture
 def folder(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:  # noqa: F811
     """A recipe that has been ingested, its table in the cache, and a version that knows a row."""
-    import pandas as pd
-
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(shop.folder / "prefect"))
@@ -38,8 +36,7 @@ def folder(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:  # noqa: F811
     name = shop.keep(table.read_bytes())
     outs = [{"path": str(table), "md5": name}]
     Path("dvc.lock").write_text(json.dumps({"stages": {"ingest@toy": {"outs": outs}}}))
-    trained = pd.DataFrame({"id": [NAME, "y"]}).to_parquet()
-    number = shop.version({str(table): name}, {"records/trained.parquet": trained})
+    number = shop.version({str(table): name}, {"records/rows.parquet": rows_table(NAME, "y")})
     shop.enter("promote", number)
     Path("ids.txt").write_text(f"{NAME}\n")
     return shop

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_files import ROWS
+from pipeline.changes import compare, learned
 from pipeline.errors import UserError
 from pipeline.promotion import registry as ledger
 from pipeline.promotion.evidence import Bench, ask, ask_and_decide
@@ -83,15 +85,24 @@ def test_the_first_is_promoted_and_its_twin_is_a_tie(bench: Bench, published: Pu
     assert ask(bench, "2") == twin
 
 
+def test_a_version_keeps_its_rows_without_their_texts(
+    bench: Bench, published: Publish, line: Home
+) -> None:
+    run = bench.registry.version_tags("toy", published())["run"]
+    rows = pd.read_parquet(bench.registry.artifact(run, ROWS))
+    read = pd.read_parquet(line.ingest / "rows.parquet")
+    assert rows.columns.tolist() == ["id", "label", "split", "kept"]
+    assert compare(rows, read).rows == 0
+    kept = pd.read_parquet(line.validate / "kept.parquet")
+    assert rows.loc[rows["kept"], "id"].tolist() == kept["id"].tolist()
+    seen = kept.loc[kept["split"] != "test", "id"]
+    assert learned(bench.registry.artifact(run, ROWS)) == set(seen)
+
+
 def test_a_test_row_that_was_trained_on_is_a_leak(bench: Bench, published: Publish) -> None:
     decided(bench, published())
 
-    def leak(home: Home) -> None:
-        kept = pd.read_parquet(home.validate / "kept.parquet")
-        kept.loc[kept.index[kept["split"] == "test"][:3], "split"] = "train"
-        kept.to_parquet(home.validate / "kept.parquet")
-
-    verdict = decided(bench, published("leak", leak))
+    verdict = decided(bench, published("leak", leaked(3)))
     assert (verdict.decision, verdict.unfit) == ("reject", True)
     assert "it was trained on 3 of the" in verdict.reason
 
@@ -239,9 +250,11 @@ def other_tokenizer(change: Callable[[dict[str, Any]], object]) -> Callable[[Hom
 
 def leaked(rows: int) -> Callable[[Home], None]:
     def spoil(home: Home) -> None:
-        kept = pd.read_parquet(home.validate / "kept.parquet")
-        kept.loc[kept.index[kept["split"] == "test"][:rows], "split"] = "train"
-        kept.to_parquet(home.validate / "kept.parquet")
+        kept = set(pd.read_parquet(home.validate / "kept.parquet")["id"])
+        read = pd.read_parquet(home.ingest / "rows.parquet")
+        asked = read["id"].isin(kept) & (read["split"] == "test")
+        read.loc[read.index[asked][:rows], "split"] = "train"
+        read.to_parquet(home.ingest / "rows.parquet")
 
     return spoil
 

@@ -123,6 +123,13 @@ def enter(registry: Registry, event: Event, number: str, previous: str | None = 
         registry.move("toy", number)
 
 
+def rows_table(*ids: str, split: str = "train", kept: bool = True) -> bytes:
+    """What a run keeps of its rows."""
+    import pandas as pd
+
+    return pd.DataFrame({"id": ids, "label": "a", "split": split, "kept": kept}).to_parquet()
+
+
 def damage(path: Path, place: int = 0) -> None:
     """Flip one bit of a byte, whatever the file's mode."""
     mode = path.stat().st_mode

@@ -14,7 +14,7 @@ from pipeline.text import content_id
 from pipeline.upkeep import forget, fsck
 from pipeline.upkeep.forget import Step
 from pipeline.upkeep.rows import Forgotten
-from tests.pipeline.upkeep.conftest import Shop
+from tests.pipeline.upkeep.conftest import Shop, rows_table
 
 TEXT = "My name is Marigold Featherstonehaugh and this is my letter"
 OTHER = "Another letter, by somebody else"
@@ -150,11 +150,9 @@ def test_a_copy_of_the_source_goes_whatever_its_words(shop: Shop) -> None:
 
 
 def test_runs_lose_the_rows_and_stay_sound(shop: Shop, forgotten: Forgotten) -> None:
-    import pandas as pd
-
     artifacts = {
         "records/mistakes.csv": f"id,excerpt\n{NAME},{TEXT}\ny,{OTHER}\n".encode(),
-        "records/trained.parquet": pd.DataFrame({"id": [NAME, "y"]}).to_parquet(),
+        "records/rows.parquet": rows_table(f"{NAME}-2", "y"),
         "validation/docs/index.html": f"<b>{TEXT}</b>".encode(),
         "model-card.md": b"# toy",
     }
@@ -166,7 +164,7 @@ def test_runs_lose_the_rows_and_stay_sound(shop: Shop, forgotten: Forgotten) -> 
     assert sorted(line.split()[:2] for line in told) == [
         ["remove", "validation/docs/index.html"],
         ["rewrite", "records/mistakes.csv"],
-        ["rewrite", "records/trained.parquet"],
+        ["rewrite", "records/rows.parquet"],
     ]
     run = shop.run_of(first)
     left = mlflow_files.fetch(run.uri, "records/mistakes.csv").read_text()
@@ -177,6 +175,12 @@ def test_runs_lose_the_rows_and_stay_sound(shop: Shop, forgotten: Forgotten) -> 
     assert [finding.what for finding in check] == []
     card = json.loads(run.tags[mlflow_files.RECORDS_TAG])["model-card.md"]
     assert card == hashlib.sha256(b"# toy").hexdigest()
+
+
+def test_a_row_of_the_test_set_or_set_aside_has_taught_nothing(shop: Shop) -> None:
+    tables = (rows_table(NAME, split="test"), rows_table(NAME, kept=False))
+    numbers = [shop.version({}, {"records/rows.parquet": table}) for table in tables]
+    assert forget.trained_on(shop.registry, "toy", {NAME}) == {n: set() for n in numbers}
 
 
 def test_a_run_in_the_bin_loses_them_too(shop: Shop, forgotten: Forgotten) -> None:

@@ -103,9 +103,11 @@ def test_a_csv_a_json_and_a_table_lose_the_row_alone(forgotten: Forgotten) -> No
     assert forgotten.cut("mistakes.csv", held.encode()) == kept.encode()
     left = forgotten.cut("epoch.json", json.dumps({"ids": [f"{NAME}-2", "y"], "n": 1}).encode())
     assert json.loads(left or b"") == {"ids": ["y"], "n": 1}
-    table = pd.DataFrame({"id": [NAME, "y"]}).to_parquet()
-    left = forgotten.cut("records/trained.parquet", table)
-    assert pd.read_parquet(io.BytesIO(left or b""))["id"].tolist() == ["y"]
+    table = pd.DataFrame(
+        {"id": [NAME, f"{NAME}-2", "y"], "label": "a", "kept": [True, False, True]}
+    )
+    left = forgotten.cut("records/rows.parquet", table.to_parquet())
+    assert pd.read_parquet(io.BytesIO(left or b"")).equals(table[2:].reset_index(drop=True))
     assert forgotten.cut("report.html", held.encode()) is None
     assert forgotten.cut("note.json", json.dumps({"text": TEXT}).encode()) is None
 

@@ -1,0 +1,176 @@
+"""Deployments in Prefect: one for each recipe that has a schedule, and who closes dead runs."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flows.retrain import retrain  # first: it tells Prefect things before that is imported
+
+# isort: split
+
+from prefect import get_client, serve
+from prefect.automations import Automation
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.schedules import Schedule
+from prefect.states import StateType
+from prefect.types.entrypoint import EntrypointType
+
+from flows import notify
+from pipeline import recipe as recipes
+from pipeline.config import PARAMS_FILE, read_recipes
+from pipeline.errors import UserError
+from pipeline.retraining import RetrainParams
+
+TAG = "bertline"
+NEW_ROWS = "bertline.new-rows"  # the event that starts a recipe's deployment
+SILENT = timedelta(minutes=5)  # without a heartbeat, after which a run is dead: 5 of them
+UNDERTAKER = "bertline: close runs whose worker has died"
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Scheduled", "Late", "AwaitingRetry")
+
+
+def scheduled() -> dict[str, RetrainParams]:
+    """The recipes that are to be retrained on their own. Raises UserError for one that is broken."""
+    found = {}
+    for name in read_recipes():
+        params = recipes.load(name).retrain
+        if params.schedule is not None:
+            notify.check(params.notify)
+            timetable(name, params)
+            found[name] = params
+    if not found:
+        raise UserError(
+            f"{PARAMS_FILE}: no recipe has a schedule: write retrain.schedule, for instance"
+            " 0 3 * * *"
+        )
+    return found
+
+
+def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
+    """A recipe's schedule as Prefect knows it; none where it is only started by hand or event."""
+    if params.schedule is None or params.schedule == "manual":
+        return None
+    if params.every:
+        return Schedule(interval=timedelta(seconds=params.every), timezone=params.timezone)
+    try:
+        CronSchedule(cron=params.schedule, timezone=params.timezone)
+    except ValueError:
+        raise UserError(
+            f"{PARAMS_FILE}: recipes.{recipe}.retrain.schedule: {params.schedule!r} is no cron"
+            " line: minute, hour, day, month, weekday"
+        ) from None
+    return Schedule(cron=params.schedule, timezone=params.timezone)
+
+
+def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> RunnerDeployment:
+    """A recipe's deployment, for `bertline work` or a work pool."""
+    when = timetable(recipe, params)
+    return retrain.to_deployment(
+        recipe,
+        schedules=[when] if when else [],
+        parameters={"recipe": recipe},
+        description=f"Retrains {recipe} where that is worth it, and promotes what is better.",
+        tags=[TAG],
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+        ),
+        triggers=[
+            DeploymentEventTrigger(
+                name=f"bertline: new rows for {recipe}",
+                expect={NEW_ROWS},
+                match={"prefect.resource.id": f"bertline.recipe.{recipe}"},
+            )
+        ],
+        work_pool_name=pool,
+        job_variables={"working_dir": str(Path.cwd())} if pool else None,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+def schedule(pool: str | None = None) -> list[str]:
+    """Create or update the deployments, delete those whose recipe has no schedule any more, and
+    set up who closes dead runs. Returns a line each."""
+    need_server()
+    wanted = scheduled()
+    told = []
+    for recipe, params in wanted.items():
+        deployment(recipe, params, pool).apply()
+        when = params.schedule if params.schedule == "manual" else f"{params.schedule} {params.timezone}"
+        told.append(f"retrain/{recipe}: {when}")
+    with get_client(sync_client=True) as client:
+        for old in client.read_deployments():
+            if TAG in old.tags and old.name not in wanted:
+                client.delete_deployment(old.id)
+                told.append(f"retrain/{old.name}: deleted, its recipe has no schedule")
+    _set_up_undertaker()
+    return told
+
+
+def work() -> None:
+    """Serve the deployments from this process until it is ended; each run is a process of its own.
+
+    Their schedules stay as they are when it ends.
+    """
+    need_server()
+    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "5")  # seconds
+    served = [deployment(recipe, params) for recipe, params in scheduled().items()]
+    _set_up_undertaker()
+    serve(*served, pause_on_shutdown=False)
+
+
+def need_server() -> None:
+    """Raises UserError where Prefect has no server, or it does not answer: only one that stays up
+    keeps schedules."""
+    address = os.environ.get("PREFECT_API_URL")
+    if not address:
+        raise UserError(
+            "PREFECT_API_URL is not set: only a Prefect server keeps schedules: make servers"
+        )
+    with get_client(sync_client=True) as client:
+        if (error := client.api_healthcheck()) is not None:
+            raise UserError(f"Prefect at {address} does not answer ({error}): start it") from None
+
+
+def _set_up_undertaker() -> None:
+    """A run that began and has been silent since is crashed: its worker has died.
+
+    The server refuses to crash a run that has ended (no `force`): a last heartbeat that overtakes
+    the end, as in prefect#18653, changes nothing.
+    """
+    states = {f"prefect.flow-run.{state}" for state in ENDS}
+    automation = Automation(
+        name=UNDERTAKER,
+        description="Written by `bertline schedule`.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={
+                "prefect.resource.role": "tag",
+                "prefect.resource.id": f"prefect.tag.{TAG}",
+            },
+            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending"},
+            expect={"prefect.flow-run.heartbeat", *states},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENT,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"no sign of life for {SILENT.seconds // 60} minutes: its worker has died;"
+                " nothing is lost, and the next run goes on from the last checkpoint",
+            )
+        ],
+    )
+    try:
+        found = Automation.read(name=UNDERTAKER)
+    except ValueError:
+        automation.create()
+    else:
+        automation.id = found.id
+        automation.update()
