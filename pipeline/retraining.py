@@ -134,23 +134,19 @@ def plan(
         new.append(f"data: {', '.join(past.changed['data'])}")
     if past.installed:
         new.append(f"installed: {', '.join(past.installed)}")
-    fate = past.fate or "never judged"
+    since = f"since {past.version} ({past.fate or 'never judged'})"
+    if past.fate is None and not (changes and changes.rows) and past.changed.keys() <= {"data"}:
+        return decided(True, f"{past.version} is there but was never judged: finishing it")
     if not past.changed:
-        if past.fate is None:
-            return decided(True, f"{past.version} is there but was never judged: finishing it")
-        return decided(False, f"nothing new since {past.version} ({fate})")
+        return decided(False, f"nothing new {since}")
     if past.changed.keys() == {"data"} and changes is not None:
-        if not (changes.rows or changes.moved):
-            if past.fate is None:
-                return decided(True, f"{past.version} is there but was never judged")
-            return decided(
-                False, f"nothing new since {past.version} ({fate}): other bytes, the same rows"
-            )
         classes = changes.added or changes.dropped or changes.renamed or changes.merged
+        if not (changes.rows or changes.moved):
+            return decided(False, f"nothing new {since}: other bytes, the same rows")
         if changes.rows < params.fewest_new_rows and not (classes or changes.split):
             return decided(
                 False,
-                f"{changes.rows:,} rows have changed since {past.version} ({fate}); fewer than"
-                f" {params.fewest_new_rows:,} are not worth a training",
+                f"{'; '.join(new)} {since}: fewer than the {params.fewest_new_rows:,} rows that"
+                " fewest_new_rows asks for",
             )
-    return decided(True, f"new since {past.version}: {'; '.join(new)}")
+    return decided(True, f"new {since}: {'; '.join(new)}")

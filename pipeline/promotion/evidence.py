@@ -201,7 +201,8 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
         return Rescore(
             version=f"{bench.model}/{number}", rows=0, changed=0, largest_difference=0.0
         )
-    now = _scores(bench, number, left["text"].tolist()).to_numpy()
+    table = bench.registry.load(bench.model, number).predict(left["text"].tolist())
+    now = table[[f"score_{label}" for label in before]].to_numpy()
     old = before.loc[left["id"]].to_numpy()
     return Rescore(
         version=f"{bench.model}/{number}",
