@@ -265,7 +265,7 @@ def _retrain(given: argparse.Namespace) -> int:
 
     state = retrain(given.recipe, given.ref, given.force, return_state=True)
     if state.is_failed():
-        raise UserError(str(state.message).removeprefix("failed: "))
+        raise UserError(str(state.message))
     print(state.message)
     return 0
 
@@ -281,7 +281,7 @@ def _schedule(given: argparse.Namespace) -> int:
     return 0
 
 
-def _work(given: argparse.Namespace) -> int:
+def _work(_: argparse.Namespace) -> int:
     from flows.deployments import work
 
     work()

@@ -3,7 +3,6 @@
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from flows.retrain import retrain  # first: it tells Prefect things before that is imported
 
@@ -12,7 +11,7 @@ from flows.retrain import retrain  # first: it tells Prefect things before that 
 from prefect import get_client, serve
 from prefect.automations import Automation
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.events.actions import ChangeFlowRunState
@@ -35,7 +34,7 @@ ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Scheduled", "Late", "Awa
 
 
 def scheduled() -> dict[str, RetrainParams]:
-    """The recipes that are to be retrained on their own. Raises UserError for one that is broken."""
+    """The recipes that have a schedule. Raises UserError for one that is broken."""
     found = {}
     for name in read_recipes():
         params = recipes.load(name).retrain
@@ -100,7 +99,11 @@ def schedule(pool: str | None = None) -> list[str]:
     told = []
     for recipe, params in wanted.items():
         deployment(recipe, params, pool).apply()
-        when = params.schedule if params.schedule == "manual" else f"{params.schedule} {params.timezone}"
+        when = (
+            params.schedule
+            if params.schedule == "manual"
+            else f"{params.schedule} {params.timezone}"
+        )
         told.append(f"retrain/{recipe}: {when}")
     with get_client(sync_client=True) as client:
         for old in client.read_deployments():

@@ -27,7 +27,6 @@ from pipeline.stages import ORDER
 from pipeline.workspace import DATA, STATE, tracking
 
 
-
 def _without_trace(record: object) -> bool:
     """Keep a person's mistake to its one line: Prefect would log its stack trace."""
     error = getattr(record, "exc_info", None)

@@ -31,7 +31,7 @@ from pipeline.records import Verdict
 from pipeline.text import excerpt
 
 Outcome = Literal[
-    "promoted", "held", "rejected", "awaiting a person", "nothing new", "failed"
+    "promoted", "held", "rejected", "awaiting a person", "not retrained", "failed"
 ]  # of a nightly run
 Send = Callable[[], object]
 

@@ -35,13 +35,14 @@ from pipeline.lineage import MADE_BY
 from pipeline.log import Tells
 from pipeline.promotion import registry as promotion
 from pipeline.promotion.evidence import rescore
-from pipeline.records import Ladder, Publication, Verdict
+from pipeline.records import Decision, Ladder, Publication, Verdict
 from pipeline.retraining import Kind, Past, Plan, Rescore, plan
 from pipeline.sources import HUB, PACKAGE
 from pipeline.workspace import DATA, MLFLOW_FILE, tracking
 
 PINS = "constraints.txt"
 Inputs = dict[Kind, list[str]]
+OUTCOMES: dict[Decision, Outcome] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 @flow(name="retrain", flow_run_name="retrain {recipe}", retries=0)
@@ -59,27 +60,32 @@ def retrain(recipe: str, ref: str = "HEAD", force: bool = False) -> State[object
         with contextlib.chdir(worktree.prepare(home, recipe, ref)):
             steps.share_cache(cache)
             told = _outcome(recipe, home, recipes.load(recipe), force)
-    kind = Failed if told.outcome == "failed" else Completed
-    return kind(message=f"{told.outcome}: {told.reason}")
+    kind = Failed if told.fields["outcome"] == "failed" else Completed
+    return kind(message=_line(told))
+
+
+def _line(told: Message) -> str:
+    return f"{told.title}: {told.fields['reason']}"
 
 
 def _outcome(recipe: str, home: Path, settings: recipes.Recipe, force: bool) -> Message:
     """Do the work, in the recipe's worktree, and tell people how it went."""
-    logger = get_run_logger()
+    log = Tells(get_run_logger().info)
+
+    def failed(reason: str) -> Message:
+        told = message(recipe, "failed", reason, flow_run=flow_run.ui_url)
+        notify(settings.retrain.notify, told, log)
+        return told
+
     try:
         told = _work(recipe, home, settings, force)
     except UserError as error:
-        told = message(recipe, "failed", str(error), flow_run_url=flow_run.ui_url)
-    except Exception as error:  # a bug of ours: its stack trace goes to the log, one line to people
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        notify(
-            settings.retrain.notify,
-            message(recipe, "failed", reason, flow_run_url=flow_run.ui_url),
-            Tells(logger.info),
-        )
+        return failed(str(error))
+    except Exception as error:  # a bug of ours: people get a line, the log its stack trace
+        failed(f"{type(error).__name__}: {error}".splitlines()[0])
         raise
-    logger.info(f"{told.outcome}: {told.reason}")
-    notify(settings.retrain.notify, told, Tells(logger.info))
+    log.say(_line(told))
+    notify(settings.retrain.notify, told, log)
     return told
 
 
@@ -87,33 +93,30 @@ def _work(recipe: str, home: Path, settings: recipes.Recipe, force: bool) -> Mes
     remote = steps.remote()
     decided = decide(recipe, home, settings, force, remote)
     if not decided.run:
-        return message(recipe, "nothing new", decided.why, flow_run_url=flow_run.ui_url)
+        return message(recipe, "not retrained", decided.told, flow_run=flow_run.ui_url)
     publication = lines.make(recipe, lines.DAY)
     kept = worktree.keep_lock(Path.cwd(), recipe, publication.version)
     get_run_logger().info(f"{recipe}/{publication.version}: its lock is kept as {kept}")
     if remote:
         push(recipe, publication.version, remote)
     verdict = lines.gate(settings, publication)
-    return _verdict_message(recipe, verdict, publication)
+    return _judged(recipe, verdict, publication, decided)
 
 
-def _verdict_message(recipe: str, verdict: Verdict, publication: Publication) -> Message:
-    outcome: Outcome = {"promote": "promoted", "hold": "held", "reject": "rejected"}[
-        verdict.decision
-    ]  # type: ignore[assignment]
+def _judged(recipe: str, verdict: Verdict, publication: Publication, decided: Plan) -> Message:
+    outcome = OUTCOMES[verdict.decision]
     if outcome == "promoted":
         champion = promotion.champion_of(Registry(tracking()), recipe)
-        if champion != publication.version:
-            outcome = "awaiting a person"
+        outcome = outcome if champion == publication.version else "awaiting a person"
     run = run_url(tracking(), publication.run)
     return message(
         recipe,
         outcome,
-        verdict.reason,
-        verdict=verdict,
-        run_url=run,
-        report_url=f"{run}/artifacts/report.html" if run else None,
-        flow_run_url=flow_run.ui_url,
+        f"{verdict.reason} ({decided.told})",
+        verdict,
+        run=run,
+        report=f"{run}/artifacts/report.html" if run else None,
+        flow_run=flow_run.ui_url,
     )
 
 
@@ -155,7 +158,7 @@ def decide(
     decided = plan(settings.retrain, recipe, past, changes, scored, force=force)
     decided.write(DATA / recipe / "retrain" / "plan.json")
     create_markdown_artifact(_page(decided), key=steps.artifact_key(recipe, "plan"))
-    logger.info(f"{'retraining' if decided.run else 'not retraining'}: {decided.why}")
+    logger.info(f"{'retraining' if decided.run else 'not retraining'}: {decided.told}")
     return decided
 
 

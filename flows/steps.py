@@ -121,9 +121,7 @@ def _told(*arguments: str) -> str:
 
 
 def _call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*_dvc(), *arguments], capture_output=True, text=True, env=_environment()
-    )
+    return subprocess.run([*_dvc(), *arguments], capture_output=True, text=True, env=_environment())
 
 
 def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:

@@ -23,7 +23,9 @@ def prepare(home: Path, recipe: str, ref: str) -> Path:
     else works in it. Raises UserError where `ref` is no commit.
     """
     try:
-        commit = _git(home, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        commit = _git(
+            home, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
+        )
     except UserError:
         raise UserError(
             f"{ref}: is no commit of this repository: retraining works on what is committed"

@@ -8,8 +8,8 @@ from pipeline import behaviour
 from pipeline.config import Settings, parse, read_recipe
 from pipeline.errors import UserError
 from pipeline.promotion.gate import GateParams
-from pipeline.sources import HUB, PACKAGE, BaseParams
 from pipeline.retraining import RetrainParams
+from pipeline.sources import HUB, PACKAGE, BaseParams
 from pipeline.stages.benchmark import BenchmarkParams
 from pipeline.stages.evaluate import EvaluateParams
 from pipeline.stages.export import ExportParams

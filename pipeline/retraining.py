@@ -82,6 +82,11 @@ class Plan(Record):
     """Of the rows, where the source was read again."""
     rescore: Rescore | None
 
+    @property
+    def told(self) -> str:
+        """Why, and how a champion stands that was answered again."""
+        return f"{self.why}; {self.rescore.sentence}" if self.rescore else self.why
+
 
 @dataclass(frozen=True)
 class Past:
@@ -92,7 +97,7 @@ class Past:
     fate: str | None
     """`champion`, or the event and reason of its last line in the ledger; None where it was never
     judged."""
-    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    changed: Mapping[Kind, Sequence[str]] = field(default_factory=dict)
     """Inputs that differ now from its own, by kind."""
     installed: Sequence[str] = ()
     """Packages whose version differs, where pins do not explain it."""

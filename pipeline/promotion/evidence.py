@@ -198,9 +198,7 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
     before = pd.read_parquet(path).set_index("id")
     left = rows[rows["id"].isin(before.index)].drop_duplicates("id").sort_values("id")
     if left.empty:
-        return Rescore(
-            version=f"{bench.model}/{number}", rows=0, changed=0, largest_difference=0.0
-        )
+        return Rescore(version=f"{bench.model}/{number}", rows=0, changed=0, largest_difference=0.0)
     table = bench.registry.load(bench.model, number).predict(left["text"].tolist())
     now = table[[f"score_{label}" for label in before]].to_numpy()
     old = before.loc[left["id"]].to_numpy()
@@ -232,7 +230,7 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
         return replace(side, defects=[f"it does not answer: {what}"])
     return Side(
         version=number,
-        labels=tuple(scores),
+        labels=tuple(map(str, scores)),
         scores=scores.to_numpy(np.float32),
         latency_ms=latency,
         megabytes=size_of(folder) / 1e6,
