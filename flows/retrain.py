@@ -244,11 +244,14 @@ def _installed(registry: Registry, run: str) -> list[str]:
     ]
 
 
-def _row_changes(registry: Registry, recipe: str, run: str) -> Changes:
+def _row_changes(registry: Registry, recipe: str, run: str) -> Changes | None:
     import pandas as pd
 
     columns = ["id", "label", "split"]
-    before = pd.read_parquet(registry.artifact(run, ROWS), columns=columns)
+    try:
+        before = pd.read_parquet(registry.artifact(run, ROWS), columns=columns)
+    except UserError:  # of a version that was made before its rows were kept
+        return None
     now = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)
     return compare(before, now)
 
