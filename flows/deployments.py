@@ -174,6 +174,8 @@ def _set_up_undertaker() -> None:
         found = Automation.read(name=UNDERTAKER)
     except ValueError:
         automation.create()
-    else:
+        return
+    if found.model_dump(exclude={"id"}) != automation.model_dump(exclude={"id"}):
+        # not where it is the same: an update forgets the runs that it is waiting for
         automation.id = found.id
         automation.update()

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.files import whole
 from pipeline.workspace import LOCK, STATE
 
 TREES = STATE / "worktrees"
@@ -72,8 +73,8 @@ def _copy(source: Path, target: Path) -> None:
         before = target.stat()
         if (before.st_size, before.st_mtime_ns) == (now.st_size, now.st_mtime_ns):
             return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)
+    with whole(target) as temporary:
+        shutil.copy2(source, temporary)
 
 
 def keep_lock(tree: Path, recipe: str, version: str) -> str:

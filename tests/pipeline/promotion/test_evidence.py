@@ -16,7 +16,7 @@ from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import compare, learned
 from pipeline.errors import UserError
 from pipeline.promotion import registry as ledger
-from pipeline.promotion.evidence import Bench, ask, ask_and_decide
+from pipeline.promotion.evidence import ANSWERS, Bench, ask, ask_and_decide, rescore
 from pipeline.promotion.gate import GateParams
 from pipeline.records import Verdict
 from tests.pipeline.conftest import Home
@@ -97,6 +97,50 @@ def test_a_version_keeps_its_rows_without_their_texts(
     assert rows.loc[rows["kept"], "id"].tolist() == kept["id"].tolist()
     seen = kept.loc[kept["split"] != "test", "id"]
     assert learned(bench.registry.artifact(run, ROWS)) == set(seen)
+
+
+def test_a_version_is_asked_again_what_it_was_judged_on(
+    bench: Bench, published: Publish, line: Home
+) -> None:
+    number = published()
+    rows = pd.read_parquet(line.ingest / "rows.parquet", columns=["id", "text"])
+    assert rescore(bench, number, rows) is None  # the ledger has nothing of it yet
+    verdict = decided(bench, number)
+    identity = bench.registry.entries("toy")[0][0]
+    kept = pd.read_parquet(bench.registry.artifact(identity, ANSWERS))
+    assert len(kept) == verdict.rows
+    same = rescore(bench, number, rows)
+    assert same
+    assert (same.version, same.rows, same.changed) == ("toy/1", verdict.rows, 0)
+    assert same.largest_difference < 1e-6
+
+    # as if other versions had answered then
+    first = kept.columns[1]
+    kept.loc[:2, first] = 0.0
+    kept.loc[:2, kept.columns[2]] = 1.0
+    kept.loc[3:4, kept.columns[1:]] = 0.0
+    kept.loc[3:4, first] = 1.0
+    path = bench.registry.artifact(identity, ANSWERS)
+    kept.to_parquet(path)
+    bench.registry.client.log_artifact(identity, str(path))
+    truth = rescore(bench, number, rows)
+    assert truth
+    assert 1 <= truth.changed <= 5
+    assert truth.largest_difference > 0.5
+    gone = rescore(bench, number, rows[~rows["id"].isin(kept["id"])])
+    assert gone
+    assert (gone.rows, "none of the rows" in gone.sentence) == (0, True)
+
+
+def test_answers_under_other_versions_are_not_taken_from_before(
+    bench: Bench, published: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = published()
+    decided(bench, number)
+    kept = set(bench.cache.iterdir())
+    monkeypatch.setattr("pipeline.promotion.evidence.installed", lambda package: "99")
+    ask(bench, number)
+    assert len(set(bench.cache.iterdir()) - kept) == 1
 
 
 def test_a_test_row_that_was_trained_on_is_a_leak(bench: Bench, published: Publish) -> None:
