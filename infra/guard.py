@@ -21,6 +21,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Knows = Callable[[str, str], bool]  # of a name and a password
 
 
+# a page may send nothing elsewhere (both UIs would tell their makers how they are used)
+POLICY = b"connect-src 'self'; frame-ancestors 'self'"
+
+
 class Guard:
     """Refuses what names another host or comes from another origin, and asks for a password.
 
@@ -35,15 +39,18 @@ class Guard:
         self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY)]
+            await send(message)
+
         answer = self.app if scope["type"] == "lifespan" else await self._answer(scope)
-        await answer(scope, receive, send)
+        await answer(scope, receive, tell)
 
     async def _answer(self, scope: Scope) -> App:
         headers = Headers(scope=scope)
-        named, asking = headers.getlist("host"), headers.getlist("origin")
-        foreign = (
-            len(named) != 1 or named[0] not in self.hosts or not self.origins.issuperset(asking)
-        )
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        ours = len(hosts) == 1 and hosts[0] in self.hosts and self.origins.issuperset(origins)
         if scope["type"] == "websocket":
             return self.app if ours else WebSocketClose(1008)
         if not ours:

@@ -89,6 +89,8 @@ class Servers:
                 print(f"{name} does not end: killing it")
                 process.kill()
                 process.wait()
+        if self.socket and not Path(self.socket).is_relative_to(self.home):
+            shutil.rmtree(self.socket, ignore_errors=True)
 
     def status(self) -> bool:
         """Print a line a server. Returns whether all are healthy."""
@@ -214,7 +216,7 @@ class Servers:
         return self._read().get("socket")
 
     def _start_postgres(self) -> None:
-        _tool("postgres")
+        self._tool("postgres")
         if AS_POSTGRES:
             self.home.chmod(0o711)  # may be passed through, not be read
             if subprocess.run(["test", "-x", self.home], cwd="/", **AS_POSTGRES).returncode:
@@ -227,7 +229,8 @@ class Servers:
                 self._init_postgres()
             place = self.home / "socket"
             if len(os.fsencode(place / ".s.PGSQL.5432")) > LONGEST_SOCKET:
-                place = Path(tempfile.mkdtemp(prefix="bertline-", dir="/tmp"))
+                used = self.socket if any(map(self.running, PORTS)) else None
+                place = Path(used or tempfile.mkdtemp(prefix="bertline-", dir="/tmp"))
             place.mkdir(exist_ok=True)
             _give(place)
             self._note("socket", str(place))
@@ -237,7 +240,7 @@ class Servers:
                 "log_min_error_statement": "panic",  # a statement may hold a password
             }
             options = [part for k, v in settings.items() for part in ("-c", f"{k}={v}")]
-            self._spawn("postgres", [_tool("postgres"), "-D", str(self.data), *options], {})
+            self._spawn("postgres", [self._tool("postgres"), "-D", str(self.data), *options], {})
         self._wait("postgres")
         # passwords are set each time, so that they are those of the files
         script = "".join(
@@ -252,13 +255,16 @@ class Servers:
             for name, owner in DATABASES.items()
         )
         how = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", "postgres")
-        self._postgres("psql", *how, text=script)
+        with tempfile.TemporaryFile() as file:
+            file.write(script.encode())
+            file.seek(0)
+            self._postgres("psql", *how, stdin=file)
 
     def _init_postgres(self) -> None:
         with _whole(self.data) as new:
             _give(new)
             made = subprocess.run(
-                [_tool("initdb"), "--pgdata", new, "--username", POSTGRES_USER, *INITDB],
+                [self._tool("initdb"), "--pgdata", new, "--username", POSTGRES_USER, *INITDB],
                 cwd=self.home,
                 env=_environment(),
                 capture_output=True,
@@ -274,23 +280,37 @@ class Servers:
         self,
         tool: str,
         *arguments: str,
-        text: str | None = None,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
         code: int | None = 0,
-        **files: IO[bytes],
     ) -> int:
         """Run a tool of PostgreSQL as its administrator. Raises UserError where it fails."""
-        done = subprocess.run(
-            [_tool(tool), "--host", self.socket or "", "--username", POSTGRES_USER, *arguments],
+        who = ("--host", self.socket or "", "--username", POSTGRES_USER)
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            [self._tool(tool), *who, *arguments],
             cwd=self.home,
             env=_environment(),
-            input=None if text is None else text.encode(),
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.PIPE,
-            **files,
             **AS_POSTGRES,
         )
         if code is not None and done.returncode != code:
             raise UserError(f"{tool}: {done.stderr.decode(errors='replace')}")
         return done.returncode
+
+    def _tool(self, name: str) -> str:
+        """A program of PostgreSQL: of the version that made the data, else the newest."""
+        packaged = {
+            path.parts[4]: path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
+        }
+        made_by = self.data / "PG_VERSION"
+        newest = max(packaged, key=float, default="")
+        version = made_by.read_text().strip() if made_by.exists() else newest
+        found = packaged.get(version) or shutil.which(name) or packaged.get(newest)
+        if found is None:
+            raise UserError("PostgreSQL is not installed: apt-get install postgresql")
+        return str(found)
 
     def _database(self, driver: str, name: str) -> str:
         """A database's address; its password is in the environment, as PGPASSWORD."""
@@ -378,16 +398,6 @@ class Servers:
         }
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
         _write(self.home / "env", "".join(lines))
-
-
-def _tool(name: str) -> str:
-    """A program of PostgreSQL: the newest of the distribution, else the one on PATH."""
-    packaged = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
-    newest = max(packaged, key=lambda path: float(path.parts[4]), default=None)
-    found = str(newest) if newest else shutil.which(name)
-    if found is None:
-        raise UserError("PostgreSQL is not installed: apt-get install postgresql")
-    return found
 
 
 def _environment() -> dict[str, str]:
