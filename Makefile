@@ -71,9 +71,9 @@ $(SERVED): $(INSTALLED)
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[servers]'
 	@touch $@
 
-# The environment, what the line made, the embedded MLflow. Your rows, dvc.lock and versions of
-# rows that DVC keeps in .dvc/cache stay, and so does what `make servers` keeps: `dvc gc -w` tidies that.
+# The environment, what the line made, the embedded MLflow. Your rows, dvc.lock, what `make servers`
+# keeps and versions of rows in .dvc/cache stay: `dvc gc -w` tidies the last.
 clean:
-	-find .bertline -mindepth 1 -maxdepth 1 ! -name 'servers*' -exec rm -rf {} +
+	test ! -d .bertline || find .bertline -mindepth 1 -maxdepth 1 ! -name 'servers*' -exec rm -rf {} +
 	rm -rf .venv mlflow.db mlartifacts dvc_plots .dvc/tmp *.egg-info
 	rm -rf $(foreach step,ingest validate tokenize finetune evaluate export benchmark publish gate report,data/*/$(step))

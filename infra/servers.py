@@ -140,17 +140,14 @@ class Servers:
     def running(self, name: str) -> psutil.Process | None:
         """The process that was started as that server; not another that was given its pid."""
         entry = self._read().get(name)
+        if entry is None:
+            return None
         try:
-            process = psutil.Process(entry["pid"]) if entry else None
-            if (
-                process
-                and process.status() != psutil.STATUS_ZOMBIE
-                and _age_mark(process) == entry["age_mark"]
-            ):
-                return process
+            process = psutil.Process(entry["pid"])
+            gone = process.status() == psutil.STATUS_ZOMBIE
+            return None if gone or _age_mark(process) != entry["age_mark"] else process
         except psutil.NoSuchProcess:
-            pass
-        return None
+            return None
 
     def healthy(self, name: str) -> bool:
         if not self.running(name):
