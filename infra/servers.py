@@ -37,6 +37,7 @@ ORDER = ("postgres", "mlflow", "prefect")
 DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "prefect": "prefect"}  # and whose each is
 ADMIN = "bertline"  # at MLflow and at Prefect
 PATIENCE = 180.0  # seconds for a server to be healthy, or to end
+REAPED = 30.0  # seconds for the last of PostgreSQL's killed processes to be gone
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 INITDB = ("--encoding=UTF8", "--locale=C", "--data-checksums", "--auth=reject")
 # what another server's settings would change in ours
@@ -221,24 +222,43 @@ class Servers:
                     f"{self.home}: the user postgres may not enter it, and root may not run"
                     " PostgreSQL: give another place, as --state /var/lib/bertline/servers"
                 )
+        if not self.data.exists():
+            self._init_postgres()
         if not self.running("postgres"):
-            if not self.data.exists():
-                self._init_postgres()
-            place = self.home / "socket"
-            if len(os.fsencode(place / ".s.PGSQL.5432")) > LONGEST_SOCKET:
-                used = self.socket if any(map(self.running, PORTS)) else None
-                place = Path(used or tempfile.mkdtemp(prefix="bertline-", dir="/tmp"))
-            place.mkdir(exist_ok=True)
-            _give(place)
-            self._note("socket", str(place))
+            self._note("socket", str(self._socket_folder()))
+        killed = (self.data / "postmaster.pid").exists()
+        started = time.monotonic()
+        while True:
+            try:
+                self._run_postgres()
+                break
+            except UserError:
+                if not killed or time.monotonic() - started > REAPED:
+                    raise
+                time.sleep(1)
+        self._make_databases()
+
+    def _socket_folder(self) -> Path:
+        place = self.home / "socket"
+        if len(os.fsencode(place / ".s.PGSQL.5432")) > LONGEST_SOCKET:
+            used = self.socket if any(map(self.running, PORTS)) else None
+            place = Path(used or tempfile.mkdtemp(prefix="bertline-", dir="/tmp"))
+        place.mkdir(exist_ok=True)
+        _give(place)
+        return place
+
+    def _run_postgres(self) -> None:
+        if not self.running("postgres"):
             settings = {
                 "listen_addresses": "",
-                "unix_socket_directories": str(place),
+                "unix_socket_directories": self.socket,
                 "log_min_error_statement": "panic",  # a statement may hold a password
             }
             options = [part for k, v in settings.items() for part in ("-c", f"{k}={v}")]
             self._spawn("postgres", [self._tool("postgres"), "-D", str(self.data), *options], {})
         self._wait("postgres")
+
+    def _make_databases(self) -> None:
         # passwords are set each time, so that they are those of the files
         script = "".join(
             f"SELECT 'CREATE ROLE {role} LOGIN' WHERE to_regrole('{role}') IS NULL \\gexec\n"
