@@ -1,5 +1,5 @@
 # Everything runs in .venv of this folder, on embedded defaults: no server, no account, no hub.
-.PHONY: demo test prove check ui bench clean install
+.PHONY: demo test prove check ui servers servers-down bench clean install
 .DELETE_ON_ERROR:
 
 export GX_ANALYTICS_ENABLED = false
@@ -14,6 +14,7 @@ BIN = .venv/bin
 PYTHON ?= python3
 INSTALLED = .venv/.installed
 DEVELOPED = .venv/.developed
+SERVED = .venv/.served
 
 demo: $(INSTALLED)
 	@$(BIN)/bertline run news
@@ -32,6 +33,13 @@ check: $(DEVELOPED)
 
 ui: $(INSTALLED)
 	@$(BIN)/bertline ui
+
+# PostgreSQL, MLflow and Prefect in the background; ARGS="--mlflow-port 5001" for another port
+servers: $(SERVED)
+	@$(BIN)/python -m infra.servers up $(ARGS)
+
+servers-down: $(INSTALLED)
+	@$(BIN)/python -m infra.servers down
 
 bench: $(INSTALLED)
 	@$(BIN)/python bench/finetune.py
@@ -57,8 +65,15 @@ $(DEVELOPED): $(INSTALLED) constraints-dev.txt
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -c constraints-dev.txt -e '.[dev]'
 	@touch $@
 
-# The environment, what the line made, the embedded MLflow. Your rows, dvc.lock and versions of
-# rows that DVC keeps in .dvc/cache stay: `dvc gc -w` tidies that.
+$(SERVED): $(INSTALLED)
+	@test -x $(BIN)/uv \
+	  && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[servers]' \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[servers]'
+	@touch $@
+
+# The environment, what the line made, the embedded MLflow. Your rows, dvc.lock, what `make servers`
+# keeps and versions of rows in .dvc/cache stay: `dvc gc -w` tidies the last.
 clean:
-	rm -rf .venv .bertline mlflow.db mlartifacts dvc_plots .dvc/tmp *.egg-info
+	test ! -d .bertline || find .bertline -mindepth 1 -maxdepth 1 ! -name 'servers*' -exec rm -rf {} +
+	rm -rf .venv mlflow.db mlartifacts dvc_plots .dvc/tmp *.egg-info
 	rm -rf $(foreach step,ingest validate tokenize finetune evaluate export benchmark publish gate report,data/*/$(step))

@@ -1,0 +1,17 @@
+"""Prefect's server with our guard in front: uvicorn --factory infra.prefect_app:create_app."""
+
+import hmac
+import os
+
+from infra.guard import App, Guard
+
+
+def create_app() -> App:
+    from prefect.server.api.server import create_app
+
+    expected = os.environ["PREFECT_SERVER_API_AUTH_STRING"].encode()
+
+    def knows(name: str, password: str) -> bool:
+        return hmac.compare_digest(f"{name}:{password}".encode(), expected)
+
+    return Guard(create_app(final=True), "/api/health", knows)
