@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from flows.line import only_line
 from flows.steps import cache_folder
+from flows.worktree import TREES
 from pipeline.adapters.mlflow import Registry
 from pipeline.config import parse, read_recipe, read_recipes
 from pipeline.errors import UserError
@@ -131,7 +132,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.cache_steps(cache, objects),
             *forgetting.mlflow_steps(registry, recipe, forgotten, log=log),
             *forgetting.prefect_steps(_prefect_home(), forgotten),
-            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS]),
+            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, TREES / recipe]),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
             *forgetting.source_steps(found.places, root),

@@ -103,7 +103,9 @@ def ingest(params: IngestParams, out: Path, *, log: Log = no_log) -> Intake:
         pq.write_table(pa.Table.from_pylist(listing, kinds), temporary)
     log.say(f"{counts.total():,} rows read, {len(rejects):,} cannot be decoded")
     return Intake(
-        source=str(params.source),
+        source=", ".join(
+            f"{split}: {source}" if split else source for split, source in params.sources().items()
+        ),
         rows=counts.total(),
         undecodable=len(rejects),
         by_split={split: counts[split] for split in SPLITS},

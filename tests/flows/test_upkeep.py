@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,13 +126,16 @@ def test_a_forgotten_row_is_nowhere_and_its_versions_are_told(
     answers = Path(".bertline/answers/x.parquet")
     answers.parent.mkdir(parents=True)
     answers.write_bytes(b"scores")
+    nightly = Path(".bertline/worktrees/toy/data/raw/toy.csv")
+    nightly.parent.mkdir(parents=True)
+    shutil.copy("data/raw/toy.csv", nightly)
     before = Path("data/raw/toy.csv").read_text()
-    assert len(holders(folder.folder)) == 4
+    assert len(holders(folder.folder)) == 5
     assert cli.main(["forget", "toy", "--ids", "ids.txt"]) == 0
     told = capsys.readouterr().out
     assert "toy/1, the champion, has learned from 1 of them" in told
     assert "nothing has been done: --yes does it" in told
-    assert len(holders(folder.folder)) == 4
+    assert len(holders(folder.folder)) == 5
     assert cli.main(["forget", "toy", "--ids", "ids.txt", "--yes"]) == 0
     assert "no file of this folder holds them any more" in capsys.readouterr().out
     assert holders(folder.folder) == []
