@@ -104,15 +104,17 @@ def _work(recipe: str, home: Path, settings: recipes.Recipe, force: bool) -> Mes
 
 
 def _judged(recipe: str, verdict: Verdict, publication: Publication, decided: Plan) -> Message:
-    outcome = OUTCOMES[verdict.decision]
+    outcome, reason = OUTCOMES[verdict.decision], verdict.reason
     if outcome == "promoted":
         champion = promotion.champion_of(Registry(tracking()), recipe)
-        outcome = outcome if champion == publication.version else "awaiting a person"
+        if champion != publication.version:
+            outcome = "awaiting a person"
+            reason += f": bertline promote {recipe}/{publication.version} --reason TEXT"
     run = run_url(tracking(), publication.run)
     return message(
         recipe,
         outcome,
-        f"{verdict.reason} ({decided.told})",
+        f"{reason} ({decided.told})",
         verdict,
         run=run,
         report=f"{run}/artifacts/report.html" if run else None,
