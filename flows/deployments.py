@@ -2,9 +2,10 @@
 
 import io
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from flows.retrain import retrain  # first: it tells Prefect things before that is imported
 
@@ -62,7 +63,12 @@ def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
     if params.schedule is None or params.schedule == "manual":
         return None
     if params.every:
-        return Schedule(interval=timedelta(seconds=params.every), timezone=params.timezone)
+        midnight = datetime(2024, 1, 1, tzinfo=ZoneInfo(params.timezone))
+        return Schedule(
+            interval=timedelta(seconds=params.every),
+            timezone=params.timezone,
+            anchor_date=midnight,  # else each `bertline schedule` begins to count anew
+        )
     try:
         CronSchedule(cron=params.schedule, timezone=params.timezone)
     except ValueError:
@@ -76,7 +82,7 @@ def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
 def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> RunnerDeployment:
     """A recipe's deployment, for `bertline work` or a work pool."""
     when = timetable(recipe, params)
-    return retrain.to_deployment(
+    made: RunnerDeployment = retrain.to_deployment(
         recipe,
         schedules=[when] if when else [],
         parameters={"recipe": recipe},
@@ -92,14 +98,15 @@ def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> R
                 match={"prefect.resource.id": f"bertline.recipe.{recipe}"},
             )
         ],
-        work_pool_name=pool,
         job_variables={"working_dir": str(Path.cwd())} if pool else None,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    made.work_pool_name = pool  # said also where it is none: else it stays in the pool it was in
+    return made
 
 
 def prefect_yaml() -> str:
-    """The file that `prefect deploy --all` reads: the deployments of params.yaml, for a work pool."""
+    """What `prefect deploy --all` reads: the deployments of params.yaml, for a work pool."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -114,7 +121,7 @@ def prefect_yaml() -> str:
 
 
 def _as_yaml(made: RunnerDeployment) -> dict[str, Any]:
-    timed = {"cron", "interval", "timezone"}
+    timed = {"cron", "interval", "anchor_date", "timezone"}
     return {
         "name": made.name,
         "description": made.description,
