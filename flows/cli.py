@@ -271,8 +271,10 @@ def _retrain(given: argparse.Namespace) -> int:
 
 
 def _schedule(given: argparse.Namespace) -> int:
-    from flows.deployments import schedule
+    from flows.deployments import PREFECT_FILE, schedule, write_prefect_yaml
 
+    if write_prefect_yaml():
+        print(f"{PREFECT_FILE}: written, to say what {PARAMS_FILE} says")
     print("\n".join(schedule(given.pool)))
     if given.pool:
         print(f"next: prefect worker start --pool {given.pool}")

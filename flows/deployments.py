@@ -1,8 +1,11 @@
 """Deployments in Prefect: one for each recipe that has a schedule, and who closes dead runs."""
 
+import io
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from flows.retrain import retrain  # first: it tells Prefect things before that is imported
 
@@ -24,8 +27,13 @@ from flows import notify
 from pipeline import recipe as recipes
 from pipeline.config import PARAMS_FILE, read_recipes
 from pipeline.errors import UserError
+from pipeline.files import write_text
 from pipeline.retraining import RetrainParams
 
+PREFECT_FILE = Path("prefect.yaml")
+WRITTEN_BY = f"# Written by `bertline schedule` from {PARAMS_FILE}: edit that, not this.\n"
+POOL = "bertline"  # the work pool that prefect.yaml names
+HERE = "{{ $PWD }}"  # the folder that `prefect deploy` is called in, which it puts here
 TAG = "bertline"
 NEW_ROWS = "bertline.new-rows"  # the event that starts a recipe's deployment
 SILENT = timedelta(minutes=5)  # without a heartbeat, after which a run is dead: 5 of them
@@ -55,7 +63,12 @@ def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
     if params.schedule is None or params.schedule == "manual":
         return None
     if params.every:
-        return Schedule(interval=timedelta(seconds=params.every), timezone=params.timezone)
+        midnight = datetime(2024, 1, 1, tzinfo=ZoneInfo(params.timezone))
+        return Schedule(
+            interval=timedelta(seconds=params.every),
+            timezone=params.timezone,
+            anchor_date=midnight,  # else each `bertline schedule` begins to count anew
+        )
     try:
         CronSchedule(cron=params.schedule, timezone=params.timezone)
     except ValueError:
@@ -69,7 +82,7 @@ def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
 def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> RunnerDeployment:
     """A recipe's deployment, for `bertline work` or a work pool."""
     when = timetable(recipe, params)
-    return retrain.to_deployment(
+    made: RunnerDeployment = retrain.to_deployment(
         recipe,
         schedules=[when] if when else [],
         parameters={"recipe": recipe},
@@ -85,10 +98,53 @@ def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> R
                 match={"prefect.resource.id": f"bertline.recipe.{recipe}"},
             )
         ],
-        work_pool_name=pool,
         job_variables={"working_dir": str(Path.cwd())} if pool else None,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    made.work_pool_name = pool  # said also where it is none: else it stays in the pool it was in
+    return made
+
+
+def prefect_yaml() -> str:
+    """What `prefect deploy --all` reads: the deployments of params.yaml, for a work pool."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    stream = io.StringIO(WRITTEN_BY)
+    stream.seek(0, io.SEEK_END)
+    pull = {"prefect.deployments.steps.set_working_directory": {"directory": HERE}}
+    made = [deployment(recipe, params, POOL) for recipe, params in scheduled().items()]
+    yaml.dump({"pull": [pull], "deployments": [_as_yaml(each) for each in made]}, stream)
+    return stream.getvalue()
+
+
+def _as_yaml(made: RunnerDeployment) -> dict[str, Any]:
+    timed = {"cron", "interval", "anchor_date", "timezone"}
+    return {
+        "name": made.name,
+        "description": made.description,
+        "entrypoint": "flows/retrain.py:retrain",
+        "parameters": made.parameters,
+        "schedules": [s.schedule.model_dump(mode="json", include=timed) for s in made.schedules],
+        "tags": made.tags,
+        "concurrency_limit": {
+            "limit": made.concurrency_limit,
+            "collision_strategy": made.concurrency_options.collision_strategy.value,
+        },
+        "triggers": [each.model_dump(mode="json", exclude_unset=True) for each in made.triggers],
+        "work_pool": {"name": made.work_pool_name, "job_variables": {"working_dir": HERE}},
+    }
+
+
+def write_prefect_yaml() -> bool:
+    """Write prefect.yaml where it is not what params.yaml says. Returns whether it was written."""
+    wanted = prefect_yaml()
+    if PREFECT_FILE.exists() and PREFECT_FILE.read_text(encoding="utf-8") == wanted:
+        return False
+    write_text(PREFECT_FILE, wanted)
+    return True
 
 
 def schedule(pool: str | None = None) -> list[str]:

@@ -22,7 +22,7 @@ class RetrainParams(Settings):
     schedule: str | None
     """When: cron (`0 3 * * 1-5`), `every 6 h` (min, h, d), `manual`, or null for no deployment."""
     timezone: str
-    """Of the cron times, as the IANA database names it: Europe/Berlin."""
+    """Of cron times and of the midnight that intervals count from: Europe/Berlin, for instance."""
     fewest_new_rows: int = Field(ge=1)
     """Rows that are new, corrected or gone, below which new data alone trains nothing."""
     notify: list[Channel]
