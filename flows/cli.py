@@ -1,23 +1,12 @@
-"""The command `bertline`. A subcommand imports what it needs when it is called, and no earlier."""
+"""The command `bertline`: what can be asked of it, and how. flows/commands.py has what is done."""
 
 import argparse
-import gc
-import json
 import os
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.config import PARAMS_FILE
+from flows import commands
 from pipeline.errors import UserError
-from pipeline.workspace import DATA, tracking
-
-if TYPE_CHECKING:
-    from pipeline.promotion.evidence import Bench
-    from pipeline.records import Event
 
 EXAMPLES = """examples:
   bertline new reviews reviews.csv --text review --label stars
@@ -53,10 +42,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, action: object, about: str, example: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
+        added = subparsers.add_parser(
             name,
             help=about,
             description=about,
@@ -66,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(action=action)
         return added
 
-    run = command("run", _run, "Bring a recipe up to date and ask the gate.", "bertline run news")
+    run = command(
+        "run", commands.run, "Bring a recipe up to date and ask the gate.", "bertline run news"
+    )
     run.add_argument("recipe", help="a block of params.yaml")
     run.add_argument("--no-wait", action="store_true", help="refuse where another line is running")
     run.add_argument(
@@ -75,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
     retrain = command(
         "retrain",
-        _retrain,
+        commands.retrain,
         "Decide whether a recipe is worth training again, and do it, in a worktree of its own.",
         "bertline retrain news",
     )
@@ -85,17 +76,17 @@ def _parser() -> argparse.ArgumentParser:
 
     schedule = command(
         "schedule",
-        _schedule,
+        commands.schedule,
         "Create or update a Prefect deployment for each recipe that has a schedule.",
         "bertline schedule",
     )
     schedule.add_argument("--pool", help="a Prefect work pool that runs them (bertline work does)")
 
-    command("work", _work, "Run what is scheduled, until it is ended.", "bertline work")
+    command("work", commands.work, "Run what is scheduled, until it is ended.", "bertline work")
 
     take = command(
         "take",
-        _take,
+        commands.take,
         "Take over the lock of a version that a scheduled run made, as a branch or a patch.",
         "bertline take news/4 --patch news-4.patch",
     )
@@ -106,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
     new = command(
         "new",
-        _new,
+        commands.new,
         "Add a recipe for your own rows to params.yaml.",
         "bertline new reviews data/raw/reviews.csv --text review --label stars",
     )
@@ -118,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = command(
         "check",
-        _check,
+        commands.check,
         "Parse a recipe, open its data and base, say what would run, how long and how large.",
         "bertline check news",
     )
@@ -126,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = command(
         "predict",
-        _predict,
+        commands.predict,
         "Answer texts by the champion, through ONNX Runtime.",
         'bertline predict news "Shares fell" "A late goal"; cat texts | bertline predict news -',
     )
@@ -137,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
     promote = command(
         "promote",
-        _promote,
+        commands.promote,
         "Ask the gate about a version; make it the champion when it says so.",
         "bertline promote news/3",
     )
@@ -154,14 +145,17 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     rollback = command(
-        "rollback", _rollback, "Put the champion's predecessor back.", "bertline rollback news"
+        "rollback",
+        commands.rollback,
+        "Put the champion's predecessor back.",
+        "bertline rollback news",
     )
     rollback.add_argument("recipe")
     rollback.add_argument("--reason", default="asked for", help="kept in the ledger")
 
     judge = command(
         "judge",
-        _judge,
+        commands.judge,
         "What the gate says of a version, in full; nothing is moved or written down.",
         "bertline judge news/3",
     )
@@ -170,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
     history = command(
         "history",
-        _history,
+        commands.history,
         "What was in use when, and what the gate refused, as a table and a picture.",
         "bertline history news",
     )
@@ -178,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = command(
         "explain",
-        _explain,
+        commands.explain,
         "Where a version comes from, how good it is, and when it was in use.",
         "bertline explain news@champion",
     )
@@ -186,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = command(
         "report",
-        _report,
+        commands.report,
         "Write a run's report again: one HTML file, from the records in its folder.",
         "bertline report news",
     )
@@ -194,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fsck = command(
         "fsck",
-        _fsck,
+        commands.fsck,
         "Hash again all that bertline stands on, and name what is damaged.",
         "bertline fsck news",
     )
@@ -202,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
     gc = command(
         "gc",
-        _gc,
+        commands.gc,
         "Say what may go; nothing that the ledger can return to.",
         "bertline gc --budget 2GB --yes",
     )
@@ -214,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
 
     forget = command(
         "forget",
-        _forget,
+        commands.forget,
         "Take a person's rows out of the source and of all that was made of it.",
         "bertline forget reviews --ids ids.txt --yes",
     )
@@ -224,7 +218,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _with_yes(forget)
 
-    ui = command("ui", _ui, "MLflow's pages on this machine only.", "bertline ui --port 5001")
+    ui = command(
+        "ui", commands.ui, "MLflow's pages on this machine only.", "bertline ui --port 5001"
+    )
     ui.add_argument("--host", default="127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
     return parser
@@ -240,275 +236,6 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of versions")
     return int(text)
-
-
-def _run(given: argparse.Namespace) -> int:
-    from flows.line import line
-    from flows.summary import summary
-    from pipeline.adapters.mlflow_client import shown
-
-    try:
-        line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
-    except RuntimeError as error:
-        if " API" not in str(error):
-            raise
-        raise UserError(
-            f"Prefect: {str(error).splitlines()[0]}: start the server that PREFECT_API_URL names,"
-            " or unset it"
-        ) from None
-    print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
-    return 0
-
-
-def _retrain(given: argparse.Namespace) -> int:
-    from flows.retrain import retrain
-
-    state = retrain(given.recipe, given.ref, given.force, return_state=True)
-    if state.is_failed():
-        raise UserError(str(state.message))
-    print(state.message)
-    return 0
-
-
-def _schedule(given: argparse.Namespace) -> int:
-    from flows.deployments import PREFECT_FILE, schedule, write_prefect_yaml
-
-    if write_prefect_yaml():
-        print(f"{PREFECT_FILE}: written, to say what {PARAMS_FILE} says")
-    print("\n".join(schedule(given.pool)))
-    if given.pool:
-        print(f"next: prefect worker start --pool {given.pool}")
-    else:
-        print("next: bertline work, in this folder, and leave it running")
-    return 0
-
-
-def _work(_: argparse.Namespace) -> int:
-    from flows.deployments import work
-
-    work()
-    return 0
-
-
-def _take(given: argparse.Namespace) -> int:
-    from flows.worktree import take
-
-    recipe, number = _version(given.version)
-    if number is None:
-        raise UserError(f"{given.version}: write RECIPE/VERSION, such as {recipe}/1")
-    print(take(Path.cwd(), recipe, number, given.branch, given.patch))
-    return 0
-
-
-def _new(given: argparse.Namespace) -> int:
-    from flows.recipes import add_recipe
-
-    add_recipe(given.name, given.file, given.text, given.label, given.like)
-    print(f"{PARAMS_FILE}: recipes.{given.name} is added; next: bertline check {given.name}")
-    return 0
-
-
-def _check(given: argparse.Namespace) -> int:
-    from flows.recipes import outlook
-
-    print(outlook(given.recipe))
-    return 0
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep Python from collecting what imports have made, then and at exit: it is all in use, and
-    looking it through takes a quarter of a short command's time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-@_uncollected()
-def _predict(given: argparse.Namespace) -> int:
-    from pipeline.config import check_name
-    from pipeline.text import excerpt
-
-    check_name(given.recipe)
-    texts = _texts(given)
-    from pipeline.adapters.mlflow import Registry
-
-    registry = Registry(tracking())
-    number = registry.champion(given.recipe)
-    if number is None:
-        raise UserError(f"{given.recipe}: has no champion yet: bertline run {given.recipe}")
-    for text, answer in zip(texts, registry.scores(given.recipe, number, texts), strict=True):
-        if given.json:
-            told = {"text": text, **answer, "version": f"{given.recipe}/{number}"}
-            print(json.dumps(told, ensure_ascii=False))
-        else:
-            print(f"{answer['label']}\t{answer['score']:.3f}\t{excerpt(text, 60)}")
-    return 0
-
-
-def _texts(given: argparse.Namespace) -> list[str]:
-    if given.file is not None:
-        if not given.file.is_file():
-            raise UserError(f"{given.file}: no such file")
-        content = given.file.read_bytes()
-        name = str(given.file)
-    elif given.texts == ["-"] or (not given.texts and not sys.stdin.isatty()):
-        content, name = sys.stdin.buffer.read(), "standard input"
-    elif given.texts:
-        return list(given.texts)
-    else:
-        raise UserError("predict: give texts, --file FILE, or - for standard input")
-    texts = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
-        try:
-            texts.append(line.decode())
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{name}, line {number}: is not UTF-8 (byte {error.start + 1}): mend that line"
-            ) from None
-    if not texts:
-        raise UserError(f"{name}: is empty: one text a line is expected")
-    return texts
-
-
-def _version(name: str) -> tuple[str, str | None]:
-    """RECIPE/VERSION, RECIPE@champion or RECIPE, as recipe and version."""
-    from pipeline.config import check_name
-
-    recipe, _, number = name.replace("@champion", "").partition("/")
-    check_name(recipe)
-    if number and not number.isdigit():
-        raise UserError(f"{name}: write RECIPE/VERSION, such as {recipe}/1")
-    return recipe, number or None
-
-
-def _promote(given: argparse.Namespace) -> int:
-    from flows import gate
-    from pipeline.records import Publication
-
-    recipe, number = _version(given.version)
-    if number is None:
-        number = Publication.read(DATA / recipe / "publish" / "publication.json").version
-    bench = _bench(recipe)
-    bench.registry.version_tags(recipe, number)
-    already = gate.in_use(bench, number)
-    if already and (given.override or given.rebaseline or gate.was_judged(bench, number)):
-        print(f"{recipe}/{number} is the champion already")
-        return 0
-    if given.override or given.rebaseline:
-        event: Event = "override" if given.override else "rebaseline"
-        verdict = gate.overrule(bench, event, number, given.reason)
-        print(f"{recipe}/{number} is the champion by {event}; the gate: {verdict.reason}")
-        return 0
-    verdict, event = gate.decide(bench, number, person=True, reason=given.reason)
-    print(f"{verdict.decision}: {verdict.reason}")
-    if event == "promote":
-        print(f"{recipe}/{number} is the champion")
-    elif already:
-        print(f"it stays in use; to put its predecessor back: bertline rollback {recipe}")
-    return gate.EXIT[verdict.decision]
-
-
-def _judge(given: argparse.Namespace) -> int:
-    from flows import gate
-    from pipeline.promotion.evidence import ask
-    from pipeline.promotion.registry import champion_of
-
-    recipe, number = _version(given.version)
-    bench = _bench(recipe)
-    number = number or champion_of(bench.registry, recipe)
-    if number is None:
-        raise UserError(f"{recipe}: has no champion yet: name a version, or bertline run {recipe}")
-    verdict = ask(bench, number)
-    print(verdict.model_dump_json(indent=2) if given.json else gate.page(verdict))
-    return gate.EXIT[verdict.decision]
-
-
-def _bench(recipe: str) -> "Bench":
-    from flows.gate import bench_of
-    from pipeline import recipe as recipes
-    from pipeline.adapters.mlflow import Registry
-    from pipeline.log import Console
-
-    settings = recipes.load(recipe)
-    return bench_of(Registry(tracking()), recipe, settings, Console("gate"))
-
-
-def _history(given: argparse.Namespace) -> int:
-    from flows.history import history
-    from pipeline.adapters.mlflow import Registry
-
-    recipe, _ = _version(given.recipe)
-    print(history(Registry(tracking()), recipe, DATA / recipe / "gate" / "history.png"))
-    return 0
-
-
-def _rollback(given: argparse.Namespace) -> int:
-    from pipeline.adapters.mlflow import Registry
-    from pipeline.promotion import registry as promotion
-
-    recipe, _ = _version(given.recipe)
-    entry = promotion.rollback(Registry(tracking()), recipe, given.reason)
-    print(f"{recipe}/{entry.version} is the champion again, in place of {recipe}/{entry.previous}")
-    return 0
-
-
-def _explain(given: argparse.Namespace) -> int:
-    from flows.explain import explain
-    from pipeline.adapters.mlflow import Registry
-
-    print(explain(Registry(tracking()), *_version(given.version)))
-    return 0
-
-
-def _report(given: argparse.Namespace) -> int:
-    from pipeline.config import check_name
-    from pipeline.report.page import write
-
-    check_name(given.recipe)
-    print(write(DATA / given.recipe, given.recipe))
-    return 0
-
-
-def _fsck(given: argparse.Namespace) -> int:
-    from flows.upkeep import fsck
-
-    return fsck(given.recipe)
-
-
-def _gc(given: argparse.Namespace) -> int:
-    from flows.upkeep import gc
-
-    return gc(given.keep, given.budget, given.yes)
-
-
-def _forget(given: argparse.Namespace) -> int:
-    from flows.upkeep import forget
-
-    return forget(given.recipe, given.ids, given.yes)
-
-
-def _ui(given: argparse.Namespace) -> int:
-    from pipeline.adapters.mlflow_client import shown
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((given.host, given.port))
-        except (OSError, OverflowError) as error:
-            raise UserError(
-                f"{given.host}:{given.port}: cannot be listened on ({error}): try another --port"
-            ) from None
-    if "MLFLOW_TRACKING_URI" in os.environ and tracking().startswith("http"):
-        raise UserError(f"MLFLOW_TRACKING_URI is a server already: open {shown(tracking())}")
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    print(f"http://{given.host}:{given.port}  (ctrl-c ends it)", flush=True)
-    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking()]
-    server += ["--host", given.host, "--port", str(given.port), "--workers", "1"]
-    os.execv(sys.executable, server)
 
 
 if __name__ == "__main__":

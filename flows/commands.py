@@ -1,0 +1,289 @@
+"""What each subcommand does. It imports what it needs when it is called, and no earlier."""
+
+import argparse
+import gc as collector
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import PARAMS_FILE
+from pipeline.errors import UserError
+from pipeline.workspace import DATA, tracking
+
+if TYPE_CHECKING:
+    from pipeline.promotion.evidence import Bench
+    from pipeline.records import Event
+
+
+def run(given: argparse.Namespace) -> int:
+    from flows.line import line
+    from flows.summary import summary
+    from pipeline.adapters.mlflow_client import shown
+
+    try:
+        line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
+    except RuntimeError as error:
+        if " API" not in str(error):
+            raise
+        raise UserError(
+            f"Prefect: {str(error).splitlines()[0]}: start the server that PREFECT_API_URL names,"
+            " or unset it"
+        ) from None
+    print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
+    return 0
+
+
+def retrain(given: argparse.Namespace) -> int:
+    from flows.retrain import retrain
+
+    state = retrain(given.recipe, given.ref, given.force, return_state=True)
+    if state.is_failed():
+        raise UserError(str(state.message))
+    print(state.message)
+    return 0
+
+
+def schedule(given: argparse.Namespace) -> int:
+    from flows.deployments import PREFECT_FILE, schedule, write_prefect_yaml
+
+    if write_prefect_yaml():
+        print(f"{PREFECT_FILE}: written, to say what {PARAMS_FILE} says")
+    print("\n".join(schedule(given.pool)))
+    if given.pool:
+        print(f"next: prefect worker start --pool {given.pool}")
+    else:
+        print("next: bertline work, in this folder, and leave it running")
+    return 0
+
+
+def work(_: argparse.Namespace) -> int:
+    from flows.deployments import work
+
+    work()
+    return 0
+
+
+def take(given: argparse.Namespace) -> int:
+    from flows.worktree import take
+
+    recipe, number = _version(given.version)
+    if number is None:
+        raise UserError(f"{given.version}: write RECIPE/VERSION, such as {recipe}/1")
+    print(take(Path.cwd(), recipe, number, given.branch, given.patch))
+    return 0
+
+
+def new(given: argparse.Namespace) -> int:
+    from flows.recipes import add_recipe
+
+    add_recipe(given.name, given.file, given.text, given.label, given.like)
+    print(f"{PARAMS_FILE}: recipes.{given.name} is added; next: bertline check {given.name}")
+    return 0
+
+
+def check(given: argparse.Namespace) -> int:
+    from flows.recipes import outlook
+
+    print(outlook(given.recipe))
+    return 0
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python from collecting what imports have made, then and at exit: it is all in use, and
+    looking it through takes a quarter of a short command's time."""
+    collector.disable()
+    try:
+        yield
+    finally:
+        collector.freeze()
+        collector.enable()
+
+
+@_uncollected()
+def predict(given: argparse.Namespace) -> int:
+    from pipeline.config import check_name
+    from pipeline.text import excerpt
+
+    check_name(given.recipe)
+    texts = _texts(given)
+    from pipeline.adapters.mlflow import Registry
+
+    registry = Registry(tracking())
+    number = registry.champion(given.recipe)
+    if number is None:
+        raise UserError(f"{given.recipe}: has no champion yet: bertline run {given.recipe}")
+    for text, answer in zip(texts, registry.scores(given.recipe, number, texts), strict=True):
+        if given.json:
+            told = {"text": text, **answer, "version": f"{given.recipe}/{number}"}
+            print(json.dumps(told, ensure_ascii=False))
+        else:
+            print(f"{answer['label']}\t{answer['score']:.3f}\t{excerpt(text, 60)}")
+    return 0
+
+
+def _texts(given: argparse.Namespace) -> list[str]:
+    if given.file is not None:
+        if not given.file.is_file():
+            raise UserError(f"{given.file}: no such file")
+        content = given.file.read_bytes()
+        name = str(given.file)
+    elif given.texts == ["-"] or (not given.texts and not sys.stdin.isatty()):
+        content, name = sys.stdin.buffer.read(), "standard input"
+    elif given.texts:
+        return list(given.texts)
+    else:
+        raise UserError("predict: give texts, --file FILE, or - for standard input")
+    texts = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        try:
+            texts.append(line.decode())
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name}, line {number}: is not UTF-8 (byte {error.start + 1}): mend that line"
+            ) from None
+    if not texts:
+        raise UserError(f"{name}: is empty: one text a line is expected")
+    return texts
+
+
+def _version(name: str) -> tuple[str, str | None]:
+    """RECIPE/VERSION, RECIPE@champion or RECIPE, as recipe and version."""
+    from pipeline.config import check_name
+
+    recipe, _, number = name.replace("@champion", "").partition("/")
+    check_name(recipe)
+    if number and not number.isdigit():
+        raise UserError(f"{name}: write RECIPE/VERSION, such as {recipe}/1")
+    return recipe, number or None
+
+
+def promote(given: argparse.Namespace) -> int:
+    from flows import gate
+    from pipeline.records import Publication
+
+    recipe, number = _version(given.version)
+    if number is None:
+        number = Publication.read(DATA / recipe / "publish" / "publication.json").version
+    bench = _bench(recipe)
+    bench.registry.version_tags(recipe, number)
+    already = gate.in_use(bench, number)
+    if already and (given.override or given.rebaseline or gate.was_judged(bench, number)):
+        print(f"{recipe}/{number} is the champion already")
+        return 0
+    if given.override or given.rebaseline:
+        event: Event = "override" if given.override else "rebaseline"
+        verdict = gate.overrule(bench, event, number, given.reason)
+        print(f"{recipe}/{number} is the champion by {event}; the gate: {verdict.reason}")
+        return 0
+    verdict, event = gate.decide(bench, number, person=True, reason=given.reason)
+    print(f"{verdict.decision}: {verdict.reason}")
+    if event == "promote":
+        print(f"{recipe}/{number} is the champion")
+    elif already:
+        print(f"it stays in use; to put its predecessor back: bertline rollback {recipe}")
+    return gate.EXIT[verdict.decision]
+
+
+def judge(given: argparse.Namespace) -> int:
+    from flows import gate
+    from pipeline.promotion.evidence import ask
+    from pipeline.promotion.registry import champion_of
+
+    recipe, number = _version(given.version)
+    bench = _bench(recipe)
+    number = number or champion_of(bench.registry, recipe)
+    if number is None:
+        raise UserError(f"{recipe}: has no champion yet: name a version, or bertline run {recipe}")
+    verdict = ask(bench, number)
+    print(verdict.model_dump_json(indent=2) if given.json else gate.page(verdict))
+    return gate.EXIT[verdict.decision]
+
+
+def _bench(recipe: str) -> "Bench":
+    from flows.gate import bench_of
+    from pipeline import recipe as recipes
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.log import Console
+
+    settings = recipes.load(recipe)
+    return bench_of(Registry(tracking()), recipe, settings, Console("gate"))
+
+
+def history(given: argparse.Namespace) -> int:
+    from flows.history import history
+    from pipeline.adapters.mlflow import Registry
+
+    recipe, _ = _version(given.recipe)
+    print(history(Registry(tracking()), recipe, DATA / recipe / "gate" / "history.png"))
+    return 0
+
+
+def rollback(given: argparse.Namespace) -> int:
+    from pipeline.adapters.mlflow import Registry
+    from pipeline.promotion import registry as promotion
+
+    recipe, _ = _version(given.recipe)
+    entry = promotion.rollback(Registry(tracking()), recipe, given.reason)
+    print(f"{recipe}/{entry.version} is the champion again, in place of {recipe}/{entry.previous}")
+    return 0
+
+
+def explain(given: argparse.Namespace) -> int:
+    from flows.explain import explain
+    from pipeline.adapters.mlflow import Registry
+
+    print(explain(Registry(tracking()), *_version(given.version)))
+    return 0
+
+
+def report(given: argparse.Namespace) -> int:
+    from pipeline.config import check_name
+    from pipeline.report.page import write
+
+    check_name(given.recipe)
+    print(write(DATA / given.recipe, given.recipe))
+    return 0
+
+
+def fsck(given: argparse.Namespace) -> int:
+    from flows.upkeep import fsck
+
+    return fsck(given.recipe)
+
+
+def gc(given: argparse.Namespace) -> int:
+    from flows.upkeep import gc
+
+    return gc(given.keep, given.budget, given.yes)
+
+
+def forget(given: argparse.Namespace) -> int:
+    from flows.upkeep import forget
+
+    return forget(given.recipe, given.ids, given.yes)
+
+
+def ui(given: argparse.Namespace) -> int:
+    from pipeline.adapters.mlflow_client import shown
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((given.host, given.port))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"{given.host}:{given.port}: cannot be listened on ({error}): try another --port"
+            ) from None
+    if "MLFLOW_TRACKING_URI" in os.environ and tracking().startswith("http"):
+        raise UserError(f"MLFLOW_TRACKING_URI is a server already: open {shown(tracking())}")
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    print(f"http://{given.host}:{given.port}  (ctrl-c ends it)", flush=True)
+    server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking()]
+    server += ["--host", given.host, "--port", str(given.port), "--workers", "1"]
+    os.execv(sys.executable, server)
