@@ -160,7 +160,7 @@ class Servers:
         try:
             asked.request("GET", HEALTH[name])
             return asked.getresponse().status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         finally:
             asked.close()
