@@ -30,6 +30,7 @@ from pipeline.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 STATE = Path(".bertline/servers")
+PACKAGED = Path("/usr/lib/postgresql")  # where Debian puts a folder a version
 HOST = "127.0.0.1"
 PORTS = {"mlflow": 5000, "prefect": 4200}
 HEALTH = {"mlflow": "/health", "prefect": "/api/health"}
@@ -159,7 +160,7 @@ class Servers:
         try:
             asked.request("GET", HEALTH[name])
             return asked.getresponse().status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         finally:
             asked.close()
@@ -318,9 +319,7 @@ class Servers:
 
     def _tool(self, name: str) -> str:
         """A program of PostgreSQL: of the version that made the data, else the newest."""
-        packaged = {
-            path.parts[4]: path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
-        }
+        packaged = {path.parent.parent.name: path for path in PACKAGED.glob(f"*/bin/{name}")}
         made_by = self.data / "PG_VERSION"
         newest = max(packaged, key=float, default="")
         version = made_by.read_text().strip() if made_by.exists() else newest

@@ -20,58 +20,66 @@ class Clone(Workspace):
         of.call("git", "clone", "-q", str(of.folder), str(folder))
 
 
-@pytest.fixture(params=["folder", "s3"])
-def remote(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, ...]]:
-    """Arguments of `dvc remote add`."""
-    if request.param == "folder":
-        yield (str(tmp_path / "remote"),)
-        return
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """An address in an S3 store on this machine."""
     boto3 = pytest.importorskip("boto3")
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in {
+    known = {
         "AWS_ACCESS_KEY_ID": "toy",
         "AWS_SECRET_ACCESS_KEY": "toy",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="dvc")
-    yield ("s3://dvc/toy",)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in known.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="dvc")
+        yield "s3://dvc/toy"
     server.stop()
 
 
-def test_a_second_clone_runs_nothing_from_ingest_to_export(
-    workspace: Workspace,
-    tmp_path: Path,
-    tiny_base: Path,
-    remote: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    workspace.call(*workspace.dvc, "remote", "add", "-d", "store", *remote)
-    workspace.call("git", "commit", "-qam", "a remote")
-    unlocked = Clone(workspace, tmp_path / "unlocked")
-    assert len(workspace.repro()) == 8
-    workspace.call(*workspace.dvc, "push", "--run-cache")
-    workspace.call("git", "add", "dvc.lock")
-    workspace.call("git", "commit", "-qm", "what was made from what")
-    locked = Clone(workspace, tmp_path / "locked")
-    first = _publication(workspace)
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, bucket: str
+) -> Iterator[Workspace]:
+    """A line that has run, and was pushed to a folder and to the bucket."""
+    home = tmp_path_factory.mktemp("trained")
+    work = Workspace(home / "work", tiny_base)
+    work.call(*work.dvc, "remote", "add", "folder", str(home / "remote"))
+    work.call(*work.dvc, "remote", "add", "s3", bucket)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+        assert len(work.repro()) == 8
+        for remote in ("folder", "s3"):
+            work.call(*work.dvc, "push", "--run-cache", "--remote", remote)
+        work.call("git", "add", "-A")
+        work.call("git", "commit", "-qm", "what was made from what, and where it is")
+        yield work
 
-    # without dvc.lock the run cache finds each stage's outputs; with it they are there at once
-    for clone in (unlocked, locked):
-        clone.call(*clone.dvc, "pull", "--run-cache", code=None)
+
+@pytest.mark.parametrize("remote", ["folder", "s3"])
+@pytest.mark.parametrize("lock", [True, False])
+def test_another_clone_runs_nothing_from_ingest_to_export(
+    trained: Workspace, tmp_path: Path, remote: str, lock: bool
+) -> None:
+    """With dvc.lock its outputs are there at once; without it the run cache finds each stage's."""
+    clone = Clone(trained, tmp_path / "clone")
+    if not lock:
+        (clone.folder / "dvc.lock").unlink()
+    clone.call(*clone.dvc, "pull", "--run-cache", "--remote", remote, code=1 if lock else 0)
+    assert clone.repro("export@toy") == []
+    assert clone.repro("--dry") == HERE
+    if lock and remote == "s3":  # both take a while
         assert clone.repro() == HERE
         assert clone.repro() == []
-        assert _key(clone) == _key(workspace)
-        here = _publication(clone)
-        assert here["lineage"] == first["lineage"]
-        # timings of two machines may pick another runtime, which is another version
-        assert (here["version"] == first["version"]) == (here["key"] == first["key"])
+        assert _key(clone) == _key(trained)
+        here, there = _publication(clone), _publication(trained)
+        assert here["lineage"] == there["lineage"]
+        # timings of another machine may pick another runtime, which is another version
+        assert (here["version"] == there["version"]) == (here["key"] == there["key"])
 
 
 def _publication(work: Workspace) -> dict[str, str]:
