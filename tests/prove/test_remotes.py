@@ -69,9 +69,8 @@ def test_another_clone_runs_nothing_from_ingest_to_export(
     clone = Clone(trained, tmp_path / "clone")
     if not lock:
         (clone.folder / "dvc.lock").unlink()
-    clone.call(*clone.dvc, "pull", "--run-cache", "--remote", remote, code=1 if lock else 0)
+    clone.call(*clone.dvc, "pull", "--run-cache", "--remote", remote, code=0 if lock else 1)
     assert clone.repro("export@toy") == []
-    assert clone.repro("--dry") == HERE
     if lock and remote == "s3":  # both take a while
         assert clone.repro() == HERE
         assert clone.repro() == []
