@@ -25,8 +25,17 @@ def run(given: argparse.Namespace) -> int:
     from flows.summary import summary
     from pipeline.adapters.mlflow_client import shown
 
-    try:
+    with _prefect():
         line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
+    print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
+    return 0
+
+
+@contextmanager
+def _prefect() -> Iterator[None]:
+    """A server of Prefect's that does not answer is told in one line."""
+    try:
+        yield
     except RuntimeError as error:
         if " API" not in str(error):
             raise
@@ -34,15 +43,14 @@ def run(given: argparse.Namespace) -> int:
             f"Prefect: {str(error).splitlines()[0]}: start the server that PREFECT_API_URL names,"
             " or unset it"
         ) from None
-    print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
-    return 0
 
 
 def retrain(given: argparse.Namespace) -> int:
     from flows.retrain import retrain
 
-    state = retrain(given.recipe, given.ref, given.force, return_state=True)
-    if state.is_failed():
+    with _prefect():
+        state = retrain(given.recipe, given.ref, given.force, return_state=True)
+    if not state.is_completed():
         raise UserError(str(state.message))
     print(state.message)
     return 0
@@ -170,7 +178,7 @@ def promote(given: argparse.Namespace) -> int:
     recipe, number = _version(given.version)
     if number is None:
         number = Publication.read(DATA / recipe / "publish" / "publication.json").version
-    bench = _bench(recipe)
+    bench = _bench(recipe, number)
     bench.registry.version_tags(recipe, number)
     already = gate.in_use(bench, number)
     if already and (given.override or given.rebaseline or gate.was_judged(bench, number)):
@@ -192,27 +200,37 @@ def promote(given: argparse.Namespace) -> int:
 
 def judge(given: argparse.Namespace) -> int:
     from flows import gate
+    from pipeline.adapters.mlflow import Registry
     from pipeline.promotion.evidence import ask
     from pipeline.promotion.registry import champion_of
 
     recipe, number = _version(given.version)
-    bench = _bench(recipe)
-    number = number or champion_of(bench.registry, recipe)
+    number = number or champion_of(Registry(tracking()), recipe)
     if number is None:
         raise UserError(f"{recipe}: has no champion yet: name a version, or bertline run {recipe}")
-    verdict = ask(bench, number)
+    verdict = ask(_bench(recipe, number), number, keep=False)
     print(verdict.model_dump_json(indent=2) if given.json else gate.page(verdict))
     return gate.EXIT[verdict.decision]
 
 
-def _bench(recipe: str) -> "Bench":
+def _bench(recipe: str, number: str) -> "Bench":
+    """Where a version is judged: on the rows of a scheduled run, where that made it."""
+    from dataclasses import replace
+
     from flows.gate import bench_of
+    from flows.worktree import TREES
     from pipeline import recipe as recipes
     from pipeline.adapters.mlflow import Registry
     from pipeline.log import Console
+    from pipeline.records import Publication
 
     settings = recipes.load(recipe)
-    return bench_of(Registry(tracking()), recipe, settings, Console("gate"))
+    bench = bench_of(Registry(tracking()), recipe, settings, Console("gate"))
+    for home in (Path(), TREES / recipe):
+        made = home / DATA / recipe / "publish" / "publication.json"
+        if made.exists() and Publication.read(made).version == number:
+            return replace(bench, validate=home / DATA / recipe / "validate")
+    return bench
 
 
 def history(given: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ POOL = "bertline"  # the work pool that prefect.yaml names
 HERE = "{{ $PWD }}"  # the folder that `prefect deploy` is called in, which it puts here
 TAG = "bertline"
 NEW_ROWS = "bertline.new-rows"  # the event that starts a recipe's deployment
-SILENT = timedelta(minutes=5)  # without a heartbeat, after which a run is dead: 5 of them
+SILENT = timedelta(minutes=9)  # without a heartbeat, after which a run is dead: 3 of them
 UNDERTAKER = "bertline: close runs whose worker has died"
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Scheduled", "Late", "AwaitingRetry")
 
@@ -50,12 +50,12 @@ def scheduled() -> dict[str, RetrainParams]:
             notify.check(params.notify)
             timetable(name, params)
             found[name] = params
-    if not found:
-        raise UserError(
-            f"{PARAMS_FILE}: no recipe has a schedule: write retrain.schedule, for instance"
-            " 0 3 * * *"
-        )
     return found
+
+
+def _folder() -> str:
+    """Whose deployment it is, where projects share a server."""
+    return f"bertline in {Path.cwd()}"
 
 
 def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
@@ -87,7 +87,7 @@ def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> R
         schedules=[when] if when else [],
         parameters={"recipe": recipe},
         description=f"Retrains {recipe} where that is worth it, and promotes what is better.",
-        tags=[TAG],
+        tags=[TAG, _folder()],
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
         ),
@@ -128,7 +128,7 @@ def _as_yaml(made: RunnerDeployment) -> dict[str, Any]:
         "entrypoint": "flows/retrain.py:retrain",
         "parameters": made.parameters,
         "schedules": [s.schedule.model_dump(mode="json", include=timed) for s in made.schedules],
-        "tags": made.tags,
+        "tags": [TAG],
         "concurrency_limit": {
             "limit": made.concurrency_limit,
             "collision_strategy": made.concurrency_options.collision_strategy.value,
@@ -163,7 +163,7 @@ def schedule(pool: str | None = None) -> list[str]:
         told.append(f"retrain/{recipe}: {when}")
     with get_client(sync_client=True) as client:
         for old in client.read_deployments():
-            if TAG in old.tags and old.name not in wanted:
+            if _folder() in old.tags and old.name not in wanted:
                 client.delete_deployment(old.id)
                 told.append(f"retrain/{old.name}: deleted, its recipe has no schedule")
     _set_up_undertaker()
@@ -178,6 +178,11 @@ def work() -> None:
     need_server()
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "5")  # seconds
     served = [deployment(recipe, params) for recipe, params in scheduled().items()]
+    if not served:
+        raise UserError(
+            f"{PARAMS_FILE}: no recipe has a schedule: write retrain.schedule, for instance"
+            " 0 3 * * *"
+        )
     _set_up_undertaker()
     serve(*served, pause_on_shutdown=False)
 

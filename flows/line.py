@@ -10,8 +10,6 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # seconds: its temporary server takes more than the 20 allowed where the machine is busy
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-# seconds: by these a server knows that a run is alive; it closes one that has been silent
-os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "60")
 
 from filelock import FileLock, Timeout
 from prefect import flow, get_run_logger, task

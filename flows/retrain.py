@@ -9,14 +9,15 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from flows import line as lines  # first: it tells Prefect things before that is imported
 
 # isort: split
 
+from filelock import FileLock, Timeout
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
@@ -30,17 +31,19 @@ from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_client import SQLITE, run_url
 from pipeline.adapters.mlflow_files import LOCK, ROWS
 from pipeline.changes import Changes, compare
+from pipeline.config import PARAMS_FILE, parse, read_recipe
 from pipeline.errors import Unavailable, UserError
 from pipeline.lineage import MADE_BY
 from pipeline.log import Tells
 from pipeline.promotion import registry as promotion
 from pipeline.promotion.evidence import rescore
 from pipeline.records import Decision, Ladder, Publication, Verdict
-from pipeline.retraining import Kind, Past, Plan, Rescore, plan
+from pipeline.retraining import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
 from pipeline.sources import HUB, PACKAGE
-from pipeline.workspace import DATA, MLFLOW_FILE, tracking
+from pipeline.workspace import DATA, STATE, tracking
 
 PINS = "constraints.txt"
+ORPHAN = 600.0  # seconds for a stage to end whose flow was killed
 Inputs = dict[Kind, list[str]]
 OUTCOMES: dict[Decision, Outcome] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
@@ -54,12 +57,8 @@ def retrain(recipe: str, ref: str = "HEAD", force: bool = False) -> State[object
         ref: The commit or branch whose code and recipe are run; data are taken as they lie there.
         force: Run the line also where nothing is new.
     """
-    home = Path.cwd()
-    with lines.only_line(True, get_run_logger().info), _embedded_beside(home):
-        cache = steps.cache_folder().absolute()
-        with contextlib.chdir(worktree.prepare(home, recipe, ref)):
-            steps.share_cache(cache)
-            told = _outcome(recipe, home, recipes.load(recipe), force)
+    read_recipe(recipe)
+    told = _outcome(recipe, Path.cwd(), ref, force)
     kind = Failed if told.fields["outcome"] == "failed" else Completed
     return kind(message=_line(told))
 
@@ -68,37 +67,69 @@ def _line(told: Message) -> str:
     return f"{told.title}: {told.fields['reason']}"
 
 
-def _outcome(recipe: str, home: Path, settings: recipes.Recipe, force: bool) -> Message:
-    """Do the work, in the recipe's worktree, and tell people how it went."""
+def _outcome(recipe: str, home: Path, ref: str, force: bool) -> Message:
+    """Do the work, and tell people how it went."""
     log = Tells(get_run_logger().info)
 
-    def failed(reason: str) -> Message:
-        told = message(recipe, "failed", reason, flow_run=flow_run.ui_url)
-        notify(settings.retrain.notify, told, log)
+    def tell(told: Message) -> Message:
+        log.say(_line(told))
+        notify(_channels(recipe, home), told, log)
         return told
 
+    def failed(reason: str) -> Message:
+        return message(recipe, "failed", reason, flow_run=flow_run.ui_url)
+
     try:
-        told = _work(recipe, home, settings, force)
+        with lines.only_line(True, log.say), _embedded_beside(home):
+            cache = steps.cache_folder().absolute()
+            tree = worktree.prepare(home, recipe, ref)
+            _wait_for_stages(tree)
+            steps.settle(home, tree, cache)
+            with contextlib.chdir(tree):
+                return tell(_work(recipe, home, recipes.load(recipe), force))
     except UserError as error:
-        return failed(str(error))
+        return tell(failed(str(error)))
     except Exception as error:  # a bug of ours: people get a line, the log its stack trace
-        failed(f"{type(error).__name__}: {error}".splitlines()[0])
+        tell(failed(f"{type(error).__name__}: {error}".splitlines()[0]))
         raise
-    log.say(_line(told))
-    notify(settings.retrain.notify, told, log)
-    return told
+
+
+def _channels(recipe: str, home: Path) -> list[Channel]:
+    """Whom the owner's recipe names, also where the commit's is broken."""
+    try:
+        section = read_recipe(recipe, home / PARAMS_FILE).get("retrain")
+        return parse(RetrainParams, section, f"recipes.{recipe}.retrain").notify
+    except UserError:
+        return []
+
+
+def _wait_for_stages(tree: Path) -> None:
+    """A stage whose flow was killed can be at work still: it ends at its next word to nobody."""
+    for lock in (tree / STATE / "locks").glob("*.lock"):
+        try:
+            with FileLock(lock, timeout=ORPHAN):
+                pass
+        except Timeout:
+            raise UserError(
+                f"{lock.name}: a stage of an earlier run is at work still: end it"
+            ) from None
 
 
 def _work(recipe: str, home: Path, settings: recipes.Recipe, force: bool) -> Message:
+    """In the recipe's worktree."""
     remote = steps.remote()
     decided = decide(recipe, home, settings, force, remote)
     if not decided.run:
         return message(recipe, "not retrained", decided.told, flow_run=flow_run.ui_url)
+    before = promotion.champion_of(Registry(tracking()), recipe)
     publication = lines.make(recipe, lines.DAY)
     kept = worktree.keep_lock(Path.cwd(), recipe, publication.version)
     get_run_logger().info(f"{recipe}/{publication.version}: its lock is kept as {kept}")
     if remote:
         push(recipe, publication.version, remote)
+    if publication.version == before:
+        reason = f"the line makes {recipe}/{before}, the champion, again ({decided.told})"
+        return message(recipe, "not retrained", reason, flow_run=flow_run.ui_url)
     verdict = lines.gate(settings, publication)
     return _judged(recipe, verdict, publication, decided)
 
@@ -127,41 +158,73 @@ def decide(
     recipe: str, home: Path, settings: recipes.Recipe, force: bool, remote: str | None
 ) -> Plan:
     """Compare today's inputs with those of the champion and of the last version; keep what was
-    decided as a record, an artifact and a line."""
+    decided as a record, an artifact and a line. One of them that has them all is enough."""
     logger = get_run_logger()
     registry = Registry(tracking())
     champion = promotion.champion_of(registry, recipe)
-    numbers = [n for n in dict.fromkeys((champion, registry.last_version(recipe))) if n]
-    runs = {number: registry.version_tags(recipe, number)["run"] for number in numbers}
-    if numbers:
-        _put_lock(registry, recipe, runs[numbers[-1]])
+    known = _known(registry, recipe, (champion, registry.last_version(recipe)))
+    data = _data_of(settings)
     if remote:
+        steps.put_lock(recipe, next(reversed(known.values()), {}))
         try:
-            steps.pull(recipe)
+            steps.pull(recipe, data)
         except UserError as error:
             logger.warning(f"{error}: what {remote} has is made anew here")
-    worktree.mirror(home, Path.cwd(), _data_of(settings))
-    past, changes, scored = None, None, None
-    for number in numbers:
-        _put_lock(registry, recipe, runs[number])
-        inputs = _by_kind(recipe, steps.changed_inputs(recipe, MADE_BY), settings)
-        past = Past(f"{recipe}/{number}", _fate(registry, recipe, number, champion), inputs)
-        if not inputs:
+    worktree.mirror(home, Path.cwd(), data)
+    decided = plan(settings.retrain, recipe, None, force=force)
+    for number, lock in known.items():
+        steps.put_lock(recipe, lock)
+        decided = _beside(registry, recipe, number, champion, settings, force)
+        if not decided.run:
             break
-    installed = _installed(registry, runs[champion]) if champion else []
-    if past and installed:
-        past = replace(past, installed=installed)
-    if past and (installed or {"data", "recipe", "pins"} & past.changed.keys()):
-        steps.run_stage("ingest", recipe, False, False, lines.DAY)
-        number = past.version.partition("/")[2]
-        changes = _row_changes(registry, recipe, runs[number])
-        if champion and (installed or "pins" in past.changed):
-            scored = _rescored(registry, recipe, champion, settings)
-    decided = plan(settings.retrain, recipe, past, changes, scored, force=force)
     decided.write(DATA / recipe / "retrain" / "plan.json")
     create_markdown_artifact(_page(decided), key=steps.artifact_key(recipe, "plan"))
     logger.info(f"{'retraining' if decided.run else 'not retraining'}: {decided.told}")
     return decided
+
+
+def _known(
+    registry: Registry, recipe: str, numbers: tuple[str | None, ...]
+) -> dict[str, dict[str, Any]]:
+    """What dvc.lock said of each version that was made by the line."""
+    found = {}
+    for number in dict.fromkeys(number for number in numbers if number):
+        try:
+            path = registry.artifact(registry.version_tags(recipe, number)["run"], LOCK)
+        except Unavailable:
+            raise
+        except UserError as error:
+            get_run_logger().warning(f"{recipe}/{number} cannot be compared with: {error}")
+        else:
+            found[number] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _beside(
+    registry: Registry,
+    recipe: str,
+    number: str,
+    champion: str | None,
+    settings: recipes.Recipe,
+    force: bool,
+) -> Plan:
+    """What to do, for all that this version of the past tells."""
+    run = registry.version_tags(recipe, number)["run"]
+    inputs = _by_kind(recipe, steps.changed_inputs(recipe, MADE_BY), settings)
+    past = Past(
+        version=f"{recipe}/{number}",
+        fate=_fate(registry, recipe, number, champion),
+        changed=inputs,
+        installed=_installed(registry, run),
+    )
+    changes, scored = None, None
+    pins = bool(past.installed) or "pins" in inputs
+    if pins or {"data", "recipe"} & inputs.keys():
+        steps.run_stage("ingest", recipe, False, False, lines.DAY)
+        changes = _row_changes(registry, recipe, run)
+        if pins and champion:
+            scored = _rescored(registry, recipe, champion, settings)
+    return plan(settings.retrain, recipe, past, changes, scored, force=force)
 
 
 @task(task_run_name="push")
@@ -181,18 +244,14 @@ def push(recipe: str, number: str, remote: str) -> None:
 def _embedded_beside(home: Path) -> Iterator[None]:
     """Without a server MLflow's file is the owner's, also from within the worktree."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    if not before:
-        os.environ["MLFLOW_TRACKING_URI"] = f"{SQLITE}{home / MLFLOW_FILE}"
+    if tracking().startswith(SQLITE):
+        os.environ["MLFLOW_TRACKING_URI"] = f"{SQLITE}{home / tracking().removeprefix(SQLITE)}"
     try:
         yield
     finally:
-        if not before:
-            del os.environ["MLFLOW_TRACKING_URI"]
-
-
-def _put_lock(registry: Registry, recipe: str, run: str) -> None:
-    path = registry.artifact(run, LOCK)
-    steps.put_lock(recipe, json.loads(path.read_text(encoding="utf-8")))
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _data_of(settings: recipes.Recipe) -> list[str]:
@@ -207,25 +266,22 @@ def _is_packaged(*sources: str) -> bool:
 
 def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs:
     """Changed inputs by what they mean to people; what stages hand on does not count."""
+    rows = _is_packaged(*settings.ingest.sources().values())
+    kinds: dict[str, Kind] = {PINS: "pins", f"recipes.{recipe}.base": "base"}
+    if not _is_packaged(settings.base.model):
+        kinds[os.path.normpath(settings.base.watch)] = "base"
+    if not rows:
+        kinds[os.path.normpath(settings.watch)] = "data"  # also where the base lies beside them
     found: Inputs = {}
     for name in sorted(changed):
-        if name == f"recipes.{recipe}.base" or (
-            name == settings.base.watch and not _is_packaged(settings.base.model)
-        ):
-            kind: Kind = "base"
-        elif name.startswith("recipes."):
-            kind = "recipe"
-        elif name == PINS:
-            kind = "pins"
-        elif name == settings.watch:
-            kind = "data"
-        elif name.startswith("data/behaviour"):
-            kind = "behaviour suites"
-        elif name.startswith(f"data/{recipe}/"):
+        if name.startswith(f"data/{recipe}/"):
             continue
-        else:
-            kind = "code"
-        found.setdefault(kind, []).append(name)
+        kind = kinds.get(name if name.startswith("recipes.") else os.path.normpath(name))
+        if kind is None and name.startswith("recipes."):
+            kind = "recipe"
+        elif kind is None and name.startswith("data/behaviour"):
+            kind = "behaviour suites"
+        found.setdefault(kind or "code", []).append(name)
     return found
 
 
@@ -238,12 +294,24 @@ def _fate(registry: Registry, recipe: str, number: str, champion: str | None) ->
 
 def _installed(registry: Registry, run: str) -> list[str]:
     """Packages whose installed version is another than when a version was made."""
-    ladder = Ladder.read(registry.artifact(run, "records/ladder.json"))
+    try:
+        ladder = Ladder.read(registry.artifact(run, "records/ladder.json"))
+    except Unavailable:
+        raise
+    except UserError:  # its run keeps no ladder any more
+        return []
     return [
         f"{name} {then} -> {now}"
         for name, then in ladder.machine.versions.items()
-        if (now := version(name)) != then
+        if (now := _version(name)) != then
     ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _row_changes(registry: Registry, recipe: str, run: str) -> Changes | None:
@@ -252,6 +320,8 @@ def _row_changes(registry: Registry, recipe: str, run: str) -> Changes | None:
     columns = ["id", "label", "split"]
     try:
         before = pd.read_parquet(registry.artifact(run, ROWS), columns=columns)
+    except Unavailable:
+        raise
     except UserError:  # of a version that was made before its rows were kept
         return None
     now = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)

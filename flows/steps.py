@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ CHATTER = (
     "dvc config core",
     "Use `dvc",
 )
+NOT_SET = 251  # what `dvc config` ends with
 GRACE = 10  # seconds between asking a stage to end and ending it
 
 
@@ -81,22 +82,43 @@ def cache_folder() -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def share_cache(folder: Path) -> None:
-    """Let the folder that is worked in keep its objects in another's cache."""
-    _told("cache", "dir", "--local", str(folder))
+def settle(home: Path, tree: Path, cache: Path) -> None:
+    """Give a worktree the owner's DVC settings as they are now, remotes and all, and a cache to
+    share. Relative paths in them are the owner's."""
+    from configobj import ConfigObj
+
+    settings = ConfigObj()
+    for name in ("config", "config.local"):
+        settings.merge(ConfigObj(str(home / ".dvc" / name)))
+    for section in settings.sections:
+        for name, value in settings[section].items():
+            local = name == "url" and "://" not in value and not Path(value).is_absolute()
+            if local or str(value).startswith(("./", "../")):
+                settings[section][name] = os.path.normpath(home / ".dvc" / value)
+    settings["cache"] = {**settings.get("cache", {}), "dir": str(cache)}
+    temporary = tree / ".dvc" / ".config.local.partial"
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)  # it may hold the password of a remote
+    temporary.write_text("\n".join(settings.write()) + "\n", encoding="utf-8")
+    temporary.replace(tree / ".dvc" / "config.local")
 
 
 def remote() -> str | None:
     """The name of DVC's default remote, where there is one."""
-    return _call("config", "core.remote").stdout.strip() or None
+    done = _call("config", "core.remote")
+    if done.returncode not in (0, NOT_SET):
+        raise UserError(f"dvc config: {_complaint(done.stderr.splitlines())}")
+    return done.stdout.strip() or None
 
 
-def pull(recipe: str) -> None:
-    """Bring what dvc.lock names, and the run cache, from the remote; what it lacks is made anew.
+def pull(recipe: str, data: Iterable[str]) -> None:
+    """Bring what dvc.lock names, the run cache, and data that DVC tracks, from the remote; what it
+    lacks is made anew.
 
     Raises Unavailable where the remote does not answer.
     """
-    _reach("pull", "--run-cache", "--allow-missing", recipe=recipe)
+    tracked = [f"{path}.dvc" for path in data if Path(f"{path}.dvc").exists()]
+    _reach("pull", "--run-cache", "--allow-missing", "--force", *tracked, recipe=recipe)
 
 
 def push(recipe: str) -> None:

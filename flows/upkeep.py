@@ -132,7 +132,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.cache_steps(cache, objects),
             *forgetting.mlflow_steps(registry, recipe, forgotten, log=log),
             *forgetting.prefect_steps(_prefect_home(), forgotten),
-            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, TREES / recipe]),
+            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *_trees(params)]),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
             *forgetting.source_steps(found.places, root),
@@ -158,6 +158,15 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
     if not left:
         print(f"no file of this folder holds them any more; {ids} still names them")
     return 1 if left else 0
+
+
+def _trees(params: IngestParams) -> Iterator[Path]:
+    """The worktrees of the recipes that share a source: each holds a copy of it."""
+    sources = set(params.sources().values())
+    for name in read_recipes():
+        other = parse(IngestParams, read_recipe(name).get("ingest"), f"recipes.{name}.ingest")
+        if sources & set(other.sources().values()):
+            yield TREES / name
 
 
 def _still(path: Path, recipe: str, ids: Path) -> str:
@@ -225,6 +234,7 @@ def _prefect_home() -> Path:
 def _alone(names: list[str]) -> Iterator[None]:
     """No line, no stage and no dvc at work in this folder meanwhile. Raises UserError."""
     locks = [STATE / "locks" / f"{name}.{stage}.lock" for name in names for stage in ORDER]
+    locks += TREES.glob("*/.bertline/locks/*.lock")
     with only_line(wait=False), ExitStack() as held:
         # DVC names what a stage made only under its own lock
         for lock in (*locks, DVC / "tmp" / "lock"):

@@ -1,15 +1,15 @@
 """A recipe's own git worktree, in which it is retrained while its owner's files stay as they are,
-and a ref of its own for the lock of each version. The only place that calls git."""
+and a ref of its own for the lock of each version."""
 
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pipeline.config import check_name
 from pipeline.errors import UserError
-from pipeline.files import whole
 from pipeline.workspace import LOCK, STATE
 
 TREES = STATE / "worktrees"
@@ -18,11 +18,15 @@ NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")  # the owner's, such as DVC's,
 
 
 def prepare(home: Path, recipe: str, ref: str) -> Path:
-    """The worktree of a recipe, at a commit of the owner's; made where it is missing.
+    """The worktree of a recipe, at a commit of the owner's; made where it is missing or broken.
 
     What earlier runs left in it stays: checkpoints, and what DVC has made. Call it where nobody
-    else works in it. Raises UserError where `ref` is no commit.
+    else works in it. Raises UserError where `ref` is no commit, or this folder is not the top of
+    its repository.
     """
+    check_name(recipe)  # it becomes a path
+    if Path(_git(home, "rev-parse", "--show-toplevel")).resolve() != home.resolve():
+        raise UserError(f"{home}: is not the top folder of its git repository: retrain from there")
     try:
         commit = _git(
             home, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
@@ -32,39 +36,76 @@ def prepare(home: Path, recipe: str, ref: str) -> Path:
             f"{ref}: is no commit of this repository: retraining works on what is committed"
         ) from None
     tree = home / TREES / recipe
-    if (tree / ".git").exists():
-        Path(_git(tree, "rev-parse", "--git-path", "index.lock")).unlink(missing_ok=True)
+    if _is_ours(home, tree):
+        for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
+            Path(_git(tree, "rev-parse", "--git-path", lock)).unlink(missing_ok=True)
         _git(tree, "checkout", "--quiet", "--detach", "--force", commit)
     else:
+        shutil.rmtree(tree, ignore_errors=True)
         _git(home, "worktree", "prune")
-        _git(home, "worktree", "add", "--quiet", "--force", "--detach", str(tree), commit)
-    own = home / ".dvc" / "config.local"
-    if own.exists():
-        shutil.copy(own, tree / ".dvc" / "config.local")  # remotes, and how to reach them
+        _git(home, "worktree", "add", "--quiet", "-f", "-f", "--detach", str(tree), commit)
+    if not (tree / ".dvc" / "config").exists():
+        raise UserError(f"{ref}: has no .dvc/config: commit it (dvc init makes it)")
     return tree
 
 
-def mirror(home: Path, tree: Path, paths: Iterable[str]) -> None:
-    """Copy data from the owner's folder: it arrives there, committed or not.
+def _is_ours(home: Path, tree: Path) -> bool:
+    """Whether a worktree is there and whole: a kill, a move or a copy can leave half of one."""
+    if not (tree / ".git").is_file():
+        return False
+    try:
+        common = _git(tree, "rev-parse", "--path-format=absolute", "--git-common-dir")
+        top = _git(tree, "rev-parse", "--show-toplevel")
+        own = _git(home, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    except UserError:
+        return False
+    return Path(top).resolve() == tree.resolve() and Path(common).resolve() == Path(own).resolve()
 
-    A path that is not there, or lies outside of it, is left alone: DVC or its absolute name find
-    it.
+
+def mirror(home: Path, tree: Path, paths: Iterable[str]) -> None:
+    """Make data in the worktree what they are in the owner's folder: they arrive there, committed
+    or not. What git or DVC track and the owner has not at hand stays as they brought it.
+
+    Raises UserError for a path that leaves the folder.
     """
     for path in dict.fromkeys(paths):
-        source = home / path
-        if Path(path).is_absolute() or not source.exists():
+        if Path(path).is_absolute():
             continue
-        target = tree / path
-        if source.is_file():
+        source, target = Path(os.path.normpath(home / path)), Path(os.path.normpath(tree / path))
+        if not source.is_relative_to(home):
+            raise UserError(f"{path}: lies outside of this folder: name it by its full path")
+        for step in (*reversed(target.relative_to(tree).parents), target.relative_to(tree)):
+            if (tree / step).is_symlink():  # it would lead out of the worktree
+                (tree / step).unlink()
+        if not source.exists():
+            tracked = _git(tree, "ls-files", "--", path) or Path(f"{target}.dvc").exists()
+            if not tracked:
+                _remove(target)
+        elif source.is_file():
             _copy(source, target)
-            continue
-        for file in sorted(target.rglob("*"), reverse=True):
-            here = source / file.relative_to(target)
-            if file.is_file() and not here.is_file():
-                file.unlink()
-        for file in source.rglob("*"):
-            if file.is_file():
-                _copy(file, target / file.relative_to(source))
+        else:
+            _mirror_folder(source, target)
+
+
+def _mirror_folder(source: Path, target: Path) -> None:
+    wanted = {file.relative_to(source) for file in _files(source)}
+    for place, folders, files in os.walk(target):  # links are not followed: they are removed
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]
+        for path in (Path(place) / name for name in (*linked, *files)):
+            if path.is_symlink() or path.relative_to(target) not in wanted:
+                path.unlink()
+    for file in wanted:
+        _copy(source / file, target / file)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file of a folder, behind links too, each folder once."""
+    seen: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place)
+        folders[:] = [name for name in folders if (here / name).resolve() not in seen]
+        seen |= {(here / name).resolve() for name in folders}
+        yield from (here / name for name in files if (here / name).is_file())
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -73,8 +114,19 @@ def _copy(source: Path, target: Path) -> None:
         before = target.stat()
         if (before.st_size, before.st_mtime_ns) == (now.st_size, now.st_mtime_ns):
             return
-    with whole(target) as temporary:
-        shutil.copy2(source, temporary)
+    elif target.exists():
+        _remove(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.copy2(source, temporary)
+    temporary.replace(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def keep_lock(tree: Path, recipe: str, version: str) -> str:
@@ -121,13 +173,16 @@ def take(home: Path, recipe: str, version: str, branch: str | None, patch: Path 
 def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
     """What git says. Raises UserError with its complaint."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", *NO_HOOKS, *arguments],
-        cwd=folder,
-        env=clean | {"LC_ALL": "C"} | (env or {}),
-        capture_output=True,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            ["git", *NO_HOOKS, *arguments],
+            cwd=folder,
+            env=clean | {"LC_ALL": "C"} | (env or {}),
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        raise UserError("git is not installed: retraining works in a worktree of git's") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
         raise UserError(f"git {arguments[0]}: {said[-1]}")

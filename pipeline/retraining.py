@@ -24,7 +24,7 @@ class RetrainParams(Settings):
     timezone: str
     """Of cron times and of the midnight that intervals count from: Europe/Berlin, for instance."""
     fewest_new_rows: int = Field(ge=1)
-    """Rows that are new, corrected or gone, below which new data alone trains nothing."""
+    """Rows that are new, corrected, moved or gone, below which new data alone trains nothing."""
     notify: list[Channel]
     """Who is told how it went; their addresses come from the environment."""
 
@@ -56,9 +56,13 @@ class Rescore(Record):
     """Of these, answered with another label now."""
     largest_difference: float
     """Of any class's score."""
+    problem: str = ""
+    """Why it does not answer under them, where it does not."""
 
     @property
     def sentence(self) -> str:
+        if self.problem:
+            return f"{self.version} does not answer under these versions: {self.problem}"
         if not self.rows:
             return f"{self.version} cannot be re-scored: none of the rows it was judged on is left"
         return (
@@ -95,8 +99,8 @@ class Past:
     version: str
     """RECIPE/NUMBER."""
     fate: str | None
-    """`champion`, or the event and reason of its last line in the ledger; None where it was never
-    judged."""
+    """`the champion`, or the event and reason of its last line in the ledger; None where it was
+    never judged."""
     changed: Mapping[Kind, Sequence[str]] = field(default_factory=dict)
     """Inputs that differ now from its own, by kind."""
     installed: Sequence[str] = ()
@@ -112,8 +116,8 @@ def plan(
     *,
     force: bool = False,
 ) -> Plan:
-    """Decide. `past` is the version whose inputs are the nearest to today's; `changes` compares its
-    rows with today's, where data or recipe may have changed them.
+    """Decide, beside one version of the past; `changes` compares its rows with today's, where data
+    or recipe may have changed them.
 
     New data alone is worth a training where enough rows changed; anything else always is.
     """
@@ -140,15 +144,16 @@ def plan(
     if past.installed:
         new.append(f"installed: {', '.join(past.installed)}")
     since = f"since {past.version} ({past.fate or 'never judged'})"
-    if past.fate is None and not (changes and changes.rows) and past.changed.keys() <= {"data"}:
-        return decided(True, f"{past.version} is there but was never judged: finishing it")
+    if past.fate is None and past.changed.keys() <= {"data"}:
+        return decided(True, "; ".join([f"{past.version} was never judged: finishing it", *new]))
     if not past.changed:
         return decided(False, f"nothing new {since}")
     if past.changed.keys() == {"data"} and changes is not None:
         classes = changes.added or changes.dropped or changes.renamed or changes.merged
-        if not (changes.rows or changes.moved):
+        rows = changes.rows + changes.moved
+        if not rows:
             return decided(False, f"nothing new {since}: other bytes, the same rows")
-        if changes.rows < params.fewest_new_rows and not (classes or changes.split):
+        if rows < params.fewest_new_rows and not (classes or changes.split):
             return decided(
                 False,
                 f"{'; '.join(new)} {since}: fewer than the {params.fewest_new_rows:,} rows that"

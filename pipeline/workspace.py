@@ -6,9 +6,8 @@ from pathlib import Path
 DATA = Path("data")
 STATE = Path(".bertline")
 LOCK = Path("dvc.lock")
-MLFLOW_FILE = "mlflow.db"
 
 
 def tracking() -> str:
     """MLflow's address: MLFLOW_TRACKING_URI, else a SQLite file in this folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_FILE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.adapters import onnx_runtime
 from pipeline.adapters.live_run import FIT_TAG
-from pipeline.adapters.mlflow_client import connect, experiment_id, reason, shown
+from pipeline.adapters.mlflow_client import SQLITE, connect, experiment_id, reason, shown
 from pipeline.adapters.mlflow_lock import hold
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of
@@ -68,6 +68,7 @@ class Registry:
     def __init__(self, tracking: str) -> None:
         self.tracking = tracking
         self.client = connect(tracking)
+        self.copies: tempfile.TemporaryDirectory[str] | None = None
 
     # runs and versions
 
@@ -228,7 +229,10 @@ class Registry:
         import mlflow
 
         uri = self.client.get_model_version_download_uri(model, number)
-        return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=self.tracking))
+        local = mlflow.artifacts.download_artifacts(
+            uri, tracking_uri=self.tracking, dst_path=self._destination()
+        )
+        return Path(local)
 
     def damage(self, model: str, number: str, folder: Path | None = None) -> list[str]:
         """Files of a version that are not what they were when it was registered."""
@@ -371,16 +375,30 @@ class Registry:
                 return runs
 
     def artifact(self, identity: str, path: str) -> Path:
-        """A run's artifact on this machine. Raises UserError where the run has none."""
+        """A run's artifact on this machine. Raises UserError where the run has none, Unavailable
+        where MLflow does not answer."""
         import mlflow
 
         try:
             local = mlflow.artifacts.download_artifacts(
-                run_id=identity, artifact_path=path, tracking_uri=self.tracking
+                run_id=identity,
+                artifact_path=path,
+                tracking_uri=self.tracking,
+                dst_path=self._destination(),
             )
         except (mlflow.exceptions.MlflowException, OSError):
+            connect(self.tracking)  # raises where it is MLflow that is missing
             raise UserError(f"run {identity}: has no {path}") from None
         return Path(local)
+
+    def _destination(self) -> str | None:
+        """Where a server's files come to: a folder that goes with this object. Those of a local
+        store are used where they lie."""
+        if self.tracking.startswith(SQLITE):
+            return None
+        if self.copies is None:
+            self.copies = tempfile.TemporaryDirectory(prefix="bertline-")
+        return tempfile.mkdtemp(dir=self.copies.name)
 
     def lock(self, model: str, patience: float = 300.0) -> AbstractContextManager[None]:
         """Hold the only lock of a model's ledger, on whatever machine; it is not reentrant.

@@ -53,11 +53,12 @@ class Bench:
     log: Log = no_log
 
 
-def ask(bench: Bench, number: str, *, rebaseline: bool = False) -> Verdict:
+def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = True) -> Verdict:
     """Let challenger and champion answer the epoch's rows, each as it is served, and judge.
 
     A champion that is asked about is compared with the one before it. With `rebaseline` nothing is
-    compared: the version is judged alone, on a test set frozen anew.
+    compared: the version is judged alone, on a test set frozen anew. Without `keep` a test set that
+    would be frozen is used this once.
     """
     registry, model = bench.registry, bench.model
     run = registry.version_tags(model, number)["run"]
@@ -67,7 +68,7 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False) -> Verdict:
         champion = before[-1] if before else None
     labels = Validation.read(bench.validate / "validation.json").labels
     kept = _test_rows(bench.validate / "kept.parquet")
-    epoch = _epoch(bench, kept["id"].tolist(), rebaseline)
+    epoch = _epoch(bench, kept["id"].tolist(), rebaseline, keep)
     rows = kept[kept["id"].isin(set(epoch.ids))]
     challenger = _side(bench, number, rows)
     old = _side(bench, champion, rows) if champion and not rebaseline else None
@@ -137,7 +138,7 @@ def _test_rows(kept: Path) -> "pd.DataFrame":
     return pd.read_parquet(kept, filters=[("split", "==", "test")]).sort_values("id")
 
 
-def _epoch(bench: Bench, ids: list[str], anew: bool) -> Epoch:
+def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
     """The test set in use. The first is every test row that there is; rows that arrive later wait
     until they are enough to be the next."""
     registry, model, enough = bench.registry, bench.model, bench.params.epoch_rows
@@ -157,8 +158,9 @@ def _epoch(bench: Bench, ids: list[str], anew: bool) -> Epoch:
         else:
             return epochs[-1]
         epoch = Epoch(model=model, number=len(epochs) + 1, ids=rows, why=why)
-        registry.open_epoch(epoch)
-        bench.log.say(f"test set {epoch.number} is frozen: {len(rows):,} rows ({why})")
+        if keep:
+            registry.open_epoch(epoch)
+            bench.log.say(f"test set {epoch.number} is frozen: {len(rows):,} rows ({why})")
         return epoch
 
 
@@ -199,7 +201,16 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
     left = rows[rows["id"].isin(before.index)].drop_duplicates("id").sort_values("id")
     if left.empty:
         return Rescore(version=f"{bench.model}/{number}", rows=0, changed=0, largest_difference=0.0)
-    table = bench.registry.load(bench.model, number).predict(left["text"].tolist())
+    try:
+        table = bench.registry.load(bench.model, number).predict(left["text"].tolist())
+    except Exception as error:  # a version's own code and model, under versions it never saw
+        return Rescore(
+            version=f"{bench.model}/{number}",
+            rows=0,
+            changed=0,
+            largest_difference=0.0,
+            problem=excerpt(str(error) or type(error).__name__),
+        )
     now = table[[f"score_{label}" for label in before]].to_numpy()
     old = before.loc[left["id"]].to_numpy()
     return Rescore(

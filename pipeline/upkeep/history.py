@@ -4,11 +4,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+OURS = "refs/bertline/"
+
 
 def lock_files(root: Path) -> Iterator[tuple[str, str]]:
     """Every dvc.lock and .dvc file in what a branch, a tag, a stash or an experiment of DVC points
-    at, as (name, text). Nothing where there is no git."""
-    tips = _git(root, "for-each-ref", "--format=%(objectname)").split()
+    at, as (name, text); not what scheduled runs have kept of their own (refs/bertline), for gc
+    knows versions by MLflow. Nothing where there is no git."""
+    refs = _git(root, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
+    tips = [tip for tip, _, name in (ref.partition(" ") for ref in refs) if OURS not in name]
     tips += _git(root, "rev-parse", "--verify", "--quiet", "HEAD").split()
     blobs: dict[str, str] = {}
     for tip in dict.fromkeys(tips):

@@ -83,16 +83,19 @@ def test_without_any_schedule_there_is_nothing_to_deploy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deployments, "need_server", lambda: None)
     write_toy(tmp_path, None)
+    assert deployments.scheduled() == {}
+    assert "deployments: []" in deployments.prefect_yaml()
     with pytest.raises(UserError) as error:
-        deployments.scheduled()
+        deployments.work()
     assert "no recipe has a schedule" in one_line(error)
 
 
 def test_a_deployment_runs_once_at_a_time_and_on_new_rows() -> None:
     made = deployments.deployment("toy", params("manual"))
     assert (made.name, made.parameters, made.schedules) == ("toy", {"recipe": "toy"}, [])
-    assert made.tags == [deployments.TAG]
+    assert made.tags == [deployments.TAG, f"bertline in {Path.cwd()}"]
     assert made.concurrency_limit == 1
     assert made.concurrency_options.collision_strategy == "CANCEL_NEW"
     (trigger,) = made.triggers

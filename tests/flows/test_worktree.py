@@ -14,8 +14,7 @@ def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home"
     (folder / ".dvc").mkdir(parents=True)
     (folder / ".dvc" / "config").write_text("[core]")
-    (folder / ".dvc" / "config.local").write_text("secret of a remote")
-    (folder / ".gitignore").write_text(".bertline/\n.dvc/config.local\n")
+    (folder / ".gitignore").write_text(".bertline/\n")
     (folder / "params.yaml").write_text("one")
     for call in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "one")):
         git(folder, *call)
@@ -48,7 +47,6 @@ def test_the_owners_unfinished_work_stays_and_is_not_run(home: Path) -> None:
     tree = worktree.prepare(home, "toy", "HEAD")
     assert (tree / "params.yaml").read_text() == "one"
     assert not (tree / "new.py").exists()
-    assert (tree / ".dvc" / "config.local").read_text() == "secret of a remote"
     assert state(home) == before
 
 
@@ -71,6 +69,71 @@ def test_a_worktree_that_was_deleted_is_made_again(home: Path) -> None:
     tree = worktree.prepare(home, "toy", "HEAD")
     subprocess.run(["rm", "-rf", str(tree)], check=True)
     assert (worktree.prepare(home, "toy", "HEAD") / "params.yaml").read_text() == "one"
+
+
+def test_half_a_worktree_is_made_anew(home: Path, tmp_path: Path) -> None:
+    tree = worktree.prepare(home, "toy", "HEAD")
+    about = Path(git(tree, "rev-parse", "--absolute-git-dir"))
+    (about / "commondir").unlink()  # as a kill in `git worktree add` leaves it
+    assert (worktree.prepare(home, "toy", "HEAD") / "params.yaml").read_text() == "one"
+    (about / "locked").write_text("initializing")
+    subprocess.run(["rm", "-rf", str(tree)], check=True)
+    assert (worktree.prepare(home, "toy", "HEAD") / "params.yaml").read_text() == "one"
+    moved = home.rename(tmp_path / "elsewhere")
+    assert (worktree.prepare(moved, "toy", "HEAD") / "params.yaml").read_text() == "one"
+
+
+def test_a_name_is_no_way_out(home: Path) -> None:
+    before = state(home)
+    with pytest.raises(UserError):
+        worktree.prepare(home, "../..", "HEAD")
+    assert state(home) == before
+    inner = home / "inner"
+    inner.mkdir()
+    with pytest.raises(UserError, match="is not the top folder of its git repository"):
+        worktree.prepare(inner, "toy", "HEAD")
+
+
+def test_data_lead_nowhere_out_of_the_worktree(home: Path, tmp_path: Path) -> None:
+    october, november = tmp_path / "october", tmp_path / "november"
+    for folder in (october, november):
+        folder.mkdir()
+        (folder / f"{folder.name}.csv").write_text(folder.name)
+    (home / "drop").symlink_to(october)
+    git(home, "add", "drop")
+    git(home, "commit", "-qm", "a link")
+    (home / "drop").unlink()
+    (home / "drop").symlink_to(november)
+    tree = worktree.prepare(home, "toy", "HEAD")
+    worktree.mirror(home, tree, ["drop"])
+    assert [path.name for path in october.iterdir()] == ["october.csv"]
+    assert (tree / "drop" / "november.csv").read_text() == "november"
+    assert not (tree / "drop").is_symlink()
+    with pytest.raises(UserError, match="lies outside of this folder"):
+        worktree.mirror(home, tree, ["../october"])
+
+
+def test_a_linked_label_folder_is_a_label(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "pos").mkdir()
+    (tmp_path / "pos" / "a.txt").write_text("good")
+    (home / "rows").mkdir()
+    (home / "rows" / "pos").symlink_to(tmp_path / "pos")
+    (home / "rows" / "round").symlink_to(home / "rows")  # and back to itself
+    tree = worktree.prepare(home, "toy", "HEAD")
+    for _ in range(2):
+        worktree.mirror(home, tree, ["rows"])
+        assert (tree / "rows" / "pos" / "a.txt").read_text() == "good"
+
+
+def test_rows_that_are_gone_are_gone(home: Path) -> None:
+    tree = worktree.prepare(home, "toy", "HEAD")
+    (home / "rows.csv").write_text("rows")
+    worktree.mirror(home, tree, ["rows.csv", "params.yaml"])
+    for name in ("rows.csv", "params.yaml"):
+        (home / name).unlink()
+    worktree.mirror(home, tree, ["rows.csv", "params.yaml"])
+    assert not (tree / "rows.csv").exists()
+    assert (tree / "params.yaml").read_text() == "one"  # git brought it
 
 
 def test_the_owners_hooks_are_not_run(home: Path) -> None:

@@ -38,7 +38,8 @@ def test_the_same_inputs_are_nothing_new() -> None:
 
 
 def test_a_version_that_was_not_judged_is_finished() -> None:
-    for inputs, changes in (({}, None), (DATA, changed("ab" * 100))):
+    few = changed("ab" * 100 + "a")
+    for inputs, changes in (({}, None), (DATA, changed("ab" * 100)), (DATA, few)):
         told = plan(PARAMS, "news", past(None, **inputs), changes)
         assert (told.run, "never judged" in told.why) == (True, True)
 

@@ -127,7 +127,7 @@ def test_a_week_of_nights(workspace: Workspace, tmp_path: Path) -> None:
     away.rename(owner.remote)
     told, plan, _ = owner.night()
     assert told.startswith("toy/5: ")
-    assert plan.why == "toy/5 is there but was never judged: finishing it"
+    assert plan.why == "toy/5 was never judged: finishing it"
     assert "toy/5" in workspace.call(*workspace.bertline, "history", "toy").stdout
 
     refs = workspace.call("git", "for-each-ref", "--format=%(refname)", "refs/bertline").stdout

@@ -127,6 +127,10 @@ def test_a_version_is_asked_again_what_it_was_judged_on(
     assert truth
     assert 1 <= truth.changed <= 5
     assert truth.largest_difference > 0.5
+    (bench.registry.folder("toy", number) / "python_model.py").write_text("raise OSError('no')")
+    broken = rescore(bench, number, rows)
+    assert broken
+    assert "does not answer under these versions" in broken.sentence
     gone = rescore(bench, number, rows[~rows["id"].isin(kept["id"])])
     assert gone
     assert (gone.rows, "none of the rows" in gone.sentence) == (0, True)
