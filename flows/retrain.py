@@ -82,8 +82,8 @@ def _outcome(recipe: str, home: Path, ref: str, force: bool) -> Message:
     try:
         with lines.only_line(True, log.say), _embedded_beside(home):
             cache = steps.cache_folder().absolute()
+            _wait_for_stages(home / worktree.TREES / recipe)
             tree = worktree.prepare(home, recipe, ref)
-            _wait_for_stages(tree)
             steps.settle(home, tree, cache)
             with contextlib.chdir(tree):
                 return tell(_work(recipe, home, recipes.load(recipe), force))
