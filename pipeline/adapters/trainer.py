@@ -178,6 +178,36 @@ def _measure(outcome: Any) -> dict[str, float]:
     return {name: float(metric(confusion)) for name, metric in METRICS.items()}
 
 
+def objective(
+    params: "FinetuneParams", rows: "np.typing.NDArray[np.int64]"
+) -> Callable[..., torch.Tensor] | None:
+    """The loss to train on, for `rows` of each class; None where it is the model's own.
+
+    It takes the model's output, labels (batch,), and over how many rows the gradients of this and
+    other batches are summed. In validation, where there are no gradients, it is the plain mean.
+    """
+    if params.class_weights == "none" and not params.label_smoothing:
+        return None
+    weights = torch.ones(len(rows))
+    if params.class_weights == "balanced":
+        weights = torch.from_numpy(rows.sum() / (len(rows) * rows)).float()
+
+    def loss(output: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
+        logits = output.logits.float()
+        if not logits.requires_grad:
+            return torch.nn.functional.cross_entropy(logits, labels)
+        total = torch.nn.functional.cross_entropy(
+            logits,
+            labels,
+            weight=weights.to(logits.device),
+            label_smoothing=params.label_smoothing,
+            reduction="sum",
+        )
+        return total / num_items_in_batch
+
+    return loss
+
+
 def _dropouts(folder: Path, name: str, params: "FinetuneParams") -> dict[str, float]:
     """Dropout under the names that the base's family gives it."""
     if adapter.read_config(folder, name)["model_type"] == "distilbert":
@@ -256,6 +286,7 @@ def train(
         eval_dataset=validation,
         data_collator=DataCollatorWithPadding(adapter.load_tokenizer(tokenize / "tokenizer", name)),
         compute_metrics=_measure,
+        compute_loss_func=objective(params, _rows_of_each(data["train"], len(labels))),
         callbacks=[
             _Teller(log, point),
             transformers.EarlyStoppingCallback(early_stopping_patience=params.patience),
@@ -281,6 +312,10 @@ def train(
         best_value=float(reached.best_metric or 0),
         stopped_early=reached.global_step < reached.max_steps,
     )
+
+
+def _rows_of_each(rows: Dataset, classes: int) -> "np.typing.NDArray[np.int64]":
+    return np.bincount(np.asarray(rows["labels"]), minlength=classes)
 
 
 def _lengths(rows: Dataset) -> "np.typing.NDArray[np.int64]":

@@ -2,15 +2,18 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.adapters import trainer
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.records import Fit
-from pipeline.stages.finetune import finetune
+from pipeline.stages.finetune import FinetuneParams, finetune
+from tests.conftest import toy_block
 from tests.pipeline.conftest import Home
 
 
@@ -36,6 +39,10 @@ def train(home: Home, out: Path, state: Path, log: Any = None, **changes: Any) -
     params = home.recipe.finetune.model_copy(update=changes)
     given = {} if log is None else {"log": log}
     return finetune(params, home.recipe.base, home.validate, home.tokenize, out, state, **given)
+
+
+def toy_params(**changes: Any) -> FinetuneParams:
+    return FinetuneParams(**(toy_block("base", "rows.csv")["finetune"] | changes))
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +131,47 @@ def test_a_toy_is_learned(line: Home) -> None:
     fit = Fit.read(line.finetune / "fit.json")
     assert fit.best_value < 0.3
     assert fit.weights_sha256 == sha256_of(line.finetune / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_rare_classes_count_as_much_and_targets_are_smoothed(accumulated: int) -> None:
+    import torch
+
+    params = toy_params(class_weights="balanced", label_smoothing=0.1)
+    loss = trainer.objective(params, np.array([60, 30, 10]))
+    assert loss is not None
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 2])
+    weight = np.array([100 / (3 * n) for n in (60, 30, 10)])
+    chance = torch.log_softmax(logits, 1).detach().numpy()
+    # 0.9 of a target lies on its class, the rest on all three alike, each with its class's weight
+    expected = sum(
+        -0.9 * weight[label] * row[label] - 0.1 / 3 * (weight * row).sum()
+        for row, label in zip(chance, labels.tolist(), strict=True)
+    )
+    rows = 4 * accumulated
+    output = SimpleNamespace(logits=logits)
+    assert loss(output, labels, rows).item() == pytest.approx(expected / rows, rel=1e-5)
+    with torch.no_grad():
+        plain = loss(SimpleNamespace(logits=logits.detach()), labels, rows).item()
+    assert plain == pytest.approx(-np.mean([r[i] for r, i in zip(chance, labels, strict=True)]))
+
+
+def test_plain_targets_are_the_models_own_loss() -> None:
+    assert trainer.objective(toy_params(), np.array([60, 30, 10])) is None
+
+
+def test_weights_and_smoothing_change_what_is_learned_and_resume_exactly(
+    tokens: Home, undisturbed: Fit, tmp_path: Path
+) -> None:
+    changes = {"class_weights": "balanced", "label_smoothing": 0.2}
+    whole = train(tokens, tmp_path / "a", tmp_path / "state", **changes)
+    assert whole.weights_sha256 != undisturbed.weights_sha256
+    assert whole.best_value < 1.0  # it learns all the same
+    with pytest.raises(Killed):
+        train(tokens, tmp_path / "b", tmp_path / "state", StopAfter(40), **changes)
+    assert train(tokens, tmp_path / "b", tmp_path / "state", **changes) == whole
 
 
 def test_a_base_cut_short_is_told_in_one_line(tokens: Home, tmp_path: Path) -> None:
