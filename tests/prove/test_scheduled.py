@@ -215,6 +215,13 @@ def test_of_twenty_triggers_at_once_one_runs_and_the_rest_say_why_not(night: Nig
     assert {run["message"] for run in cancelled} == {"Deployment concurrency limit reached."}
     (ran,) = (run for run in runs if run["state"] != "CANCELLED")
     assert ran["message"] == "toy: not retrained: nothing new since toy/1 (the champion)"
+    # a last sign of life can overtake the end, and the automation then acts on a run that is over
+    told = night.prefect(
+        "from prefect.states import Crashed\n"
+        f"answer = client.set_flow_run_state('{ran['id']}', Crashed(message='dead?'))\n"
+        f"print(answer.status.value, client.read_flow_run('{ran['id']}').state.type.value)"
+    )
+    assert told.split() == ["ABORT", "COMPLETED"]
 
 
 def test_a_worker_that_dies_is_closed_and_the_next_goes_on_to_the_same_bytes(
