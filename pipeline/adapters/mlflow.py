@@ -69,6 +69,7 @@ class Registry:
         self.tracking = tracking
         self.client = connect(tracking)
         self.copies: tempfile.TemporaryDirectory[str] | None = None
+        self.fetched: dict[str, Path] = {}
 
     # runs and versions
 
@@ -225,14 +226,17 @@ class Registry:
         return dict(run.data.params), dict(run.data.metrics), datasets
 
     def folder(self, model: str, number: str) -> Path:
-        """The version's files on this machine: those of a local store themselves, else a copy."""
+        """The version's files on this machine: those of a local store themselves, else a copy,
+        fetched once."""
         import mlflow
 
         uri = self.client.get_model_version_download_uri(model, number)
-        local = mlflow.artifacts.download_artifacts(
-            uri, tracking_uri=self.tracking, dst_path=self._destination()
-        )
-        return Path(local)
+        if uri not in self.fetched:
+            local = mlflow.artifacts.download_artifacts(
+                uri, tracking_uri=self.tracking, dst_path=self._destination()
+            )
+            self.fetched[uri] = Path(local)
+        return self.fetched[uri]
 
     def damage(self, model: str, number: str, folder: Path | None = None) -> list[str]:
         """Files of a version that are not what they were when it was registered."""
