@@ -150,7 +150,7 @@ def test_a_verdict_is_told_with_its_scores_and_links(verdict: Verdict) -> None:
 
 def test_no_verdict_leaves_its_fields_empty() -> None:
     told = message("news", "not retrained", "12 of 50 rows are there")
-    assert (told.title, told.body) == ("news: nothing new", "12 of 50 rows are there")
+    assert (told.title, told.body) == ("news: not retrained", "12 of 50 rows are there")
     empty = ("version", "champion", "rows", "accuracy", "macro_f1")
     assert [told.fields[name] for name in empty] == [None] * 5
     assert told.fields["differences"] == {}
