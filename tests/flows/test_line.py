@@ -81,6 +81,66 @@ def test_an_edit_makes_those_stages_stale_that_use_the_file(
         path.write_text(before)
 
 
+def test_the_flow_promotes_answers_explains_and_rolls_back(ran: Workspace) -> None:
+    first = ran.call(*ran.bertline, "run", "toy")
+    assert first.stderr.count("fresh: nothing to do") == len(ORDER)
+    assert "verdict on toy/1: promote: no champion yet" in first.stdout
+    assert "300 rows read, 300 kept" in first.stdout
+    assert "TF-IDF" in first.stdout
+
+    second = ran.call(*ran.bertline, "run", "toy")
+    assert second.stderr.count("fresh: nothing to do") == len(ORDER)
+    assert "toy/1 is the champion already" in second.stderr
+
+    # ten rows more: the line runs again, and the gate has an opinion on the second version
+    source = ran.folder / "data" / "raw" / "toy.csv"
+    with source.open("a") as file:
+        for row in make_rows(310)[300:]:
+            file.write(f"{row['text']},{row['label']}\n")
+    third = ran.call(*ran.bertline, "run", "toy")
+    assert "verdict on toy/2: " in third.stdout
+    assert "310 rows read" in third.stdout
+
+    code = (
+        "import sys; from flows import cli\n"
+        "assert cli.main(['predict', 'toy', 'goal match striker', 'bank shares profit']) == 0\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    answer = ran.call(ran.bertline[0], "-c", code).stdout
+    assert [line.split("\t")[0] for line in answer.splitlines()] == ["sport", "money"]
+    told = ran.call(*ran.bertline, "explain", "toy/1").stdout
+    assert "promote toy/1: no champion yet" in told
+    assert "finetune.learning_rate: 0.01" in told
+    assert "files served, each as it was registered" in told
+    none = ran.call(*ran.bertline, "rollback", "toy", code=2)
+    assert "has no predecessor" in none.stderr
+
+    # a person against the gate gives the reason; a hand in MLflow is taken in
+    silent = ran.call(*ran.bertline, "promote", "toy/2", "--override", code=2)
+    assert "write why" in silent.stderr
+    reason = ("--override", "--reason", "a trial")
+    forced = ran.call(*ran.bertline, "promote", "toy/2", *reason)
+    assert "toy/2 is the champion by override" in forced.stdout
+    move = "import sys; from pipeline.adapters.mlflow import Registry as R; "
+    move += "R('sqlite:///mlflow.db').move('toy', '1')"
+    ran.call(ran.bertline[0], "-c", move)
+    history = ran.call(*ran.bertline, "history", "toy").stdout.splitlines()
+    assert history[0] == "toy: toy/1 is in use"
+    assert [line.split()[0] for line in history if "trial" in line] == ["toy/2"]
+    assert any("toy/1  in use" in line and "by hand" in line for line in history)
+    assert (ran.folder / "data" / "toy" / "gate" / "history.png").exists()
+    report = (ran.folder / "data" / "toy" / "report" / "report.html").read_text()
+    assert "rows were read from" in report
+    kept = (ran.folder / "mlartifacts").rglob("report.html")
+    assert report in [path.read_text() for path in kept]
+
+    # the embedded MLflow is lost: everything is written again from the records
+    (ran.folder / "mlflow.db").unlink()
+    fourth = ran.call(*ran.bertline, "run", "toy")
+    assert "this MLflow does not have the version yet" in fourth.stderr
+    assert "verdict on toy/1: promote: no champion yet" in fourth.stdout
+
+
 def test_experiments_rerun_what_a_learning_rate_changes(ran: Workspace) -> None:
     ran.call("git", "add", "-A")
     ran.call("git", "commit", "-qm", "ran")
@@ -99,66 +159,6 @@ def test_experiments_rerun_what_a_learning_rate_changes(ran: Workspace) -> None:
     assert "index.html" in plots
     ran.call("git", "checkout", "-q", "--", ".")
     ran.call(*ran.dvc, "checkout", "-q", code=None)
-
-
-def test_the_flow_promotes_answers_explains_and_rolls_back(tmp_path: Path, tiny_base: Path) -> None:
-    work = Workspace(tmp_path / "work", tiny_base)
-    first = work.call(*work.bertline, "run", "toy")
-    assert "verdict on toy/1: promote: no champion yet" in first.stdout
-    assert "300 rows read, 300 kept" in first.stdout
-    assert "TF-IDF" in first.stdout
-
-    second = work.call(*work.bertline, "run", "toy")
-    assert second.stderr.count("fresh: nothing to do") == len(ORDER)
-    assert "toy/1 is the champion already" in second.stderr
-
-    # ten rows more: the line runs again, and the gate has an opinion on the second version
-    source = work.folder / "data" / "raw" / "toy.csv"
-    with source.open("a") as file:
-        for row in make_rows(310)[300:]:
-            file.write(f"{row['text']},{row['label']}\n")
-    third = work.call(*work.bertline, "run", "toy")
-    assert "verdict on toy/2: " in third.stdout
-    assert "310 rows read" in third.stdout
-
-    code = (
-        "import sys; from flows import cli\n"
-        "assert cli.main(['predict', 'toy', 'goal match striker', 'bank shares profit']) == 0\n"
-        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
-    )
-    answer = work.call(work.bertline[0], "-c", code).stdout
-    assert [line.split("\t")[0] for line in answer.splitlines()] == ["sport", "money"]
-    told = work.call(*work.bertline, "explain", "toy/1").stdout
-    assert "promote toy/1: no champion yet" in told
-    assert "finetune.learning_rate: 0.01" in told
-    assert "files served, each as it was registered" in told
-    none = work.call(*work.bertline, "rollback", "toy", code=2)
-    assert "has no predecessor" in none.stderr
-
-    # a person against the gate gives the reason; a hand in MLflow is taken in
-    silent = work.call(*work.bertline, "promote", "toy/2", "--override", code=2)
-    assert "write why" in silent.stderr
-    reason = ("--override", "--reason", "a trial")
-    forced = work.call(*work.bertline, "promote", "toy/2", *reason)
-    assert "toy/2 is the champion by override" in forced.stdout
-    move = "import sys; from pipeline.adapters.mlflow import Registry as R; "
-    move += "R('sqlite:///mlflow.db').move('toy', '1')"
-    work.call(work.bertline[0], "-c", move)
-    history = work.call(*work.bertline, "history", "toy").stdout.splitlines()
-    assert history[0] == "toy: toy/1 is in use"
-    assert [line.split()[0] for line in history if "trial" in line] == ["toy/2"]
-    assert any("toy/1  in use" in line and "by hand" in line for line in history)
-    assert (work.folder / "data" / "toy" / "gate" / "history.png").exists()
-    report = (work.folder / "data" / "toy" / "report" / "report.html").read_text()
-    assert "rows were read from" in report
-    kept = (work.folder / "mlartifacts").rglob("report.html")
-    assert report in [path.read_text() for path in kept]
-
-    # the embedded MLflow is lost: everything is written again from the records
-    (work.folder / "mlflow.db").unlink()
-    fourth = work.call(*work.bertline, "run", "toy")
-    assert "this MLflow does not have the version yet" in fourth.stderr
-    assert "verdict on toy/1: promote: no champion yet" in fourth.stdout
 
 
 def test_a_mistake_in_the_data_ends_the_flow_in_one_line(workspace: Workspace) -> None:
