@@ -14,6 +14,7 @@ from flows.line import only_line
 from flows.steps import cache_folder
 from flows.worktree import TREES
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_client import SQLITE
 from pipeline.config import parse, read_recipe, read_recipes
 from pipeline.errors import UserError
 from pipeline.log import Console, Log, no_log
@@ -32,7 +33,6 @@ DVC = Path(".dvc")
 DEFINITION = Path("dvc.yaml")
 RESUME = STATE / "state"
 ANSWERS = STATE / "answers"
-SQLITE = "sqlite:///"
 REMOTE = re.compile(r"^\['?remote", re.MULTILINE)  # a section of DVC's settings
 
 
