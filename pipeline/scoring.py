@@ -1,11 +1,14 @@
-"""Numbers that several stages and the gate agree on.
+"""Scores with intervals, from what each row adds to them.
 
-Everything that a confusion matrix determines is computed from it: resampling rows with
-replacement is the same as drawing a matrix from the multinomial of its cells, so a bootstrap of
-thousands of resamples takes milliseconds whatever the number of rows (Efron 1979).
+A task's metrics are functions of sums of tallies over rows. Resampling rows with replacement is the
+same as drawing how often each *different* tally comes from a multinomial, so a bootstrap of
+thousands of resamples costs what there are different tallies, whatever the number of rows
+(Efron 1979).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,33 +17,122 @@ from pipeline.records import Interval
 
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Measure = Callable[[Floats], dict[str, Floats]]
 RESAMPLES = 4000
 MOST_NUMBERS = 4_000_000  # held at once while resampling
 
 
-def confusion_matrix(truth: Labels, answers: Labels, classes: int) -> Labels:
-    """Counts, shape (classes, classes): rows the truth, columns the answers."""
-    return np.bincount(truth * classes + answers, minlength=classes**2).reshape(classes, classes)
+class Scored(Protocol):
+    """What of a task is asked here."""
+
+    by_group: ClassVar[bool]
+    exact: ClassVar[str | None]
+
+    def tally(
+        self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
+    ) -> Floats: ...
+
+    def measure(self, tallies: Floats) -> dict[str, Floats]: ...
+
+    def alone(self, tallies: Floats) -> Floats: ...
 
 
-def accuracy(confusion: npt.NDArray[np.integer]) -> Floats:
-    """Of one matrix or a stack of them, (..., classes, classes) -> (...)."""
-    right = np.trace(confusion, axis1=-2, axis2=-1)
-    return np.asarray(right / np.maximum(confusion.sum((-2, -1)), 1), dtype=np.float64)
+@dataclass(frozen=True)
+class Tallies:
+    """What each unit (a row, or a group where the task scores groups) adds to the scores."""
+
+    table: Floats
+    """The different tallies, (different, counts)."""
+    place: Labels
+    """Which one is each unit's, (units,)."""
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    @property
+    def rows(self) -> Floats:
+        """(units, counts)"""
+        return np.asarray(self.table[self.place])
+
+    def of(self, units: npt.NDArray[np.bool_]) -> "Tallies":
+        return Tallies(self.table, self.place[units])
+
+    def total(self) -> Floats:
+        """(counts,)"""
+        return np.asarray(np.bincount(self.place, minlength=len(self.table)) @ self.table)
 
 
-def macro_f1(confusion: npt.NDArray[np.integer]) -> Floats:
-    """Mean F1 over the classes that have a row or an answer, (..., classes, classes) -> (...)."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    total = confusion.sum(-1) + confusion.sum(-2)
-    f1 = np.where(total > 0, 2 * right / np.maximum(total, 1), 0.0)
-    return np.asarray(f1.sum(-1) / np.maximum((total > 0).sum(-1), 1), dtype=np.float64)
+def tallies(
+    task: Scored,
+    truths: Sequence[str],
+    answers: Sequence[str],
+    classes: Sequence[str],
+    groups: Sequence[str] = (),
+) -> Tallies:
+    """Tally every row, or every group where the task scores groups; each different one once."""
+    units: list[tuple[tuple[str, ...], tuple[str, ...]]]
+    if task.by_group:
+        members: dict[str, list[int]] = {}
+        for row, group in enumerate(groups):
+            members.setdefault(group, []).append(row)
+        units = [
+            (tuple(truths[i] for i in rows), tuple(answers[i] for i in rows))
+            for rows in members.values()
+        ]
+    else:
+        units = [((t,), (a,)) for t, a in zip(truths, answers, strict=True)]
+    number = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+    each = np.array([task.tally(*unit, classes) for unit in number], dtype=np.float64)
+    table, same = distinct(each)
+    return Tallies(table, same[np.array([number[unit] for unit in units], dtype=np.int64)])
 
 
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """(rows, classes) -> (rows, classes), each row summing to 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+def distinct(rows: Floats) -> tuple[Floats, Labels]:
+    """The different rows of a table, and which of them each row is."""
+    if not len(rows):
+        return rows.reshape(0, 0), np.zeros(0, dtype=np.int64)
+    table, place = np.unique(rows, axis=0, return_inverse=True)
+    return table, place.ravel().astype(np.int64)
+
+
+def metrics(measure: Measure, tallied: Tallies) -> dict[str, float]:
+    return {name: float(value) for name, value in measure(tallied.total()).items()}
+
+
+def intervals(measure: Measure, tallied: Tallies, seed: int = 0) -> dict[str, Interval]:
+    """Every metric and its 95 % percentile-bootstrap interval over units."""
+    random = np.random.default_rng(seed)
+    units = len(tallied)
+    counts = np.bincount(tallied.place, minlength=len(tallied.table))
+    held = np.flatnonzero(counts)
+    table, shares = tallied.table[held], counts[held] / units
+    found: dict[str, list[Floats]] = {}
+    for size in chunks(RESAMPLES, max(len(table), table.shape[1])):
+        drawn = random.multinomial(units, shares, size) @ table
+        for name, values in measure(drawn).items():
+            found.setdefault(name, []).append(values)
+    whole = metrics(measure, tallied)
+    ends = {
+        name: np.quantile(np.concatenate(values), (0.025, 0.975)) for name, values in found.items()
+    }
+    return {
+        name: Interval(value=value, low=float(ends[name][0]), high=float(ends[name][1]))
+        for name, value in whole.items()
+    }
+
+
+def chunks(draws: int, numbers: int) -> Iterator[int]:
+    """How many draws of so many numbers to make at once."""
+    part = max(1, MOST_NUMBERS // max(numbers, 1))
+    for start in range(0, draws, part):
+        yield min(part, draws - start)
+
+
+def alone(task: Scored, tallied: Tallies) -> Floats:
+    """How good every unit is by itself, (units,): 1 or 0 where units are right or wrong."""
+    table = tallied.table
+    values = task.measure(table)[task.exact] if task.exact else task.alone(table)
+    return np.asarray(values[tallied.place])
 
 
 def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:
@@ -49,24 +141,16 @@ def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:
     return sum(n * abs(confidence - right) for confidence, right, n in bins) / rows
 
 
-METRICS = {"accuracy": accuracy, "macro_f1": macro_f1}
-
-
-def with_interval(metric: str, confusion: Labels, seed: int = 0) -> Interval:
-    """A metric and its 95 % percentile-bootstrap interval over rows."""
-    function = METRICS[metric]
-    rows = int(confusion.sum())
-    random = np.random.default_rng(seed)
-    held = np.flatnonzero(confusion)  # cells that are empty stay empty
-    shares = confusion.ravel()[held] / rows
-    part = max(1, MOST_NUMBERS // confusion.size)
-    values = []
-    for start in range(0, RESAMPLES, part):
-        draws = np.zeros((min(part, RESAMPLES - start), confusion.size), dtype=np.int64)
-        draws[:, held] = random.multinomial(rows, shares, len(draws))
-        values.append(function(draws.reshape(-1, *confusion.shape)))
-    low, high = np.quantile(np.concatenate(values), (0.025, 0.975))
-    return Interval(value=float(function(confusion)), low=float(low), high=float(high))
+def calibration(
+    confidence: Floats, right: npt.NDArray[np.bool_], bins: int
+) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, rows) of each bin of equal width that holds a row."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        (float(confidence[place == b].mean()), float(right[place == b].mean()), int(n))
+        for b, n in enumerate(np.bincount(place, minlength=bins))
+        if n
+    ]
 
 
 def mcnemar_p(wins: int, losses: int) -> float:

@@ -1,0 +1,40 @@
+"""What earlier stages hand on, read back: the kept rows of a split, and what cuts texts up."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.records import Lengths, Split
+from pipeline.tasks import Labelled, Task
+from pipeline.tasks.encoding import Encoder, Texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def kept_rows(validate: Path, split: Split) -> "pd.DataFrame":
+    """The rows of a split, in the order of kept.parquet."""
+    import pandas as pd
+
+    rows = pd.read_parquet(validate / "kept.parquet", filters=[("split", "==", split)])
+    return rows.reset_index(drop=True)
+
+
+def texts_of(rows: "pd.DataFrame") -> list[Texts]:
+    return list(zip(rows["text"], rows["second"], strict=True))
+
+
+def labelled(rows: "pd.DataFrame") -> Labelled:
+    return Labelled(texts_of(rows), rows["label"].tolist(), rows["group"].tolist())
+
+
+def encoder(tokenize: Path, task: Task, length: int | None = None) -> Encoder:
+    """The one by which the rows were tokenized; with shorter pieces where a `length` is given."""
+    how = Lengths.read(tokenize / "lengths.json")
+    return Encoder(
+        tokenize / "tokenizer" / "tokenizer.json",
+        length or how.maximum,
+        how.long_text,
+        how.overlap * (length or how.maximum) // how.maximum,
+        task.cut,
+        task.offsets,
+    )

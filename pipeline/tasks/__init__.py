@@ -1,0 +1,262 @@
+"""What a task is: one file of this folder, and the only place where its name means anything.
+
+    task: ner        # in a recipe names pipeline/tasks/ner.py, whose class is a `Task`
+
+Stages, gate and report know of a task only what stands here. A label is always one string: what
+`Task.label` writes is how rows, answers and the ledger hold it, so that two labels are the same
+where their strings are.
+
+These files travel inside every registered version, which is answered for by the code that it was
+judged with. So at their top they import the standard library, numpy and, by a relative name, the
+files beside them; whatever else they use (torch, scikit-learn) they import inside a function.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .encoding import Piece, Texts
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = npt.NDArray[np.float64]
+Logits = npt.NDArray[np.float32]
+"""Of one piece: (outputs,) from a sequence head, (tokens, outputs) from a token head."""
+Decision = Mapping[str, Any]
+"""What was tuned on validation rows, such as thresholds: whatever JSON can hold."""
+Target = int | float | list[int] | list[float]
+# files of this folder that are no task
+SHARED = (
+    "answering",
+    "bio",
+    "bio_baselines",
+    "counts",
+    "encoding",
+    "number",
+    "single_label",
+    "windows",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one row."""
+
+    label: str
+    """Written as a row's label is."""
+    confidence: float
+    """In [0, 1]: how sure the model is of the whole label."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Of each class, where the task has classes that a whole text can have."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What a served answer holds besides: column to value that JSON can hold."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows with their labels, for baselines."""
+
+    texts: Sequence[Texts]
+    labels: Sequence[str]
+    groups: Sequence[str] = ()
+    """By row, "" where the recipe names no group."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What a report shows of a task's scores besides the metrics themselves."""
+
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
+    """precision, recall, f1 and rows of each class."""
+    averages: dict[str, dict[str, float]] = field(default_factory=dict)
+    """precision, recall and f1 of each way to average them, such as micro."""
+    more: dict[str, float] = field(default_factory=dict)
+    """Further numbers by name, without intervals."""
+    confusions: Sequence[tuple[str, str]] = ()
+    """(truth, answer) of everything that can be confused; "" for nothing."""
+
+
+class Task(ABC):
+    """One kind of problem: its rows, targets, loss, answers and scores."""
+
+    head: ClassVar[Literal["sequence", "token"]]
+    """Whether the model scores a whole text or each of its tokens."""
+    metrics: ClassVar[tuple[str, ...]]
+    """Names of its scores, the higher the better; it is known by the first."""
+    exact: ClassVar[str | None] = None
+    """The metric that is the share of rows answered rightly, where there is one: an exact test
+    compares two models by it. Else rows are compared by what `alone` says of each."""
+    two_texts: ClassVar[bool] = False
+    """Whether a row has a second text."""
+    cut: ClassVar[Literal["longest", "second"]] = "longest"
+    """Which of two texts is cut where both are too long for the model."""
+    offsets: ClassVar[bool] = False
+    """Whether answers are made of the characters that tokens stand for."""
+    exclusive: ClassVar[bool] = False
+    """Whether a row has exactly one of a fixed list of classes: then classes can be weighed and
+    smoothed, confidence is calibrated against being right, and behaviour can be tested."""
+    by_group: ClassVar[bool] = False
+    """Whether rows of one group are scored together, as a ranking is."""
+    baseline: ClassVar[tuple[str, ...]] = ("words", "characters")
+    """What `evaluate.baseline` may say."""
+    plain: ClassVar[str] = "Text classification"
+    """What people call it; in lower case with hyphens it is the hub's name of the task."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    # rows
+
+    @abstractmethod
+    def label(self, cell: str, text: str, second: str) -> str:
+        """A source's cell as a label, in the one way of writing it. An empty cell never comes here.
+
+        Raises ValueError with the reason where it is no label of this row.
+        """
+
+    def classes(self, label: str) -> Sequence[str]:
+        """The classes that a label names, one for each time; none where a task has no classes."""
+        return ()
+
+    def shown(self, label: str, text: str, second: str) -> str:
+        """A label as people read it in a table, with its row's texts at hand."""
+        return label
+
+    # learning
+
+    @abstractmethod
+    def outputs(self, classes: Sequence[str]) -> list[str]:
+        """Names of what the head computes, in order."""
+
+    @abstractmethod
+    def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
+        """What the head should say of a piece: always of one kind, -100 where nothing counts."""
+
+    def prepare(self, labels: Sequence[str]) -> Decision:
+        """What `scaled` and `answers` need of the training labels, one of each row, such as their
+        mean: it is part of the decision, to which `decide` adds the rest."""
+        return {}
+
+    def scaled(self, targets: "torch.Tensor", decision: Decision) -> "torch.Tensor":
+        """Stacked targets as the head learns them: what `loss` is given, in training and
+        validation."""
+        return targets
+
+    @abstractmethod
+    def loss(
+        self,
+        logits: "torch.Tensor",
+        targets: "torch.Tensor",
+        mask: "torch.Tensor",
+        weights: "torch.Tensor | None" = None,
+        smoothing: float = 0.0,
+    ) -> "torch.Tensor":
+        """Summed over every target that counts. `logits` are (pieces, outputs) or (pieces, tokens,
+        outputs) in 32 bits, `targets` what `target` gave, stacked, padded with -100 and `scaled`,
+        `mask` (pieces, tokens) whether a token is no padding. `weights` (of each class) and
+        `smoothing` are given to exclusive tasks alone."""
+
+    def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
+        """How many of the stacked targets count: what a summed loss is divided by."""
+        return (targets != -100).sum()
+
+    def decide(
+        self,
+        logits: Sequence[Logits],
+        pieces: Sequence[Piece],
+        rows: Labelled,
+        classes: Sequence[str],
+    ) -> Decision:
+        """What answers need besides the weights, tuned on validation rows."""
+        return {}
+
+    @property
+    def tunes(self) -> bool:
+        """Whether there is anything to decide."""
+        return type(self).decide is not Task.decide
+
+    # answering
+
+    @abstractmethod
+    def answers(
+        self,
+        logits: Sequence[Logits],
+        pieces: Sequence[Piece],
+        texts: Sequence[Texts],
+        classes: Sequence[str],
+        decision: Decision,
+    ) -> list[Answer]:
+        """One answer a row, from the logits of its pieces; `pieces[i].row` is the row's place in
+        `texts`, and every row has a piece."""
+
+    # scores
+
+    @abstractmethod
+    def tally(
+        self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
+    ) -> Floats:
+        """What one row adds to the scores (one group of rows, where `by_group`), (counts,).
+
+        Sums of tallies over rows are all that `measure` sees: so a bootstrap draws tallies.
+        """
+
+    @abstractmethod
+    def measure(self, tallies: Floats) -> dict[str, Floats]:
+        """The metrics of summed tallies, (..., counts) -> (...) each."""
+
+    def alone(self, tallies: Floats) -> Floats:
+        """How good each unit is by itself, (units, counts) -> (units,): where no metric is `exact`,
+        two models are compared by which of them is better at how many units."""
+        return self.measure(tallies)[self.metrics[0]]
+
+    def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Where two models say the same, (rows,)."""
+        return np.array([a == b for a, b in zip(answers, others, strict=True)], dtype=bool)
+
+    @abstractmethod
+    def baselines(
+        self,
+        train: Labelled,
+        validation: Labelled,
+        test: Labelled,
+        classes: Sequence[str],
+        kind: str,
+        seed: int,
+    ) -> dict[str, list[str]]:
+        """Labels that little effort gives the test rows, by the name of the effort. `kind` is one
+        of `baseline`."""
+
+    def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
+        """What the report shows besides the metrics."""
+        return Detail()
+
+
+def known() -> list[str]:
+    """Names of all tasks: the files of this folder."""
+    files = (file for folder in __path__ for file in Path(folder).glob("*.py"))
+    return sorted(file.stem for file in files if file.stem not in ("__init__", *SHARED))
+
+
+def get(name: str) -> Task:
+    """The task of that name; the one class of its file that is a `Task`.
+
+    Raises LookupError where there is none.
+    """
+    if name not in known():
+        raise LookupError(name)
+    module = import_module(f".{name}", __name__)
+    own = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Task) and kind.__module__ == module.__name__
+    ]
+    task: Task = own[-1]()
+    return task

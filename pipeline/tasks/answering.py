@@ -1,0 +1,50 @@
+"""From raw texts to answers, whatever runs the model."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .encoding import Encoder, Piece, Texts
+
+if TYPE_CHECKING:
+    from . import Answer, Decision, Task
+
+AT_ONCE = 2048  # texts whose logits are held together
+
+
+class Runtime(Protocol):
+    """A model that is ready to answer."""
+
+    provider: str
+
+    def logits(
+        self, pieces: Sequence[Piece], batch_size: int = ...
+    ) -> list[npt.NDArray[np.float32]]:
+        """Of each piece, (outputs,) or (tokens, outputs)."""
+
+
+class Answering:
+    """A task, an encoder and a runtime together."""
+
+    def __init__(
+        self,
+        task: "Task",
+        encoder: Encoder,
+        runtime: Runtime,
+        classes: Sequence[str],
+        decision: "Decision",
+    ) -> None:
+        self.task, self.encoder, self.runtime = task, encoder, runtime
+        self.classes, self.decision = classes, decision
+
+    def __call__(self, texts: Sequence[Texts], batch_size: int = 8) -> "list[Answer]":
+        """One answer a text."""
+        answers = []
+        for start in range(0, len(texts), AT_ONCE):
+            part = texts[start : start + AT_ONCE]
+            pieces = self.encoder.pieces(part)
+            logits = self.runtime.logits(pieces, batch_size)
+            answers += self.task.answers(logits, pieces, part, self.classes, self.decision)
+        return answers

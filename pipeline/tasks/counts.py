@@ -1,0 +1,90 @@
+"""Precision, recall and F1 from counts of classes: what several tasks are scored by.
+
+A tally is (hits, answers, truths) of each class, then whether the whole row is right and that it
+is one row: (3 classes + 2,).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+AVERAGES = ("micro", "macro", "weighted")
+
+
+def tally(
+    hits: Iterable[str],
+    answers: Iterable[str],
+    truths: Iterable[str],
+    right: bool,
+    classes: Sequence[str],
+) -> Floats:
+    """Of one row: the class of each hit, answer and truth. Others than `classes` count as answers
+    and truths of no class, and so only against being right."""
+    counted = [Counter(each) for each in (hits, answers, truths)]
+    flat = [count[name] for count in counted for name in classes]
+    return np.array([*flat, right, 1], dtype=np.float64)
+
+
+def parts(tallies: Floats) -> tuple[Floats, Floats, Floats]:
+    """Hits, answers and truths by class, (..., 3 classes + 2) -> (..., classes) each."""
+    hits, answers, truths = np.split(tallies[..., :-2], 3, axis=-1)
+    return hits, answers, truths
+
+
+def right(tallies: Floats) -> Floats:
+    """Share of rows that are wholly right, (..., 3 classes + 2) -> (...)."""
+    return np.asarray(tallies[..., -2] / np.maximum(tallies[..., -1], 1))
+
+
+def f1(hits: Floats, answers: Floats, truths: Floats) -> Floats:
+    """2 hits / (answers + truths), 0 where there is neither."""
+    total = answers + truths
+    return np.asarray(2 * hits / np.maximum(total, 1))
+
+
+def macro_f1(tallies: Floats) -> Floats:
+    """Mean F1 over the classes that have a truth or an answer."""
+    hits, answers, truths = parts(tallies)
+    present = (answers + truths > 0).sum(-1)
+    return np.asarray(f1(hits, answers, truths).sum(-1) / np.maximum(present, 1))
+
+
+def micro_f1(tallies: Floats) -> Floats:
+    """F1 of the sums over all classes."""
+    return f1(*(part.sum(-1) for part in parts(tallies)))
+
+
+def per_class(total: Floats, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """precision, recall, f1 and rows (truths) of each class, from the sum of all tallies."""
+    hits, answers, truths = parts(total)
+    return {
+        name: {**_three(hits[i], answers[i], truths[i]), "rows": float(truths[i])}
+        for i, name in enumerate(classes)
+    }
+
+
+def averages(total: Floats) -> dict[str, dict[str, float]]:
+    """precision, recall and f1 over the classes, in three ways (scikit-learn's names): micro sums
+    counts first, macro takes the mean over the classes that occur, weighted the mean by truths."""
+    hits, answers, truths = parts(total)
+    each = [_three(*counts) for counts in zip(hits, answers, truths, strict=True)]
+    weights = {"macro": (answers + truths > 0).astype(float), "weighted": truths}
+    found = {"micro": _three(hits.sum(), answers.sum(), truths.sum())}
+    for name, weight in weights.items():
+        scale = max(float(weight.sum()), 1.0)
+        found[name] = {
+            kind: float(sum(w * one[kind] for w, one in zip(weight, each, strict=True)) / scale)
+            for kind in ("precision", "recall", "f1")
+        }
+    return found
+
+
+def _three(hits: float, answers: float, truths: float) -> dict[str, float]:
+    return {
+        "precision": float(hits / max(answers, 1)),
+        "recall": float(hits / max(truths, 1)),
+        "f1": float(2 * hits / max(answers + truths, 1)),
+    }

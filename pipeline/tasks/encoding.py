@@ -1,0 +1,136 @@
+"""From texts to token ids: the same code for training, evaluation and serving."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+Texts = tuple[str, str]
+"""A row's text and its second text, which is empty where it has one alone."""
+LongText = Literal["truncate", "head_tail", "windows"]
+CHARACTERS_PER_TOKEN = 32  # texts are cut to so many a token before a tokenizer reads them
+MOST_WINDOWS = 64  # of one text
+HEAD = 0.25  # share of a text's tokens that head_tail takes from its beginning (Sun et al. 2019)
+
+
+class Piece:
+    """What a model reads at once of one row: the whole of it, or a window."""
+
+    __slots__ = ("encoding", "ids", "keep", "row", "types")
+
+    def __init__(self, row: int, encoding: Any, keep: Sequence[int]) -> None:
+        self.row, self.encoding, self.keep = row, encoding, keep
+        ids, types = encoding.ids, encoding.type_ids
+        self.ids: list[int] = [ids[i] for i in keep]
+        self.types: list[int] = [types[i] for i in keep]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """First and last-but-one character of each token, in its own text."""
+        offsets = self.encoding.offsets
+        return [offsets[i] for i in self.keep]
+
+    @property
+    def sequences(self) -> list[int | None]:
+        """Of which text each token is, 0 or 1; None for special tokens."""
+        special, types = self.encoding.special_tokens_mask, self.encoding.sequence_ids
+        return [None if special[i] else types[i] for i in self.keep]
+
+
+class Encoder:
+    """Cuts texts into pieces of at most `max_length` tokens.
+
+    `truncate` keeps the beginning of what is too long, `head_tail` a quarter from the beginning
+    and the rest from the end, `windows` everything, in windows that share `overlap` tokens. Of two
+    texts `cut` tells which one gives way.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Path,
+        max_length: int,
+        long_text: LongText = "truncate",
+        overlap: int = 0,
+        cut: Literal["longest", "second"] = "longest",
+        offsets: bool = False,
+    ) -> None:
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_file(str(tokenizer))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.max_length, self.long_text, self.overlap = max_length, long_text, overlap
+        self.cut = cut
+        self.batch = self.tokenizer.encode_batch if offsets else self.tokenizer.encode_batch_fast
+        windows = 1 if long_text == "truncate" else MOST_WINDOWS
+        self.most_characters = max_length * CHARACTERS_PER_TOKEN * windows
+
+    def encodings(self, texts: Sequence[Texts]) -> list[Any]:
+        """Whole texts, tokenized and not cut yet."""
+        capped = [(a[: self.most_characters], b[: self.most_characters]) for a, b in texts]
+        return list(self.batch([pair if pair[1] else pair[0] for pair in capped]))
+
+    def cut_up(self, encodings: Sequence[Any]) -> list[Piece]:
+        """Every row's pieces, in the order of the rows."""
+        return [
+            Piece(row, encoding, keep)
+            for row, encoding in enumerate(encodings)
+            for keep in self._cuts(encoding)
+        ]
+
+    def pieces(self, texts: Sequence[Texts]) -> list[Piece]:
+        """Every text's pieces, in the order of the texts."""
+        return self.cut_up(self.encodings(texts))
+
+    def _cuts(self, encoding: Any) -> Iterator[Sequence[int]]:
+        """Places of the tokens of each piece."""
+        length = len(encoding.ids)
+        over = length - self.max_length
+        if over <= 0:
+            yield range(length)
+            return
+        special = encoding.special_tokens_mask
+        of = encoding.sequence_ids
+        first = [i for i in range(length) if not special[i] and of[i] == 0]
+        second = [i for i in range(length) if not special[i] and of[i] == 1]
+        if second and self.cut == "longest" and self.long_text == "truncate":
+            yield _without(length, *_longest(first, second, over))
+            return
+        cut = second or first
+        # the text that is not cut leaves an eighth of the room to the other at least
+        spared = max(0, over - len(cut) + self.max_length // 8)
+        gone = first[len(first) - spared :] if second and spared else []
+        room = max(1, len(cut) - over + len(gone))
+        for kept in self._spans(cut, room):
+            inside = set(kept)
+            yield _without(length, gone, [i for i in cut if i not in inside])
+
+    def _spans(self, places: list[int], room: int) -> Iterator[list[int]]:
+        if self.long_text == "truncate":
+            yield places[:room]
+        elif self.long_text == "head_tail":
+            head = round(room * HEAD)
+            yield places[:head] + places[len(places) - (room - head) :]
+        else:
+            step = max(1, room - self.overlap)
+            for number, start in enumerate(range(0, len(places), step), 1):
+                if number == MOST_WINDOWS or start + room >= len(places):
+                    yield places[start : start + room] if number == MOST_WINDOWS else places[-room:]
+                    return
+                yield places[start : start + room]
+
+
+def _longest(first: list[int], second: list[int], over: int) -> tuple[list[int], list[int]]:
+    """What goes from the ends of two texts so that the longer one gives way first."""
+    room = len(first) + len(second) - over
+    shorter = min(len(first), len(second), room // 2)
+    keep_first = shorter if len(first) <= len(second) else room - shorter
+    keep_first = min(keep_first, len(first))
+    return first[keep_first:], second[room - keep_first :]
+
+
+def _without(length: int, *gone: Sequence[int]) -> list[int]:
+    leave = {i for places in gone for i in places}
+    return [i for i in range(length) if i not in leave]

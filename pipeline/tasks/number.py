@@ -1,0 +1,172 @@
+"""A number for a row: what a rating of a text and a score of two texts share.
+
+A label is the shortest decimal that reads back as the same number, as Python writes it: 3.5.
+
+The head learns how many standard deviations a label lies from the mean of the training labels, so
+that one learning rate does for ratings and for prices. Labels whose standard deviation is less than
+a millionth of their size count as all the same: take a constant from such labels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task
+from .encoding import Piece, Texts
+from .windows import row_means
+
+if TYPE_CHECKING:
+    import torch
+
+LARGEST = 1e12  # what squares are still summed of without loss
+SMALLEST_SPREAD = 1e-6  # standard deviation over size, below which numbers count as equal
+ALIKE = 0.1  # standard deviations that two answers may differ by and be called the same
+DIGITS = 4  # answers are given to a ten-thousandth of a standard deviation or finer
+
+
+class Number(Task):
+    head = "sequence"
+    metrics = ("pearson", "r2")
+
+    def label(self, cell: str, text: str, second: str) -> str:
+        """Any way of writing a finite number with a decimal point: 3, -0.5, 1e3."""
+        cell = cell.strip()
+        try:
+            value = float(cell.replace("_", "?"))
+        except ValueError:
+            hint = ": write decimals with a point, and no commas" if "," in cell else ""
+            raise ValueError(f"is no number{hint}") from None
+        if not math.isfinite(value):
+            raise ValueError("is no finite number")
+        if abs(value) > LARGEST:
+            raise ValueError(f"is beyond {LARGEST:.0e}: use a larger unit")
+        return _label(value)
+
+    def shown(self, label: str, text: str, second: str) -> str:
+        return label.removesuffix(".0")
+
+    def outputs(self, classes: Sequence[str]) -> list[str]:
+        return ["score"]
+
+    def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
+        return float(label)
+
+    def prepare(self, labels: Sequence[str]) -> Decision:
+        """`mean` and `deviation` of the labels; a deviation of 1 where they are all the same."""
+        values = _numbers(labels)
+        mean, deviation = float(values.mean()), float(values.std())
+        same = deviation <= SMALLEST_SPREAD * abs(mean)
+        return {"mean": mean, "deviation": 1.0 if same else deviation}
+
+    def scaled(self, targets: "torch.Tensor", decision: Decision) -> "torch.Tensor":
+        return (targets - decision["mean"]) / decision["deviation"]
+
+    def loss(
+        self,
+        logits: "torch.Tensor",
+        targets: "torch.Tensor",
+        mask: "torch.Tensor",
+        weights: "torch.Tensor | None" = None,
+        smoothing: float = 0.0,
+    ) -> "torch.Tensor":
+        """Squared differences, in standard deviations."""
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(logits[:, 0], targets.to(logits.dtype), reduction="sum")
+
+    def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
+        """All of them: -100 is a number like any other."""
+        return targets.new_tensor(targets.numel())
+
+    def answers(
+        self,
+        logits: Sequence[Logits],
+        pieces: Sequence[Piece],
+        texts: Sequence[Texts],
+        classes: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> list[Answer]:
+        """What the head says, in the labels' own unit; of windows, the mean. How sure it is of a
+        number it does not say: confidence is 1 of each."""
+        if not texts:
+            return []
+        deviation = decision["deviation"]
+        scores = row_means(np.stack(logits).astype(np.float64), pieces, len(texts))[:, 0]
+        digits = DIGITS - math.floor(math.log10(deviation))
+        values = (
+            round(value, digits) for value in (decision["mean"] + deviation * scores).tolist()
+        )
+        return [Answer(label=_label(value), confidence=1.0) for value in values]
+
+    def tally(
+        self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
+    ) -> Floats:
+        """Of a row with truth y and answer x: 1, y, x, y², x², xy and (y - x)²."""
+        return _moments(_numbers(truths), _numbers(answers))
+
+    def measure(self, tallies: Floats) -> dict[str, Floats]:
+        """Pearson's correlation, and the share r2 of the truths' variance that answers explain: 1
+        is all of it, 0 what their mean explains. 0 each, where truths (or answers) are all one."""
+        n, y, x, yy, xx, xy, error = np.moveaxis(tallies, -1, 0)
+        truths, answers = _spread(n, y, yy), _spread(n, x, xx)
+        scale = np.sqrt(truths * answers)
+        pearson = np.divide(n * xy - x * y, scale, out=np.zeros_like(scale), where=scale > 0)
+        unexplained = np.divide(n * error, truths, out=np.ones_like(scale), where=truths > 0)
+        return {"pearson": np.clip(pearson, -1, 1), "r2": np.asarray(1 - unexplained)}
+
+    def alone(self, tallies: Floats) -> Floats:
+        """The nearer to the truth, the better: no row has a correlation by itself."""
+        return np.asarray(-np.sqrt(tallies[..., -1]))
+
+    def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Where they differ by less than a tenth of the standard deviation of the others."""
+        mine, theirs = _numbers(answers), _numbers(others)
+        return np.asarray(np.abs(mine - theirs) <= ALIKE * (theirs.std() if len(theirs) else 0))
+
+    def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
+        """Mean absolute error and root of the mean squared error, in the labels' own unit, and
+        Spearman's correlation of ranks."""
+        from scipy.stats import rankdata
+
+        if not rows.labels:
+            return Detail()
+        y, x = _numbers(rows.labels), _numbers([answer.label for answer in answers])
+        ranked = _moments(rankdata(y), rankdata(x))
+        return Detail(
+            more={
+                "mae": float(np.abs(y - x).mean()),
+                "rmse": float(np.sqrt(((y - x) ** 2).mean())),
+                "spearman": float(self.measure(ranked)["pearson"]),
+            }
+        )
+
+
+def labels_of(values: Floats) -> list[str]:
+    return [_label(value) for value in values.tolist()]
+
+
+def mean_label(labels: Sequence[str]) -> str:
+    return _label(float(_numbers(labels).mean()))
+
+
+def _moments(y: Floats, x: Floats) -> Floats:
+    """Sums over rows, (rows,) twice -> (7,)."""
+    columns = (np.ones_like(y), y, x, y * y, x * x, x * y, (y - x) ** 2)
+    return np.array([column.sum() for column in columns])
+
+
+def _spread(n: Floats, total: Floats, squares: Floats) -> Floats:
+    """n² times the variance; 0 where it is too small to be told from what rounding leaves."""
+    spread = n * squares - total**2
+    return np.asarray(np.where(spread > SMALLEST_SPREAD**2 * n * squares, spread, 0.0))
+
+
+def _numbers(labels: Sequence[str]) -> Floats:
+    return np.array([float(label) for label in labels], dtype=np.float64)
+
+
+def _label(value: float) -> str:
+    return repr(value + 0.0)  # no -0.0

@@ -1,0 +1,118 @@
+"""One of several classes for a row: what a text and a pair of texts share."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import Answer, Detail, Floats, Labelled, Logits, Target, Task, counts
+from .encoding import Piece, Texts
+from .windows import row_means
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SingleLabel(Task):
+    head = "sequence"
+    metrics = ("accuracy", "macro_f1")
+    exact = "accuracy"
+    exclusive = True
+
+    def label(self, cell: str, text: str, second: str) -> str:
+        return cell
+
+    def classes(self, label: str) -> Sequence[str]:
+        return (label,)
+
+    def outputs(self, classes: Sequence[str]) -> list[str]:
+        return list(classes)
+
+    def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
+        return classes.index(label)
+
+    def loss(
+        self,
+        logits: "torch.Tensor",
+        targets: "torch.Tensor",
+        mask: "torch.Tensor",
+        weights: "torch.Tensor | None" = None,
+        smoothing: float = 0.0,
+    ) -> "torch.Tensor":
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(
+            logits, targets, weight=weights, label_smoothing=smoothing, reduction="sum"
+        )
+
+    def answers(
+        self,
+        logits: Sequence[Logits],
+        pieces: Sequence[Piece],
+        texts: Sequence[Texts],
+        classes: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> list[Answer]:
+        """The class of the highest probability; of windows, of the mean of their probabilities."""
+        if not texts:
+            return []
+        scores = softmax(np.stack(logits).astype(np.float64))  # (pieces, classes)
+        total = row_means(scores, pieces, len(texts))
+        return [
+            Answer(
+                label=classes[best],
+                confidence=float(row[best]),
+                scores=dict(zip(classes, row.tolist(), strict=True)),
+            )
+            for row, best in zip(total, total.argmax(1), strict=True)
+        ]
+
+    def tally(
+        self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
+    ) -> Floats:
+        right = truths[0] == answers[0]
+        return counts.tally(truths if right else (), answers, truths, right, classes)
+
+    def measure(self, tallies: Floats) -> dict[str, Floats]:
+        return {"accuracy": counts.right(tallies), "macro_f1": counts.macro_f1(tallies)}
+
+    def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
+        total = sum(
+            (
+                self.tally([t], [a.label], classes)
+                for t, a in zip(rows.labels, answers, strict=True)
+            ),
+            np.zeros(3 * len(classes) + 2),
+        )
+        return Detail(
+            per_class=counts.per_class(total, classes),
+            averages=counts.averages(total),
+            more=areas(rows.labels, answers, classes),
+            confusions=[(t, a.label) for t, a in zip(rows.labels, answers, strict=True)],
+        )
+
+
+def softmax(logits: Floats) -> Floats:
+    """(rows, classes) -> (rows, classes), each row summing to 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def areas(
+    truths: Sequence[str], answers: Sequence[Answer], classes: Sequence[str]
+) -> dict[str, float]:
+    """Areas under the ROC and precision-recall curves, each class against the rest, macro; none
+    where a class has every row or no row."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    hits = np.array(truths)[:, None] == np.array(classes)  # (rows, classes)
+    if not len(hits) or not hits.any(0).all() or hits.all(0).any():
+        return {}
+    scores = np.array([[answer.scores[name] for name in classes] for answer in answers])
+    columns = range(len(classes))
+    return {
+        "roc_auc": float(np.mean([roc_auc_score(hits[:, c], scores[:, c]) for c in columns])),
+        "pr_auc": float(
+            np.mean([average_precision_score(hits[:, c], scores[:, c]) for c in columns])
+        ),
+    }

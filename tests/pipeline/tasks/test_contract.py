@@ -1,0 +1,228 @@
+"""Every task goes the whole line, from rows to an answer to raw text, and one file makes a task."""
+
+import json
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pipeline import kept, scoring, tasks
+from pipeline import recipe as recipes
+from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.onnx_runtime import OnnxModel
+from pipeline.adapters.pytorch import TorchModel
+from pipeline.config import parse, read_task
+from pipeline.records import SPLITS, Export, Fit, Ladder, Lengths, Scores, Validation
+from pipeline.stages import benchmark as ladder
+from pipeline.tasks.answering import Answering
+from pipeline.tasks.encoding import Texts
+from tests.conftest import toy_block, write_csv
+from tests.pipeline.conftest import Home, after_tokens, up_to_tokens
+from tests.pipeline.promotion.test_registry import publish_toy
+from tests.pipeline.tasks.toys import TOYS, Rows
+
+ROWS = 120
+
+
+def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
+    task, block = read_task(name, "task"), toy_block(base, str(source))
+    main = task.metrics[0]
+    block["task"] = name
+    block["ingest"]["second"] = "second" if task.two_texts else None
+    block["ingest"]["group"] = "group" if task.by_group else None
+    block["ingest"]["validation_percent"] = block["ingest"]["test_percent"] = 20
+    block["validate"]["near_duplicates"]["similarity"] = 0.99
+    if task.cut == "second":
+        block["tokenize"].update({"long_text": "windows", "overlap": 4})
+    block["finetune"].update({"epochs": 2, "metric": main})
+    block["evaluate"]["baseline"] = task.baseline[0]
+    block["benchmark"].update(
+        {"metric": main, "seconds": 0.01, "batches": [1], "largest_drop": 1, "largest_flips": 1}
+    )
+    block["gate"].update({"floors": {main: 0.0}, "metrics": [main]})
+    return block
+
+
+def make(name: str, rows: Rows, folder: Path, base: Path) -> Home:
+    source = write_csv(folder / "rows.csv", rows)
+    block = block_of(name, base, source)
+    return Home(folder, parse(recipes.Recipe, block, "recipes.toy"))
+
+
+def all_stages(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a process of its own for each runtime is the benchmark's matter, and takes seconds
+    monkeypatch.setattr(ladder, "ProcessPoolExecutor", lambda **_: ThreadPoolExecutor(1))
+    after_tokens(up_to_tokens(home))
+
+
+def test_texts(home: Home) -> list[Texts]:
+    return kept.texts_of(kept.kept_rows(home.validate, "test"))
+
+
+test_texts.__test__ = False  # type: ignore[attr-defined]
+
+
+def publish_and_promote(home: Home, tracking: str) -> Registry:
+    published = publish_toy(home, tracking, home.folder)
+    registry = Registry(tracking)
+    registry.move("toy", published.version)
+    return registry
+
+
+def test_every_task_has_a_toy() -> None:
+    assert sorted(TOYS) == tasks.known()
+
+
+@pytest.mark.parametrize("name", sorted(TOYS))
+def test_a_task_goes_the_whole_line(
+    name: str,
+    tiny_base: Path,
+    tmp_path: Path,
+    tracking: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home = make(name, TOYS[name](ROWS, Random(3)), tmp_path / "data", tiny_base)
+    all_stages(home, monkeypatch)
+    _records_fit(home)
+    texts = test_texts(home)[:8]
+    fp32 = said(home, TorchModel(home.finetune / "model", home.task), texts)
+    assert home.task.same(fp32, said(home, OnnxModel(home.export / "fp32.onnx", 0), texts)).all()
+
+    registry = publish_and_promote(home, tracking)
+    served = Ladder.read(home.benchmark / "ladder.json")
+    file = served.rung(served.picked).file
+    assert file is not None
+    expected = said(home, OnnxModel(home.export / file, 0), texts)
+    assert registry.answers("toy", "1", texts) == expected
+    assert predicted(home, texts, capsys) == expected
+
+
+def _records_fit(home: Home) -> None:
+    """What the stages wrote is whole and agrees."""
+    task = home.task
+    scores = Scores.read(home.evaluate / "scores.json")
+    assert tuple(scores.test.scores) == task.metrics
+    assert scores.baselines
+    assert all(tuple(each.scores) == task.metrics for each in scores.baselines)
+    for interval in scores.test.scores.values():
+        assert interval.low <= interval.value <= interval.high
+    fp32, _ = Export.read(home.export / "parity.json").parities
+    assert fp32.largest_difference < 1e-3
+    assert fp32.flips == 0
+    assert Fit.read(home.finetune / "fit.json").best_value > 0
+    lengths = Lengths.read(home.tokenize / "lengths.json")
+    kept_by_split = Validation.read(home.validate / "validation.json").kept_by_split
+    assert {split: lengths.rows[split] for split in SPLITS} == kept_by_split
+    # a model that is always right scores highest
+    rows = kept.labelled(kept.kept_rows(home.validate, "test"))
+    if not task.by_group:
+        perfect = scoring.tallies(task, rows.labels, rows.labels, scores.labels, rows.groups)
+        best = scoring.metrics(task.measure, perfect)
+        assert all(best[name] >= scores.test.scores[name].value for name in task.metrics)
+
+
+def said(home: Home, runtime: Any, texts: list[Texts]) -> list[str]:
+    classes = Validation.read(home.validate / "validation.json").labels
+    decision = Fit.read(home.finetune / "fit.json").decision
+    encoder = kept.encoder(home.tokenize, home.task)
+    answers = Answering(home.task, encoder, runtime, classes, decision)(texts)
+    return [answer.label for answer in answers]
+
+
+def predicted(home: Home, texts: list[Texts], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    from flows import commands
+
+    given = [part for pair in texts for part in (pair if home.task.two_texts else pair[:1])]
+    capsys.readouterr()
+    assert commands.predict(Namespace(recipe="toy", texts=given, file=None, json=True)) == 0
+    return [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+
+
+MADE_UP = '''
+"""Whether a text names more sport than anything else: made up, and whole in this one file."""
+
+import numpy as np
+
+from . import Answer, Task
+
+
+class Loudest(Task):
+    head = "sequence"
+    metrics = ("agreement",)
+    exact = "agreement"
+
+    def label(self, cell, text, second):
+        if cell not in ("yes", "no"):
+            raise ValueError(f"{cell!r} is neither yes nor no")
+        return cell
+
+    def outputs(self, classes):
+        return ["yes"]
+
+    def target(self, label, piece, texts, classes):
+        return float(label == "yes")
+
+    def loss(self, logits, targets, mask, weights=None, smoothing=0.0):
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        return binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="sum")
+
+    def decide(self, logits, pieces, rows, classes):
+        return {"at": float(np.median([row[0] for row in logits]))}
+
+    def answers(self, logits, pieces, texts, classes, decision):
+        sure = [float(1 / (1 + np.exp(-row[0]))) for row in logits]
+        return [
+            Answer("yes" if row[0] >= decision["at"] else "no", max(p, 1 - p), details={"loud": p})
+            for row, p in zip(logits, sure)
+        ]
+
+    def tally(self, truths, answers, classes):
+        return np.array([truths[0] == answers[0], 1.0])
+
+    def measure(self, tallies):
+        return {"agreement": tallies[..., 0] / np.maximum(tallies[..., 1], 1)}
+
+    def baselines(self, train, validation, test, classes, kind, seed):
+        return {"always yes": ["yes"] * len(test.texts)}
+'''
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """One more file among the tasks."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "loudest.py").write_text(MADE_UP)
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
+    return tasks
+
+
+def test_a_task_is_one_file(
+    made_up: ModuleType,
+    tiny_base: Path,
+    tmp_path: Path,
+    tracking: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = TOYS["classification"](ROWS, Random(5))
+    rows = [row | {"label": "yes" if row["label"] == "sport" else "no"} for row in rows]
+    home = make("loudest", rows, tmp_path / "data", tiny_base)
+    all_stages(home, monkeypatch)
+    assert Scores.read(home.evaluate / "scores.json").test.scores["agreement"].value > 0.5
+    assert set(Fit.read(home.finetune / "fit.json").decision) == {"at"}
+    registry = publish_and_promote(home, tracking)
+    texts = test_texts(home)[:3]
+    assert [set(row) for row in registry.scores("toy", "1", texts)] == [
+        {"label", "score", "loud"}
+    ] * 3
+    assert predicted(home, texts, capsys) == registry.answers("toy", "1", texts)
+    from pipeline.report.page import build
+
+    assert "agreement" in build(home.folder, "toy")
