@@ -116,7 +116,9 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
         rows, root = DATA / recipe / "ingest" / "rows.parquet", Path.cwd()
         made = forgetting.below(DATA / recipe)
         tables = [path for path in (rows, *cache.objects().values()) if path.exists()]
-        found = forgetting.find(wanted, params.sources().values(), params.text, tables)
+        columns = (params.text, *([params.second] if params.second else []))
+        sources = params.sources().values()
+        found = forgetting.find(wanted, sources, columns, tables, params.layout)
         trained = forgetting.trained_on(registry, recipe, wanted)
         known = found.known.union(*(seen for seen in trained.values() if seen))
         if unknown := sorted(wanted - known):
@@ -135,7 +137,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *_trees(params)]),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
-            *forgetting.source_steps(found.places, root),
+            *forgetting.source_steps(found.places, root, params.layout),
             *forgetting.file_steps([f for f in made if f == rows], forgotten, root),
         ]
         print(f"{len(wanted)} texts of {recipe} are to be forgotten:")

@@ -1,12 +1,12 @@
 """The rows behind a version, and what has changed in them since.
 
-A row is known by its text. Copies of one text are paired first where all is the same, then by
-label, then by split, then in the order of their labels: no row's place in its source matters. A
-label is taken as it is written; an empty one is no class.
+A row is known by its text, or both of its texts. Copies of one text are paired first where all is
+the same, then by label, then by split, then in the order of their labels: no row's place in its
+source matters. A label is taken as it is written; an empty one is no class.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +46,9 @@ class Changes(Record):
     """Rows of an old text in another split: only a source that says the split does that."""
     new_by_label: dict[str, int]
     gone_by_label: dict[str, int]
+    """By class, where labels name several or none."""
     corrections: dict[str, int]
-    """Corrected rows, as 'old > new'."""
+    """Corrected rows, as 'old > new', where a label is a class."""
     added: dict[str, int]
     """Rows of each class that is new, and no other's new name."""
     dropped: dict[str, int]
@@ -74,19 +75,26 @@ def learned(rows: Path) -> set[str]:
     return set(_texts(pd.read_parquet(rows, columns=["id"], filters=seen)["id"]))
 
 
-def compare(before: "pd.DataFrame", now: "pd.DataFrame") -> Changes:
-    """What has changed between two tables of rows, by their columns id, label and split."""
+def compare(
+    before: "pd.DataFrame",
+    now: "pd.DataFrame",
+    classes: Callable[[str], Sequence[str]] | None = None,
+) -> Changes:
+    """What has changed between two tables of rows, by their columns id, label and split.
+
+    `classes` gives those of a label, where a label is not one class itself: classes can then be new
+    or gone, and are not followed from name to name.
+    """
     old, new = _coded(before, now)
     pairs, gone, fresh = _paired(old, new)
-    had, has, came = (Counter(rows["label"]) for rows in (old, new, fresh))
+    had, has, came, went = (_counted(rows["label"], classes) for rows in (old, new, fresh, gone))
     flows = Counter(zip(pairs["old"], pairs["new"], strict=True))
-    renamed, merged, split = _passages(flows, set(had), came)
+    renamed, merged, split = _passages(flows, set(had), came) if classes is None else ([], [], [])
     passed = {(passage.old, passage.new) for passage in (*renamed, *merged, *split)}
-    corrections = {
-        f"{a or UNLABELLED} > {b or UNLABELLED}": rows
-        for (a, b), rows in sorted(flows.items())
-        if a != b and (a, b) not in passed
+    corrected = {
+        (a, b): rows for (a, b), rows in sorted(flows.items()) if a != b and (a, b) not in passed
     }
+    corrections = {f"{a or UNLABELLED} > {b or UNLABELLED}": n for (a, b), n in corrected.items()}
     added = has.keys() - had.keys() - {b for _, b in passed} - {""}
     dropped = had.keys() - has.keys() - {a for a, _ in passed} - {""}
     return Changes(
@@ -94,11 +102,11 @@ def compare(before: "pd.DataFrame", now: "pd.DataFrame") -> Changes:
         now=len(new),
         new=len(fresh),
         gone=len(gone),
-        corrected=sum(corrections.values()),
+        corrected=sum(corrected.values()),
         moved=int(pairs["moved"].sum()),
         new_by_label=dict(sorted(came.items())),
-        gone_by_label=dict(sorted(Counter(gone["label"]).items())),
-        corrections=corrections,
+        gone_by_label=dict(sorted(went.items())),
+        corrections=corrections if classes is None else {},
         added={name: has[name] for name in sorted(added)},
         dropped={name: had[name] for name in sorted(dropped)},
         renamed=renamed,
@@ -111,12 +119,12 @@ def words(changes: Changes) -> list[str]:
     """The changes as plain lines."""
     told = []
     if changes.new:
-        told.append(f"{_count(changes.new, 'new row')} ({_parts(changes.new_by_label)})")
+        told.append(f"{_count(changes.new, 'new row')}{_parts(changes.new_by_label)}")
     if changes.gone:
-        told.append(f"{_count(changes.gone, 'row')} gone ({_parts(changes.gone_by_label)})")
+        told.append(f"{_count(changes.gone, 'row')} gone{_parts(changes.gone_by_label)}")
     if changes.corrected:
         corrections = _parts(changes.corrections)
-        told.append(f"{_count(changes.corrected, 'label')} corrected ({corrections})")
+        told.append(f"{_count(changes.corrected, 'label')} corrected{corrections}")
     if changes.moved:
         told.append(f"{_count(changes.moved, 'row')} moved to another split")
     for name, rows in changes.added.items():
@@ -128,7 +136,7 @@ def words(changes: Changes) -> list[str]:
             told.append(f"class {_name(p.old)} is {verb} {_name(p.new)} ({_count(p.rows, 'row')})")
     for name in dict.fromkeys(p.old for p in changes.split):
         parts = {p.new: p.rows for p in changes.split if p.old == name}
-        told.append(f"class {_name(name)} is split ({_parts(parts)})")
+        told.append(f"class {_name(name)} is split{_parts(parts)}")
     return told or ["nothing new"]
 
 
@@ -175,6 +183,18 @@ def _paired(
     return pd.concat(pairs), old, new
 
 
+def _counted(labels: Iterable[str], classes: Callable[[str], Sequence[str]] | None) -> Counter[str]:
+    """How many rows have each class."""
+    counts = Counter(labels)
+    if classes is None:
+        return counts
+    found: Counter[str] = Counter()
+    for label, rows in counts.items():
+        for name in set(classes(label)) if label else ():
+            found[name] += rows
+    return found
+
+
 def _passages(
     flows: Mapping[tuple[str, str], int], known: Set[str], came: Mapping[str, int]
 ) -> tuple[list[Passage], list[Passage], list[Passage]]:
@@ -208,8 +228,8 @@ def _name(label: str) -> str:
 
 
 def _parts(counts: Mapping[str, int]) -> str:
-    """Names and their counts, the largest first."""
+    """Names and their counts in brackets, the largest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     parts = [f"{excerpt(name) or UNLABELLED} {rows:,}" for name, rows in ordered[:SHOWN]]
     more = [f"{len(ordered) - SHOWN} more"] if len(ordered) > SHOWN else []
-    return ", ".join(parts + more)
+    return f" ({', '.join(parts + more)})" if parts else ""

@@ -11,6 +11,12 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def both(text: str, second: str) -> str:
+    """A row's two texts as one, by which it is named and its copies are found. The NUL between
+    them is no white space: what is before it and what behind stays told apart."""
+    return f"{text} \0 {second}" if second else text
+
+
 def content_id(text: str) -> str:
     """A row's name: the head of the SHA-256 of its raw text, as hex."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:ID_WIDTH]

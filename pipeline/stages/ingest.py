@@ -2,12 +2,14 @@
 
     python -m pipeline ingest news
 
-Writes rows.parquet (id, text, label, split, group, file, line, and the carried columns),
+Writes rows.parquet (id, text, second, label, split, group, file, line, and the carried columns),
 rejects.parquet (file, line, reason, excerpt) and intake.json.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +20,11 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_of, whole
 from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Intake, Split
-from pipeline.sources import Reject, Row, read_rows
-from pipeline.text import content_id, normalised, position
+from pipeline.sources import Format, Layout, Reject, Row, locate, read_rows
+from pipeline.tasks import Task
+from pipeline.text import both, content_id, excerpt, normalised, position
 
-ROW_COLUMNS = ("id", "text", "label", "split", "group", "file", "line")
+ROW_COLUMNS = ("id", "text", "second", "label", "split", "group", "file", "line")
 REJECT_COLUMNS = ("file", "line", "reason", "excerpt")
 TAKEN = {*ROW_COLUMNS, "reason", "truth", "answer", "confidence", "probabilities"}
 SPLIT_NAMES: dict[str, Split] = {
@@ -34,12 +37,24 @@ BATCH = 10_000  # rows
 class IngestParams(Settings):
     source: str | dict[Split, str]
     """A file, a folder a label, `package:NAME/FOLDER`, or one of these for each split."""
+    format: Format | None
+    """`conll` (tokens and tags in columns), `squad` (its JSON), `word_tags` (a text a line as
+    word/tag) or `lines` (a text a line, a file a label); null goes by the file's extension."""
+    header: list[str] | None
+    """Column names of a CSV or TSV file that has no header line; null takes its first line."""
+    quotes: bool
+    """Whether quotes enclose fields of a CSV or TSV file; if not, a quote is a plain character."""
     text: str
     """Column of the text."""
+    second: str | None
+    """Column of the second text, for tasks that have two."""
     label: str
     """Column of the label."""
+    label_names: str | None
+    """A file with a class a line, where cells of the label are numbers of its lines, counted from 0
+    and with commas between several; null where they say the label itself."""
     group: str | None
-    """Column whose rows stay together in one split (an author, a thread, a document)."""
+    """Column whose rows stay together (an author, a thread, a document) where a split is drawn."""
     split: str | None
     """Column that already says train, validation or test."""
     carry: list[str]
@@ -52,13 +67,15 @@ class IngestParams(Settings):
     def _consistent(self) -> Self:
         if self.validation_percent + self.test_percent >= 100:
             raise ValueError("validation_percent and test_percent leave nothing to train on")
-        if self.group and (self.split or isinstance(self.source, dict)):
-            raise ValueError("group keeps rows together by hash: the source splits them already")
         if isinstance(self.source, dict) and (self.split or "train" not in self.source):
             raise ValueError("a source for each split needs one for train, and no split column")
         if clash := set(self.carry) & TAKEN:
             raise ValueError(f"carry cannot hold {sorted(clash)[0]!r}: the line uses that name")
         return self
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.format, tuple(self.header) if self.header else None, self.quotes)
 
     def sources(self) -> dict[Split | None, str]:
         if isinstance(self.source, str):
@@ -66,15 +83,34 @@ class IngestParams(Settings):
         return {split: source for split, source in self.source.items()}  # noqa: C416 - other type
 
 
-def ingest(params: IngestParams, out: Path, *, log: Log = no_log) -> Intake:
+def check(params: IngestParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task lacks or has no use of."""
+    if task.two_texts and not params.second:
+        raise ValueError(f"second: {task.name} reads two texts: name the column of the second")
+    if params.second and not task.two_texts:
+        raise ValueError(f"second: {task.name} reads one text: set it to null")
+    if task.by_group and not params.group:
+        raise ValueError(f"group: {task.name} is scored by group: name the column that groups rows")
+    drawn = params.split is None and not params.sources().keys() >= set(SPLITS)
+    if params.group and not drawn and not task.by_group:
+        raise ValueError("group: keeps rows together by hash: the source splits them already")
+
+
+def ingest(params: IngestParams, task: Task, out: Path, *, log: Log = no_log) -> Intake:
     """Read every row of the source into `out`.
 
-    Raises UserError for a source that is missing, empty or lacks a column.
+    Raises UserError for a source that is missing, empty or lacks a column, and for a second text
+    that the task has no use for, or lacks.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rejects: list[Reject] = []
+    try:
+        check(params, task)
+    except ValueError as error:
+        raise UserError(f"ingest.{error}") from None
+    reader = Reader(params, task)
+    rejects = reader.rejects
     counts: Counter[str] = Counter()
     columns = (*ROW_COLUMNS, *params.carry)
     types = {"line": pa.int64()}
@@ -82,7 +118,7 @@ def ingest(params: IngestParams, out: Path, *, log: Log = no_log) -> Intake:
     rows_file = out / "rows.parquet"
     with whole(rows_file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         batch: list[dict[str, Any]] = []
-        for row in _rows(params, rejects):
+        for row in reader.rows():
             batch.append(row)
             counts[row["split"]] += 1
             if len(batch) == BATCH:
@@ -101,7 +137,7 @@ def ingest(params: IngestParams, out: Path, *, log: Log = no_log) -> Intake:
         ]
         kinds = pa.schema([(name, types.get(name, pa.string())) for name in REJECT_COLUMNS])
         pq.write_table(pa.Table.from_pylist(listing, kinds), temporary)
-    log.say(f"{counts.total():,} rows read, {len(rejects):,} cannot be decoded")
+    log.say(f"{counts.total():,} rows read, {len(rejects):,} cannot be used")
     return Intake(
         source=", ".join(
             f"{split}: {source}" if split else source for split, source in params.sources().items()
@@ -113,50 +149,108 @@ def ingest(params: IngestParams, out: Path, *, log: Log = no_log) -> Intake:
     ).write(out / "intake.json")
 
 
-def _rows(params: IngestParams, rejects: list[Reject]) -> Iterator[dict[str, Any]]:
-    named = (params.text, params.label, params.group, params.split, *params.carry)
-    columns = tuple(dict.fromkeys(name for name in named if name))
-    own_splits = set(params.sources()) - {None}
-    seen: Counter[str] = Counter()
-    for source_split, source in params.sources().items():
-        for row in read_rows(source, columns):
-            if isinstance(row, Reject):
-                rejects.append(row)
-                continue
-            split = source_split
-            if params.split:
-                split = SPLIT_NAMES.get(row.fields.get(params.split, "").strip().lower())
-                if split is None:
-                    value = row.fields.get(params.split)
-                    reason = f"its {params.split!r} is {value!r}, not train, validation or test"
-                    rejects.append(Reject(row.file, row.number, reason))
+@dataclass
+class Reader:
+    """All rows of a recipe's sources, as the line holds rows."""
+
+    params: IngestParams
+    task: Task
+    rejects: list[Reject] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.given = set(self.params.sources()) - {None}
+        self.names = read_names(self.params.label_names) if self.params.label_names else None
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        params = self.params
+        named = (
+            *(params.text, params.second, params.label, params.group, params.split),
+            *params.carry,
+        )
+        columns = tuple(dict.fromkeys(name for name in named if name))
+        for split, source in params.sources().items():
+            for row in read_rows(source, columns, params.layout):
+                if isinstance(row, Reject):
+                    self.rejects.append(row)
                     continue
-            yield _row(row, params, split, own_splits, seen)
+                try:
+                    taken = self._row(row, split)
+                except (ValueError, RecursionError) as error:  # the latter of lists in lists
+                    shown = excerpt(row.fields.get(params.text, ""))
+                    reason = " ".join(str(error).split())
+                    self.rejects.append(Reject(row.file, row.number, reason, shown))
+                else:
+                    yield taken
+
+    def _row(self, row: Row, split: Split | None) -> dict[str, Any]:
+        """Raises ValueError for a row whose group, split or label is none."""
+        params, cell = self.params, row.fields.get
+        text = cell(params.text, "")
+        second = cell(params.second, "") if params.second else ""
+        group = cell(params.group, "") if params.group else ""
+        if self.task.by_group and not group:
+            raise ValueError(f"its {params.group!r} is empty: it belongs to no group")
+        label = cell(params.label, "")
+        if label:
+            label = self.task.label(self._named(label), text, second)
+        if params.split:
+            value = cell(params.split, "")
+            split = SPLIT_NAMES.get(value.strip().lower())
+            if split is None:
+                shown = repr(excerpt(value))
+                raise ValueError(f"its {params.split!r} is {shown}, not train, validation or test")
+        whole_text = both(text, second)
+        if split is None or (split == "train" and self.given):
+            split = hashed_split(group or normalised(whole_text), params, self.given)
+        name = content_id(whole_text)
+        self.seen[name] += 1
+        return {
+            "id": name if self.seen[name] == 1 else f"{name}-{self.seen[name]}",
+            "text": text,
+            "second": second,
+            "label": label,
+            "split": split,
+            "group": group,
+            "file": row.file,
+            "line": row.number,
+            **{column: cell(column, "") for column in params.carry},
+        }
+
+    def _named(self, cell: str) -> str:
+        """A cell of numbers as the classes that they stand for: one for exclusive tasks, else a
+        list of them in JSON."""
+        if self.names is None:
+            return cell
+        shown = f"its {self.params.label!r} is {excerpt(cell)!r}"
+        places = [int(part) if part.strip().isdecimal() else -1 for part in cell.split(",")]
+        if not all(0 <= place < len(self.names) for place in places):
+            raise ValueError(
+                f"{shown}, not numbers from 0 to {len(self.names) - 1}, the lines of"
+                f" {self.params.label_names}"
+            )
+        classes = [self.names[place] for place in places]
+        if not self.task.exclusive:
+            return json.dumps(classes, ensure_ascii=False)
+        if len(classes) > 1:
+            raise ValueError(f"{shown}, where one class is meant")
+        return classes[0]
 
 
-def _row(
-    row: Row,
-    params: IngestParams,
-    split: Split | None,
-    own_splits: set[Split | None],
-    seen: Counter[str],
-) -> dict[str, Any]:
-    text = row.fields.get(params.text, "")
-    group = row.fields.get(params.group, "") if params.group else ""
-    name = content_id(text)
-    seen[name] += 1
-    if split is None or (split == "train" and own_splits):
-        split = hashed_split(group or normalised(text), params, own_splits)
-    return {
-        "id": name if seen[name] == 1 else f"{name}-{seen[name]}",
-        "text": text,
-        "label": row.fields.get(params.label, ""),
-        "split": split,
-        "group": group,
-        "file": row.file,
-        "line": row.number,
-        **{column: row.fields.get(column, "") for column in params.carry},
-    }
+def read_names(source: str) -> Sequence[str]:
+    """The classes in a file, one a line. Raises UserError for one that is blank or there twice."""
+    try:
+        text = locate(source).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{source}: cannot be read ({error}): give a file with a class a line"
+        ) from None
+    names = [line.strip() for line in text.rstrip().split("\n")]
+    for number, name in enumerate(names, 1):
+        if not name or name in names[: number - 1]:
+            what = f"{excerpt(name)!r} stands there already" if name else "is blank"
+            raise UserError(f"{source}, line {number}: {what}: give one class a line, each once")
+    return names
 
 
 def hashed_split(

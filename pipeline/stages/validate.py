@@ -8,7 +8,8 @@ what is kept is fit to train on. Writes kept.parquet, report.csv (one line a fla
 rule), validation.json and the suite's Data Docs in docs/.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,8 @@ from pipeline.errors import UserError
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Validation
-from pipeline.text import excerpt, normalised
+from pipeline.tasks import Task
+from pipeline.text import both, excerpt, normalised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,19 +34,20 @@ class Rules(Settings):
     """The policy of each rule, in the order in which a row's fate is decided."""
 
     undecodable: Strict
-    """The row cannot be read: bad UTF-8, broken quoting, not JSON."""
+    """The row cannot be read (bad UTF-8, broken quoting, not JSON), or its label is none."""
     unlabelled: Strict
     """Its label is empty."""
     unknown_label: Strict
-    """Its label is not among `labels`, or no training row has it."""
+    """A class of its label is not among `labels`, or no training row has it."""
     blank: Strict
-    """No visible character."""
+    """No visible character; of two texts, in one of them."""
     control_characters: Policy
     """NUL or another control character besides tab, line feed and carriage return."""
     too_long: Policy
     """Longer than `longest_text`."""
     conflicting_labels: Policy
-    """The same text stands elsewhere under another label."""
+    """The same text (here and below: both, where there are two) stands elsewhere under another
+    label."""
     leak: Policy
     """The same text stands in a more precious split (test before validation before train)."""
     duplicate: Policy
@@ -54,6 +57,8 @@ class Rules(Settings):
 
 
 RULES = tuple(Rules.model_fields)
+OURS = (*RULES, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
+CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
 
@@ -67,9 +72,10 @@ class NearDuplicates(Settings):
 
 class ValidateParams(Settings):
     labels: list[str] | None
-    """The classes, in the model's order; null takes those of the training rows, sorted."""
+    """The classes, in the model's order; null takes those of the training rows, sorted. Null too
+    where a task has no classes."""
     longest_text: int = Field(gt=0)
-    """Characters."""
+    """Characters, of each text."""
     fewest_rows: int = Field(ge=1)
     """Of each split, after quarantine."""
     largest_quarantine_percent: float = Field(ge=0, le=100)
@@ -78,7 +84,9 @@ class ValidateParams(Settings):
     rules: Rules
 
 
-def validate(params: ValidateParams, ingest: Path, out: Path, *, log: Log = no_log) -> Validation:
+def validate(
+    params: ValidateParams, task: Task, ingest: Path, out: Path, *, log: Log = no_log
+) -> Validation:
     """Flag, set aside and assert.
 
     Raises UserError naming the first offending row where a rule's policy is `fail` or an
@@ -87,8 +95,9 @@ def validate(params: ValidateParams, ingest: Path, out: Path, *, log: Log = no_l
     from pipeline.adapters.great_expectations import assert_suite, training_suite
 
     frame = _read(ingest)
-    labels = _labels(params, frame)
-    flag(frame, params, labels, log)
+    classes = {label: task.classes(label) for label in frame["label"].unique() if label}
+    labels = _labels(params, frame, classes)
+    flag(frame, params, task, labels, classes, log)
     policies = params.rules.model_dump()
     frame["fate"] = _fate(frame, policies)
     kept = frame[frame["fate"] == ""]
@@ -97,7 +106,8 @@ def validate(params: ValidateParams, ingest: Path, out: Path, *, log: Log = no_l
 
     log.say("asserting the Great Expectations suite")
     suite = training_suite(
-        labels=labels,
+        labels=labels if task.exclusive else None,
+        texts=("text", "second") if task.two_texts else ("text",),
         longest_text=None if params.rules.too_long == "warn" else params.longest_text,
         fewest_rows=params.fewest_rows,
         fewest_kept=_fewest_kept(len(frame), params.largest_quarantine_percent),
@@ -110,10 +120,11 @@ def validate(params: ValidateParams, ingest: Path, out: Path, *, log: Log = no_l
             f" mend the data or the recipe's validate section (rows: {out / 'report.csv'})"
         )
 
-    columns = [c for c in kept.columns if c not in (*RULES, "fate", "leaks_to", "reason")]
+    columns = [column for column in kept.columns if column not in OURS]
     with whole(out / "kept.parquet") as temporary:
         kept[columns].to_parquet(temporary, index=False)
-    record = _record(frame, kept, policies, labels, outcome.asserted, outcome.met)
+    by_label = _by_label(kept, classes, labels)
+    record = _record(frame, kept, policies, by_label, outcome.asserted, outcome.met)
     log.say(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
     return record.write(out / "validation.json")
 
@@ -123,6 +134,11 @@ def _read(ingest: Path) -> "pd.DataFrame":
 
     rows = pd.read_parquet(ingest / "rows.parquet")
     rejects = pd.read_parquet(ingest / "rejects.parquet")
+    if taken := [column for column in rows.columns if column in OURS]:
+        raise UserError(
+            f"{ingest / 'rows.parquet'}: carries {taken[0]!r}, a name that this stage uses: rename"
+            " the column in the source and in ingest.carry"
+        )
     rows["undecodable"], rows["reason"] = False, ""
     rejects["undecodable"] = True
     frame = pd.concat([rows, rejects.rename(columns={"excerpt": "text"})], ignore_index=True)
@@ -130,35 +146,76 @@ def _read(ingest: Path) -> "pd.DataFrame":
     return frame.fillna(empty)
 
 
-def _labels(params: ValidateParams, frame: "pd.DataFrame") -> list[str]:
-    if params.labels is not None:
-        return params.labels
-    train = frame[(frame["split"] == "train") & (frame["label"] != "")]
-    return sorted(train["label"].unique())
+def _labels(
+    params: ValidateParams, frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]
+) -> list[str]:
+    if params.labels is None:
+        return sorted(_taught(frame, classes))
+    if classes and not any(classes.values()):
+        raise UserError("validate.labels: names classes, but no label has any: set it to null")
+    return params.labels
 
 
-def flag(frame: "pd.DataFrame", params: ValidateParams, labels: list[str], log: Log) -> None:
-    """Add one boolean column a rule to the rows, and `leaks_to`: the split that a copy stands in.
+def _taught(frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]) -> set[str]:
+    """The classes that training rows have."""
+    train = frame.loc[frame["split"] == "train", "label"].unique()
+    return {name for label in train if label for name in classes[label]}
+
+
+def _by_label(
+    kept: "pd.DataFrame", classes: Mapping[str, Sequence[str]], labels: Sequence[str]
+) -> dict[str, int]:
+    """How often rows have each class."""
+    counts = Counter(dict.fromkeys(labels, 0))
+    for label, rows in kept["label"].value_counts().items():
+        for name in classes.get(str(label), ()):
+            counts[name] += int(rows)
+    return dict(counts)
+
+
+def flag(
+    frame: "pd.DataFrame",
+    params: ValidateParams,
+    task: Task,
+    labels: Sequence[str],
+    classes: Mapping[str, Sequence[str]],
+    log: Log,
+) -> None:
+    """Add one boolean column a rule to the rows, `outside`: a class that rows have and may not,
+    and `leaks_to`: the split that a copy stands in. `classes` are those of each label.
 
     Every flag is a function of the set of rows, not of their order, but for `duplicate`, which
     spares the first of a split's copies.
     """
+    import pandas as pd
+
     readable = ~frame["undecodable"]
-    text, label = frame["text"], frame["label"]
-    trained = set(label[frame["split"] == "train"])
+    label = frame["label"]
+    texts = [frame["text"], frame["second"]] if task.two_texts else [frame["text"]]
+    allowed = set(labels) & _taught(frame, classes)
+    outside = {
+        label: next((name for name in names if name not in allowed), "")
+        for label, names in {"": (), **classes}.items()
+    }
+    frame["outside"] = label.map(outside)
     frame["unlabelled"] = readable & (label == "")
-    frame["unknown_label"] = readable & (label != "") & (~label.isin(labels) | ~label.isin(trained))
-    frame["blank"] = readable & (text.str.strip() == "")
-    frame["control_characters"] = readable & text.str.contains(
-        "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", regex=True
-    )
-    frame["too_long"] = readable & (text.str.len() > params.longest_text)
+    frame["unknown_label"] = readable & (frame["outside"] != "")
+    for rule in ("blank", "control_characters", "too_long"):
+        frame[rule] = False
+    for text in texts:
+        frame["blank"] |= readable & (text.str.strip() == "")
+        frame["control_characters"] |= readable & text.str.contains(CONTROL, regex=True)
+        frame["too_long"] |= readable & (text.str.len() > params.longest_text)
 
     # a row that is set aside anyway has no copies
     policies = params.rules.model_dump()
     aside = [r for r in RULES if r in frame.columns and policies[r] == "quarantine"]
     sound = readable & ~frame["blank"] & ~frame[aside].any(axis=1)
-    key = text.where(sound, "").map(normalised)
+    rows = zip(
+        *(column.tolist() for column in (sound, frame["text"], frame["second"])), strict=True
+    )
+    keys = [normalised(both(text, second)) if kept else "" for kept, text, second in rows]
+    key = pd.Series(keys, index=frame.index)
     copies = frame.assign(key=key, rank=frame["split"].map(PRECIOUS))[sound]
     by_key = copies.groupby("key")
     top = by_key["rank"].transform("max")
@@ -240,6 +297,8 @@ def _flagged(frame: "pd.DataFrame", policies: dict[str, str]) -> Iterator[tuple[
     for rule in RULES:
         for row in frame[frame[rule]].to_dict("records"):
             what = row["reason"] or (f"copy in {row['leaks_to']}" if row["leaks_to"] else "")
+            if rule == "unknown_label":
+                what = f"class {row['outside']!r}"
             place = (row[name] for name in ("id", "file", "line", "split", "label"))
             yield (*place, rule, policies[rule], what, excerpt(row["text"]))
 
@@ -256,9 +315,9 @@ def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Pa
             continue
         first = bad.iloc[0]
         what = first["reason"] or {
-            "unknown_label": f"label {first['label']!r} is not one that training rows teach",
+            "unknown_label": f"label {first['outside']!r} is not one that training rows teach",
             "unlabelled": "no label",
-            "too_long": f"{len(first['text']):,} characters",
+            "too_long": f"{max(len(first['text']), len(first['second'])):,} characters",
         }.get(rule, rule.replace("_", " "))
         more = f" (and {len(bad) - 1:,} more rows)" if len(bad) > 1 else ""
         raise UserError(
@@ -279,7 +338,7 @@ def _record(
     frame: "pd.DataFrame",
     kept: "pd.DataFrame",
     policies: dict[str, str],
-    labels: list[str],
+    by_label: dict[str, int],
     asserted: int,
     met: int,
 ) -> Validation:
@@ -298,10 +357,10 @@ def _record(
             if (frame["fate"] == rule).any()
         },
         kept_by_split={split: int((kept["split"] == split).sum()) for split in SPLITS},
-        kept_by_label={label: int((kept["label"] == label).sum()) for label in labels},
+        kept_by_label=by_label,
         leaks={path: int(count) for path, count in sorted(paths.items())},
         share_lost_to_leaks=float(lost / len(frame)),
-        labels=labels,
+        labels=list(by_label),
         expectations=asserted,
         expectations_met=met,
     )

@@ -26,8 +26,8 @@ from pipeline.changes import learned
 from pipeline.errors import UserError
 from pipeline.files import whole
 from pipeline.log import Log, no_log
-from pipeline.sources import PACKAGE, Row, read_rows
-from pipeline.text import content_id, normalised
+from pipeline.sources import PACKAGE, PLAIN, READERS, Layout, Row, read_conll, read_rows, read_squad
+from pipeline.text import both, content_id, normalised
 from pipeline.upkeep.cache import FOLDER, Cache, md5_of
 from pipeline.upkeep.rows import Forgotten, records, texts_of
 
@@ -41,6 +41,9 @@ PREFECT_TEXTS = {
     "artifact": ("data", "description"),
     "artifact_collection": ("data", "description"),
 }
+
+# formats in which a row is not a line or a record
+MANY_LINES = {name for name, reader in READERS.items() if reader in (read_conll, read_squad)}
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,26 @@ class Found:
         return sorted({content_id(text) for text in self.others if normalised(text) in gone})
 
 
-def find(ids: set[str], sources: Iterable[str], column: str, tables: Iterable[Path]) -> Found:
-    """Look the rows up in the sources, and their texts in tables where the sources lack them."""
+def find(
+    ids: set[str],
+    sources: Iterable[str],
+    columns: tuple[str, ...],
+    tables: Iterable[Path],
+    layout: Layout = PLAIN,
+) -> Found:
+    """Look the rows up in the sources, and their texts in tables where the sources lack them.
+
+    `columns` are that of the text and, where there is one, that of the second.
+    """
     found = Found()
     for source in sources:
         if not source.startswith(PACKAGE) and not Path(source).exists():
             continue
-        for row in read_rows(source, (column,)):
+        for row in read_rows(source, columns, layout):
             if not isinstance(row, Row):
                 continue
-            text = row.fields.get(column, "")
+            text, second = (*(row.fields.get(column, "") for column in columns), "")[:2]
+            text = both(text, second)
             if (name := content_id(text)) in ids:
                 found.places.setdefault(source, []).append((row.file, row.number))
                 found.texts[name] = text
@@ -92,7 +105,9 @@ def find(ids: set[str], sources: Iterable[str], column: str, tables: Iterable[Pa
 # sources
 
 
-def source_steps(places: Mapping[str, Sequence[tuple[str, int]]], root: Path) -> list[Step]:
+def source_steps(
+    places: Mapping[str, Sequence[tuple[str, int]]], root: Path, layout: Layout = PLAIN
+) -> list[Step]:
     """How the sources lose the rows. Raises UserError for one that cannot be rewritten here."""
     steps = []
     for source, rows in places.items():
@@ -107,24 +122,34 @@ def source_steps(places: Mapping[str, Sequence[tuple[str, int]]], root: Path) ->
                 f"{source}: still holds {len(rows)} of the rows and lies outside of this folder:"
                 " take them out there, or copy it to data/raw, and call again"
             )
-        if path.is_dir():
+        if path.is_dir() and layout.format is None:
             for file, _ in rows:
                 steps.append(_removal(path / file, root))
-        else:
-            numbers = {number for _, number in rows}
-            what = f"rewrite {source} without {len(rows)} rows"
-            steps.append(Step(what, partial(_rewrite, path, numbers)))
+            continue
+        files: dict[Path, set[int]] = {}
+        for file, number in rows:
+            files.setdefault(path / file if path.is_dir() else path, set()).add(number)
+        for target, numbers in files.items():
+            if (layout.format or target.suffix.lower()) in MANY_LINES:
+                raise UserError(
+                    f"{source}: still holds {len(rows)} of the rows, the first at line"
+                    f" {min(numbers)}, and is of a format that is not rewritten here: take them"
+                    " out there, and call again"
+                )
+            shown = f"{source}/{target.name}" if path.is_dir() else source
+            what = f"rewrite {shown} without {len(numbers)} rows"
+            steps.append(Step(what, partial(_rewrite, target, numbers, layout.quotes)))
     return steps
 
 
-def _rewrite(path: Path, numbers: set[int]) -> None:
+def _rewrite(path: Path, numbers: set[int], quotes: bool) -> None:
     """Take rows out of a file, the others byte for byte where the format is a text."""
     suffix = path.suffix.lower()
     with whole(path) as temporary:
         if suffix == ".parquet":
             _rewrite_parquet(path, numbers, temporary)
             return
-        if suffix in (".csv", ".tsv"):
+        if suffix in (".csv", ".tsv") and quotes:
             parts = records(path.read_bytes(), "\t" if suffix == ".tsv" else ",")
         else:
             with path.open("rb") as file:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.sources import LARGEST_ROW
-from pipeline.text import ID_WIDTH
+from pipeline.text import ID_WIDTH, both
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -182,12 +182,14 @@ def texts_of(path: Path) -> dict[str, str]:
         names = pq.read_schema(path).names
         if "id" not in names:
             return {}
-        columns = ["id", *(["text"] if "text" in names else [])]
-        table = pq.read_table(path, columns=columns).to_pydict()
+        columns = [name for name in ("id", "text", "second") if name in names]
+        rows = pq.read_table(path, columns=columns).to_pylist()
     except (pa.ArrowException, OSError):
         return {}
-    texts = table.get("text") or [""] * len(table["id"])
-    return {str(i).partition("-")[0]: str(t) for i, t in zip(table["id"], texts, strict=True)}
+    return {
+        str(row["id"]).partition("-")[0]: both(str(row.get("text", "")), row.get("second") or "")
+        for row in rows
+    }
 
 
 def _strings(path: Path) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from flows import cli, upkeep
-from pipeline.config import parse
+from pipeline.config import parse, read_task
 from pipeline.stages.ingest import IngestParams, ingest
 from pipeline.text import content_id
 from pipeline.upkeep import forget
@@ -32,7 +32,8 @@ def folder(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:  # noqa: F811
     block = toy_block("base", "data/raw/toy.csv")
     write_params(shop.folder / "params.yaml", {"toy": block})
     (shop.folder / "dvc.yaml").write_text("stages: {}\n")
-    ingest(parse(IngestParams, block["ingest"], ""), Path("data/toy/ingest"))
+    task = read_task(block["task"], "task")
+    ingest(parse(IngestParams, block["ingest"], ""), task, Path("data/toy/ingest"))
     table = Path("data/toy/ingest/rows.parquet")
     name = shop.keep(table.read_bytes())
     outs = [{"path": str(table), "md5": name}]
@@ -187,7 +188,8 @@ def test_what_another_recipe_holds_is_told(
 ) -> None:
     block = toy_block("base", "data/raw/toy.csv")
     write_params(folder.folder / "params.yaml", {"toy": block, "other": block})
-    ingest(parse(IngestParams, block["ingest"], ""), Path("data/other/ingest"))
+    task = read_task(block["task"], "task")
+    ingest(parse(IngestParams, block["ingest"], ""), task, Path("data/other/ingest"))
     assert cli.main(["forget", "toy", "--ids", "ids.txt", "--yes"]) == 1
     told = capsys.readouterr().out
     assert "still in data/other/ingest/rows.parquet: bertline forget other --ids ids.txt" in told

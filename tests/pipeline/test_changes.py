@@ -211,6 +211,34 @@ def test_a_row_without_a_label_is_of_no_class() -> None:
     assert compare(frame, table(some("a", 5))) == found
 
 
+def kinds(label: str) -> list[str]:
+    return [word for word in label.split() if word.isalpha()]
+
+
+def test_labels_of_several_classes_are_told_by_their_classes() -> None:
+    before = [("a", "x y", "train"), ("b", "x x", "train"), ("c", "", "test"), ("e", "1", "train")]
+    now = [("a", "x y", "train"), ("b", "y", "train"), ("c", "", "test"), ("d", "z y", "train")]
+    found = compare(table(before), table(now), kinds)
+    assert words(found) == [
+        "1 new row (y 1, z 1)",
+        "1 row gone",
+        "1 label corrected",
+        "class 'z' is new (1 row)",
+    ]
+    assert (found.rows, found.corrections) == (3, {})
+
+
+def test_labels_without_classes_are_not_taken_for_classes() -> None:
+    before = [(str(place), str(place), "train") for place in range(30)]
+    now = [(text, label + "0", split) for text, label, split in before[:20]]
+    found = compare(table(before), table(now), kinds)
+    assert words(found) == ["10 rows gone", "20 labels corrected"]
+    assert (found.added, found.dropped, found.renamed, found.merged, found.split) == (
+        *({}, {}),
+        *([], [], []),
+    )
+
+
 def test_many_names_are_told_by_their_largest_and_hostile_ones_on_one_line() -> None:
     now = [row for place in range(12) for row in some(f"c{place:02}", 12 - place)]
     assert words(changes([], now))[0] == (

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.sources import Reject, Row, read_rows
+from pipeline.sources import Layout, Reject, Row, read_rows
 from tests.conftest import Workspace
 
 pytestmark = pytest.mark.prove
@@ -27,22 +27,56 @@ TOKENS = st.lists(
     ),
     max_size=60,
 ).map(b"".join)
+TAGGED = st.lists(
+    st.sampled_from(
+        [
+            *(b"O", b"B-P", b"I-P", b"E-P", b"S-P", b"B-", b"-DOCSTART-", b" ", b" ", b"\t", b"\n"),
+            *(
+                b"\n",
+                b"\n\n",
+                b"\r\n",
+                b"\xff",
+                b"\x00",
+                b"\xe4\xbd\xa0",
+                b"\xe4\xbd\xa0/nr",
+                b"a/n",
+            ),
+            *(b"\xef\xbb\xbf", b"/"),
+        ]
+    ),
+    max_size=60,
+).map(b"".join)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+PLAIN = Layout()
+KINDS = [
+    *((suffix, PLAIN, ("text", "label")) for suffix in (".csv", ".jsonl", ".parquet", ".txt")),
+    (".tsv", Layout(header=("text", "label"), quotes=False), ("text", "label")),
+    (".json", PLAIN, ("question", "context", "answers")),
+    *((".txt", Layout(name), ("text", "label")) for name in ("lines", "word_tags")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "layout", "columns"), KINDS)
 @settings(
     max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(content=BYTES | TOKENS | TOKENS.map(lambda body: b"text,label\n" + body))
+@given(
+    content=BYTES
+    | TOKENS
+    | TOKENS.map(lambda body: b"text,label\n" + body)
+    | TOKENS.map(lambda body: b'{"data": [{"paragraphs": [' + body + b"]}]}")
+    | TAGGED
+)
 def test_any_bytes_are_rows_rejects_or_one_line(
-    tmp_path: Path, suffix: str, content: bytes
+    tmp_path: Path, suffix: str, layout: Layout, columns: tuple[str, ...], content: bytes
 ) -> None:
     path = tmp_path / f"hostile{suffix}"
     path.write_bytes(content)
     try:
-        for row in read_rows(str(path), ("text", "label")):
+        for row in read_rows(str(path), columns, layout):
             if isinstance(row, Row):
-                row.fields["text"].encode()  # no lone surrogate has come through
+                "".join(row.fields.values()).encode()  # no lone surrogate has come through
             else:
                 assert isinstance(row, Reject)
                 assert "\n" not in row.reason

@@ -7,24 +7,29 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.stages.ingest import IngestParams, hashed_split, ingest
-from tests.conftest import make_rows, write_csv
+from pipeline.stages.ingest import check, hashed_split, ingest
+from pipeline.tasks import Task
+from pipeline.text import content_id
+from tests.conftest import SHARED, make_rows, write_csv
+from tests.pipeline.stages.rows import (
+    TOPICS,
+    Numbers,
+    Pairs,
+    Ranking,
+    Several,
+    Spans,
+    ingest_params,
+)
 
-DEFAULTS: dict[str, Any] = {
-    "text": "text",
-    "label": "label",
-    "group": None,
-    "split": None,
-    "carry": [],
-    "validation_percent": 10.0,
-    "test_percent": 20.0,
-}
 
-
-def read(tmp_path: Path, source: Any, **changes: Any) -> pd.DataFrame:
-    params = IngestParams(**{**DEFAULTS, "source": source, **changes})
-    ingest(params, tmp_path / "ingest")
+def read(tmp_path: Path, source: Any, task: Task = TOPICS, **changes: Any) -> pd.DataFrame:
+    ingest(ingest_params(source, **changes), task, tmp_path / "ingest")
     return pd.read_parquet(tmp_path / "ingest" / "rows.parquet")
+
+
+def rejects(tmp_path: Path) -> list[tuple[int, str]]:
+    frame = pd.read_parquet(tmp_path / "ingest" / "rejects.parquet")
+    return list(zip(frame["line"], frame["reason"], strict=True))
 
 
 def test_ten_more_rows_move_no_old_row(tmp_path: Path) -> None:
@@ -75,8 +80,7 @@ def test_a_split_column_is_obeyed_and_its_strange_values_rejected(tmp_path: Path
     ]
     frame = read(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), split="part")
     assert frame["split"].tolist() == ["train", "validation", "test"]
-    rejects = pd.read_parquet(tmp_path / "ingest" / "rejects.parquet")
-    assert "'holdout', not train" in rejects["reason"][0]
+    assert rejects(tmp_path) == [(5, "its 'part' is 'holdout', not train, validation or test")]
 
 
 def test_copies_of_a_text_have_names_of_their_own(tmp_path: Path) -> None:
@@ -103,8 +107,167 @@ def test_a_source_without_rows_is_refused_and_leaves_nothing(tmp_path: Path, con
 
 
 def test_a_key_has_one_split_for_ever() -> None:
-    params = IngestParams(**DEFAULTS, source="x")
+    params = ingest_params("x")
     # Written down: another hash would move everybody's rows
     assert hashed_split("a", params) == "train"
     assert hashed_split("b", params) == "validation"
     assert hashed_split("c", params) == "test"
+
+
+def test_a_row_of_one_text_keeps_its_name() -> None:
+    # Written down: another name would make all rows new
+    assert content_id("a goal") == "29bf57e4be0d00dc7707"
+
+
+PAIRS = [row | {"second": f"reply {i}"} for i, row in enumerate(make_rows(60))]
+
+
+def test_two_texts_are_one_row(tmp_path: Path) -> None:
+    source = str(write_csv(tmp_path / "a.csv", PAIRS))
+    frame = read(tmp_path, source, Pairs(), second="second")
+    assert list(frame.columns[:4]) == ["id", "text", "second", "label"]
+    assert frame["second"].tolist() == [row["second"] for row in PAIRS]
+    alone = read(tmp_path, source)
+    assert (alone["second"] == "").all()
+    assert not set(alone["id"]) & set(frame["id"])
+
+
+def test_a_row_is_known_by_both_texts_and_by_which_is_which(tmp_path: Path) -> None:
+    pairs = [("a", "b c"), ("a b", "c"), ("b c", "a"), ("a", "b c"), ("a b c", "")]
+    rows = [{"text": a, "second": b, "label": "x"} for a, b in pairs]
+    frame = read(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), Pairs(), second="second")
+    first, *others = frame["id"]
+    assert others[2] == f"{first}-2"
+    assert len({first, *others}) == 5
+    assert frame["id"][4] == content_id("a b c")
+
+
+def test_case_and_spacing_do_not_part_copies_of_pairs(tmp_path: Path) -> None:
+    pairs = [("A  Goal", "So what"), ("a goal ", " so WHAT"), ("Ａ goal", "so what ")]
+    for word in ("x", "y", "z", "u", "v"):
+        rows = [{"text": f"{a} {word}", "second": b, "label": "x"} for a, b in pairs]
+        source = str(write_csv(tmp_path / "a.csv", rows))
+        assert read(tmp_path, source, Pairs(), second="second")["split"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        (Pairs(), {}, "second: rows reads two texts: name the column of the second"),
+        (TOPICS, {"second": "reply"}, "second: classification reads one text: set it to null"),
+        (Ranking(), {"second": "reply"}, "group: rows is scored by group"),
+        (TOPICS, {"group": "author", "split": "part"}, "group: keeps rows together by hash"),
+    ],
+)
+def test_a_task_gets_the_columns_that_it_needs(
+    tmp_path: Path, task: Task, changes: dict[str, Any], message: str
+) -> None:
+    source = str(write_csv(tmp_path / "a.csv", make_rows(3)))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        check(ingest_params(source, **changes), task)
+    with pytest.raises(UserError, match=f"^ingest.{message}"):
+        read(tmp_path, source, task, **changes)
+    assert not (tmp_path / "ingest").exists()
+
+
+def test_a_group_stays_together_where_validation_is_drawn_from_train(tmp_path: Path) -> None:
+    rows = [row | {"author": str(i % 40)} for i, row in enumerate(make_rows(400))]
+    source = {
+        "train": str(write_csv(tmp_path / "train.csv", rows[:350])),
+        "test": str(write_csv(tmp_path / "test.csv", rows[350:])),
+    }
+    frame = read(tmp_path, source, group="author", validation_percent=20.0)
+    drawn = frame[frame["split"] != "test"]
+    assert (drawn.groupby("group")["split"].nunique() == 1).all()
+    assert set(drawn["split"]) == {"train", "validation"}
+
+
+def test_a_row_to_rank_without_a_group_is_named(tmp_path: Path) -> None:
+    rows = [row | {"query": "q" if i != 1 else ""} for i, row in enumerate(PAIRS[:3])]
+    source = str(write_csv(tmp_path / "a.csv", rows))
+    frame = read(tmp_path, source, Ranking(), second="second", group="query")
+    assert frame["group"].tolist() == ["q", "q"]
+    assert rejects(tmp_path) == [(3, "its 'query' is empty: it belongs to no group")]
+
+
+def test_labels_are_written_as_the_task_writes_them(tmp_path: Path) -> None:
+    cells = ['[[2,6,"ACT"], [0, 1, "X"]]', '[[0, 99, "X"]]', "not JSON", "", "[" * 100_000]
+    rows = [{"text": "a goal", "label": cell} for cell in cells]
+    frame = read(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), Spans())
+    assert frame["label"].tolist() == ['[[0, 1, "X"], [2, 6, "ACT"]]', ""]
+    found = rejects(tmp_path)
+    assert [line for line, _ in found] == [3, 4, 6]
+    assert found[0][1] == 'a span ends behind the text: [[0, 99, "X"]]'
+
+
+def test_the_same_row_is_the_same_whatever_its_label(tmp_path: Path) -> None:
+    rows = [{"text": "a goal", "label": "1"}, {"text": "a goal", "label": "2.50"}]
+    frame = read(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), Numbers())
+    assert frame["label"].tolist() == ["1.0", "2.5"]
+    assert frame["id"][1] == f"{frame['id'][0]}-2"
+
+
+def numbered(tmp_path: Path, cells: list[str], names: str, task: Task) -> list[str]:
+    (tmp_path / "names.txt").write_text(names, encoding="utf-8")
+    rows = [{"text": f"text {i}", "label": cell} for i, cell in enumerate(cells)]
+    source = str(write_csv(tmp_path / "a.csv", rows))
+    frame = read(tmp_path, source, task, label_names=str(tmp_path / "names.txt"))
+    return list(frame["label"])
+
+
+def test_numbers_of_classes_become_their_names(tmp_path: Path) -> None:
+    names = "\ufeffjoy\r\nanger, rage\nfear\n"
+    cells = ["0", "2", "", "3", "-1", "x", "0,1"]
+    assert numbered(tmp_path, cells, names, TOPICS) == ["joy", "fear", ""]
+    where = tmp_path / "names.txt"
+    assert rejects(tmp_path) == [
+        (5, f"its 'label' is '3', not numbers from 0 to 2, the lines of {where}"),
+        (6, f"its 'label' is '-1', not numbers from 0 to 2, the lines of {where}"),
+        (7, f"its 'label' is 'x', not numbers from 0 to 2, the lines of {where}"),
+        (8, "its 'label' is '0,1', where one class is meant"),
+    ]
+
+
+def test_several_numbers_become_a_list_of_names(tmp_path: Path) -> None:
+    cells = ["1, 0", "2", "1,,2"]
+    labels = numbered(tmp_path, cells, "joy\nanger, rage\nfear", Several())
+    assert labels == ['["anger, rage", "joy"]', '["fear"]']
+    assert [line for line, _ in rejects(tmp_path)] == [4]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("joy\n\nfear\n", "line 2: is blank"),
+        ("joy\nfear\njoy\n", "line 3: 'joy' stands there already"),
+    ],
+)
+def test_names_that_are_not_one_a_line_are_refused(
+    tmp_path: Path, names: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=rf"names\.txt, {message}"):
+        numbered(tmp_path, ["0"], names, TOPICS)
+
+
+def test_layouts_reach_the_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('so "good\tx\nso "bad\ty\n')
+    changes = {"header": ["text", "label"], "quotes": False}
+    frame = read(tmp_path, str(tmp_path / "a.tsv"), **changes)
+    assert frame["text"].tolist() == ['so "good', 'so "bad']
+    (tmp_path / "x.txt").write_text("a\nb\n")
+    assert read(tmp_path, str(tmp_path / "x.txt"), format="lines")["label"].tolist() == ["x", "x"]
+
+
+def test_what_is_no_label_anywhere_ends_the_line_with_the_first_reason(tmp_path: Path) -> None:
+    source = str(write_csv(tmp_path / "a.csv", make_rows(3)))
+    with pytest.raises(UserError, match=r"a\.csv, line 2: no rows: all are unreadable, the first"):
+        read(tmp_path, source, Numbers())
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the public data sets are not here")
+def test_goemotions_by_the_names_of_its_classes(tmp_path: Path) -> None:
+    folder = SHARED / "goemotions"
+    names = str(folder / "labels.txt")
+    frame = read(tmp_path, str(folder / "dev.tsv"), Several(), quotes=False, label_names=names)
+    assert frame["label"][:2].tolist() == ['["neutral"]', '["approval", "neutral"]']
+    assert rejects(tmp_path) == []

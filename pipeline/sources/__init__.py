@@ -1,0 +1,78 @@
+"""Where rows and base models come from: installed packages, local files and folders, the hub."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from pipeline.errors import UserError
+from pipeline.sources.bases import HUB, BaseParams, base_folder
+from pipeline.sources.rows import LARGEST_ROW, PACKAGE, Format, Layout, Reject, Row, locate
+from pipeline.sources.squad import read_squad
+from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
+from pipeline.sources.tagged import read_conll, read_word_tags
+from pipeline.sources.texts import read_folder, read_line_files, read_lines_of_text
+
+__all__ = [
+    "FORMATS",
+    "HUB",
+    "LARGEST_ROW",
+    "PACKAGE",
+    "PLAIN",
+    "READERS",
+    "BaseParams",
+    "Format",
+    "Layout",
+    "Reject",
+    "Row",
+    "base_folder",
+    "locate",
+    "read_conll",
+    "read_rows",
+    "read_squad",
+]
+
+PLAIN = Layout()
+TABLES = (".csv", ".tsv")
+READERS: dict[str, Callable[..., Iterator[Row | Reject]]] = {
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".parquet": read_parquet,
+    ".json": read_squad,
+    "squad": read_squad,
+    **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
+    "word_tags": read_word_tags,
+    "lines": read_lines_of_text,
+}
+FORMATS = (*TABLES, *(name for name in READERS if name.startswith(".")))
+
+
+def read_rows(
+    source: str, columns: tuple[str, ...], layout: Layout = PLAIN
+) -> Iterator[Row | Reject]:
+    """All rows of a source in a fixed order, the unreadable ones as `Reject`.
+
+    The extension tells a file's format where the layout does not: CSV and TSV, JSON Lines,
+    Parquet, SQuAD's JSON, or tokens with tags in columns. A folder holds one folder of text files
+    a label or, in the format `lines`, one file of lines a label. `columns` must be there.
+    """
+    path = locate(source)
+    shown = source if source.startswith(PACKAGE) else str(path)
+    kind = layout.format or path.suffix.lower()
+    if path.is_dir():
+        if layout.format not in (None, "lines"):
+            raise UserError(f"{shown}: is a folder: name a file of the format {layout.format}")
+        yield from (read_line_files if layout.format else read_folder)(path, shown, columns)
+        return
+    if layout.header and kind not in TABLES:
+        raise UserError(f"{shown}: ingest.header is for CSV and TSV alone: set it to null")
+    if kind in TABLES:
+        delimiter = "\t" if kind == ".tsv" else ","
+        reader: Callable[..., Iterator[Row | Reject]] = partial(
+            read_csv, delimiter=delimiter, names=layout.header, quotes=layout.quotes
+        )
+    elif kind in READERS:
+        reader = READERS[kind]
+    else:
+        raise UserError(f"{shown}: unknown format {path.suffix!r}: use one of {', '.join(FORMATS)}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{shown}: is empty: give a file with rows")
+    yield from reader(path, shown, columns)

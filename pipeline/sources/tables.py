@@ -1,0 +1,128 @@
+"""Tables: CSV and TSV, JSON Lines, Parquet."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.sources.rows import (
+    LARGEST_ROW,
+    Reject,
+    Row,
+    checked,
+    read_lines,
+    require,
+    undecodable,
+)
+from pipeline.text import excerpt
+
+
+def read_csv(
+    path: Path,
+    shown: str,
+    columns: tuple[str, ...],
+    delimiter: str,
+    names: tuple[str, ...] | None,
+    quotes: bool,
+) -> Iterator[Row | Reject]:
+    """`names` are the columns of a file without a header line; without `quotes` a quote is a
+    character like any other."""
+    csv.field_size_limit(LARGEST_ROW)
+    # Undecodable bytes survive as lone surrogates, so that one bad byte costs one row and no more.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(
+            file,
+            delimiter=delimiter,
+            quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+            strict=True,
+        )
+        try:
+            header = list(names) if names else next(reader, [])
+        except csv.Error as error:
+            raise UserError(f"{shown}: row 1: the header cannot be read: {error}") from None
+        if names:
+            where, what = f"{shown}: ingest.header", "it names"
+        else:
+            where, what = f"{shown}: row 1", "its header names"
+        require(columns, tuple(header), where, what)
+        repeated = sorted({name for name in header if header.count(name) > 1} & set(columns))
+        if repeated:
+            raise UserError(f"{where}: the column {repeated[0]!r} is named twice: rename one")
+        while True:
+            line = reader.line_num + 1
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Reject(shown, line, _csv_reason(str(error)))
+                continue
+            if not values:  # a blank line
+                continue
+            whole = delimiter.join(values)
+            try:
+                whole.encode("utf-8")
+            except UnicodeEncodeError:
+                raw = whole.encode("utf-8", "surrogateescape")
+                try:
+                    raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    yield undecodable(shown, line, error, raw)
+                continue
+            if len(values) != len(header):
+                reason = f"has {len(values)} fields where the header has {len(header)}"
+                yield Reject(shown, line, reason, excerpt(whole))
+                continue
+            yield Row(shown, line, dict(zip(header, values, strict=True)))
+
+
+def _csv_reason(error: str) -> str:
+    if "field limit" in error:
+        return f"a field is longer than {LARGEST_ROW:,} characters (is a quote left open?)"
+    if "unexpected end of data" in error:
+        return "a quote that opens here is never closed"
+    return f"its quotes do not match ({error})"
+
+
+def read_json_lines(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    seen = False
+    for number, line in read_lines(path, shown):
+        if isinstance(line, Reject):
+            yield line
+            continue
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = f"is not JSON ({str(error).partition(':')[0]})"
+            yield Reject(shown, number, reason, excerpt(line))
+            continue
+        if not isinstance(content, dict):
+            yield Reject(shown, number, "is not a JSON object", excerpt(str(content)))
+            continue
+        if not seen:
+            require(columns, tuple(content), f"{shown}: row 1", "its first row has")
+            seen = True
+        yield checked(shown, number, dict.fromkeys(columns, "") | content)
+
+
+def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = tuple(file.schema_arrow.names)
+            require(columns, names, f"{shown}: row 1", "its columns are")
+            number = 0
+            for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield checked(shown, number, fields)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{shown}: is not a whole Parquet file ({reason}): write it again"
+        ) from None

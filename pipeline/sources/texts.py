@@ -1,0 +1,52 @@
+"""Plain texts: a file each or a line each, whose label is the name of what holds them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import UserError
+from pipeline.sources.rows import LARGEST_ROW, Reject, Row, read_lines, require, undecodable
+
+COLUMNS = ("text", "label")
+
+
+def read_folder(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    """A folder of one folder a label, with a text a file."""
+    require(columns, COLUMNS, f"{shown}: row 1", "a folder of folders gives")
+    files = sorted(
+        (folder.name, file.name, file)
+        for folder in path.iterdir()
+        if folder.is_dir() and not folder.name.startswith((".", "__"))
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.startswith(".")
+    )
+    if not files:
+        raise UserError(f"{shown}: holds no files in folders: one folder a label is expected")
+    for label, name, file in files:
+        where = f"{label}/{name}"
+        if file.stat().st_size > LARGEST_ROW:
+            yield Reject(where, 1, f"longer than {LARGEST_ROW:,} bytes")
+            continue
+        content = file.read_bytes()
+        try:
+            yield Row(where, 1, {"text": content.decode("utf-8-sig"), "label": label})
+        except UnicodeDecodeError as error:
+            yield undecodable(where, 1, error, content)
+
+
+def read_line_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    """A folder of one .txt file a label, with a text a line."""
+    files = sorted(file for file in path.glob("*.txt") if file.is_file())
+    if not files:
+        raise UserError(f"{shown}: holds no .txt files: one file of lines a label is expected")
+    for file in files:
+        yield from read_lines_of_text(file, file.name, columns)
+
+
+def read_lines_of_text(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    """A text a line, under the file's name without its extension. Blank lines are no rows."""
+    require(columns, COLUMNS, f"{shown}: row 1", "lines of text give")
+    for number, line in read_lines(path, shown):
+        if isinstance(line, Reject):
+            yield line
+        elif line.strip(" \t"):
+            yield Row(shown, number, {"text": line, "label": path.stem})

@@ -1,0 +1,64 @@
+"""Plain texts: a file each or a line each, under the name of what holds them."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.sources import Layout, Reject
+from tests.pipeline.sources.reading import bad, good, read, write
+
+LINES = Layout("lines")
+
+
+def test_a_folder_a_label(tmp_path: Path) -> None:
+    for label, name, content in [
+        ("x", "1.txt", b"a"),
+        ("y", "2.txt", b"b"),
+        ("y", "3.txt", b"\xff"),
+    ]:
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / name).write_bytes(content)
+    rows = read(tmp_path)
+    assert good(rows) == [("a", "x"), ("b", "y")]
+    assert [row.file for row in rows if isinstance(row, Reject)] == ["y/3.txt"]
+
+
+def test_a_file_of_lines_a_label(tmp_path: Path) -> None:
+    write(tmp_path, "pos.txt", '\ufeff好\r\n\r\n a, "b"\n'.encode())
+    write(tmp_path, "neg.txt", b"bad\nb\xffd\nworse")
+    write(tmp_path, "code.py", b"pass\n")
+    rows = read(tmp_path, layout=LINES)
+    assert good(rows) == [("bad", "neg"), ("worse", "neg"), ("好", "pos"), (' a, "b"', "pos")]
+    assert [(row.file, row.number) for row in rows] == [
+        *[("neg.txt", 1), ("neg.txt", 2), ("neg.txt", 3), ("pos.txt", 1), ("pos.txt", 3)]
+    ]
+    assert bad(rows) == [(2, "is not UTF-8 (byte 0xff at offset 1)")]
+
+
+def test_one_file_of_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, "tech.txt", b"a b c\nd\x00e\n")
+    assert good(read(path, layout=LINES)) == [("a b c", "tech"), ("d\x00e", "tech")]
+
+
+def test_a_line_that_is_too_long_costs_itself(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.txt", b"z" * 10_000_001 + b"\n" + b"y" * 9_999_999 + b"\nb\n")
+    rows = read(path, layout=LINES)
+    assert bad(rows) == [(1, "longer than 10,000,000 bytes")]
+    assert [text[:3] for text, _ in good(rows)] == ["yyy", "b"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (LINES, "holds no .txt files: one file of lines a label is expected"),
+        (Layout("conll"), "is a folder: name a file of the format conll"),
+        (Layout(), "holds no files in folders"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused(
+    tmp_path: Path, layout: Layout, message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, layout=layout)
+    assert str(caught.value).startswith(f"{tmp_path}: {message}")
