@@ -88,9 +88,14 @@ def _made_of(registry: Registry, run: str) -> Iterator[str]:
 
     def read(kind: type[R], path: str) -> R | None:
         try:
-            return kind.read(registry.artifact(run, path))
+            found = registry.artifact(run, path)
         except UserError:
-            missing.append(path)
+            missing.append(f"{path}: is not in the run any more")
+            return None
+        try:
+            return kind.read(found)
+        except UserError:
+            missing.append(f"{path}: was written in another form than today's: look in run {run}")
             return None
 
     yield "\ndata"
@@ -118,7 +123,7 @@ def _made_of(registry: Registry, run: str) -> Iterator[str]:
     yield from _lock(registry, run, missing)
     yield "\nrecipe"
     yield from (f"  {name}: {value}" for name, value in sorted(params.items()))
-    yield from (f"  {path}: is not in the run any more" for path in missing)
+    yield from (f"  {each}" for each in missing)
 
 
 def _lock(registry: Registry, run: str, missing: list[str]) -> Iterator[str]:
@@ -126,7 +131,7 @@ def _lock(registry: Registry, run: str, missing: list[str]) -> Iterator[str]:
     try:
         path: Path = registry.artifact(run, "records/lock.json")
     except UserError:
-        missing.append("records/lock.json")
+        missing.append("records/lock.json: is not in the run any more")
         return
     stages = json.loads(path.read_text(encoding="utf-8"))
     read = {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.adapters.mlflow import Registry
+from pipeline.config import read_task
 from pipeline.errors import UserError
 from pipeline.log import Log
 from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide
@@ -20,6 +21,7 @@ def bench_of(registry: Registry, recipe: str, settings: Recipe, log: Log) -> Ben
     return Bench(
         registry=registry,
         model=recipe,
+        task=read_task(settings.task, f"recipes.{recipe}.task"),
         params=settings.gate,
         validate=DATA / recipe / "validate",
         cache=STATE / "answers",

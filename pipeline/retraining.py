@@ -55,7 +55,7 @@ class Rescore(Record):
     changed: int
     """Of these, answered with another label now."""
     largest_difference: float
-    """Of any class's score."""
+    """Of an answer's score: how sure the version is of it."""
     problem: str = ""
     """Why it does not answer under them, where it does not."""
 

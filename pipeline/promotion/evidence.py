@@ -1,5 +1,6 @@
 """From registered versions and a recipe's rows to a question that the gate can answer."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -14,17 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry
+from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import learned
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, size_of, whole
+from pipeline.kept import texts_of
 from pipeline.log import Log, no_log
 from pipeline.promotion import registry as ledger
 from pipeline.promotion.gate import GateParams, Question, Side, judge
 from pipeline.promotion.registry import Overtaken
 from pipeline.records import Entry, Epoch, Validation, Verdict
 from pipeline.retraining import Rescore
+from pipeline.tasks import Task
+from pipeline.tasks.encoding import Texts
 from pipeline.text import excerpt
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ class Bench:
 
     registry: Registry
     model: str
+    task: Task
     params: GateParams
     validate: Path
     """Folder of kept.parquet and validation.json."""
@@ -76,6 +81,7 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = Tru
     read = metrics.get("data.rows", 0)
     question = Question(
         model=model,
+        task=bench.task,
         labels=labels,
         ids=rows["id"].tolist(),
         truth=rows["label"].tolist(),
@@ -172,17 +178,17 @@ def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
     epoch = next(e for e in bench.registry.epochs(bench.model) if e.number == verdict.epoch)
     kept = _test_rows(bench.validate / "kept.parquet")
     rows = kept[kept["id"].isin(set(epoch.ids))]
-    scores = _scores(bench, verdict.version, rows["text"].tolist())
-    scores.insert(0, "id", rows["id"].to_numpy())
+    answers = _answers(bench, verdict.version, texts_of(rows))
+    answers.insert(0, "id", rows["id"].to_numpy())
     stream = io.BytesIO()
-    scores.to_parquet(stream, index=False)
+    answers.to_parquet(stream, index=False)
     return [(ANSWERS, stream.getvalue())]
 
 
 def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
     """Let a version answer again the rows that it was judged on, with what is installed today.
 
-    `rows` are today's, with `id` and `text`. None where the ledger has no answers of it.
+    `rows` are today's, with `id`, `text` and `second`. None where the ledger has no answers of it.
     """
     import pandas as pd
 
@@ -197,12 +203,12 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
         path = None
     if path is None:
         return None
-    before = pd.read_parquet(path).set_index("id")
+    before = _kept_answers(pd.read_parquet(path))
     left = rows[rows["id"].isin(before.index)].drop_duplicates("id").sort_values("id")
     if left.empty:
         return Rescore(version=f"{bench.model}/{number}", rows=0, changed=0, largest_difference=0.0)
     try:
-        table = bench.registry.load(bench.model, number).predict(left["text"].tolist())
+        now = _answered(bench, number, texts_of(left))
     except Exception as error:  # a version's own code and model, under versions it never saw
         return Rescore(
             version=f"{bench.model}/{number}",
@@ -211,58 +217,96 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
             largest_difference=0.0,
             problem=excerpt(str(error) or type(error).__name__),
         )
-    now = table[[f"score_{label}" for label in before]].to_numpy()
-    old = before.loc[left["id"]].to_numpy()
+    old = before.loc[left["id"]]
     return Rescore(
         version=f"{bench.model}/{number}",
         rows=len(left),
-        changed=int((now.argmax(1) != old.argmax(1)).sum()),
-        largest_difference=float(np.abs(now - old).max()),
+        changed=int((~bench.task.same(now["label"].tolist(), old["label"].tolist())).sum()),
+        largest_difference=float(np.abs(now["score"].to_numpy() - old["score"].to_numpy()).max()),
     )
+
+
+def _kept_answers(page: "pd.DataFrame") -> "pd.DataFrame":
+    """`label` and `score` by id; pages from before there were tasks hold each class's score."""
+    import pandas as pd
+
+    table = page.set_index("id")
+    if set(table) == {"label", "score"} and not pd.api.types.is_numeric_dtype(table["label"]):
+        return table
+    return pd.DataFrame({"label": table.idxmax(axis=1), "score": table.max(axis=1)})
 
 
 def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     registry, model = bench.registry, bench.model
     tags = registry.version_tags(model, number)
     folder = registry.folder(model, number)
+    settings = _settings(folder)
     defects = registry.damage(model, number, folder)
+    defects += _foreign_task(settings, bench.task)
     defects += _foreign_tokenizer(tags, folder)
     defects += _trained_on(registry, model, number, tags["run"], set(rows["id"]))
-    side = Side(version=number, labels=(), scores=np.empty((0, 0), np.float32), defects=defects)
+    side = Side(
+        version=number,
+        classes=tuple(settings.get("classes") or settings.get("labels") or ()),
+        answers=(),
+        confidence=np.empty(0),
+        defects=defects,
+    )
     if defects:
         return side
-    texts = rows["text"].tolist()
+    texts = texts_of(rows)
     timed = bench.params.rails.latency_ms is not None
     try:
-        scores = _scores(bench, number, texts)
+        answers = _answers(bench, number, texts)
         latency = _latency(registry.load(model, number), texts[:TIMED]) if timed else 0.0
     except Exception as error:  # a version's own code and model: whatever they raise, it is unfit
         what = excerpt(str(error) or type(error).__name__)
         return replace(side, defects=[f"it does not answer: {what}"])
-    return Side(
-        version=number,
-        labels=tuple(map(str, scores)),
-        scores=scores.to_numpy(np.float32),
+    return replace(
+        side,
+        answers=answers["label"].tolist(),
+        confidence=answers["score"].to_numpy(np.float64),
         latency_ms=latency,
         megabytes=size_of(folder) / 1e6,
     )
 
 
-def _scores(bench: Bench, number: str, texts: list[str]) -> "pd.DataFrame":
-    """Each class's scores, (rows, classes), as a version is served; kept for the same files, texts
-    and installed versions."""
+def _answers(bench: Bench, number: str, texts: Sequence[Texts]) -> "pd.DataFrame":
+    """`label` and `score` of each row, as a version is served; kept for the same files, texts and
+    installed versions."""
     import pandas as pd
 
     files = bench.registry.version_tags(bench.model, number)["bertline.files"]
     versions = [installed(package) for package in SERVING_PACKAGES]
-    name = hashlib.sha256(json.dumps([files, versions, texts]).encode()).hexdigest()
-    kept = bench.cache / f"{name}.parquet"
+    told = json.dumps(["label and score", files, versions, texts])
+    kept = bench.cache / f"{hashlib.sha256(told.encode()).hexdigest()}.parquet"
     if not kept.exists():
         bench.log.say(f"{bench.model}/{number} answers {len(texts):,} test rows")
-        table = bench.registry.load(bench.model, number).predict(texts)
+        table = _answered(bench, number, texts)
         with whole(kept) as temporary:
-            table[[c for c in table if c.startswith("score_")]].to_parquet(temporary)
-    return pd.read_parquet(kept).rename(columns=lambda name: name.removeprefix("score_"))
+            table.to_parquet(temporary)
+    return pd.read_parquet(kept)
+
+
+def _answered(bench: Bench, number: str, texts: Sequence[Texts]) -> "pd.DataFrame":
+    table: pd.DataFrame = bench.registry.table(bench.model, number, texts)
+    return table[["label", "score"]].astype({"label": str, "score": float})
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What a version's serving.json says; nothing where it has none that can be read."""
+    for path in sorted(folder.rglob("serving.json")):
+        with contextlib.suppress(ValueError):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+    return {}
+
+
+def _foreign_task(settings: Mapping[str, Any], task: Task) -> list[str]:
+    """Versions from before there were tasks say nothing of it."""
+    own = settings.get("task", "classification")
+    if own == task.name:
+        return []
+    return [f"it was trained for the task {own}, and the recipe's is {task.name}"]
 
 
 def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:
@@ -287,13 +331,14 @@ def _text_of(identity: str) -> str:
     return identity.partition("-")[0]
 
 
-def _latency(served: Any, texts: Sequence[str]) -> float:
+def _latency(served: Any, texts: Sequence[Texts]) -> float:
     """Median milliseconds of one answer at batch 1, after a round that warms up."""
+    inputs = inputs_of(served, texts)
     times = []
     for turn in range(2):
-        for text in texts:
+        for each in inputs:
             started = time.perf_counter()
-            served.predict([text])
+            served.predict([each])
             if turn:
                 times.append(1000 * (time.perf_counter() - started))
     return median(times) if times else 0.0
@@ -302,7 +347,8 @@ def _latency(served: Any, texts: Sequence[str]) -> float:
 def _slices(rows: "pd.DataFrame", columns: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
     import pandas as pd
 
-    lengths = pd.qcut(rows["text"].str.len(), QUARTERS, duplicates="drop").astype(str)
+    characters = rows["text"].str.len() + rows["second"].str.len()
+    lengths = pd.qcut(characters, QUARTERS, duplicates="drop").astype(str)
     named = {"characters": lengths} | {column: rows[column] for column in columns}
     return {
         f"{column}: {value}": (values == value).to_numpy()

@@ -4,28 +4,33 @@ same verdict.
 A version that is unfit (files that are not its own, test rows it was trained on, scores that are no
 numbers) is rejected; one that cannot be compared is held, with the way on. A model without a rival
 must reach the recipe's floors. Otherwise champion and challenger have answered the same rows of the
-frozen test set through the runtimes that serve them, and a paired test decides: exact for accuracy,
-a bootstrap for anything else. Each question may err only so often that all of an epoch's together
-keep the recipe's error rate. Guard rails look at what the metric does not. A tie changes nothing.
+frozen test set through the runtimes that serve them, and a paired test decides: exact for the share
+of rows that are right, a bootstrap for anything else. Each question may err only so often that all
+of an epoch's together keep the recipe's error rate. Guard rails look at what the metric does not. A
+tie changes nothing.
+
+What is compared are units: rows, or groups of rows where the task scores groups.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from itertools import compress
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from pipeline import scoring
-from pipeline.config import Settings
+from pipeline import scoring, words
+from pipeline.config import Settings, nearest
 from pipeline.promotion import paired
 from pipeline.records import Comparison, Decision, Interval, Rail, Verdict
-from pipeline.scoring import Labels
+from pipeline.scoring import Floats, Tallies
+from pipeline.tasks import Task
 
-Metric = Literal["accuracy", "macro_f1"]
+Bools = npt.NDArray[np.bool_]
 CHANCE = 0.05  # p-value under which a fall within a class or slice is not put down to chance
 BINS = 10  # of the calibration error
 
@@ -34,15 +39,17 @@ class Rails(Settings):
     """Limits on what the deciding metric does not show; null takes a rail away."""
 
     worst_class: float | None = Field(gt=0, le=1)
-    """Fall of the recall of any one class against the champion."""
+    """Fall of any one class against the champion: of its recall, or, where a row can have several,
+    of the first metric of that class alone, such as its F1."""
     slices: float | None = Field(gt=0, le=1)
-    """Fall of the accuracy of any one slice against the champion."""
+    """Fall of any one slice against the champion: of its share of right rows, or of the first
+    metric where rows are not simply right or wrong."""
     calibration: float | None = Field(gt=0, le=1)
-    """Rise of the expected calibration error against the champion."""
+    """Rise of the expected calibration error against the champion, where a row has one class."""
     flips: float | None = Field(gt=0, le=1)
     """Share of the rows that are answered otherwise than by the champion."""
     behaviour: float | None = Field(ge=0, lt=1)
-    """Share of behaviour tests that fail."""
+    """Share of behaviour tests that fail, where a row has one class."""
     quarantined_percent: float | None = Field(ge=0, le=100)
     """Rows of the source that validation has set aside."""
     latency_ms: float | None = Field(gt=0)
@@ -52,10 +59,10 @@ class Rails(Settings):
 
 
 class GateParams(Settings):
-    floor_accuracy: float = Field(ge=0, le=1)
-    floor_macro_f1: float = Field(ge=0, le=1)
-    """Of the test rows, as served: below either a version is rejected."""
-    metrics: list[Metric] = Field(min_length=1)
+    floors: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+    """Metric to the least that it may be on the test rows, as served: below any of them a version
+    is rejected."""
+    metrics: list[str] = Field(min_length=1)
     """What decides. Of several, one must be shown better (Holm's correction) and none worse."""
     margin: float = Field(ge=0, lt=0.5)
     """0: the challenger must be shown better. More: it must be shown not to be worse than the
@@ -65,13 +72,14 @@ class GateParams(Settings):
     fewest_rows: int = Field(ge=1)
     """Test rows without which no difference is believed."""
     fewest_discordant: int = Field(ge=1)
-    """Rows that just one side has right, without which no difference is believed."""
+    """Units that just one side has right, or does better on, without which no difference is
+    believed."""
     epoch_rows: int = Field(ge=1)
     """New test rows that make the next epoch."""
     approve: bool
     """Whether a person has to agree before the alias moves."""
     seed: int = Field(ge=0)
-    """Of the bootstrap."""
+    """Of the resamples."""
     rails: Rails
 
     @model_validator(mode="after")
@@ -81,14 +89,35 @@ class GateParams(Settings):
         return self
 
 
+def check(params: GateParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of: metrics that it
+    has not, and guard rails that cannot apply to it."""
+    for key, names in (("floors", list(params.floors)), ("metrics", params.metrics)):
+        for name in names:
+            if name not in task.metrics:
+                raise ValueError(f"{key}: {task.name} has no {name!r}{nearest(name, task.metrics)}")
+    classes = type(task).classes is not Task.classes and not task.by_group
+    for rail, applies, kind in (
+        ("worst_class", classes, "tasks whose rows have classes"),
+        ("slices", not task.by_group, "tasks that score row by row"),
+        ("calibration", task.exclusive, "tasks with one class a row"),
+        ("behaviour", task.exclusive and not task.two_texts, "tasks of one class for one text"),
+    ):
+        if not applies and getattr(params.rails, rail) is not None:
+            raise ValueError(f"rails.{rail}: is for {kind}, not for {task.name}: set it to null")
+
+
 @dataclass(frozen=True)
 class Side:
     """A version's answers to the epoch's rows, through the runtime that serves it."""
 
     version: str
-    labels: Sequence[str]
-    scores: npt.NDArray[np.float32]
-    """Class scores, (rows, classes)."""
+    classes: Sequence[str]
+    """That it knows, in its own order."""
+    answers: Sequence[str]
+    """A label a row, in the one way of writing it."""
+    confidence: Floats
+    """Of each answer, in [0, 1], (rows,)."""
     latency_ms: float = 0.0
     megabytes: float = 0.0
     defects: Sequence[str] = ()
@@ -98,17 +127,18 @@ class Side:
         """The first reason why its answers may not count."""
         if self.defects:
             return self.defects[0]
-        if self.scores.shape != (rows, len(self.labels)) or not self.scores.size:
-            return f"answers {self.scores.shape[0]:,} of {rows:,} test rows"
-        broken = ~np.isfinite(self.scores).all(1)
-        if broken.any():
-            return f"its scores for {int(broken.sum()):,} of {rows:,} test rows are not numbers"
+        if len(self.answers) != rows or self.confidence.shape != (rows,):
+            return f"answers {len(self.answers):,} of {rows:,} test rows"
+        known = np.isfinite(self.confidence) & (self.confidence >= 0) & (self.confidence < 1.001)
+        if not known.all():
+            broken = int((~known).sum())
+            return f"its scores for {broken:,} of {rows:,} test rows are not numbers from 0 to 1"
         return None
 
     def digest(self) -> str:
-        told = json.dumps([self.version, list(self.labels), list(self.defects)])
-        rounded = np.round(self.scores.astype(np.float64), 6)
-        return hashlib.sha256(told.encode() + rounded.tobytes()).hexdigest()
+        told = [self.version, list(self.classes), list(self.defects), list(self.answers)]
+        rounded = np.round(self.confidence.astype(np.float64), 6)
+        return hashlib.sha256(json.dumps(told).encode() + rounded.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -116,10 +146,12 @@ class Question:
     """Everything that a verdict rests on, besides the recipe's rule."""
 
     model: str
+    task: Task
     labels: Sequence[str]
     """The classes of the rows as they are labelled now."""
     ids: Sequence[str]
     truth: Sequence[str]
+    """Labels in the one way of writing them."""
     challenger: Side
     champion: Side | None
     epoch: int = 1
@@ -127,7 +159,7 @@ class Question:
     """How many questions the epoch will have answered with this one."""
     groups: Sequence[str] | None = None
     """What rows depend on each other, where the recipe names a group."""
-    slices: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    slices: Mapping[str, Bools] = field(default_factory=dict)
     """Rows of each named slice."""
     quarantined_percent: float = 0.0
     behaviour_failed: float = 0.0
@@ -151,13 +183,16 @@ class _Hearing:
     """One question's numbers, computed once."""
 
     def __init__(self, params: GateParams, asked: Question) -> None:
-        self.params, self.asked = params, asked
+        self.params, self.asked, self.task = params, asked, asked.task
         self.level = paired.spent(params.error_rate, asked.number)
         self.comparisons: list[Comparison] = []
         self.rails: list[Rail] = []
-        self.accuracy = self.macro_f1 = 0.0
+        self.scores: dict[str, float] = {}
         self.wins = self.losses = 0
         self.unfit = False
+        self.main = self.task.exact or self.task.metrics[0]
+        self.whole = self.task.exact is not None and not self.task.by_group
+        self.unit = "group" if self.task.by_group else "row"
 
     def verdict(self) -> Verdict:
         asked, decision, reason = self.asked, *self._decide()
@@ -172,8 +207,7 @@ class _Hearing:
             question=asked.number if spent else 0,
             level=self.level if spent else 0.0,
             rows=len(asked.truth),
-            accuracy=self.accuracy,
-            macro_f1=self.macro_f1,
+            scores=self.scores,
             comparisons=self.comparisons,
             only_challenger_right=self.wins,
             only_champion_right=self.losses,
@@ -184,138 +218,148 @@ class _Hearing:
         )
 
     def _decide(self) -> tuple[Decision, str]:
-        params, asked, old = self.params, self.asked, self.asked.champion
-        rows = len(asked.truth)
-        if not rows:
+        asked, old = self.asked, self.asked.champion
+        if not asked.truth:
             return "reject", "there are no test rows to judge it on"
-        if defect := asked.challenger.defect(rows):
+        if self.task.by_group and asked.groups is None:
+            return "reject", "the test rows have no groups, by which the task is scored"
+        try:
+            self._new = self._tallied(asked.challenger)
+        except ValueError as error:
             self.unfit = True
-            return "reject", defect
+            return "reject", str(error)
         way_on = (
             f"judge it alone by bertline promote {asked.model}/{asked.challenger.version}"
             " --rebaseline --reason TEXT"
         )
-        if change := _changed(asked.labels, asked.challenger.labels):
+        if change := _changed(asked.labels, asked.challenger.classes):
             return "reject", f"it was trained for other labels than the rows have: {change}"
-        if old and (change := _changed(old.labels, asked.challenger.labels)):
+        if old and (change := _changed(old.classes, asked.challenger.classes)):
             return "hold", (
                 f"champion {old.version} has other labels ({change}): they cannot be compared;"
                 f" {way_on}"
             )
-        if old and (defect := old.defect(rows)):
-            return "hold", f"champion {old.version} cannot be compared with: {defect}; {way_on}"
-        self._measure()
-        if self.accuracy < params.floor_accuracy:
-            return "reject", (
-                f"test accuracy {self.accuracy:.4f} is below the floor {params.floor_accuracy}"
-            )
-        if self.macro_f1 < params.floor_macro_f1:
-            return "reject", (
-                f"test macro-F1 {self.macro_f1:.4f} is below the floor {params.floor_macro_f1}"
-            )
+        if old:
+            try:
+                self._weigh_units(self._tallied(old))
+            except ValueError as error:
+                return "hold", f"champion {old.version} cannot be compared with: {error}; {way_on}"
+        self.scores = scoring.metrics(self.task.measure, self._new)
+        for metric, floor in self.params.floors.items():
+            if self.scores[metric] < floor:
+                return "reject", f"test {self._scored(metric)} is below the floor {floor}"
         self.rails = list(self._rails())
-        broken = [rail for rail in self.rails if not rail.held]
-        if old is None:
-            if broken:
-                return "reject", f"guard rail {broken[0].name}: {broken[0].note}"
-            return "promote", (
-                f"no champion yet, and test accuracy {self.accuracy:.4f} is above the floor"
-            )
-        if rows < params.fewest_rows:
-            return "hold", (
-                f"{rows:,} test rows are too few to believe a difference"
-                f" ({params.fewest_rows:,} needed)"
-            )
-        if not (self._challenger != self._champion).any():
-            return "hold", (
-                f"right on the same rows as champion {old.version}: a tie changes nothing"
-            )
-        self.comparisons = self._compare()
-        decision, reason = self._weigh()
-        if decision == "promote" and broken:
-            return "reject", f"guard rail {broken[0].name}: {broken[0].note}, though {reason}"
-        return decision, reason
+        return self._unopposed() if old is None else self._beside(old)
 
-    def _measure(self) -> None:
-        asked, number = self.asked, {label: i for i, label in enumerate(self.asked.labels)}
-        self._truth: Labels = np.array([number[label] for label in asked.truth])
-        self._challenger: Labels = asked.challenger.scores.argmax(1)
-        matrix = scoring.confusion_matrix(self._truth, self._challenger, len(number))
-        self.accuracy = float(scoring.accuracy(matrix))
-        self.macro_f1 = float(scoring.macro_f1(matrix))
-        if asked.champion:
-            self._champion: Labels = asked.champion.scores.argmax(1)
-            right, rival = self._challenger == self._truth, self._champion == self._truth
-            self.wins, self.losses = int((right & ~rival).sum()), int((rival & ~right).sum())
-
-    def _compare(self) -> list[Comparison]:
-        found = [self._comparison(metric) for metric in self.params.metrics]
-        if self.params.margin == 0:
-            corrected = paired.holm([each.p_better for each in found])
-            found = [
-                each.model_copy(update={"p_better": p})
-                for each, p in zip(found, corrected, strict=True)
-            ]
+    def _tallied(self, side: Side) -> Tallies:
+        """What a side's units add to its scores. Raises ValueError where its answers may not
+        count."""
+        asked = self.asked
+        if defect := side.defect(len(asked.truth)):
+            raise ValueError(defect)
+        try:
+            found = scoring.tallies(
+                self.task, asked.truth, side.answers, asked.labels, asked.groups or ()
+            )
+        except ValueError as error:
+            raise ValueError(f"an answer of it is no label: {error}") from None
+        if not np.isfinite(list(scoring.metrics(self.task.measure, found).values())).all():
+            raise ValueError("the scores of its answers are not numbers")
         return found
 
-    def _comparison(self, metric: Metric) -> Comparison:
-        params, asked, rows = self.params, self.asked, len(self.asked.truth)
-        exact = metric == "accuracy" and asked.groups is None
-        resamples = paired.RESAMPLES if exact else paired.resamples_for(self.level)
-        classes = len(asked.labels)
-        drawn = paired.resampled(
-            metric,
-            self._truth,
-            self._challenger,
-            self._champion,
-            classes,
-            asked.groups,
-            params.seed,
-            resamples,
-        )
-        new, old = (
-            float(scoring.METRICS[metric](scoring.confusion_matrix(self._truth, side, classes)))
-            for side in (self._challenger, self._champion)
-        )
-        low, high = np.quantile(drawn, (0.025, 0.975))
-        if exact:
-            test = "exact McNemar" if params.margin == 0 else "Tango's score test"
-            better = (
-                paired.exact_p(self.wins, self.losses, rows)
-                if params.margin == 0
-                else paired.margin_p(self.wins, self.losses, rows, params.margin)
-            )
-            worse = paired.exact_p(self.losses, self.wins, rows)
-            share = max(self.wins + self.losses, 1) / rows  # of discordant rows (Connor 1987)
-            seen = paired.detectable(np.sqrt(share / rows), self.level)
-        else:
-            test = f"bootstrap by {'group' if asked.groups is not None else 'class'}"
-            better = paired.bootstrap_p(drawn, params.margin)
-            worse = paired.bootstrap_p(-drawn)
-            seen = paired.detectable(float(drawn.std()), self.level)
-        return Comparison(
-            metric=metric,
-            challenger=new,
-            champion=old,
-            difference=Interval(value=new - old, low=float(low), high=float(high)),
-            test=test,
-            p_better=better,
-            p_worse=worse,
-            detectable=seen,
-        )
+    def _weigh_units(self, champion: Tallies) -> None:
+        self._old = champion
+        self.wins, self.losses = self._sides(self._new, champion, self.main)
 
-    def _weigh(self) -> tuple[Decision, str]:
-        params, old = self.params, self.asked.champion
-        assert old is not None
-        tally = f"alone right on {self.wins:,} rows, champion {old.version} on {self.losses:,}"
+    def _sides(self, challenger: Tallies, champion: Tallies, metric: str) -> tuple[int, int]:
+        """Units on which the challenger by itself is better, and worse."""
+        new, old = (
+            self.task.measure(side.table)[metric][side.place]
+            if metric == self.task.exact
+            else self.task.alone(side.table)[side.place]
+            for side in (challenger, champion)
+        )
+        return int((new - old > paired.TIE).sum()), int((old - new > paired.TIE).sum())
+
+    def _scored(self, metric: str) -> str:
+        return f"{words.metric(metric)} {self.scores[metric]:.4f}"
+
+    def _unopposed(self) -> tuple[Decision, str]:
+        if broken := self._broken():
+            return "reject", f"guard rail {broken}"
+        first = next(iter(self.params.floors))
+        return "promote", f"no champion yet, and test {self._scored(first)} is above the floor"
+
+    def _beside(self, old: Side) -> tuple[Decision, str]:
+        rows, needed = len(self.asked.truth), self.params.fewest_rows
+        if rows < needed:
+            return "hold", (
+                f"{rows:,} test rows are too few to believe a difference ({needed:,} needed)"
+            )
+        if not paired.differ(self._new, self._old):
+            same = "right on the same rows" if self.whole else f"scored alike on every {self.unit}"
+            return "hold", f"{same} as champion {old.version}: a tie changes nothing"
+        self.comparisons = self._compare()
+        decision, reason = self._weigh(old)
+        if decision == "promote" and (broken := self._broken()):
+            return "reject", f"guard rail {broken}, though {reason}"
+        return decision, reason
+
+    def _broken(self) -> str | None:
+        """The first guard rail that did not hold."""
+        return next((f"{rail.name}: {rail.note}" for rail in self.rails if not rail.held), None)
+
+    def _compare(self) -> list[Comparison]:
+        params, asked = self.params, self.asked
+        exact = self.task.exact if asked.groups is None else None
+        chance = _Chance(params, asked, self._new, self._old, self.level, exact)
+        rival = scoring.metrics(self.task.measure, self._old)
+        found = []
+        for metric in params.metrics:
+            ours, theirs = self.scores[metric], rival[metric]
+            low, high = np.quantile(chance.drawn[metric], (0.025, 0.975))
+            difference = Interval(value=ours - theirs, low=float(low), high=float(high))
+            tested = self._exact() if metric == exact else chance.told(metric, ours - theirs)
+            found.append(
+                Comparison(
+                    metric=metric, challenger=ours, champion=theirs, difference=difference, **tested
+                )
+            )
+        if params.margin:
+            return found
+        corrected = paired.holm([each.p_better for each in found])
+        return [
+            each.model_copy(update={"p_better": p})
+            for each, p in zip(found, corrected, strict=True)
+        ]
+
+    def _exact(self) -> dict[str, Any]:
+        """Of rows that are right or wrong: the test, its p-values and what it could have seen."""
+        wins, losses, margin = self.wins, self.losses, self.params.margin
+        rows = len(self.asked.truth)
+        share = max(wins + losses, 1) / rows  # of discordant rows (Connor 1987)
+        return {
+            "test": "Tango's score test" if margin else "exact McNemar",
+            "p_better": paired.margin_p(wins, losses, rows, margin)
+            if margin
+            else paired.exact_p(wins, losses, rows),
+            "p_worse": paired.exact_p(losses, wins, rows),
+            "detectable": paired.detectable(np.sqrt(share / rows), self.level),
+        }
+
+    def _weigh(self, old: Side) -> tuple[Decision, str]:
+        params = self.params
+        better = "alone right on" if self.whole else "better on"
+        tally = f"{better} {self.wins:,} {self.unit}s, champion {old.version} on {self.losses:,}"
         discordant = self.wins + self.losses
         worse = min(self.comparisons, key=lambda each: each.p_worse)
         if params.margin == 0 and worse.p_worse < self.level:
             return "reject", f"worse than the champion: {tally} ({_told(worse, worse.p_worse)})"
         if discordant < params.fewest_discordant:
+            apart = "the two differ in being right" if self.whole else "one of the two is better"
             return "hold", (
-                f"the two differ in being right on {discordant} rows, too few to believe a"
-                f" difference ({params.fewest_discordant} needed): {tally}"
+                f"{apart} on {discordant} {self.unit}s, too few to believe a difference"
+                f" ({params.fewest_discordant} needed): {tally}"
             )
         shown = [each for each in self.comparisons if each.p_better < self.level]
         if params.margin and len(shown) == len(self.comparisons):
@@ -350,44 +394,117 @@ class _Hearing:
         if old is None:
             return
         if limits.flips is not None:
-            flips = float((self._challenger != self._champion).mean())
+            flips = float((~self.task.same(new.answers, old.answers)).mean())
             yield _rail("flips", 100 * flips, 100 * limits.flips, "% of answers", None)
         if limits.calibration is not None:
-            rise = self._calibration(new, self._challenger) - self._calibration(old, self._champion)
+            rise = self._calibration(new) - self._calibration(old)
             yield _rail("calibration", 100 * rise, 100 * limits.calibration, "points", None)
         if limits.worst_class is not None:
-            parts = {label: self._truth == i for i, label in enumerate(asked.labels)}
-            yield self._worst("worst class", parts, limits.worst_class)
-        if limits.slices is not None and asked.slices:
-            yield self._worst("slices", asked.slices, limits.slices)
+            metric = self.main if self.task.exclusive else self.task.metrics[0]
+            yield from self._worst("worst class", self._by_class(), metric, limits.worst_class)
+        if limits.slices is not None:
+            slices = (
+                (name, self._new.of(rows), self._old.of(rows))
+                for name, rows in asked.slices.items()
+            )
+            yield from self._worst("slices", slices, self.main, limits.slices)
 
-    def _worst(self, name: str, parts: Mapping[str, npt.NDArray[np.bool_]], limit: float) -> Rail:
-        """The part that falls deepest; a fall that chance explains breaks no rail."""
-        right, rival = self._challenger == self._truth, self._champion == self._truth
+    def _worst(
+        self, name: str, parts: Iterable[tuple[str, Tallies, Tallies]], metric: str, limit: float
+    ) -> Iterator[Rail]:
+        """The part that falls deepest; a fall that chance explains (an exact sign test over its
+        rows) breaks no rail. Nothing where no part has a row."""
         falls = []
-        for part, rows in parts.items():
-            count = int(rows.sum())
-            if count:
-                wins = int((right & ~rival & rows).sum())
-                losses = int((rival & ~right & rows).sum())
-                fall = (losses - wins) / count
-                chance = paired.exact_p(losses, wins, count)
-                falls.append((fall > limit and chance < CHANCE, fall, part, chance))
-        broken, fall, part, chance = max(falls)
-        rail = _rail(name, 100 * fall, 100 * limit, "points lost", broken)
-        return rail.model_copy(update={"note": f"{part!r}: {rail.note} (p = {chance:.2g})"})
+        for part, new, old in parts:
+            if len(new):
+                wins, losses = self._sides(new, old, metric)
+                before, now = (scoring.metrics(self.task.measure, x)[metric] for x in (old, new))
+                chance = paired.exact_p(losses, wins, len(new))
+                broken = before - now > limit and chance < CHANCE
+                falls.append((broken, before - now, part, chance))
+        if falls:
+            broken, fall, part, chance = max(falls)
+            rail = _rail(name, 100 * fall, 100 * limit, "points lost", broken)
+            yield rail.model_copy(update={"note": f"{part!r}: {rail.note} (p = {chance:.2g})"})
 
-    def _calibration(self, side: Side, answers: Labels) -> float:
-        confidence = side.scores.max(1).astype(np.float64)
-        place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-        right = answers == self._truth
-        return scoring.calibration_error(
-            [
-                (float(confidence[place == b].mean()), float(right[place == b].mean()), int(n))
-                for b, n in enumerate(np.bincount(place, minlength=BINS))
-                if n
-            ]
-        )
+    def _by_class(self) -> Iterator[tuple[str, Tallies, Tallies]]:
+        """Of each class, what its rows add to the scores of the two: those that are of it, or,
+        where a row can have several, what the rows that name it add to the scores of it alone."""
+        asked, old, task = self.asked, self.asked.champion, self.task
+        assert old is not None
+        sides = asked.challenger.answers, old.answers
+        named = [
+            {name for label in labels for name in task.classes(label)}
+            for labels in zip(asked.truth, *(() if task.exclusive else sides), strict=True)
+        ]
+        for label in asked.labels:
+            rows = np.array([label in classes for classes in named])
+            if task.exclusive:
+                yield label, self._new.of(rows), self._old.of(rows)
+            elif rows.any():
+                truth = list(compress(asked.truth, rows))
+                new, champion = (
+                    scoring.tallies(task, truth, list(compress(answers, rows)), [label])
+                    for answers in sides
+                )
+                yield label, new, champion
+
+    def _calibration(self, side: Side) -> float:
+        right = self.task.same(side.answers, self.asked.truth)
+        confidence = side.confidence.astype(np.float64)
+        return scoring.calibration_error(scoring.calibration(confidence, right, BINS))
+
+
+class _Chance:
+    """Two sides' units drawn again: for the intervals of all metrics, and the test of those that
+    have no exact one.
+
+    With few units that differ a bootstrap errs more often than it says. So where one model has to
+    be better its p-value is never below that of randomization, which errs no oftener with any
+    number of units; with a margin there is no such test.
+    """
+
+    def __init__(
+        self,
+        params: GateParams,
+        asked: Question,
+        challenger: Tallies,
+        champion: Tallies,
+        level: float,
+        exact: str | None,
+    ) -> None:
+        task, groups = asked.task, asked.groups
+        self.margin, self.level, self.by = params.margin, level, "row"
+        strata = None
+        if groups is not None:
+            self.by = "group"
+            if not task.by_group:
+                challenger, champion = (
+                    paired.grouped(side, groups) for side in (challenger, champion)
+                )
+        elif task.exclusive:
+            strata, self.by = asked.truth, "class"
+        only_exact = params.metrics == [exact]
+        resamples = paired.RESAMPLES if only_exact else paired.resamples_for(level)
+        sides = task.measure, challenger, champion
+        self.drawn = paired.resampled(*sides, strata, params.seed, resamples)
+        self.by_chance: dict[str, Floats] = {}
+        if not only_exact and params.margin == 0:
+            self.by_chance = paired.exchanged(*sides, params.seed, resamples)
+
+    def told(self, metric: str, difference: float) -> dict[str, Any]:
+        """The test of a metric, its p-values and what it could have seen."""
+        drawn, by_chance = self.drawn[metric], self.by_chance.get(metric)
+        better, worse = paired.bootstrap_p(drawn, self.margin), paired.bootstrap_p(-drawn)
+        if by_chance is not None:
+            better = max(better, paired.randomization_p(by_chance, difference))
+            worse = max(worse, paired.randomization_p(-by_chance, -difference))
+        return {
+            "test": f"bootstrap by {self.by}" + ("" if self.margin else " and randomization"),
+            "p_better": better,
+            "p_worse": worse,
+            "detectable": paired.detectable(float(drawn.std()), self.level),
+        }
 
 
 def _changed(before: Sequence[str], after: Sequence[str]) -> str | None:
@@ -414,4 +531,4 @@ def _rail(name: str, value: float, limit: float, unit: str, broken: bool | None)
 
 
 def _told(comparison: Comparison, p: float) -> str:
-    return f"{comparison.metric} {comparison.difference.value:+.2%}, p = {p:.2g}"
+    return f"{words.metric(comparison.metric)} {comparison.difference.value:+.2%}, p = {p:.2g}"

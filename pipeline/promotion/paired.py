@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.scoring import METRICS, MOST_NUMBERS, Labels
+from pipeline.scoring import Floats, Labels, Measure, Tallies, chunks, distinct
 
-Floats = npt.NDArray[np.float64]
+TIE = 1e-12  # of two scores that differ by rounding alone
 DOUBT = 1e-7  # of the interval that holds the share of rows on which the two differ
 GRID = 64  # shares tried in that interval
 POWER = 0.8  # at which a detectable difference is told
@@ -66,68 +65,87 @@ def detectable(error: float, level: float) -> float:
     return float((norm.isf(level) + norm.ppf(POWER)) * error)
 
 
+def grouped(rows: Tallies, groups: Sequence[str]) -> Tallies:
+    """Whole groups as units: each the sum of its rows' tallies."""
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(names), rows.table.shape[1]))
+    np.add.at(sums, group, rows.rows)
+    return Tallies(*distinct(sums))
+
+
+def differ(challenger: Tallies, champion: Tallies) -> bool:
+    """Whether any unit adds to the scores of the two otherwise."""
+    new, old = np.unique(np.stack([challenger.place, champion.place]), axis=1)
+    return bool((challenger.table[new] != champion.table[old]).any())
+
+
 def resampled(
-    metric: str,
-    truth: Labels,
-    challenger: Labels,
-    champion: Labels,
-    classes: int,
-    groups: Sequence[str] | None,
+    measure: Measure,
+    challenger: Tallies,
+    champion: Tallies,
+    strata: Sequence[str] | None,
     seed: int,
     resamples: int = RESAMPLES,
-) -> Floats:
-    """Challenger minus champion in a metric over bootstrap resamples, shape (resamples,).
+) -> dict[str, Floats]:
+    """Challenger minus champion in every metric over bootstrap resamples, (resamples,) each.
 
-    Rows are drawn with both their answers, as many of each true class as there are (stratified);
-    where rows depend on each other whole groups are drawn instead. A resample is drawn as counts of
-    the distinct (truth, challenger, champion) triples, which is the same and takes no row's time.
+    Units are drawn with both their tallies; of each of the `strata`, which a unit is named for, as
+    many as there are. A resample is drawn as counts of the distinct (stratum, challenger, champion)
+    triples, which is the same and takes no unit's time.
     """
     random = np.random.default_rng(seed)
-    triples, place, counts = np.unique(
-        np.stack([truth, challenger, champion]), axis=1, return_inverse=True, return_counts=True
+    units = len(challenger)
+    stratum = np.zeros(units, dtype=np.int64)
+    if strata is not None:
+        stratum = np.unique(np.asarray(strata), return_inverse=True)[1]
+    triples, counts = np.unique(
+        np.stack([stratum, challenger.place, champion.place]), axis=1, return_counts=True
     )
-    place = place.ravel()
-    function = METRICS[metric]
-    part = max(1, MOST_NUMBERS // max(classes**2, triples.shape[1]))
-    weights = None if groups is None else _per_group(groups, place, triples.shape[1])
-    values = []
-    for start in range(0, resamples, part):
-        size = min(part, resamples - start)
-        if weights is None:
-            drawn = _by_class(random, triples[0], counts, size)
-        else:
-            number = len(weights)
-            picked = random.multinomial(number, np.full(number, 1 / number), size)
-            drawn = picked @ weights  # (size, triples)
-        values.append(
-            function(_confusions(drawn, triples[0], triples[1], classes))
-            - function(_confusions(drawn, triples[0], triples[2], classes))
-        )
-    return np.concatenate(values)
+    new, old = challenger.table[triples[1]], champion.table[triples[2]]  # (triples, counts) each
+    found: dict[str, list[Floats]] = {}
+    for size in chunks(resamples, max(new.shape)):
+        drawn = _by_stratum(random, triples[0], counts, size)
+        ours, theirs = measure(drawn @ new), measure(drawn @ old)
+        for name, values in ours.items():
+            found.setdefault(name, []).append(values - theirs[name])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _per_group(groups: Sequence[str], place: Labels, triples: int) -> Labels:
-    """How many rows of each triple a group holds, shape (groups, triples)."""
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    return np.bincount(group * triples + place, minlength=len(names) * triples).reshape(-1, triples)
-
-
-def _by_class(random: np.random.Generator, truth: Labels, counts: Labels, size: int) -> Labels:
-    """As many rows of each true class as there are, shape (size, triples)."""
-    drawn = np.empty((size, len(counts)), dtype=np.int64)
-    for label in np.unique(truth):
-        own = np.flatnonzero(truth == label)
-        rows = counts[own].sum()
-        drawn[:, own] = random.multinomial(rows, counts[own] / rows, size)
+def _by_stratum(random: np.random.Generator, stratum: Labels, counts: Labels, size: int) -> Floats:
+    """As many units of each stratum as there are, (size, triples)."""
+    drawn = np.empty((size, len(counts)))
+    for name in np.unique(stratum):
+        own = np.flatnonzero(stratum == name)
+        units = counts[own].sum()
+        drawn[:, own] = random.multinomial(units, counts[own] / units, size)
     return drawn
 
 
-def _confusions(drawn: Labels, truth: Labels, answers: Labels, classes: int) -> Labels:
-    """Confusion matrices, (size, classes, classes), of counts of triples, (size, triples)."""
-    matrices = np.zeros((len(drawn), classes**2), dtype=np.int64)
-    for column, cell in enumerate(truth * classes + answers):
-        matrices[:, cell] += drawn[:, column]
-    return matrices.reshape(-1, classes, classes)
+def exchanged(
+    measure: Measure,
+    challenger: Tallies,
+    champion: Tallies,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> dict[str, Floats]:
+    """Challenger minus champion in every metric where a coin tells of each unit which of its two
+    tallies is whose, (resamples,) each: what comes of chance alone if neither model is better
+    (approximate randomization, Noreen 1989; for F1, Yeh 2000)."""
+    random = np.random.default_rng(seed)
+    pairs, counts = np.unique(
+        np.stack([challenger.place, champion.place]), axis=1, return_counts=True
+    )
+    change = champion.table[pairs[1]] - challenger.table[pairs[0]]  # (pairs, counts)
+    apart = change.any(1)
+    change, counts = change[apart], counts[apart]
+    ours, theirs = challenger.total(), champion.total()
+    found: dict[str, list[Floats]] = {}
+    for size in chunks(resamples, max(change.shape)):
+        moved = random.binomial(counts, 0.5, (size, len(counts))) @ change
+        new, old = measure(ours + moved), measure(theirs - moved)
+        for name, values in new.items():
+            found.setdefault(name, []).append(values - old[name])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def resamples_for(level: float) -> int:
@@ -141,6 +159,11 @@ def bootstrap_p(differences: Floats, margin: float = 0.0) -> float:
     One is counted more than were seen, so that no p-value is 0 (Davison & Hinkley 1997).
     """
     return float((1 + (differences <= -margin).sum()) / (1 + len(differences)))
+
+
+def randomization_p(by_chance: Floats, difference: float) -> float:
+    """Share of what chance alone makes that is as large as a difference, this one counted."""
+    return float((1 + (by_chance >= difference - TIE).sum()) / (1 + len(by_chance)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,5 +1,6 @@
 """A verdict as people read it."""
 
+from pipeline import words
 from pipeline.records import Verdict
 
 
@@ -9,14 +10,16 @@ def paragraph(verdict: Verdict) -> str:
     name = f"{verdict.model}/{verdict.version}"
     decided = {"promote": "is promoted", "hold": "is held", "reject": "is rejected"}
     told = [f"{name} {decided[verdict.decision]}: {verdict.reason}."]
-    told.append(
-        f"It answered the {verdict.rows:,} rows of test set {verdict.epoch} with an accuracy of"
-        f" {verdict.accuracy:.4f} and a macro-F1 of {verdict.macro_f1:.4f}."
-    )
+    if verdict.scores:
+        scores = [f"{words.metric(name)} {value:.4f}" for name, value in verdict.scores.items()]
+        told.append(
+            f"It answered the {verdict.rows:,} rows of test set {verdict.epoch} with"
+            f" {' and '.join(', '.join(scores).rsplit(', ', 1))}."
+        )
     for each in verdict.comparisons:
         gap = each.difference
         told.append(
-            f"In {each.metric.replace('_', '-')} it has {each.challenger:.4f} against the"
+            f"In {words.metric(each.metric)} it has {each.challenger:.4f} against the"
             f" champion's {each.champion:.4f}: {gap.value:+.2%}, 95 % interval {gap.low:+.2%} to"
             f" {gap.high:+.2%} ({each.test}, p = {each.p_better:.2g}). A true difference of"
             f" {each.detectable:.2%} would have been seen 8 times in 10."

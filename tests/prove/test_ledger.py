@@ -25,6 +25,7 @@ PROMOTER = f"""
 import dataclasses, sys, time
 from pathlib import Path
 import numpy as np
+from pipeline import tasks
 from pipeline.adapters.mlflow import Registry
 from pipeline.config import parse, read_recipe
 from pipeline.promotion import evidence, registry as ledger
@@ -32,28 +33,28 @@ from pipeline.promotion.gate import GateParams, Question, Side, judge
 
 tracking, slow, *numbers = sys.argv[1:]
 params = read_recipe("news", Path({str(ROOT / "params.yaml")!r}))["gate"]
-params |= {{"floor_accuracy": 0.0, "floor_macro_f1": 0.0}}
+params |= {{"floors": {{"accuracy": 0.0}}}}
 params["rails"] = dict.fromkeys(params["rails"])
 params = parse(GateParams, params, "gate")
-registry = Registry(tracking)
+registry, task = Registry(tracking), tasks.get("classification")
 
 def side(number):
     right = np.arange({ROWS}) < 800 + 40 * int(number)
-    return Side(number, ["a", "b"], np.stack([right, ~right], 1).astype(np.float32))
+    return Side(number, ["a", "b"], np.where(right, "a", "b").tolist(), np.ones({ROWS}))
 
 def ask(bench, number):
     champion = ledger.champion_of(registry, "toy")
     old = side(champion) if champion and champion != number else None
     ids = [str(i) for i in range({ROWS})]
-    question = Question("toy", ["a", "b"], ids, ["a"] * {ROWS}, side(number), old)
+    question = Question("toy", task, ["a", "b"], ids, ["a"] * {ROWS}, side(number), old)
     entries = [entry for _, entry, _ in registry.entries("toy")]
     return judge(params, dataclasses.replace(question, number=evidence._number(entries, question)))
 
-evidence.ask = ask
+evidence.ask, evidence.answers_page = ask, lambda *_: []
 if slow == "slow":
     move = registry.move
     registry.move = lambda *given: (print("entry", flush=True), time.sleep(30), move(*given))
-bench = evidence.Bench(registry, "toy", params, None, None)
+bench = evidence.Bench(registry, "toy", task, params, None, None)
 for number in numbers:
     verdict, _ = evidence.ask_and_decide(bench, number, approved=True)
     print(number, verdict.decision, flush=True)

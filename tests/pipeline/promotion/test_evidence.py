@@ -34,6 +34,7 @@ def bench(line: Home, tracking: str, tmp_path: Path) -> Bench:
     return Bench(
         registry=Registry(tracking),
         model="toy",
+        task=line.task,
         params=line.recipe.gate,
         validate=folder,
         cache=tmp_path / "answers",
@@ -103,7 +104,7 @@ def test_a_version_is_asked_again_what_it_was_judged_on(
     bench: Bench, published: Publish, line: Home
 ) -> None:
     number = published()
-    rows = pd.read_parquet(line.ingest / "rows.parquet", columns=["id", "text"])
+    rows = pd.read_parquet(line.ingest / "rows.parquet", columns=["id", "text", "second"])
     assert rescore(bench, number, rows) is None  # the ledger has nothing of it yet
     verdict = decided(bench, number)
     identity = bench.registry.entries("toy")[0][0]
@@ -115,18 +116,27 @@ def test_a_version_is_asked_again_what_it_was_judged_on(
     assert same.largest_difference < 1e-6
 
     # as if other versions had answered then
-    first = kept.columns[1]
-    kept.loc[:2, first] = 0.0
-    kept.loc[:2, kept.columns[2]] = 1.0
-    kept.loc[3:4, kept.columns[1:]] = 0.0
-    kept.loc[3:4, first] = 1.0
-    path = bench.registry.artifact(identity, ANSWERS)
-    kept.to_parquet(path)
-    bench.registry.client.log_artifact(identity, str(path))
+    assert kept.columns.tolist() == ["id", "label", "score"]
+    keep(bench, identity, kept.assign(label=["none"] * 3 + kept["label"].tolist()[3:]))
+    other = rescore(bench, number, rows)
+    assert other
+    assert (other.changed, other.largest_difference < 1e-6) == (3, True)
+
+    # as the ledger's pages were before there were tasks
+    told = bench.registry.table("toy", number, [(text, "") for text in _texts(rows, kept)])
+    named = {name: told[f"score_{name}"].to_numpy() for name in ("film", "money", "sport")}
+    older = pd.DataFrame({"id": kept["id"], **named})
+    keep(bench, identity, older)
+    again = rescore(bench, number, rows)
+    assert again
+    assert (again.rows, again.changed, again.largest_difference < 1e-6) == (len(kept), 0, True)
+    older.loc[:2, list(named)] = 0.0
+    older.loc[:2, ["film", "money"]] = [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
+    keep(bench, identity, older)
     truth = rescore(bench, number, rows)
     assert truth
-    assert 1 <= truth.changed <= 5
-    assert truth.largest_difference > 0.5
+    assert 1 <= truth.changed <= 3
+    assert truth.largest_difference > 0.0
     (bench.registry.folder("toy", number) / "python_model.py").write_text("raise OSError('no')")
     broken = rescore(bench, number, rows)
     assert broken
@@ -134,6 +144,16 @@ def test_a_version_is_asked_again_what_it_was_judged_on(
     gone = rescore(bench, number, rows[~rows["id"].isin(kept["id"])])
     assert gone
     assert (gone.rows, "none of the rows" in gone.sentence) == (0, True)
+
+
+def keep(bench: Bench, identity: str, page: pd.DataFrame) -> None:
+    path = bench.registry.artifact(identity, ANSWERS)
+    page.to_parquet(path)
+    bench.registry.client.log_artifact(identity, str(path))
+
+
+def _texts(rows: pd.DataFrame, kept: pd.DataFrame) -> list[str]:
+    return [str(text) for text in rows.set_index("id").loc[kept["id"], "text"]]
 
 
 def test_answers_under_other_versions_are_not_taken_from_before(
@@ -164,6 +184,17 @@ def test_another_tokenizer_than_the_trained_one_is_unfit(bench: Bench, published
     assert (verdict.decision, verdict.unfit) == ("reject", True)
     assert "another tokenizer.json than it was trained with" in verdict.reason
     assert bench.registry.champion("toy") is None
+
+
+def test_a_version_of_another_task_is_unfit(bench: Bench, published: Publish) -> None:
+    def of_pairs(home: Home) -> None:
+        path = home.export / "serving.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"task": "pair"}))
+
+    verdict = decided(bench, published("pair", of_pairs))
+    assert (verdict.decision, verdict.unfit) == ("reject", True)
+    assert verdict.reason == "it was trained for the task pair, and the recipe's is classification"
 
 
 def test_a_model_that_does_not_load_is_unfit(bench: Bench, published: Publish) -> None:
@@ -215,7 +246,7 @@ def test_questions_are_counted_once_and_cost_more_each_time(
 
         return change
 
-    bench = with_params(bench, fewest_discordant=1, floor_accuracy=0.0, floor_macro_f1=0.0)
+    bench = with_params(bench, fewest_discordant=1, floors={"accuracy": 0.0})
     verdicts = [decided(bench, published(f"b{place}", answer_alone(place))) for place in range(2)]
     reasons = [verdict.reason for verdict in verdicts]
     assert [verdict.question for verdict in verdicts] == [1, 2], reasons
@@ -281,7 +312,7 @@ def other_labels(names: list[str]) -> Callable[[Home], None]:
     def spoil(home: Home) -> None:
         path = home.export / "serving.json"
         content = json.loads(path.read_text())
-        path.write_text(json.dumps(content | {"labels": names}))
+        path.write_text(json.dumps(content | {"classes": names}))
 
     return spoil
 
@@ -373,7 +404,7 @@ BAD: dict[str, tuple[str, list[Callable[[Home], None]]]] = {
 
 @pytest.mark.prove
 def test_of_thirty_bad_challengers_none_is_promoted(bench: Bench, published: Publish) -> None:
-    bench = with_params(bench, floor_accuracy=0.0, floor_macro_f1=0.0)
+    bench = with_params(bench, floors={"accuracy": 0.0})
     decided(bench, published())
     reasons: list[str] = []
     for kind, (told, spoils) in BAD.items():

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from pipeline import scoring, tasks
 from pipeline.promotion import paired
-from pipeline.scoring import accuracy, confusion_matrix
+from pipeline.scoring import Floats, Labels, Tallies
+
+TASK = tasks.get("classification")
 
 
 def test_the_exact_p_is_the_enumerated_one() -> None:
@@ -67,32 +70,98 @@ def test_the_margin_test_is_tangos() -> None:
     assert alarms == pytest.approx(0.025, abs=0.01)
 
 
-def test_resamples_agree_with_resampled_rows() -> None:
+def tallied(truth: Labels, answers: Labels) -> Tallies:
+    classes = list("abc")
+    truths, said = ([classes[i] for i in labels] for labels in (truth, answers))
+    return scoring.tallies(TASK, truths, said, classes)
+
+
+def three_classes() -> tuple[Labels, Tallies, Tallies]:
     random = np.random.default_rng(3)
     truth = random.integers(0, 3, 300)
     new = np.where(random.random(300) < 0.9, truth, random.integers(0, 3, 300))
     old = np.where(random.random(300) < 0.85, truth, random.integers(0, 3, 300))
-    quick = paired.resampled("accuracy", truth, new, old, 3, None, 5)
+    return truth, tallied(truth, new), tallied(truth, old)
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_resamples_agree_with_resampled_rows(metric: str, by_class: bool) -> None:
+    truth, new, old = three_classes()
+    strata = list(map(str, truth)) if by_class else None
+    quick = paired.resampled(TASK.measure, new, old, strata, 5)[metric]
+    random = np.random.default_rng(4)
+    parts = [np.flatnonzero(truth == c) for c in range(3)] if by_class else [np.arange(300)]
     slow = []
     for _ in range(2000):
-        rows = np.concatenate(
-            [random.choice(np.flatnonzero(truth == c), (truth == c).sum()) for c in range(3)]
-        )
-        slow.append(np.mean(new[rows] == truth[rows]) - np.mean(old[rows] == truth[rows]))
+        rows = np.concatenate([random.choice(part, len(part)) for part in parts])
+        ours, theirs = (TASK.measure(side.rows[rows].sum(0))[metric] for side in (new, old))
+        slow.append(ours - theirs)
+    assert quick.shape == (paired.RESAMPLES,)
     assert quick.mean() == pytest.approx(np.mean(slow), abs=0.002)
     assert quick.std() == pytest.approx(np.std(slow), rel=0.08)
-    gap = accuracy(confusion_matrix(truth, new, 3)) - accuracy(confusion_matrix(truth, old, 3))
-    assert quick.mean() == pytest.approx(float(gap), abs=0.002)
+    gap = scoring.metrics(TASK.measure, new)[metric] - scoring.metrics(TASK.measure, old)[metric]
+    assert quick.mean() == pytest.approx(gap, abs=0.002)
 
 
 def test_groups_that_move_together_widen_the_interval() -> None:
     truth = np.zeros(400, dtype=np.int64)
-    new, old = truth.copy(), truth.copy()
-    old[:40] = 1
-    apart = paired.resampled("accuracy", truth, new, old, 2, None, 1).std()
+    wrong = truth.copy()
+    wrong[:40] = 1
+    new, old = tallied(truth, truth), tallied(truth, wrong)
+    apart = paired.resampled(TASK.measure, new, old, None, 1)["accuracy"].std()
     groups = [str(row // 20) for row in range(400)]
-    together = paired.resampled("accuracy", truth, new, old, 2, groups, 1).std()
+    new, old = (paired.grouped(side, groups) for side in (new, old))
+    together = paired.resampled(TASK.measure, new, old, None, 1)["accuracy"].std()
     assert together > 3 * apart
+
+
+def test_a_group_holds_the_sum_of_its_rows() -> None:
+    _, new, _ = three_classes()
+    groups = [str(row % 7) for row in range(300)]
+    whole = paired.grouped(new, groups)
+    assert len(whole) == 7
+    assert whole.rows[3] == pytest.approx(new.rows[3::7].sum(0))
+    assert whole.total() == pytest.approx(new.total())
+
+
+def test_randomization_is_the_sign_test_where_rows_are_right_or_wrong() -> None:
+    truth = np.zeros(200, dtype=np.int64)
+    ours, theirs = truth.copy(), truth.copy()
+    ours[:4], theirs[4:16] = 1, 1  # twelve to four
+    new, old = tallied(truth, ours), tallied(truth, theirs)
+    chance = paired.exchanged(TASK.measure, new, old, 1, 40_000)["accuracy"]
+    exact = binomtest(12, 16, 0.5, alternative="greater").pvalue
+    assert paired.randomization_p(chance, 8 / 200) == pytest.approx(exact, rel=0.05)
+    assert paired.randomization_p(-chance, -8 / 200) > 0.9
+    assert chance.mean() == pytest.approx(0, abs=0.001)
+
+
+def test_what_differs_nowhere_is_no_difference() -> None:
+    _, new, old = three_classes()
+    assert paired.differ(new, old)
+    assert not paired.differ(new, new)
+    assert not paired.exchanged(TASK.measure, new, new, 1, 10)["macro_f1"].any()
+
+
+def test_randomization_keeps_the_level_that_the_bootstrap_breaks() -> None:
+    """Means of 100 units of which 8 differ, by any amount, and neither side is better."""
+    level, draws = 0.025, 400
+    random = np.random.default_rng(6)
+    alarms = np.zeros(2)
+
+    def mean(sums: Floats) -> dict[str, Floats]:
+        return {"mean": sums[..., 0] / 100}
+
+    for _ in range(draws):
+        gaps = random.normal(size=100) * (random.random(100) < 0.08)
+        new, old = (Tallies(*scoring.distinct(each[:, None])) for each in (gaps, 0 * gaps))
+        drawn = paired.resampled(mean, new, old, None, 1)["mean"]
+        chance = paired.exchanged(mean, new, old, 1)["mean"]
+        p_values = paired.bootstrap_p(drawn), paired.randomization_p(chance, float(gaps.mean()))
+        alarms += np.array(p_values) < level
+    bootstrap, randomization = alarms / draws
+    assert randomization <= level + 2.5 * np.sqrt(level / draws) < bootstrap
 
 
 def test_holm_by_hand() -> None:

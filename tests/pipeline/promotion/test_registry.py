@@ -41,6 +41,7 @@ def write_lock(folder: Path, salt: str = "") -> Path:
 def publish_toy(home: Home, tracking: str, folder: Path, salt: str = "") -> Publication:
     return publish.publish(
         PublishParams(description="A toy."),
+        home.task,
         "toy",
         {"finetune": {"learning_rate": 0.1}, "ingest": {"source": "x" * 9000}},
         write_lock(folder, salt),
@@ -123,7 +124,7 @@ def test_the_version_answers_through_onnx_runtime_alone(
 ) -> None:
     publication = publish_toy(line, tracking, tmp_path)
     registry = Registry(tracking)
-    [answer] = registry.scores("toy", publication.version, ["goal match striker league"])
+    [answer] = registry.scores("toy", publication.version, [("goal match striker league", "")])
     assert set(answer) == {"label", "score", "score_film", "score_money", "score_sport"}
     assert answer["label"] == "sport"
     model = next((tmp_path / "mlartifacts").rglob("requirements.txt"))
@@ -195,8 +196,7 @@ def verdict(number: str, champion: str | None, decision: str = "promote", **fact
         "question": 0,
         "level": 0.0,
         "rows": 100,
-        "accuracy": 0.9,
-        "macro_f1": 0.9,
+        "scores": {"accuracy": 0.9, "macro_f1": 0.9},
         "comparisons": [],
         "only_challenger_right": 0,
         "only_champion_right": 0,
@@ -389,7 +389,7 @@ def test_a_changed_file_of_a_version_is_named_and_not_served(
     [damage] = registry.damage("toy", publication.version)
     assert damage.endswith(f"{model.name} of toy/1 has changed")
     with pytest.raises(UserError, match="it is not served; bertline rollback toy"):
-        registry.scores("toy", publication.version, ["a text"])
+        registry.scores("toy", publication.version, [("a text", "")])
     model.unlink()
     assert registry.damage("toy", publication.version)[0].endswith("is missing")
 
