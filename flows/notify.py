@@ -25,6 +25,7 @@ from threading import Thread
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
+from pipeline import words
 from pipeline.errors import UserError
 from pipeline.log import Log, no_log
 from pipeline.records import Verdict
@@ -94,8 +95,7 @@ def message(
         "version": verdict and verdict.version,
         "champion": verdict and verdict.champion,
         "rows": verdict and verdict.rows,
-        "accuracy": verdict and verdict.accuracy,
-        "macro_f1": verdict and verdict.macro_f1,
+        "scores": verdict.scores if verdict else {},
         "differences": {
             each.metric: each.difference.model_dump()
             for each in (verdict.comparisons if verdict else ())
@@ -228,14 +228,12 @@ SENDERS: dict[str, Callable[[Message], Send]] = {
 
 
 def _scores(verdict: Verdict) -> list[str]:
-    told = [
-        f"test accuracy {verdict.accuracy:.4f}, macro-F1 {verdict.macro_f1:.4f}"
-        f" on {verdict.rows:,} rows"
-    ]
+    scores = [f"{words.metric(name)} {value:.4f}" for name, value in verdict.scores.items()]
+    told = [f"test {', '.join(scores)} on {verdict.rows:,} rows"] if scores else []
     for each in verdict.comparisons:
         gap = each.difference
         told.append(
-            f"{each.metric.replace('_', '-')} against {verdict.model}/{verdict.champion}:"
+            f"{words.metric(each.metric)} against {verdict.model}/{verdict.champion}:"
             f" {gap.value:+.2%}, 95 % interval {gap.low:+.2%} to {gap.high:+.2%}"
         )
     return told

@@ -1,7 +1,9 @@
 """What a line did, in a few lines a person can read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline import words
 from pipeline.records import Interval, Ladder, Publication, Scores, Validation, Verdict
 
 
@@ -57,24 +59,11 @@ def validation_text(validation: Validation) -> str:
 
 def score_rows(scores: Scores) -> list[dict[str, str]]:
     """The model beside its baselines."""
-    rows = [
-        {
-            "model": "this one",
-            "accuracy": _shown(scores.test.accuracy),
-            "macro-F1": _shown(scores.test.macro_f1),
-            "": "",
-        }
-    ]
+    rows = [{"model": "this one"} | _intervals(scores.test.scores) | {"": ""}]
     for baseline in scores.baselines:
-        rows.append(
-            {
-                "model": baseline.name,
-                "accuracy": _shown(baseline.accuracy),
-                "macro-F1": _shown(baseline.macro_f1),
-                "": f"it alone right on {baseline.only_baseline_right},"
-                f" this one on {baseline.only_model_right}",
-            }
-        )
+        better = f"it is better on {baseline.only_baseline_right:,} rows"
+        note = f"{better}, this one on {baseline.only_model_right:,}"
+        rows.append({"model": baseline.name} | _intervals(baseline.scores) | {"": note})
     return rows
 
 
@@ -96,6 +85,7 @@ def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
 
 def ladder_rows(ladder: Ladder) -> list[dict[str, str]]:
     """One row a runtime."""
+    main = next(iter(ladder.rungs[0].test))
     return [
         {
             "runtime": ("> " if rung.name == ladder.picked else "  ") + rung.name,
@@ -103,7 +93,7 @@ def ladder_rows(ladder: Ladder) -> list[dict[str, str]]:
             "ms a text": f"{rung.single.p50_ms:.1f}",
             "p95": f"{rung.single.p95_ms:.1f}",
             "speed-up": f"{rung.speedup:.2f} x",
-            "accuracy": f"{rung.test_accuracy:.4f}",
+            words.metric(main): f"{rung.test[main]:.4f}",
             "flips": f"{rung.test_flips:.2%}",
             "memory": f"{rung.peak_memory_mb:,.0f} MB",
         }
@@ -111,8 +101,11 @@ def ladder_rows(ladder: Ladder) -> list[dict[str, str]]:
     ]
 
 
-def _shown(interval: Interval) -> str:
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+def _intervals(scores: Mapping[str, Interval]) -> dict[str, str]:
+    return {
+        words.metric(name): f"{each.value:.4f} [{each.low:.4f}, {each.high:.4f}]"
+        for name, each in scores.items()
+    }
 
 
 def table(rows: list[dict[str, str]]) -> list[str]:

@@ -8,8 +8,9 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from itertools import cycle
 from typing import ParamSpec
 
 import numpy as np
@@ -18,15 +19,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline import words
 from pipeline.records import Comparison, Interval, Ladder
 
 P = ParamSpec("P")
 WIDTH = 440  # user units, which are CSS pixels at full size
 LETTER = 12.5  # height of letters, in the same units
 MOST_POINTS = 800  # of a curve
-NEAR = 0.8  # share of the model's score below which another is named at the edge, not drawn
+FAR = 0.2  # share of the model's score: what lies further below is named at the edge, not drawn
 # colours that the page decides on: matplotlib draws these, the page's variables replace them
 INK, QUIET, RULE, ACCENT, SECOND = (f"#0a0b0{number}" for number in range(1, 6))
+COLOURS, MARKERS = (ACCENT, SECOND, INK, QUIET), "os^D"  # of metrics, in turn
 ROLES = {INK: "ink", QUIET: "quiet", RULE: "rule", ACCENT: "accent", SECOND: "second"}
 STYLE = {
     "svg.fonttype": "none",
@@ -112,12 +115,13 @@ def _thinned(points: Sequence[float]) -> Sequence[float]:
 
 
 @_drawn
-def lengths(starts: Sequence[int], texts: Sequence[int], maximum: int) -> Figure:
-    """How many texts are how many tokens long: bars from `starts` on, cut at `maximum`."""
+def lengths(starts: Sequence[int], texts: Sequence[int], maximum: int, what: str) -> Figure:
+    """How many texts are how many tokens long: bars from `starts` on, and a line at `maximum` that
+    says what it is."""
     figure, axes = _new(220)
     width = starts[1] - starts[0] if len(starts) > 1 else 1
     axes.bar(starts, texts, width=0.92 * width, align="edge", color=ACCENT)
-    axes.axvline(maximum, color=SECOND, lw=1.5, label=f"cut at {maximum:,} tokens")
+    axes.axvline(maximum, color=SECOND, lw=1.5, label=f"{what} {maximum:,} tokens")
     axes.grid(visible=False, axis="x")
     axes.set(xlabel="tokens of a text", ylabel="texts", xlim=(0, max(starts[-1] + width, maximum)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -143,66 +147,70 @@ def loss(
 
 
 @_drawn
-def progress(
-    steps: Sequence[float], accuracy: Sequence[float], macro_f1: Sequence[float]
-) -> Figure:
-    """Validation scores over steps."""
+def progress(steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Validation scores over steps, each by the name of its metric."""
     figure, axes = _new(240)
-    axes.plot(steps, accuracy, color=ACCENT, marker="o", ms=5, label="accuracy")
-    axes.plot(steps, macro_f1, color=SECOND, marker="s", ms=5, label="macro-F1")
+    styles = zip(cycle(COLOURS), cycle(MARKERS), curves.items(), strict=False)
+    for colour, marker, (name, values) in styles:
+        axes.plot(steps, values, color=colour, marker=marker, ms=5, label=words.metric(name))
     axes.set(xlabel="step", ylabel="on validation rows", xlim=(0, None))
     low, high = axes.get_ylim()
-    axes.set_ylim(max(0, low - 0.02), min(1.005, high + 0.02))
-    _legend(figure)
+    below_zero = any(value < 0 for values in curves.values() for value in values)
+    axes.set_ylim(low - 0.02 if below_zero else max(0, low - 0.02), min(1.005, high + 0.02))
+    _legend(figure, columns=2 if len(curves) == 4 else 3)
     return figure
 
 
 @_drawn
-def scores(rows: Sequence[tuple[str, Interval, Interval]]) -> Figure:
-    """(name, accuracy, macro-F1) of the model, first, and of others; what lies far below the model
-    is named at the edge."""
-    figure, axes = _new(80 + 46 * len(rows))
-    floor = NEAR * min(each.value for each in rows[0][1:])
-    near = [each for row in rows for each in row[1:] if each.value >= floor]
+def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
+    """Name and metrics of the model, first, and of others; what lies far below the model is named
+    at the edge."""
+    metrics = list(rows[0][1])
+    figure, axes = _new(80 + (14 + 16 * len(metrics)) * len(rows))
+    least = min(each.value for each in rows[0][1].values())
+    floor = least - FAR * abs(least)
+    near = [each for _, row in rows for each in row.values() if each.value >= floor]
     low, high = min(each.low for each in near), max(each.high for each in near)
     pad = max(0.06 * (high - low), 0.004)
     axes.set_xlim(low - pad, high + pad)
-    for place, (_, accuracy, macro_f1) in enumerate(rows):
-        both = (("accuracy", accuracy, -0.14, ACCENT), ("macro-F1", macro_f1, 0.14, SECOND))
-        for name, each, shift, colour in both:
+    apart = 16 / (14 + 16 * len(metrics))
+    for place, (_, row) in enumerate(rows):
+        for number, (metric, colour) in enumerate(zip(metrics, cycle(COLOURS), strict=False)):
+            each, name = row[metric], words.metric(metric)
+            height = place + apart * (number - (len(metrics) - 1) / 2)
             if each.value >= floor:
-                _whisker(axes, place + shift, each, colour, "" if place else name)
+                _whisker(axes, height, each, colour, "" if place else name)
             else:
-                axes.text(low - pad, place + shift, f" ◂ {name} {each.value:.3f}", va="center")
-    _named(axes, [name for name, _, _ in rows])
+                axes.text(low - pad, height, f" ◂ {name} {each.value:.3f}", va="center")
+    _named(axes, [name for name, _ in rows])
     axes.set(xlabel="on test rows, with 95 % intervals")
-    _legend(figure)
+    _legend(figure, columns=2 if len(metrics) == 4 else 3)
     return figure
 
 
 @_drawn
-def slices(rows: Sequence[tuple[str, Interval]], whole: float) -> Figure:
-    """Accuracy of each slice beside that of all test rows."""
+def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> Figure:
+    """A metric of each slice beside that of all test rows."""
     figure, axes = _new(70 + 30 * len(rows))
     axes.axvline(whole, color=QUIET, lw=1, ls=":", label=f"all test rows: {whole:.4f}")
-    for place, (_, accuracy) in enumerate(rows):
-        _whisker(axes, place, accuracy, ACCENT)
+    for place, (_, score) in enumerate(rows):
+        _whisker(axes, place, score, ACCENT)
     _named(axes, [name for name, _ in rows])
-    axes.set(xlabel="accuracy, with 95 % intervals")
+    axes.set(xlabel=f"{words.metric(metric)}, with 95 % intervals")
     _legend(figure)
     return figure
 
 
 @_drawn
 def calibration(
-    confidence: Sequence[float], accuracy: Sequence[float], rows: Sequence[float]
+    confidence: Sequence[float], right: Sequence[float], rows: Sequence[float]
 ) -> Figure:
-    """Accuracy against mean confidence, a dot a bin, its area the rows in it."""
+    """Share of right answers against mean confidence, a dot a bin, its area the rows in it."""
     figure, axes = _new(300)
     axes.plot([0, 1], [0, 1], color=QUIET, lw=1, ls=":", label="as sure as right")
     sizes = 18 + 320 * np.asarray(rows) / max(rows)
-    axes.scatter(confidence, accuracy, s=sizes, color=ACCENT, alpha=0.75, linewidths=0)
-    axes.set(xlim=(-0.03, 1.05), ylim=(-0.04, 1.06), xlabel="confidence", ylabel="accuracy")
+    axes.scatter(confidence, right, s=sizes, color=ACCENT, alpha=0.75, linewidths=0)
+    axes.set(xlim=(-0.03, 1.05), ylim=(-0.04, 1.06), xlabel="confidence", ylabel="right answers")
     axes.legend(loc="upper left")
     return figure
 
@@ -219,7 +227,7 @@ def confusion(counts: Sequence[Sequence[int]]) -> Figure:
     pixels[..., 3] = np.sqrt(share)  # so that rare confusions are seen
     axes.imshow(pixels, interpolation="none")
     axes.grid(visible=False)
-    axes.set(xlabel="answer (number of the class)", ylabel="truth (number of the class)")
+    axes.set(xlabel="answer (number of its name)", ylabel="truth (number of its name)")
     return figure
 
 
@@ -254,7 +262,7 @@ def comparison(comparisons: Sequence[Comparison], margin: float) -> Figure:
             [100 * each.detectable], [place], "|", color=SECOND, ms=18, mew=2,
             label="_" if place else "seen 8 times in 10",
         )  # fmt: skip
-    _named(axes, [each.metric.replace("macro_f1", "macro-F1") for each in comparisons])
+    _named(axes, [words.metric(each.metric) for each in comparisons])
     axes.margins(x=0.08)
     axes.set(xlabel="challenger minus champion, percentage points")
     _legend(figure, columns=2)

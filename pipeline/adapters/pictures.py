@@ -3,23 +3,25 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 
+from pipeline import words
 from pipeline.files import whole
 from pipeline.records import Ladder, Reign, Verdict
 
 matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a label may hold $
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#3465a4", "#d9822b", "#888888"
-MOST_CELLS = 15  # classes up to which each cell of a confusion matrix carries its number
+MOST_CELLS = 15  # names up to which each cell of a confusion matrix carries its number
 
 
 def _new(width: float = 6, height: float = 4.5) -> tuple[Figure, Axes]:
@@ -39,17 +41,18 @@ def _columns(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
 
 
-def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
-    """Counts of truth against answer, shaded by the share of the true class."""
-    matrix = np.asarray(counts)
+def confusion(confusions: Mapping[str, Mapping[str, int]], path: Path) -> None:
+    """How often each truth got each answer, shaded by the share of the true class."""
+    found, counts = words.confusion(confusions)
+    names, matrix = [words.confused(name) for name in found], np.asarray(counts)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = max(4.5, 0.45 * len(labels) + 2.5)
+    side = max(4.5, 0.45 * len(names) + 2.5)
     figure, axes = _new(side + 1, side)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="truth", title="Confusion on the test rows")
-    if len(labels) <= MOST_CELLS:
+    if len(names) <= MOST_CELLS:
         for (i, j), count in np.ndenumerate(matrix):
             colour = "white" if share[i, j] > 0.5 else "black"
             axes.text(j, i, f"{count}", ha="center", va="center", color=colour)
@@ -57,13 +60,13 @@ def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
 
 
 def calibration(bins: Path, path: Path) -> None:
-    """Accuracy against confidence, a dot a bin, its area the number of rows."""
+    """Share of right answers against confidence, a dot a bin, its area the number of rows."""
     table = _columns(bins)
     figure, axes = _new()
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="perfectly calibrated")
     sizes = 20 + 400 * np.asarray(table["rows"]) / max(table["rows"])
     axes.scatter(table["confidence"], table["accuracy"], s=sizes, color=BLUE, alpha=0.8)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="right answers")
     axes.set_title("Calibration on the test rows (area: rows)")
     axes.legend(loc="upper left", frameon=False)
     _save(figure, path)
@@ -87,17 +90,17 @@ def roc(points: Path, path: Path) -> None:
 
 
 def curves(training: Path, validation: Path, path: Path) -> None:
-    """Loss of training and validation, and validation accuracy, over steps."""
+    """Loss of training and validation, and the first validation metric, over steps."""
     train, valid = _columns(training), _columns(validation)
     figure, axes = _new()
     axes.plot(train["step"], train["loss"], color=BLUE, lw=1, label="training loss")
     axes.plot(valid["step"], valid["loss"], color=BLUE, marker="o", label="validation loss")
     axes.set(xlabel="step", ylabel="loss", title="Training", ylim=(0, None))
+    metric = next(name for name in valid if name not in ("step", "loss"))
+    told = words.metric(metric)
     right = axes.twinx()
-    right.plot(
-        valid["step"], valid["accuracy"], color=ORANGE, marker="s", label="validation accuracy"
-    )
-    right.set(ylabel="accuracy", ylim=(0, 1.02))
+    right.plot(valid["step"], valid[metric], color=ORANGE, marker="s", label=f"validation {told}")
+    right.set(ylabel=told, ylim=(min(0, *valid[metric]), 1.02))
     right.spines["top"].set_visible(False)
     handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
@@ -118,7 +121,7 @@ def verdict(judged: Verdict) -> bytes:
             axes.plot(100 * side * each.detectable, place, "|", color=GREY, ms=18)
     axes.axvline(100 * margin, color=ORANGE, lw=1.5, label="what it had to pass")
     axes.plot([], [], "|", color=GREY, ms=12, label="seen 8 times in 10")
-    axes.set_yticks(range(len(rows)), [each.metric.replace("_", "-") for each in rows])
+    axes.set_yticks(range(len(rows)), [words.metric(each.metric) for each in rows])
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="challenger minus champion, points")
     axes.set_title(f"{judged.model}/{judged.version} against {judged.champion}: {judged.decision}")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)

@@ -11,10 +11,11 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline import words
 from pipeline.files import sha256_of, size_of, write_text
 from pipeline.promotion.words import paragraph
 from pipeline.records import (
@@ -39,7 +40,8 @@ MOST_FLAGGED = 3  # rows shown of each rule
 MOST_MISTAKES = 25
 MOST_CONFUSIONS = 10
 MOST_SLICES = 24  # drawn; the table has all
-MOST_CELLS = 15  # classes up to which confusion is a table; above it is a picture
+MOST_DECISIONS = 8  # shown without being asked for
+MOST_CELLS = 15  # names up to which confusion is a table; above it is a picture
 Table = list[dict[str, str]]
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -64,13 +66,16 @@ def build(home: Path, recipe: str) -> str:
     if verdict and publication and verdict.version != publication.version:
         verdict = None  # of an earlier version
     scores = Scores.read(home / "evaluate" / "scores.json")
+    fit = Fit.read(home / "finetune" / "fit.json")
     lock = _lock(home / "publish" / "lock.json")
+    names, counts = words.confusion(scores.test.confusions, scores.labels)
     values: dict[str, object] = {
         "recipe": recipe,
         "intake": Intake.read(home / "ingest" / "intake.json"),
         "validation": Validation.read(home / "validate" / "validation.json"),
         "lengths": Lengths.read(home / "tokenize" / "lengths.json"),
-        "fit": Fit.read(home / "finetune" / "fit.json"),
+        "fit": fit,
+        "decision": list(_decision(fit.decision, scores.labels)),
         "scores": scores,
         "export": Export.read(home / "export" / "parity.json"),
         "ladder": Ladder.read(home / "benchmark" / "ladder.json"),
@@ -79,6 +84,8 @@ def build(home: Path, recipe: str) -> str:
         "judged": paragraph(verdict) if verdict else "",
         "rule": dict(_flat(verdict.rule)) if verdict else {},
         "flagged": _flagged(home / "validate" / "report.csv"),
+        "confused_names": names,
+        "confused_counts": counts,
         "confusions": _confusions(scores),
         "failures": [(test.name, case) for test in scores.behaviour for case in test.examples],
         "mistakes": _table(home / "evaluate" / "mistakes.csv")[:MOST_MISTAKES],
@@ -87,6 +94,7 @@ def build(home: Path, recipe: str) -> str:
         "changed": _changed(home, recipe, lock),
         "files": list(_files(home)),
         "MOST_CELLS": MOST_CELLS,
+        "MOST_DECISIONS": MOST_DECISIONS,
         "MOST_FLAGGED": MOST_FLAGGED,
     }
     return html.render(TEMPLATE, values | {"charts": _charts(home, values)}, FILTERS)
@@ -123,14 +131,27 @@ def _flagged(path: Path) -> Table:
 
 
 def _confusions(scores: Scores) -> list[tuple[str, str, int, float]]:
-    """The most frequent mistakes: truth, answer, test rows, and their share of the true class."""
+    """The most frequent mistakes: truth, answer, how often, and their share of the true class."""
     found = [
-        (scores.labels[truth], scores.labels[answer], count, count / sum(row))
-        for truth, row in enumerate(scores.test.confusion)
-        for answer, count in enumerate(row)
+        (truth, answer, count, count / sum(row.values()))
+        for truth, row in scores.test.confusions.items()
+        for answer, count in row.items()
         if truth != answer and count
     ]
     return sorted(found, key=lambda each: (-each[2], -each[3], each[:2]))[:MOST_CONFUSIONS]
+
+
+def _decision(
+    decision: Mapping[str, Any], labels: Sequence[str]
+) -> Iterator[tuple[str, str, object]]:
+    """What was tuned besides the weights: its name, what it holds for ("" for all), its value."""
+    for name, value in decision.items():
+        if isinstance(value, list) and len(value) == len(labels):
+            value = dict(zip(labels, value, strict=True))
+        if isinstance(value, Mapping):
+            yield from ((name, part, each) for part, each in _flat(value))
+        else:
+            yield name, "", value
 
 
 def _lock(path: Path) -> dict[str, dict[str, Any]]:
@@ -191,27 +212,31 @@ def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
     validation = _columns(home / "finetune" / "validation.csv")
     lengths = _columns(home / "tokenize" / "lengths.csv")
     bins = _columns(home / "evaluate" / "calibration.csv")
-    models = [("this model", scores.test.accuracy, scores.test.macro_f1)]
-    models += [(each.name, each.accuracy, each.macro_f1) for each in scores.baselines]
+    models = [("this model", scores.test.scores)]
+    models += [(each.name, each.scores) for each in scores.baselines]
     drawn = {"scores": charts.scores(models), "ladder": charts.ladder(values["ladder"])}
     if lengths:
         starts, texts = ([int(x) for x in lengths[name]] for name in ("tokens", "texts"))
-        drawn["lengths"] = charts.lengths(starts, texts, values["lengths"].maximum)
+        record: Lengths = values["lengths"]
+        what = "windows of" if record.long_text == "windows" else "cut at"
+        drawn["lengths"] = charts.lengths(starts, texts, record.maximum, what)
     if training and validation:
         steps = validation["step"]
         drawn["loss"] = charts.loss(
             (training["step"], training["loss"]), (steps, validation["loss"]), fit.best_step
         )
-        drawn["progress"] = charts.progress(steps, validation["accuracy"], validation["macro_f1"])
-    if bins:
+        curves = {name: v for name, v in validation.items() if name not in ("step", "loss")}
+        drawn["progress"] = charts.progress(steps, curves)
+    if bins and scores.test.calibration_error is not None:
         drawn["calibration"] = charts.calibration(
             bins["confidence"], bins["accuracy"], bins["rows"]
         )
     if scores.slices:
-        parts = [(_short(each.name), each.accuracy) for each in scores.slices[:MOST_SLICES]]
-        drawn["slices"] = charts.slices(parts, scores.test.accuracy.value)
-    if len(scores.labels) > MOST_CELLS:
-        drawn["confusion"] = charts.confusion(scores.test.confusion)
+        parts = [(_short(each.name), each.score) for each in scores.slices[:MOST_SLICES]]
+        whole = scores.test.scores[scores.main].value
+        drawn["slices"] = charts.slices(parts, whole, scores.main)
+    if scores.test.confusions and len(values["confused_names"]) > MOST_CELLS:
+        drawn["confusion"] = charts.confusion(values["confused_counts"])
     if verdict and verdict.comparisons:
         margin = verdict.rule.get("margin", 0)
         margin = float(margin) if isinstance(margin, int | float) else 0.0
@@ -226,12 +251,32 @@ def _short(text: str, width: int = 60) -> str:
     return excerpt(text, width)
 
 
+def _score(value: float) -> str:
+    return _minus(f"{value:.4f}")
+
+
+def _minus(number: str) -> str:
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
 def _interval(interval: Interval) -> str:
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+    return f"{_score(interval.value)} [{_score(interval.low)}, {_score(interval.high)}]"
+
+
+def _told(scores: Mapping[str, Interval]) -> str:
+    """Every metric with its interval, in one line."""
+    return ", ".join(f"{words.metric(name)} {_interval(each)}" for name, each in scores.items())
+
+
+def _value(value: object) -> str:
+    """Whatever JSON can hold."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _minus(f"{value:.4g}")
+    return _short(value if isinstance(value, str) else json.dumps(value))
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return _minus(f"{100 * share:+.2f}")
 
 
 def _gap(interval: Interval) -> str:
@@ -246,9 +291,9 @@ def _size(number: float) -> str:
     return f"{number:.0f} B"
 
 
-FILTERS = {
+FILTERS: dict[str, Callable[..., str]] = {
     "count": lambda number: f"{number:,.0f}",
-    "score": lambda number: f"{number:.4f}",
+    "score": _score,
     "three": lambda number: f"{number:.3f}",
     "interval": _interval,
     "percent": lambda share: f"{share:.2%}".replace("%", "\N{NO-BREAK SPACE}%"),
@@ -259,5 +304,10 @@ FILTERS = {
     "ms": lambda number: f"{number:.1f}",
     "size": _size,
     "short": _short,
-    "words": lambda name: _short(name).replace("_", " ").replace("macro f1", "macro-F1"),
+    "words": lambda name: _short(name).replace("_", " "),
+    "metric": lambda name: _short(words.metric(name)),
+    "confused": lambda name: _short(words.confused(name), 40),
+    "told": _told,
+    "number": words.number,
+    "value": _value,
 }

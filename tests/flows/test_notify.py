@@ -106,8 +106,7 @@ def verdict() -> Verdict:
         question=2,
         level=0.025,
         rows=412,
-        accuracy=0.9757,
-        macro_f1=0.9751,
+        scores={"accuracy": 0.9757, "macro_f1": 0.9751},
         comparisons=[
             Comparison(
                 metric="macro_f1",
@@ -141,19 +140,20 @@ def test_a_verdict_is_told_with_its_scores_and_links(verdict: Verdict) -> None:
     assert told.body.splitlines() == [
         "it is better",
         "test accuracy 0.9757, macro-F1 0.9751 on 412 rows",
-        "macro-f1 against news/3: +1.50%, 95 % interval +0.20% to +2.90%",
+        "macro-F1 against news/3: +1.50%, 95 % interval +0.20% to +2.90%",
         "run: http://m/1",
     ]
     assert told.fields["differences"] == {"macro_f1": {"value": 0.015, "low": 0.002, "high": 0.029}}
+    assert told.fields["scores"] == {"accuracy": 0.9757, "macro_f1": 0.9751}
     assert told.fields["links"] == {"run": "http://m/1", "report": None, "flow_run": None}
 
 
 def test_no_verdict_leaves_its_fields_empty() -> None:
     told = message("news", "not retrained", "12 of 50 rows are there")
     assert (told.title, told.body) == ("news: not retrained", "12 of 50 rows are there")
-    empty = ("version", "champion", "rows", "accuracy", "macro_f1")
-    assert [told.fields[name] for name in empty] == [None] * 5
-    assert told.fields["differences"] == {}
+    empty = ("version", "champion", "rows")
+    assert [told.fields[name] for name in empty] == [None] * 3
+    assert told.fields["scores"] == told.fields["differences"] == {}
 
 
 def test_a_webhook_gets_the_fields_as_they_are(

@@ -1,7 +1,8 @@
 """What a line found, as lines that people read."""
 
-from flows.summary import behaviour_rows
-from pipeline.records import Behaviour, Scores
+from flows.summary import behaviour_rows, ladder_rows, score_rows, table
+from pipeline.records import Behaviour
+from tests.pipeline.report.conftest import answers, ladder, scores
 
 
 def test_a_behaviour_test_that_fails_is_marked() -> None:
@@ -17,6 +18,24 @@ def test_a_behaviour_test_that_fails_is_marked() -> None:
     )
     other = one.model_copy(update={"allowed": 0.15})
     none = one.model_copy(update={"cases": 0, "share": 0.0})
-    rows = behaviour_rows(Scores.model_construct(behaviour=[one, other, none]))
+    rows = behaviour_rows(scores(["film"]).model_copy(update={"behaviour": [one, other, none]}))
     assert [row[""] for row in rows] == ["fails", "", "no row to change"]
     assert rows[0]["failed"] == "15.0%"
+
+
+def test_the_model_stands_beside_its_baselines_in_the_metrics_of_its_task() -> None:
+    model, baseline = score_rows(answers()["scores"])
+    assert list(model) == ["model", "exact match", "F1", ""]
+    assert model["F1"] == "0.8634 [0.8534, 0.8734]"
+    assert baseline["exact match"] == "0.8800 [0.8700, 0.8900]"
+    assert baseline[""] == "it is better on 5 rows, this one on 12"
+    classes = score_rows(scores(["film", "money"]))
+    assert list(classes[0]) == ["model", "accuracy", "macro-F1", ""]
+    assert table(classes)[0].split() == ["model", "accuracy", "macro-F1"]
+
+
+def test_a_runtime_is_told_with_the_main_metric() -> None:
+    reference, picked = ladder_rows(ladder({"ndcg@10": 0.4123, "mrr@10": 0.3911}))
+    assert reference["ndcg@10"] == "0.4123"
+    assert "mrr@10" not in reference
+    assert picked["runtime"] == "> onnx-int8"

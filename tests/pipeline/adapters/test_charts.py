@@ -19,16 +19,34 @@ def test_colours_are_the_pages() -> None:
 
 
 def test_text_stays_text_and_is_escaped() -> None:
-    drawn = charts.slices([("<b>$\\frac{$", NEAR), ("价格 €", NEAR)], 0.9)
+    drawn = charts.slices([("<b>$\\frac{$", NEAR), ("价格 €", NEAR)], 0.9, "exact_match")
     assert "&lt;b&gt;$\\frac{$" in drawn
     assert "价格 €" in drawn
+    assert ">exact match, with 95 % intervals<" in drawn
 
 
 def test_only_what_is_near_the_model_is_drawn_to_scale() -> None:
-    drawn = charts.scores([("this model", NEAR, NEAR), ("majority", FAR, FAR)])
+    near = {"accuracy": NEAR, "macro_f1": NEAR}
+    far = {"accuracy": FAR, "macro_f1": FAR}
+    drawn = charts.scores([("this model", near), ("majority", far)])
     assert "◂ accuracy 0.200" in drawn
-    worse = charts.scores([("this model", FAR, FAR), ("baseline", NEAR, NEAR)])
+    worse = charts.scores([("this model", far), ("baseline", near)])
     assert "◂" not in worse
+
+
+def test_a_score_below_zero_is_near_itself() -> None:
+    below = {"spearman": Interval(value=-0.1, low=-0.2, high=0.01)}
+    assert "◂" not in charts.scores([("this model", below), ("other", below)])
+
+
+@pytest.mark.parametrize("metrics", [["f1"], ["ndcg@10", "mrr@10", "recall@10", "f1", "accuracy"]])
+def test_any_number_of_metrics_is_drawn_and_named(metrics: list[str]) -> None:
+    drawn = charts.scores([("this model", dict.fromkeys(metrics, NEAR))])
+    curves = charts.progress([1, 2], {name: [0.8, 0.9] for name in metrics})
+    for name in metrics:
+        told = name.replace("f1", "F1")
+        assert f">{told}<" in drawn
+        assert f">{told}<" in curves
 
 
 def test_the_same_numbers_give_the_same_bytes() -> None:
@@ -37,7 +55,7 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
 
 
 def test_names_of_two_pictures_do_not_clash() -> None:
-    one = charts.progress([1, 2], [0.8, 0.9], [0.8, 0.9])
+    one = charts.progress([1, 2], {"accuracy": [0.8, 0.9], "macro_f1": [0.8, 0.9]})
     two = charts.loss(([1, 2], [0.8, 0.9]), ([1, 2], [0.8, 0.9]), 2)
     found = [set(re.findall(' id="([^"]*)"', drawn)) for drawn in (one, two)]
     assert found[0]

@@ -1,6 +1,7 @@
 """A recipe's folder of records that no training was needed for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ from pipeline.records import (
 )
 
 DIGEST = "0123456789abcdef" * 4
+FEELINGS = ("admiration", "anger", "disappointment", "fear", "joy", "sadness", "surprise")
 SPLITS = {"train": 700, "validation": 100, "test": 200}
+ONE_OF_SEVERAL = {"accuracy": 0.9123, "macro_f1": 0.9045}
+AVERAGE = {"precision": 0.9, "recall": 0.9, "f1": 0.9}
 
 
 def around(value: float) -> Interval:
@@ -53,7 +57,7 @@ def validation(labels: Sequence[str]) -> Validation:
         policies={"undecodable": "quarantine", "leak": "quarantine", "near_duplicate": "warn"},
         quarantined_by_rule={"undecodable": 1},
         kept_by_split=SPLITS,
-        kept_by_label=dict.fromkeys(labels, 10),
+        kept_by_label=dict(zip(labels, [1001 - len(labels), *[1] * len(labels)], strict=False)),
         leaks={"train > test": 2},
         share_lost_to_leaks=0.002,
         labels=list(labels),
@@ -65,7 +69,13 @@ def validation(labels: Sequence[str]) -> Validation:
 def lengths() -> Lengths:
     quantiles = {"p5": 8, "p25": 12, "p50": 20, "p75": 30, "p95": 60, "p99": 80, "max": 90}
     return Lengths(
-        maximum=64, truncated_share=dict.fromkeys(SPLITS, 0.05), quantiles=quantiles, rows=SPLITS
+        maximum=64,
+        long_text="truncate",
+        overlap=0,
+        truncated_share=dict.fromkeys(SPLITS, 0.05),
+        pieces=SPLITS,
+        quantiles=quantiles,
+        rows=SPLITS,
     )
 
 
@@ -83,43 +93,50 @@ def fit(base: str = "package:toy/model", device: str = "cpu") -> Fit:
         best_value=0.1234,
         stopped_early=False,
         weights_sha256=DIGEST,
+        decision={},
+        trained=22_000_000,
     )
 
 
-def split_scores(labels: Sequence[str]) -> SplitScores:
-    average = {"precision": 0.9, "recall": 0.9, "f1": 0.9}
-    count = len(labels)
+def split_scores(labels: Sequence[str], metrics: Mapping[str, float]) -> SplitScores:
+    """Of a task with one class a row."""
+    after = dict(pairwise(labels))  # each is taken for the next
     return SplitScores(
         rows=200,
-        accuracy=around(0.9123),
-        macro_f1=around(0.9045),
-        micro=average,
-        macro=average,
-        weighted=average,
-        per_class={label: {**average, "rows": 10.0} for label in labels},
-        roc_auc=0.99,
-        pr_auc=None,
+        scores={name: around(value) for name, value in metrics.items()},
+        per_class={label: {**AVERAGE, "rows": 10.0} for label in labels},
+        averages=dict.fromkeys(("micro", "macro", "weighted"), AVERAGE),
+        more={"roc_auc": 0.99},
         calibration_error=0.034,
-        confusion=[[9 if i == j else int(j == i + 1) for j in range(count)] for i in range(count)],
+        confusions={
+            label: {label: 9} | ({after[label]: 1} if label in after else {}) for label in labels
+        },
     )
 
 
-def scores(labels: Sequence[str], slices: Sequence[str] = ("characters: (1, 20]",)) -> Scores:
-    part = split_scores(labels)
+def scores(
+    labels: Sequence[str],
+    slices: Sequence[str] = ("characters: (1, 20]",),
+    metrics: Mapping[str, float] = ONE_OF_SEVERAL,
+    **changed: Any,
+) -> Scores:
+    """Of a task with one class a row; `changed` replaces fields of both splits."""
+    part = split_scores(labels, metrics).model_copy(update=changed)
+    first, *others = metrics
     baseline = Baseline(
         name="TF-IDF words + logistic regression",
-        accuracy=around(0.88),
-        macro_f1=around(0.2),
+        scores={first: around(0.88)} | {name: around(0.2) for name in others},
         only_model_right=12,
         only_baseline_right=5,
         p_model_worse=0.97,
     )
     return Scores(
+        task="any",
         labels=list(labels),
         validation=part,
         test=part,
         baselines=[baseline],
-        slices=[Slice(name=name, rows=50, accuracy=around(0.9)) for name in slices],
+        slices=[Slice(name=name, rows=50, score=around(0.9)) for name in slices],
     )
 
 
@@ -139,7 +156,7 @@ def behaviour(answered: str = "money") -> list[Behaviour]:
     return [broken, broken.model_copy(update=idle)]
 
 
-def ladder() -> Ladder:
+def ladder(metrics: Mapping[str, float] = ONE_OF_SEVERAL) -> Ladder:
     timing = Timing(
         batch=1, length=20, p50_ms=12.3, p95_ms=14.0, p99_ms=15.0, texts_per_second=80.0
     )
@@ -153,11 +170,9 @@ def ladder() -> Ladder:
         single=timing,
         grid=[timing],
         speedup=1.0,
-        validation_accuracy=0.93,
-        validation_macro_f1=0.92,
+        validation={name: value + 0.02 for name, value in metrics.items()},
         validation_flips=0.0,
-        test_accuracy=0.9123,
-        test_macro_f1=0.9045,
+        test=dict(metrics),
         test_flips=0.0,
         verdict="the reference",
     )
@@ -188,9 +203,13 @@ def publication(version: str = "2") -> Publication:
     )
 
 
-def verdict(version: str = "2", champion: str | None = "1") -> Verdict:
+def verdict(
+    version: str = "2",
+    champion: str | None = "1",
+    metrics: Mapping[str, float] = ONE_OF_SEVERAL,
+) -> Verdict:
     compared = Comparison(
-        metric="accuracy",
+        metric=next(iter(metrics)),
         challenger=0.9123,
         champion=0.9,
         difference=Interval(value=0.0123, low=-0.004, high=0.028),
@@ -211,8 +230,7 @@ def verdict(version: str = "2", champion: str | None = "1") -> Verdict:
         question=1 if champion else 0,
         level=0.025,
         rows=200,
-        accuracy=0.9123,
-        macro_f1=0.9045,
+        scores=dict(metrics),
         comparisons=[compared] if champion else [],
         only_challenger_right=9,
         only_champion_right=5,
@@ -221,6 +239,108 @@ def verdict(version: str = "2", champion: str | None = "1") -> Verdict:
         evidence={"rows": DIGEST},
     )
 
+
+Kind = dict[str, Any]
+"""What `make_home` is given for a kind of task."""
+
+
+def kind(
+    labels: Sequence[str],
+    metrics: Mapping[str, float],
+    mistakes: Sequence[Sequence[str]],
+    trained: Mapping[str, Any],
+    **changed: Any,
+) -> Kind:
+    points = [(step, 0.4 - step / 500, *metrics.values()) for step in (44, 88)]
+    best = {"best_metric": f"validation {next(iter(metrics))}"}
+    return {
+        "labels": labels,
+        "scores": scores(labels, metrics=metrics, **changed),
+        "ladder": ladder(metrics),
+        "verdict": verdict(metrics=metrics),
+        "fit": fit().model_copy(update={**best, **trained}),
+        "mistakes": mistakes,
+        "curves": (tuple(metrics), points),
+    }
+
+
+def answers() -> Kind:
+    """Stretches of a text that answer a question: no classes, no confusion, long texts."""
+    found = kind(
+        [],
+        {"exact_match": 0.7812, "f1": 0.8634},
+        [
+            ("1", "in the spring of 1889", "1889", "0.97", "a.json", "9", "When was it opened?"),
+            ("2", "none", "the second half of the nineteenth century, as most of the others in"
+             " that part of the town were", "0.91", "a.json", "12", "Who paid for the bridge?"),
+        ],
+        {"decision": {"null_threshold": -1.375}},
+        per_class={},
+        averages={},
+        more={"exact_match_of_answerable": 0.8021, "answerable_rows": 1532.0},
+        calibration_error=None,
+        confusions={},
+    )  # fmt: skip
+    pieces = {"train": 1904, "validation": 260, "test": 517}
+    windows = {"long_text": "windows", "overlap": 16, "pieces": pieces}
+    return found | {"lengths": lengths().model_copy(update=windows)}
+
+
+EMOTIONS = [f"{mood} {kind}" for mood in ("mild", "plain", "strong", "mixed") for kind in FEELINGS]
+
+
+def emotions() -> Kind:
+    """Any number of 28 classes a row, each with a threshold of its own; few weights trained."""
+    thresholds = {name: 0.15 + 0.02 * place for place, name in enumerate(EMOTIONS)}
+    after = dict(pairwise(EMOTIONS))
+    confusions = {name: {name: 40, "": 7, after.get(name, EMOTIONS[0]): 3} for name in EMOTIONS}
+    found = kind(
+        EMOTIONS,
+        {"micro_f1": 0.5873, "macro_f1": 0.4921, "sample_f1": 0.5712, "exact_match": 0.4633},
+        [("1", "anger, annoyance", "none of them", "0.97", "a.tsv", "9", "Well, that went well.")],
+        {"decision": {"thresholds": thresholds}, "trained": 294_912},
+        averages=dict.fromkeys(("micro", "macro", "weighted", "samples"), AVERAGE),
+        more={"roc_auc": 0.91, "pr_auc": 0.5211, "labels_per_row": 1.1723},
+        calibration_error=None,
+        confusions={**confusions, "": dict.fromkeys(EMOTIONS[:9], 4)},
+    )
+    rows = {"kept_by_label": dict.fromkeys(EMOTIONS, 42)}
+    return found | {"validation": validation(EMOTIONS).model_copy(update=rows)}
+
+
+def spans() -> Kind:
+    """Names of four classes inside a text, which can be missed and made up; one metric."""
+    labels = ["LOC", "MISC", "ORG", "PER"]
+    return kind(
+        labels,
+        {"entity_f1": 0.8835},
+        [
+            (
+                "1",
+                "ORG: Northern Rowing Club; LOC: Ely; PER: A. Whitmore",
+                "LOC: Northern; LOC: Ely; PER: A. Whitmore",
+                "0.93",
+                "a.conll",
+                "120",
+                "Northern Rowing Club beat Ely by two lengths, said A. Whitmore.",
+            )
+        ],
+        {},
+        per_class={label: {**AVERAGE, "rows": 412.0} for label in labels},
+        averages=dict.fromkeys(("micro", "macro"), AVERAGE),
+        more={"token_accuracy": 0.9812},
+        calibration_error=None,
+        confusions={
+            "LOC": {"LOC": 380, "ORG": 20, "": 12},
+            "MISC": {"MISC": 300, "": 60},
+            "ORG": {"ORG": 371, "LOC": 31, "": 10},
+            "PER": {"PER": 405, "": 7},
+            "": {"LOC": 8, "MISC": 44, "ORG": 12},
+        },
+    )
+
+
+KINDS = {"answers": answers, "emotions": emotions, "spans": spans}
 
 MakeHome = Callable[..., Path]
 
@@ -234,6 +354,10 @@ def make_home(tmp_path: Path) -> MakeHome:
         flagged: Sequence[Sequence[str]] = (),
         mistakes: Sequence[Sequence[str]] = (),
         slices: Sequence[str] = ("characters: (1, 20]",),
+        curves: tuple[Sequence[str], Sequence[Sequence[float]]] = (
+            tuple(ONE_OF_SEVERAL),
+            [(44, 0.3, 0.9, 0.89), (88, 0.2, 0.93, 0.92)],
+        ),
         **records: Any,
     ) -> Path:
         home = tmp_path / "data" / "toy"
@@ -272,8 +396,8 @@ def make_home(tmp_path: Path) -> MakeHome:
             "tokenize/lengths.csv": ("tokens,texts", [(0, 5), (10, 90), (20, 5)]),
             "finetune/training.csv": ("step,loss", [(i, 1 / (i + 1)) for i in range(88)]),
             "finetune/validation.csv": (
-                "step,loss,accuracy,macro_f1",
-                [(44, 0.3, 0.9, 0.89), (88, 0.2, 0.93, 0.92)],
+                ",".join(("step", "loss", *curves[0])),
+                curves[1],
             ),
             "evaluate/calibration.csv": ("confidence,accuracy,rows", [(0.5, 0.4, 9), (0.9, 1, 90)]),
             "evaluate/mistakes.csv": (

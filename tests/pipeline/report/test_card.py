@@ -5,17 +5,24 @@ from itertools import pairwise
 import pytest
 from huggingface_hub import ModelCard
 
-from pipeline.records import Fit, Scores
+from pipeline import tasks
+from pipeline.records import Fit, Ladder, Lengths, Scores
 from pipeline.report import card
 from pipeline.report.card import model_card
+from pipeline.tasks import Task
+from pipeline.tasks.classification import Classification
 from tests.pipeline.report.conftest import (
     DIGEST,
+    Kind,
+    answers,
     behaviour,
+    emotions,
     fit,
     intake,
     ladder,
     lengths,
     scores,
+    spans,
     validation,
 )
 
@@ -23,21 +30,47 @@ LABELS = ["film", "mon|ey\n# not a heading", "<b>sport</b> [x](y) `z`"]
 FILES = {"int8.onnx": DIGEST, "tokenizer.json": DIGEST[::-1]}
 
 
+CLASSIFICATION = tasks.get("classification")
+
+
+class Stretches(Classification):
+    plain = "Question answering"
+    exclusive = False
+    two_texts = True
+
+
+class Marks(Classification):
+    plain = "Token classification"
+    exclusive = False
+
+
 def written(
-    made_by: Fit | None = None, labels: list[str] | None = None, found: Scores | None = None
+    made_by: Fit | None = None,
+    labels: list[str] | None = None,
+    found: Scores | None = None,
+    task: Task = CLASSIFICATION,
+    measured: Ladder | None = None,
+    read: Lengths | None = None,
 ) -> str:
-    labels = labels or LABELS
+    labels = LABELS if labels is None else labels
     return model_card(
         "toy",
         "Sorts toys.",
+        task,
         DIGEST,
         intake(),
         validation(labels),
-        lengths(),
+        read or lengths(),
         made_by or fit(),
         found or scores(labels),
-        ladder(),
+        measured or ladder(),
         FILES,
+    )
+
+
+def written_of(kind: Kind, task: Task) -> str:
+    return written(
+        kind["fit"], kind["labels"], kind["scores"], task, kind["ladder"], kind.get("lengths")
     )
 
 
@@ -99,7 +132,17 @@ def test_every_table_keeps_its_columns_whatever_a_label_holds() -> None:
 def test_a_source_with_quotes_and_dashes_stays_metadata() -> None:
     odd = intake().model_copy(update={"source": 'a "b": c\n---\n# d: {e}'})
     text = model_card(
-        "toy", "x", DIGEST, odd, validation(LABELS), lengths(), fit(), scores(LABELS), ladder(), {}
+        "toy",
+        "x",
+        CLASSIFICATION,
+        DIGEST,
+        odd,
+        validation(LABELS),
+        lengths(),
+        fit(),
+        scores(LABELS),
+        ladder(),
+        {},
     )
     assert ModelCard(text).data.eval_results[0].dataset_name == 'a "b": c --- # d: {e}'
 
@@ -137,6 +180,66 @@ def test_behaviour_stands_on_the_card_where_there_is_any() -> None:
     text = written(found=found)
     assert "| common | typos | invariance | 40 | 10.0% | 5.0% | broken |" in text
     assert "| common | ci\\|ties | invariance | 0 | 0.0% | 5.0% | no row to change |" in text
+
+
+def test_one_class_of_several_is_told_as_such() -> None:
+    text = written(labels=["film", "money"])
+    assert "Sorts a text into one of 2 classes: film, money. Meant" in text
+    assert "also one of no known class" in text
+    assert "| this one, in PyTorch | 0.9123 \\[0.9023, 0.9223\\] | 0.9045 \\[" in text
+    assert "Besides: area under ROC 0.9900, expected calibration error 0.034." in text
+
+
+def test_a_task_without_classes_has_a_card_without_them() -> None:
+    text = written_of(answers(), Stretches())
+    told = ModelCard(text).data.to_dict()
+    assert told["pipeline_tag"] == "question-answering"
+    assert told["tags"] == ["question-answering", "onnx", "bertline"]
+    assert told["metrics"] == ["exact_match", "f1"]
+    result = ModelCard(text).data.eval_results[0]
+    assert (result.task_type, result.task_name) == ("question-answering", "Question answering")
+    assert (result.metric_name, result.metric_value) == ("exact match", 0.7812)
+    assert "Question answering for a pair of texts, with no fixed list of answers." in text
+    assert "are read in windows of 64 tokens: so were\n5.0% of the test rows" in text
+    assert "| model | exact match | F1 |" in text
+    assert "| slice | test rows | exact match |" in text
+    assert "speed-up | exact match | flips |" in text
+    assert "Besides: exact match of answerable 0.8021, answerable rows 1,532." in text
+    assert "class" not in text
+    assert "calibration" not in text
+
+
+def test_classes_that_a_text_can_have_several_of_are_told_as_such() -> None:
+    text = written_of(spans(), Marks())
+    assert "Token classification: finds in a text none, one or several of 4 classes: LOC," in text
+    assert "also one unlike all that it learned from" in text
+    assert "| PER | 0.900 | 0.900 | 0.900 | 412 |" in text
+    assert ModelCard(text).data.eval_results[0].metric_type == "f1"
+
+
+def test_texts_cut_in_their_middle_are_told_so() -> None:
+    text = written(read=lengths().model_copy(update={"long_text": "head_tail"}))
+    assert "Long texts are cut to 64 tokens of their beginning and end: so were\n5.0%" in text
+
+
+def test_where_few_weights_are_trained_the_card_says_so_and_counts_less_work() -> None:
+    text = written_of(emotions(), Marks())
+    assert "(22.0 M parameters, 1.34% of them trained, 2.0 epochs in fp32)" in text
+    assert "(4 × 22,000,000 + 2 × 294,912) ×" in text
+    work = (4 * 22e6 + 2 * 294_912) * 700 * card._mean_tokens(lengths()) * 2
+    assert f"| operations | {work:.1e} |" in text
+    assert ModelCard(text).data.to_dict()["metrics"] == ["f1", "exact_match"]
+
+
+def test_windows_are_counted_as_work() -> None:
+    pieces = {"train": 1400, "validation": 200, "test": 400}
+    read = lengths().model_copy(update={"long_text": "windows", "pieces": pieces})
+    text = written(read=read)
+    tokens = 700 * card._mean_tokens(read)
+    assert f"× {tokens:,.0f} × 2.0" in text
+    assert tokens > 700 * card._mean_tokens(lengths())
+    assert "3 × windows of training rows × epochs / 80 texts" in text
+    assert f"{3 * 1400 * 2 / 80:.0f} s" in text
 
 
 def test_sixty_classes_and_no_slices_make_a_card() -> None:
