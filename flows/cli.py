@@ -9,6 +9,8 @@ from flows import commands
 from pipeline.errors import UserError
 
 EXAMPLES = """examples:
+  bertline recipes
+  bertline add imdb --data ~/imdb
   bertline new reviews reviews.csv --text review --label stars
   bertline check reviews
   bertline run reviews
@@ -95,6 +97,21 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--branch", help="its name (bertline/RECIPE-VERSION)")
     how.add_argument("--patch", type=Path, metavar="FILE", help="a patch instead of a branch")
 
+    recipes = command(
+        "recipes", commands.recipes, "The gallery of ready recipes.", "bertline recipes imdb"
+    )
+    recipes.add_argument("name", nargs="?", help="show its whole block (a table of all)")
+
+    add = command(
+        "add",
+        commands.add,
+        "Add a recipe of the gallery to params.yaml.",
+        "bertline add imdb --data ~/imdb",
+    )
+    add.add_argument("name", help="of bertline recipes")
+    add.add_argument("--as", dest="other", metavar="OTHER", help="its name in params.yaml (NAME)")
+    add.add_argument("--data", metavar="FOLDER", help="where its data lies (data/raw/NAME)")
+
     new = command(
         "new",
         commands.new,
@@ -102,10 +119,16 @@ def _parser() -> argparse.ArgumentParser:
         "bertline new reviews data/raw/reviews.csv --text review --label stars",
     )
     new.add_argument("name", help="a-z, 0-9, - and _")
-    new.add_argument("file", help="CSV, TSV, JSON Lines, Parquet, or a folder a label")
+    new.add_argument("file", help="a file of rows, or a folder with a folder or file a label")
+    new.add_argument("--task", help="what is asked of each row (classification)")
     new.add_argument("--text", default="text", help="column of the text (text)")
+    new.add_argument("--second", metavar="TEXT", help="column of the second text, of two")
     new.add_argument("--label", default="label", help="column of the label (label)")
-    new.add_argument("--like", default="news", help="recipe whose other values are copied (news)")
+    new.add_argument("--group", help="column whose rows stay together in one split")
+    new.add_argument("--format", help="conll, squad, word_tags or lines (by the file's extension)")
+    new.add_argument("--header", metavar="A,B", help="columns of a file that does not name them")
+    new.add_argument("--no-quotes", action="store_true", help="a quote is a character like others")
+    new.add_argument("--like", help="recipe whose other values are copied (the task's defaults)")
 
     check = command(
         "check",
@@ -122,9 +145,18 @@ def _parser() -> argparse.ArgumentParser:
         'bertline predict news "Shares fell" "A late goal"; cat texts | bertline predict news -',
     )
     predict.add_argument("recipe")
-    predict.add_argument("texts", nargs="*", metavar="TEXT", help="texts, or - for standard input")
-    predict.add_argument("--file", type=Path, help="a file with one text a line")
-    predict.add_argument("--json", action="store_true", help="every class's score, a line a text")
+    predict.add_argument(
+        "texts",
+        nargs="*",
+        metavar="TEXT",
+        help="texts (two by two, where it reads pairs), or - for standard input",
+    )
+    predict.add_argument(
+        "--file",
+        type=Path,
+        help="one text a line; of pairs, two with a tab between them or JSON: text, second",
+    )
+    predict.add_argument("--json", action="store_true", help="the whole answer, a line a text")
 
     promote = command(
         "promote",

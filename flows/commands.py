@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
@@ -86,16 +86,37 @@ def take(given: argparse.Namespace) -> int:
     return 0
 
 
-def new(given: argparse.Namespace) -> int:
-    from flows.recipes import add_recipe
+def recipes(given: argparse.Namespace) -> int:
+    from flows.recipes import listing, page
 
-    add_recipe(given.name, given.file, given.text, given.label, given.like)
-    print(f"{PARAMS_FILE}: recipes.{given.name} is added; next: bertline check {given.name}")
+    print(page(given.name) if given.name else listing())
     return 0
 
 
+def add(given: argparse.Namespace) -> int:
+    from flows.recipes import add_ready
+
+    _added(add_ready(given.name, given.other, given.data))
+    return 0
+
+
+def new(given: argparse.Namespace) -> int:
+    from flows.recipes import add_own
+
+    ingest = {name: getattr(given, name) for name in ("text", "second", "label", "group", "format")}
+    ingest["header"] = given.header.split(",") if given.header else None
+    ingest["quotes"] = not given.no_quotes
+    add_own(given.name, given.file, ingest, given.task, given.like)
+    _added(given.name)
+    return 0
+
+
+def _added(name: str) -> None:
+    print(f"{PARAMS_FILE}: recipes.{name} is added; next: bertline check {name}")
+
+
 def check(given: argparse.Namespace) -> int:
-    from flows.recipes import outlook
+    from flows.outlook import outlook
 
     print(outlook(given.recipe))
     return 0
@@ -116,26 +137,40 @@ def _uncollected() -> Iterator[None]:
 @_uncollected()
 def predict(given: argparse.Namespace) -> int:
     from pipeline.config import check_name
-    from pipeline.text import excerpt
 
     check_name(given.recipe)
-    texts = _texts(given)
-    from pipeline.adapters.mlflow import Registry
+    said = _said(given)
+    from pipeline.adapters.mlflow import Registry, inputs_of, takes_pairs
+    from pipeline.text import excerpt
 
     registry = Registry(tracking())
     number = registry.champion(given.recipe)
     if number is None:
         raise UserError(f"{given.recipe}: has no champion yet: bertline run {given.recipe}")
-    for text, answer in zip(texts, registry.scores(given.recipe, number, texts), strict=True):
+    loaded = registry.load(given.recipe, number)
+    pairs = takes_pairs(loaded)
+    texts = _pairs(given.recipe, *said) if pairs else [(text, "") for text in said[1]]
+    answers = loaded.predict(inputs_of(loaded, texts)).to_dict("records")
+    for (text, second), answer in zip(texts, answers, strict=True):
         if given.json:
-            told = {"text": text, **answer, "version": f"{given.recipe}/{number}"}
+            asked = {"text": text, "second": second} if pairs else {"text": text}
+            told = asked | answer | {"version": f"{given.recipe}/{number}"}
             print(json.dumps(told, ensure_ascii=False))
         else:
-            print(f"{answer['label']}\t{answer['score']:.3f}\t{excerpt(text, 60)}")
+            label = excerpt(_shown(loaded, answer["label"], text, second), 200)
+            asked_of = excerpt(" | ".join(filter(None, (text, second))), 60)
+            print(f"{label}\t{answer['score']:.3f}\t{asked_of}")
     return 0
 
 
-def _texts(given: argparse.Namespace) -> list[str]:
+def _shown(loaded: Any, label: str, text: str, second: str) -> str:
+    """A label as people read it, in the words of the version's own task; the oldest have none."""
+    answering = getattr(loaded.unwrap_python_model(), "answering", None)
+    return str(answering.task.shown(label, text, second)) if answering else label
+
+
+def _said(given: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """The lines that are to be answered, and where they stand; None are the arguments."""
     if given.file is not None:
         if not given.file.is_file():
             raise UserError(f"{given.file}: no such file")
@@ -144,7 +179,7 @@ def _texts(given: argparse.Namespace) -> list[str]:
     elif given.texts == ["-"] or (not given.texts and not sys.stdin.isatty()):
         content, name = sys.stdin.buffer.read(), "standard input"
     elif given.texts:
-        return list(given.texts)
+        return None, list(given.texts)
     else:
         raise UserError("predict: give texts, --file FILE, or - for standard input")
     texts = []
@@ -157,7 +192,31 @@ def _texts(given: argparse.Namespace) -> list[str]:
             ) from None
     if not texts:
         raise UserError(f"{name}: is empty: one text a line is expected")
-    return texts
+    return name, texts
+
+
+def _pairs(recipe: str, name: str | None, texts: list[str]) -> list[tuple[str, str]]:
+    """Two arguments a pair, or a line a pair."""
+    if name is not None:
+        return [_pair(line, f"{name}, line {number}") for number, line in enumerate(texts, 1)]
+    if len(texts) % 2:
+        raise UserError(f"{recipe}: reads two texts at once: give them two by two")
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _pair(line: str, where: str) -> tuple[str, str]:
+    """Two texts with a tab between them, or JSON."""
+    try:
+        content = json.loads(line) if line.startswith("{") else None
+        text, second = (content["text"], content["second"]) if content else line.split("\t")
+        if not isinstance(text, str) or not isinstance(second, str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{where}: is no pair: write two texts with a tab between them, or JSON with text and"
+            " second"
+        ) from None
+    return text, second
 
 
 def _version(name: str) -> tuple[str, str | None]:

@@ -1,9 +1,12 @@
 """The command as people call it, where no line needs to run."""
 
+import json
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,8 @@ from tests.conftest import ROOT, make_rows, toy_block, write_csv, write_params
 
 COMMANDS = (
     "run",
+    "recipes",
+    "add",
     "new",
     "check",
     "predict",
@@ -73,7 +78,7 @@ def test_new_writes_a_whole_recipe(own: Path, capsys: pytest.CaptureFixture[str]
     block = read_recipe("reviews")
     assert block["watch"] == block["ingest"]["source"] == "reviews.csv"
     assert block["ingest"]["text"] == "review"
-    assert block["finetune"] == read_recipe("news")["finetune"]
+    assert block["finetune"]["epochs"] == 2  # of the defaults, not of the toy
     assert cli.main(given) == 2
     assert "recipes.reviews is there already" in capsys.readouterr().err
 
@@ -157,3 +162,98 @@ def test_a_recipe_with_a_typo_runs_nothing(own: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "did you mean epochs?" in done.stderr or "epochs: is missing" in done.stderr
+
+
+class Champion:
+    """A registered version as MLflow loads it, which answers each text by its length."""
+
+    def __init__(self, two_texts: bool) -> None:
+        self.model_config = {"two_texts": two_texts}
+
+    def predict(self, texts: list[Any]) -> Any:
+        import pandas as pd
+
+        pairs = [(t["text"], t["second"]) if isinstance(t, dict) else (t, "") for t in texts]
+        return pd.DataFrame(
+            [{"label": f"{len(a)}+{len(b)}", "score": 0.5, "answers": [a, b]} for a, b in pairs]
+        )
+
+    def unwrap_python_model(self) -> Any:
+        def shown(label: str, text: str, second: str) -> str:
+            return f"{label} of {text}/{second}"
+
+        return SimpleNamespace(answering=SimpleNamespace(task=SimpleNamespace(shown=shown)))
+
+
+@pytest.fixture(params=["texts", "pairs"])
+def champion(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    version = Champion(two_texts=request.param == "pairs")
+    registry = SimpleNamespace(champion=lambda name: "3", load=lambda name, number: version)
+    monkeypatch.setattr("pipeline.adapters.mlflow.Registry", lambda tracking: registry)
+    return str(request.param)
+
+
+def test_predict_shows_an_answer_as_people_read_it(
+    champion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", "toy", "one", "three"]) == 0
+    told = capsys.readouterr().out
+    if champion == "pairs":
+        assert told == "3+5 of one/three\t0.500\tone | three\n"
+    else:
+        assert told == "3+0 of one/\t0.500\tone\n5+0 of three/\t0.500\tthree\n"
+
+
+def test_predict_tells_the_whole_answer_as_json(
+    champion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", "toy", "one", "three", "--json"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    asked = {"text": "one", "second": "three"} if champion == "pairs" else {"text": "one"}
+    answer = {"label": "3+5" if champion == "pairs" else "3+0", "score": 0.5}
+    answers = ["one", "three" if champion == "pairs" else ""]
+    assert told[0] == {**asked, **answer, "answers": answers, "version": "toy/3"}
+
+
+def test_predict_reads_pairs_from_a_file(
+    champion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["one\tthree", json.dumps({"text": "a\tb", "second": "c"})]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    assert cli.main(["predict", "toy", "--file", str(tmp_path / "pairs.txt")]) == 0
+    labels = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    # to a model of one text a line is a text, whatever is in it
+    assert labels == (["3+5", "3+1"] if champion == "pairs" else ["9+0", f"{len(lines[1])}+0"])
+
+
+@pytest.mark.parametrize("champion", ["pairs"], indirect=True)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("one\tthree\njust one\n", "pairs.txt, line 2: is no pair"),
+        ("one\ttwo\tthree\n", "pairs.txt, line 1: is no pair"),
+        ('{"text": "one"}\n', "pairs.txt, line 1: is no pair"),
+        ('{"text": "one", "second": 2}\n', "pairs.txt, line 1: is no pair"),
+        ("{no JSON}\n", "pairs.txt, line 1: is no pair"),
+    ],
+)
+def test_a_line_that_is_no_pair_is_named(
+    champion: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    message: str,
+) -> None:
+    (tmp_path / "pairs.txt").write_text(content)
+    assert cli.main(["predict", "toy", "--file", str(tmp_path / "pairs.txt")]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("champion", ["pairs"], indirect=True)
+def test_an_odd_number_of_texts_is_no_pairs(
+    champion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", "toy", "one", "two", "three"]) == 2
+    assert "toy: reads two texts at once: give them two by two" in capsys.readouterr().err

@@ -1,0 +1,391 @@
+"""What the recipes of the gallery reach on real data: docs/RESULTS.md.
+
+    python bench/results.py                                # all that have no result yet
+    python bench/results.py imdb mrpc --data ~/datasets    # a folder for each data set
+    python bench/results.py imdb --rows 400                # a look whether it runs; nothing is kept
+
+Each recipe runs as `bertline add` writes it, from ingest to benchmark by `dvc repro`, in a copy of
+this repository under .bertline/results. A run that was stopped goes on where it was, its training
+from the last checkpoint. A result stays in bench/results/gallery/NAME.json, numbers alone, until
+the recipe's values change or the file is deleted; docs/RESULTS.md is made of these files.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from line import copy_repository, environment
+from report import RESULTS, ROOT, machine_text, table
+
+from flows.recipes import Ready, check_there, names, ready
+from pipeline.config import PARAMS_FILE, parse
+from pipeline.errors import UserError
+from pipeline.files import write_json, write_text
+from pipeline.records import Fit, Intake, Ladder, Lengths, Machine, Scores, Validation
+from pipeline.stages import ORDER
+
+KEPT = RESULTS / "gallery"
+PAGE = ROOT / "docs" / "RESULTS.md"
+WORK = ROOT / ".bertline" / "results"
+DATASETS = ROOT.parent / "shared" / "datasets"
+STAGES = ORDER[: ORDER.index("benchmark") + 1]
+CHATTER = ("To track", "\t", "To enable", "Use `dvc", "Updating lock")  # DVC's
+EVERY = 5.0  # seconds between two notes of how long a stage has worked
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a recipe should reach on its test rows, and what others have reached."""
+
+    metric: str
+    least: float | None
+    """None: the best baseline."""
+    others: str = ""
+
+
+BARS: dict[str, tuple[Bar, ...]] = {
+    "imdb": (Bar("macro_f1", 0.91, "0.894 BERT-base"),),
+    "conll2003": (
+        Bar("entity_f1", 0.87),
+        Bar("token_micro_f1", 0.975, "0.973 BERT-base"),
+        Bar("token_macro_f1", 0.88, "0.909 BERT-base"),
+    ),
+    "goemotions": (Bar("macro_f1", 0.43, "0.46 BERT-base, Demszky et al. 2020"),),
+    "banking77": (Bar("accuracy", 0.92, "0.936 BERT, Casanueva et al. 2020"),),
+    "mrpc": (Bar("accuracy", 0.83, "0.867 BERT-base on GLUE"),),
+    "squad": (Bar("f1", 0.5),),
+    "afqmc": (Bar("accuracy", None), Bar("macro_f1", None)),
+    "people-daily": (Bar("entity_f1", None),),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="recipes of the gallery (all)")
+    parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
+    parser.add_argument("--rows", type=int, help="of each source, for a look; nothing is kept")
+    given = parser.parse_args()
+    failed = False
+    for name in given.names or names():
+        try:
+            if given.rows:
+                look(ready(name), given.data, given.rows)
+            else:
+                finish(ready(name), given.data)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed = True
+    return 2 if failed else 0
+
+
+def look(recipe: Ready, data: Path, rows: int) -> None:
+    """Run a recipe on a few rows; what it gives is printed and not kept."""
+    with TemporaryDirectory(prefix="bench-") as folder:
+        home = Path(folder)
+        block = sampled(recipe, data, home, rows)
+        run(home, recipe.name, block)
+        print(json.dumps(collected(home, recipe, block), indent=2), flush=True)
+
+
+def finish(recipe: Ready, data: Path) -> None:
+    """Bring a recipe to its result, where it has none for the values that it has now."""
+    result, block = KEPT / f"{recipe.name}.json", recipe.placed()
+    folder = data / recipe.folder
+    if result.exists() and json.loads(result.read_text())["digest"] == digest(block):
+        print(f"{recipe.name}: is there; delete {result} to run it anew", flush=True)
+    else:
+        check_there(recipe, recipe.placed(str(folder)))
+        home = WORK / recipe.name
+        copy_repository(home)
+        place = home / "data" / "raw" / recipe.folder
+        if folder.is_dir() and not place.is_symlink():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(folder.resolve())
+        run(home, recipe.name, block)
+        write_json(result, collected(home, recipe, block))
+        print(f"{recipe.name}: {result}", flush=True)
+    kept = [json.loads(file.read_text()) for file in sorted(KEPT.glob("*.json"))]
+    write_text(PAGE, page(kept))
+
+
+def digest(block: Mapping[str, Any]) -> str:
+    """Of a recipe's values, as hex."""
+    return hashlib.sha256(json.dumps(block, sort_keys=True, default=str).encode()).hexdigest()
+
+
+# running
+
+
+def run(home: Path, name: str, block: Mapping[str, Any]) -> None:
+    """All stages up to benchmark, those that are not fresh; times in home/seconds.json."""
+    write_json(home / PARAMS_FILE, {"recipes": {name: block}})  # JSON is YAML
+    clock = Clock(home / ".bertline" / "seconds.json")
+    for stage in STAGES:
+        with subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", "--single-item", f"{stage}@{name}"],
+            cwd=home,
+            env=environment(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            last = ""
+            for line in clock.watched(stage, process.stdout or ()):
+                if line.strip() and not line.startswith(CHATTER):
+                    print(f"  {name}: {line.rstrip()}", flush=True)
+                last = line.strip() if "error" in line.lower() else last
+        if process.returncode:
+            raise UserError(f"{stage} of {name} failed: {last or 'its lines stand above'}")
+        clock.done(stage)
+
+
+class Clock:
+    """Seconds that each stage has worked, over all attempts since it was last finished."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.seconds: dict[str, float] = {}
+        self.finished: list[str] = []
+        if file.exists():
+            content = json.loads(file.read_text())
+            self.seconds, self.finished = content["seconds"], content["finished"]
+
+    def watched(self, stage: str, lines: Iterable[str]) -> Iterator[str]:
+        """The lines of a stage, which has worked since DVC said that it runs it."""
+        started: float | None = None
+        noted = before = 0.0
+        for line in lines:
+            now = time.monotonic()
+            if line.startswith("Running stage"):
+                before = 0.0 if stage in self.finished else self.seconds.get(stage, 0.0)
+                self.finished = [name for name in self.finished if name != stage]
+                started = noted = now
+            if started is not None:
+                self.seconds[stage] = before + now - started
+                if now - noted >= EVERY:
+                    noted = now
+                    self._write()
+            yield line
+        if started is not None:
+            self.seconds[stage] = before + time.monotonic() - started
+            self._write()
+
+    def done(self, stage: str) -> None:
+        self.finished = sorted({*self.finished, stage})
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.file, {"seconds": self.seconds, "finished": self.finished})
+
+
+def sampled(recipe: Ready, data: Path, home: Path, rows: int) -> dict[str, Any]:
+    """A block over the first rows, by hash, of each source, written as JSON Lines into a copy of
+    this repository."""
+    from pipeline.sources import Row, read_rows
+    from pipeline.stages.ingest import IngestParams
+    from pipeline.text import position
+
+    copy_repository(home)
+    block: dict[str, Any] = json.loads(
+        json.dumps(recipe.placed(str((data / recipe.folder).resolve())), default=str)
+    )
+    params = parse(IngestParams, block["ingest"], f"recipes.{recipe.name}.ingest")
+    named = (params.text, params.second, params.label, params.group, *params.carry)
+    columns = tuple(name for name in named if name)
+    sources = {}
+    for split, source in params.sources().items():
+        found = [r for r in read_rows(source, columns, params.layout) if isinstance(r, Row)]
+        found.sort(key=lambda row: position(f"{row.file} {row.number}"))
+        sources[split] = f"data/raw/sample/{split or 'all'}.jsonl"
+        lines = (json.dumps(dict(row.fields), ensure_ascii=False) for row in found[:rows])
+        write_text(home / sources[split], "\n".join(lines) + "\n")
+    block["watch"] = "data/raw/sample"
+    block["ingest"].update({"source": sources.get(None) or sources, "format": None, "header": None})
+    block["ingest"]["quotes"] = True
+    block["validate"].update({"fewest_rows": 1, "largest_quarantine_percent": 90})
+    block["validate"]["rules"]["unknown_label"] = "quarantine"
+    block["finetune"]["epochs"] = 1
+    block["evaluate"]["behaviour"] = []
+    block["benchmark"]["seconds"] = 0.1
+    return block
+
+
+# collecting
+
+
+def collected(home: Path, recipe: Ready, block: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a run: numbers, and the names of what they are of."""
+    folder = home / "data" / recipe.name
+    intake = Intake.read(folder / "ingest" / "intake.json")
+    validation = Validation.read(folder / "validate" / "validation.json")
+    lengths = Lengths.read(folder / "tokenize" / "lengths.json")
+    fit = Fit.read(folder / "finetune" / "fit.json")
+    scores = Scores.read(folder / "evaluate" / "scores.json")
+    ladder = Ladder.read(folder / "benchmark" / "ladder.json")
+    served = ladder.rung(ladder.picked)
+    leaks = ("leak", "near_duplicate")
+    return {
+        "recipe": recipe.name,
+        "task": block["task"],
+        "digest": digest(block),
+        "command": f"python bench/results.py {recipe.name}",
+        "published": intake.by_split,
+        "kept": validation.kept_by_split,
+        "leaks": sum(validation.quarantined_by_rule.get(rule, 0) for rule in leaks),
+        "set_aside": validation.quarantined,
+        "max_length": lengths.maximum,
+        "long_text": lengths.long_text,
+        "base": fit.base,
+        "parameters": fit.parameters,
+        "trained": fit.trained,
+        "epochs": fit.epochs,
+        "precision": fit.precision,
+        "training_seconds": round(Clock(home / ".bertline" / "seconds.json").seconds["finetune"]),
+        "scores": {name: each.model_dump() for name, each in scores.test.scores.items()},
+        "more": scores.test.more,
+        "uncut": uncut(folder, block["task"], scores.labels),
+        "baselines": {
+            each.name: {name: score.value for name, score in each.scores.items()}
+            for each in scores.baselines
+        },
+        "served": {
+            "rung": served.name,
+            "speedup": served.speedup,
+            "megabytes": served.bytes / 1e6,
+            "scores": served.test,
+        },
+        "machine": ladder.machine.model_dump(),
+    }
+
+
+def uncut(folder: Path, task_name: str, classes: Sequence[str]) -> dict[str, Any]:
+    """The scores over all published test rows whose text has an answer: copies that validation set
+    aside are answered as the copy that was kept. What others report is of such rows."""
+    import pandas as pd
+
+    from pipeline import scoring, tasks
+
+    rows = pd.read_parquet(folder / "ingest" / "rows.parquet")
+    predictions = pd.read_parquet(folder / "evaluate" / "predictions.parquet")
+    test = predictions[predictions["split"] == "test"]
+    answer = dict(zip(test["id"].map(_of_text), test["answer"], strict=True))
+    rows = rows[(rows["split"] == "test") & (rows["label"] != "")]
+    rows = rows.assign(answer=rows["id"].map(_of_text).map(answer)).dropna(subset=["answer"])
+    task = tasks.get(task_name)
+    tallied = scoring.tallies(
+        task, rows["label"].tolist(), rows["answer"].tolist(), classes, rows["group"].tolist()
+    )
+    return {"rows": len(rows), "scores": scoring.metrics(task.measure, tallied)}
+
+
+def _of_text(identity: str) -> str:
+    """A row's id without the number of the copy."""
+    return identity.partition("-")[0]
+
+
+# telling
+
+
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """docs/RESULTS.md."""
+    missing = [name for name in names() if name not in {each["recipe"] for each in results}]
+    waiting = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
+    reached = ("recipe", "score", "test rows", "value (95 %)", "all published", "best baseline")
+    cost = ("recipe", "train", "validation", "test", "leaks", "tokens", "trained", "time")
+    return f"""# Results
+
+What the ready recipes (`bertline recipes`) reach on real data. `python bench/results.py` runs those
+that have no result yet and writes this page from `bench/results/gallery/`; with the name of a
+recipe it runs that one.
+
+Nothing here is chosen by looking at test rows: the checkpoint, thresholds and the runtime are
+picked on validation rows, which are drawn from the training rows where the data set has none of
+its own; the other values come from the literature and the lengths of the texts. Training rows whose
+exact or near copy is a test row are set aside before training. Published test sets also hold copies
+of their own rows, so beside each score stands the one over all published test rows.
+{waiting}
+## Scores
+
+{table((*reached, "bar", "for comparison"), [row for each in results for row in _reached(each)])}
+
+The value is of the test rows that validation kept, with its bootstrap interval. A baseline is what
+little effort gives on the same rows. The bar is what the recipe should reach.
+
+## What it took
+
+{table((*cost, "served by", "speed-up", "its score"), [_cost(each) for each in results])}
+
+Leaks are rows set aside for a copy in a more precious split. The time is that of the stage
+`finetune`, with its validation runs and what was done again after a stop. The speed-up is over
+PyTorch at batch 1, on texts of the recipe's own lengths.
+
+## Machines
+
+{_machines(results)}
+"""
+
+
+def _reached(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    scores = result["scores"]
+    main = next(iter(scores))
+    for bar in BARS.get(result["recipe"], (Bar(main, None),)):
+        held = scores.get(bar.metric)
+        value = held["value"] if held else result["more"][bar.metric]
+        span = f" ({held['low']:.3f}–{held['high']:.3f})" if held else ""
+        best = _best_baseline(result, bar.metric)
+        least = best[1] if best and bar.least is None else bar.least
+        uncut = result["uncut"]["scores"].get(bar.metric)
+        number = "baseline" if bar.least is None else f"{bar.least:g}"
+        verdict = "met" if least is not None and value >= least else "not met"
+        yield (
+            result["recipe"],
+            bar.metric.replace("_", " "),
+            f"{result['kept']['test']:,}",
+            f"**{value:.3f}**{span}",
+            f"{uncut:.3f} of {result['uncut']['rows']:,}" if uncut is not None else "",
+            f"{best[1]:.3f} {best[0]}" if best else "",
+            f"{number}: {verdict}",
+            bar.others,
+        )
+
+
+def _best_baseline(result: Mapping[str, Any], metric: str) -> tuple[str, float] | None:
+    found = [(name, of[metric]) for name, of in result["baselines"].items() if metric in of]
+    return max(found, key=lambda each: each[1]) if found else None
+
+
+def _cost(result: Mapping[str, Any]) -> tuple[str, ...]:
+    served, main = result["served"], next(iter(result["scores"]))
+    epochs = f"{result['epochs']:g} epoch{'' if result['epochs'] == 1 else 's'}"
+    return (
+        result["recipe"],
+        *(f"{result['kept'][split]:,}" for split in ("train", "validation", "test")),
+        f"{result['leaks']:,}",
+        f"{result['max_length']} {result['long_text'].replace('_', ' ')}",
+        f"{result['trained'] / 1e6:.1f} of {result['parameters'] / 1e6:.1f} M",
+        f"{result['training_seconds'] / 60:.0f} min, {epochs}, {result['precision']}",
+        served["rung"],
+        f"{served['speedup']:.2f} ×",
+        f"{served['scores'][main]:.3f} {main.replace('_', ' ')}",
+    )
+
+
+def _machines(results: Sequence[Mapping[str, Any]]) -> str:
+    """Each machine once, with what ran on it, from which base and by which command."""
+    ran: dict[str, list[str]] = {}
+    for each in results:
+        told = machine_text(Machine.model_validate(each["machine"]))
+        ran.setdefault(told, []).append(f"`{each['command']}` (from {each['base']})")
+    return "\n\n".join(f"{told}\n{'; '.join(commands)}." for told, commands in ran.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What `bertline check` says of a recipe before it is run."""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline import behaviour, tasks
+from pipeline import recipe as recipes
+from pipeline.config import PARAMS_FILE
+from pipeline.errors import UserError
+from pipeline.files import size_of
+from pipeline.records import SPLITS
+from pipeline.sources import base_folder
+from pipeline.stages.ingest import Reader
+from pipeline.tasks import Task
+from pipeline.tasks.encoding import Encoder, Texts
+from pipeline.text import excerpt
+
+COPIES = 7  # of the weights: checkpoints with optimizer state, the model, its ONNX files, the cache
+SAMPLE = 500  # training rows whose tokens are counted
+SHOWN = 3  # rejects
+
+
+def outlook(name: str) -> str:
+    """Its data, base, the stages that would run, time and disk.
+
+    Raises UserError for what would end the line: a recipe that is not well formed, a source
+    without rows, a behaviour test of labels that there are not, a base that is no encoder.
+    """
+    recipe = recipes.load(name)
+    started = time.monotonic()
+    if not Path(recipe.watch).exists():
+        raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
+    task = tasks.get(recipe.task)
+    found = _Rows(recipe, task)
+    lines = [f"recipe {name} is well formed", *found.told()]
+    suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
+    behaviour.check_labels(suites, sorted(found.classes))
+    folder = base_folder(recipe.base)
+    from pipeline.adapters.transformers import most_tokens, read_config
+
+    most_tokens(folder, recipe.tokenize.max_length, recipe.base.model)
+    weights = size_of(folder / "model.safetensors")
+    lines.append(f"base   {recipe.base.model}: {weights / 1e6:.0f} MB")
+    from flows.steps import stale_stages
+    from pipeline.stages import ORDER
+
+    stale = stale_stages(name)
+    first = next((place for place, stage in enumerate(ORDER) if stage in stale), len(ORDER))
+    would = ORDER[first:]
+    lines.append(f"run    {', '.join(would) or 'nothing: all stages are fresh'}")
+    if "finetune" in would:
+        config = read_config(folder, recipe.base.model)
+        tokens = found.by_split["train"] * _tokens(folder, recipe, task, found.sample)
+        seconds = _training_seconds(config, tokens * recipe.finetune.epochs)
+        lines.append(
+            f"time   about {max(1, round(seconds / 60)):,} min to train, on this processor"
+        )
+    lines.append(f"disk   about {COPIES * weights / 1e9:.1f} GB, of {_free() / 1e9:.1f} GB free")
+    lines.append(f"       (looked at in {time.monotonic() - started:.0f} s)")
+    return "\n".join(lines)
+
+
+class _Rows:
+    """All rows of a recipe, read once."""
+
+    def __init__(self, recipe: recipes.Recipe, task: Task) -> None:
+        self.sources = list(recipe.ingest.sources().values())
+        self.by_split: Counter[str] = Counter()
+        self.classes: Counter[str] = Counter()
+        self.sample: list[Texts] = []
+        draw = random.Random(0)
+        reader = Reader(recipe.ingest, task)
+        for row in reader.rows():
+            self.by_split[row["split"]] += 1
+            self.classes.update(task.classes(row["label"]) if row["label"] else ())
+            if row["split"] == "train":  # a reservoir (Vitter 1985)
+                texts = (row["text"], row["second"])
+                place = draw.randrange(self.by_split["train"])
+                if len(self.sample) < SAMPLE:
+                    self.sample.append(texts)
+                elif place < SAMPLE:
+                    self.sample[place] = texts
+        self.rejects = reader.rejects
+        if not self.by_split and not self.rejects:
+            raise UserError(f"{self.sources[0]}: no rows")
+
+    def told(self) -> Iterable[str]:
+        splits = ", ".join(f"{self.by_split[split]:,} {split}" for split in SPLITS)
+        yield f"data   {', '.join(self.sources)}: {self.by_split.total():,} rows ({splits})"
+        for reject in self.rejects[:SHOWN]:
+            yield f"       {reject.file}, line {reject.number}: {reject.reason}"
+        if more := len(self.rejects[SHOWN:]):
+            yield f"       and {more:,} more that cannot be used"
+        if self.classes:
+            named = ", ".join(f"{name} {rows:,}" for name, rows in self.classes.most_common())
+            yield f"label  {len(self.classes):,} classes: {excerpt(named, 160)}"
+
+
+def _tokens(folder: Path, recipe: recipes.Recipe, task: Task, sample: Sequence[Texts]) -> float:
+    """That the model reads of a training row, on average."""
+    from pipeline.adapters.transformers import load_tokenizer
+
+    how = recipe.tokenize
+    with TemporaryDirectory(prefix="bertline-") as saved:
+        load_tokenizer(folder, recipe.base.model).save_pretrained(saved)
+        encoder = Encoder(
+            Path(saved) / "tokenizer.json",
+            how.max_length,
+            how.long_text,
+            how.overlap,
+            task.cut,
+            task.offsets,
+        )
+        return sum(map(len, encoder.pieces(sample))) / max(len(sample), 1)
+
+
+def _training_seconds(config: dict[str, Any], tokens: float) -> float:
+    """6 operations a weight and token (Kaplan et al. 2020), at the speed of a matrix product."""
+    import torch
+
+    width = config.get("hidden_size") or config["dim"]
+    inner = config.get("intermediate_size") or config["hidden_dim"]
+    layers = config.get("num_hidden_layers") or config["n_layers"]
+    weights = layers * (4 * width * width + 2 * width * inner)
+    work = 6 * weights * tokens
+    if torch.cuda.is_available():
+        return float(work / 5e13)
+    matrix = torch.randn(1536, 1536)
+    best = 1e9
+    for _ in range(4):
+        started = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - started)
+    return float(work / (2 * 1536**3 / best))
+
+
+def _free() -> int:
+    status = os.statvfs(".")
+    return status.f_bavail * status.f_frsize
