@@ -24,6 +24,7 @@ from typing import Any
 
 from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
 
+from pipeline import tasks
 from pipeline.config import parse, read_recipe
 from pipeline.log import Silence
 from pipeline.records import SPLITS, Machine
@@ -71,7 +72,7 @@ def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
     from torch.utils.data import DataLoader, TensorDataset
     from transformers import get_linear_schedule_with_warmup
 
-    from pipeline.adapters.transformers import load_classifier, load_tokenizer
+    from pipeline.adapters.transformers import load_model, load_tokenizer
 
     rows = _train_rows(work)
     padded = load_tokenizer(work / "tokenizer", str(base)).pad(
@@ -87,7 +88,7 @@ def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
         shuffle=True,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_classifier(base, str(base), labels=labels).to(device)
+    model = load_model(base, str(base), "sequence", outputs=labels).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = get_linear_schedule_with_warmup(optimizer, int(WARMUP * len(loader)), len(loader))
     model.train()
@@ -112,7 +113,7 @@ def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) 
     )
 
     from pipeline.adapters.trainer import where_and_how
-    from pipeline.adapters.transformers import load_classifier, load_tokenizer
+    from pipeline.adapters.transformers import load_model, load_tokenizer
 
     class Tick(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -121,7 +122,7 @@ def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) 
     tokenizer = load_tokenizer(work / "tokenizer", str(base))
     with TemporaryDirectory(dir=work) as out:
         trainer = Trainer(
-            model=load_classifier(base, str(base), labels=labels),
+            model=load_model(base, str(base), "sequence", outputs=labels),
             args=TrainingArguments(
                 output_dir=out,
                 num_train_epochs=1,
@@ -160,7 +161,18 @@ def bertline(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
     precision = trainer.where_and_how(params.precision)[1]
     with TemporaryDirectory(dir=work) as state:
         trainer.train(
-            params, base, str(base), labels, work, Path(state), precision, clock, _no_point
+            params,
+            base,
+            str(base),
+            tasks.get("classification"),
+            labels,
+            work,
+            {},
+            lambda _: {"accuracy": 0.0, "macro_f1": 0.0},  # after the last step: it does not count
+            Path(state),
+            precision,
+            clock,
+            _no_point,
         )
 
 

@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 from report import ROOT
 
+from pipeline import kept
 from pipeline import recipe as recipes
-from pipeline.adapters.tokens import read_tokens
+from pipeline.config import read_task
 from pipeline.log import Console, no_log
 from pipeline.records import Validation
 from pipeline.sources import base_folder
+from pipeline.tasks.answering import Answering
 
 HERE = Path(__file__).with_name("seeds.json")
 IMDB = ROOT.parent / "shared" / "datasets" / "imdb"
@@ -57,8 +59,8 @@ def main() -> int:
 
 def alike(name: str, tokenize: Path, seeds: int) -> dict[str, Any]:
     """Accuracies, and the correlation of being right, of equal trainings."""
-    rows = read_tokens(tokenize, "test")
-    right = np.array([answers(name, tokenize, seed) == rows.labels for seed in range(1, seeds + 1)])
+    truth = kept.kept_rows(tokenize.parent / "validate", "test")["label"].to_numpy()
+    right = np.array([answers(name, tokenize, seed) == truth for seed in range(1, seeds + 1)])
     pairs = list(combinations(range(seeds), 2))
     return {
         "test_rows": right.shape[1],
@@ -71,34 +73,39 @@ def alike(name: str, tokenize: Path, seeds: int) -> dict[str, Any]:
 
 
 def answers(name: str, tokenize: Path, seed: int) -> Any:
-    """What a training under one seed answers the test rows, (rows,)."""
+    """The classes that a training under one seed answers the test rows, (rows,)."""
     from pipeline.adapters import trainer
-    from pipeline.adapters.pytorch import TorchClassifier
+    from pipeline.adapters.pytorch import TorchModel
 
     settings = recipes.load("news")
+    task = read_task(settings.task, "recipes.news.task")
     params = settings.finetune.model_copy(update={"seed": seed})
     base = base_folder(settings.base)
-    labels = ["negative", "positive"]
     if name == "imdb":
         params = params.model_copy(update={"epochs": 1})
-    else:
-        labels = Validation.read(tokenize.parent / "validate" / "validation.json").labels
+    validate = tokenize.parent / "validate"
+    labels = Validation.read(validate / "validation.json").labels
     with TemporaryDirectory(prefix="bench-") as folder:
         precision = trainer.where_and_how(params.precision)[1]
         result = trainer.train(
             params,
             base,
             str(base),
+            task,
             labels,
             tokenize,
+            {},
+            lambda _: dict.fromkeys(task.metrics, 0.0),  # the loss picks the checkpoint
             Path(folder) / "state",
             precision,
             Console(f"{name} seed {seed}"),
             lambda *_: None,
         )
         result.model.save_pretrained(Path(folder) / "model")
-        model = TorchClassifier(Path(folder) / "model")
-        return model.logits(read_tokens(tokenize, "test").tokens).argmax(1)
+        model = TorchModel(Path(folder) / "model", task)
+        answering = Answering(task, kept.encoder(tokenize, task), model, labels, {})
+        texts = kept.texts_of(kept.kept_rows(validate, "test"))
+        return np.array([answer.label for answer in answering(texts, batch_size=32)])
 
 
 def imdb(folder: Path) -> Path:
@@ -122,9 +129,11 @@ def imdb(folder: Path) -> Path:
     block["watch"] = str(folder)
     block["tokenize"]["max_length"] = 256
     settings = parse(recipes.Recipe, block, "recipes.imdb")
-    ingest(settings.ingest, folder / "ingest")
-    validate(settings.validate_, folder / "ingest", folder / "validate")
-    tokenize(settings.tokenize, settings.base, folder / "validate", folder / "tokenize", log=no_log)
+    task = read_task(settings.task, "recipes.imdb.task")
+    ingest(settings.ingest, task, folder / "ingest")
+    validate(settings.validate_, task, folder / "ingest", folder / "validate")
+    base, kept_rows, out = settings.base, folder / "validate", folder / "tokenize"
+    tokenize(settings.tokenize, task, base, kept_rows, out, log=no_log)
     return folder / "tokenize"
 
 

@@ -31,7 +31,7 @@ from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_client import SQLITE, run_url
 from pipeline.adapters.mlflow_files import LOCK, ROWS
 from pipeline.changes import Changes, compare
-from pipeline.config import PARAMS_FILE, parse, read_recipe
+from pipeline.config import PARAMS_FILE, parse, read_recipe, read_task
 from pipeline.errors import Unavailable, UserError
 from pipeline.lineage import MADE_BY
 from pipeline.log import Tells
@@ -40,6 +40,7 @@ from pipeline.promotion.evidence import rescore
 from pipeline.records import Decision, Ladder, Publication, Verdict
 from pipeline.retraining import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
 from pipeline.sources import HUB, PACKAGE
+from pipeline.tasks import Task
 from pipeline.workspace import DATA, STATE, tracking
 
 PINS = "constraints.txt"
@@ -221,7 +222,8 @@ def _beside(
     pins = bool(past.installed) or "pins" in inputs
     if pins or {"data", "recipe"} & inputs.keys():
         steps.run_stage("ingest", recipe, False, False, lines.DAY)
-        changes = _row_changes(registry, recipe, run)
+        task = read_task(settings.task, f"recipes.{recipe}.task")
+        changes = _row_changes(registry, recipe, run, task)
         if pins and champion:
             scored = _rescored(registry, recipe, champion, settings)
     return plan(settings.retrain, recipe, past, changes, scored, force=force)
@@ -314,7 +316,7 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _row_changes(registry: Registry, recipe: str, run: str) -> Changes | None:
+def _row_changes(registry: Registry, recipe: str, run: str, task: Task) -> Changes | None:
     import pandas as pd
 
     columns = ["id", "label", "split"]
@@ -325,7 +327,7 @@ def _row_changes(registry: Registry, recipe: str, run: str) -> Changes | None:
     except UserError:  # of a version that was made before its rows were kept
         return None
     now = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)
-    return compare(before, now)
+    return compare(before, now, None if task.exclusive else task.classes)
 
 
 def _rescored(
@@ -333,7 +335,8 @@ def _rescored(
 ) -> Rescore | None:
     import pandas as pd
 
-    rows = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=["id", "text"])
+    columns = ["id", "text", "second"]
+    rows = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)
     log = Tells(get_run_logger().info)
     found = rescore(the_gate.bench_of(registry, recipe, settings, log), champion, rows)
     log.say(found.sentence if found else f"{recipe}/{champion}: the ledger has no answers of it")

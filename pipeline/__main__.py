@@ -1,8 +1,8 @@
 """The door of a stage: `python -m pipeline STAGE RECIPE`, as DVC calls it.
 
 It reads the recipe and hands the stage what its function names: `params` and `base`, parsed from
-the recipe; an earlier stage's folder, by that stage's name; `out`, its own; and the few things of
-the surroundings below. Whatever a person can mend is told in one line.
+the recipe; its `task`; an earlier stage's folder, by that stage's name; `out`, its own; and the few
+things of the surroundings below. Whatever a person can mend is told in one line.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import Settings, parse, read_recipe
+from pipeline.config import Settings, parse, read_recipe, read_task
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import Console
 from pipeline.stages import ORDER
@@ -33,6 +33,7 @@ def run(stage: str, recipe: str) -> None:
         "state": STATE / "state" / recipe,
         "recipe": recipe,
         "block": block,
+        "task": read_task(block.get("task"), f"recipes.{recipe}.task"),
         "lock": LOCK,
         "tracking": tracking(),
         "log": Console(stage),

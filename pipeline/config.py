@@ -9,11 +9,14 @@ import difflib
 import json
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.tasks import Task
 
 PARAMS_FILE = Path("params.yaml")
 RECIPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -76,6 +79,17 @@ def read_recipe(name: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
     if not isinstance(block, dict):
         raise UserError(f"{path}: recipes.{name}: is not a block of sections")
     return block
+
+
+def read_task(name: object, where: str, path: Path = PARAMS_FILE) -> "Task":
+    """The task that a recipe names; `where` is the dotted key. Raises UserError."""
+    from pipeline import tasks  # imports numpy, which `bertline --help` does without
+
+    try:
+        return tasks.get(str(name))
+    except LookupError:
+        hint = nearest(str(name), tasks.known())
+        raise UserError(f"{path}: {where}: there is no task {name!r}{hint}") from None
 
 
 def parse(kind: type[S], content: object, where: str, path: Path = PARAMS_FILE) -> S:

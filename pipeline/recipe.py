@@ -1,15 +1,18 @@
 """A whole recipe, every section parsed: what is wrong in one is known before work begins."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
 
 from pipeline import behaviour
-from pipeline.config import Settings, parse, read_recipe
+from pipeline.config import Settings, parse, read_recipe, read_task
 from pipeline.errors import UserError
+from pipeline.promotion import gate
 from pipeline.promotion.gate import GateParams
 from pipeline.retraining import RetrainParams
 from pipeline.sources import HUB, PACKAGE, BaseParams
+from pipeline.stages import benchmark, evaluate, finetune, ingest, tokenize
 from pipeline.stages.benchmark import BenchmarkParams
 from pipeline.stages.evaluate import EvaluateParams
 from pipeline.stages.export import ExportParams
@@ -22,6 +25,8 @@ from pipeline.workspace import DATA
 
 
 class Recipe(Settings):
+    task: str
+    """A file of pipeline/tasks/."""
     watch: str = Field(min_length=1)
     """The path whose change means new data: the file itself, or the versions file of a package."""
     base: BaseParams
@@ -40,6 +45,7 @@ class Recipe(Settings):
 def load(name: str) -> Recipe:
     """Read and check a recipe of params.yaml. Raises UserError with one line."""
     recipe = parse(Recipe, read_recipe(name), f"recipes.{name}")
+    _check_task(recipe, f"recipes.{name}")
     missing = set(recipe.evaluate.slices) - set(recipe.ingest.carry)
     if missing:
         raise UserError(
@@ -48,9 +54,29 @@ def load(name: str) -> Recipe:
         )
     for source in recipe.ingest.sources().values():
         _check_watch(source, recipe.watch, f"recipes.{name}.watch")
+    if recipe.ingest.label_names:
+        _check_watch(recipe.ingest.label_names, recipe.watch, f"recipes.{name}.watch")
     _check_watch(recipe.base.model, recipe.base.watch, f"recipes.{name}.base.watch")
     _check_behaviour(recipe, f"recipes.{name}.evaluate.behaviour")
     return recipe
+
+
+def _check_task(recipe: Recipe, where: str) -> None:
+    """What the recipe's task has no use of is refused, not ignored."""
+    task = read_task(recipe.task, f"{where}.task")
+    checks: dict[str, Callable[[], None]] = {
+        "ingest": lambda: ingest.check(recipe.ingest, task),
+        "tokenize": lambda: tokenize.check(recipe.tokenize, task),
+        "finetune": lambda: finetune.check(recipe.finetune, task),
+        "evaluate": lambda: evaluate.check(recipe.evaluate, task),
+        "benchmark": lambda: benchmark.check(recipe.benchmark, task),
+        "gate": lambda: gate.check(recipe.gate, task),
+    }
+    for section, check in checks.items():
+        try:
+            check()
+        except ValueError as error:
+            raise UserError(f"params.yaml: {where}.{section}.{error}") from None
 
 
 def _check_behaviour(recipe: Recipe, key: str) -> None:

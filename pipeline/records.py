@@ -5,9 +5,9 @@ so that all others are equal wherever the work is done again.
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipeline.errors import UserError
 from pipeline.files import write_text
@@ -89,7 +89,12 @@ class Lengths(Record):
     """Token lengths before truncation, special tokens included."""
 
     maximum: int
+    long_text: Literal["truncate", "head_tail", "windows"]
+    overlap: int
     truncated_share: dict[str, float]
+    """Of rows longer than that, whatever long_text makes of them."""
+    pieces: dict[str, int]
+    """What the model reads: as many as rows, and more with windows."""
     quantiles: dict[str, int]
     """Of all splits: p5, p25, p50, p75, p95, p99, max."""
     rows: dict[str, int]
@@ -111,39 +116,44 @@ class Fit(Record):
     best_value: float
     stopped_early: bool
     weights_sha256: str
+    decision: dict[str, Any]
+    """What the task tuned on validation rows besides the weights, such as thresholds."""
+    trained: int
+    """Parameters that were trained: fewer than there are with LoRA."""
 
 
 class SplitScores(Record):
     rows: int
-    accuracy: Interval
-    macro_f1: Interval
-    micro: dict[str, float]
-    macro: dict[str, float]
-    weighted: dict[str, float]
-    """precision, recall and f1 of each average."""
+    scores: dict[str, Interval]
+    """The task's metrics, the higher the better; it is known by the first."""
     per_class: dict[str, dict[str, float]]
-    roc_auc: float | None
-    """One class against the rest, macro; absent where a class has no row."""
-    pr_auc: float | None
-    calibration_error: float
-    confusion: list[list[int]]
-    """Rows are the true labels, columns the answers, in the order of `labels`."""
+    """precision, recall, f1 and rows of each class; empty where the task has no classes."""
+    averages: dict[str, dict[str, float]]
+    """precision, recall and f1 of each way to average them."""
+    more: dict[str, float]
+    """Further numbers by name, such as areas under curves."""
+    calibration_error: float | None
+    """Where a row is right or wrong as a whole."""
+    confusions: dict[str, dict[str, int]]
+    """truth -> answer -> how often; "" for nothing."""
 
 
 class Baseline(Record):
     name: str
-    accuracy: Interval
-    macro_f1: Interval
+    scores: dict[str, Interval]
     only_model_right: int
     only_baseline_right: int
+    """Rows that just this one of the two has right, or better where no row is simply right."""
     p_model_worse: float
-    """Exact one-sided McNemar: how likely so bad a result is if the model is no worse."""
+    """One-sided, of those rows by the sign test: how likely so bad a result is if the model is no
+    worse (the exact McNemar test, where rows are right or wrong)."""
 
 
 class Slice(Record):
     name: str
     rows: int
-    accuracy: Interval
+    score: Interval
+    """Of the task's first metric."""
 
 
 class Behaviour(Record):
@@ -169,6 +179,7 @@ class Behaviour(Record):
 
 
 class Scores(Record):
+    task: str
     labels: list[str]
     validation: SplitScores
     test: SplitScores
@@ -181,6 +192,11 @@ class Scores(Record):
         """Share of the behaviour tests that failed, 0 where there are none."""
         return sum(not test.passed for test in self.behaviour) / max(len(self.behaviour), 1)
 
+    @property
+    def main(self) -> str:
+        """The metric that the task is known by."""
+        return next(iter(self.test.scores))
+
 
 class Parity(Record):
     """How far an exported file answers from PyTorch, over real texts."""
@@ -191,7 +207,7 @@ class Parity(Record):
     largest_difference: float
     """Of logits, over all texts and shapes tried."""
     flips: float
-    """Share of texts whose answer changed."""
+    """Share of rows whose answer changed."""
     texts: int
     fused: dict[str, int]
 
@@ -223,12 +239,12 @@ class Rung(Record):
     grid: list[Timing]
     speedup: float
     """Median latency of the reference over this rung's, batch 1, real texts."""
-    validation_accuracy: float
-    validation_macro_f1: float
+    validation: dict[str, float]
     validation_flips: float
-    test_accuracy: float
-    test_macro_f1: float
+    test: dict[str, float]
+    """The task's metrics, as this runtime answers."""
     test_flips: float
+    """Share of rows that are answered otherwise than by the reference."""
     verdict: str
     """Why this rung was or was not picked."""
 
@@ -313,12 +329,13 @@ class Verdict(Record):
     level: float
     """The error rate that this question could spend."""
     rows: int
-    accuracy: float
-    macro_f1: float
-    """Of the challenger, as served, on the epoch's rows."""
+    scores: dict[str, float]
+    """The challenger's metrics, as served, on the epoch's rows."""
     comparisons: list[Comparison]
     only_challenger_right: int
     only_champion_right: int
+    """Rows that just that side has right; where rows are not simply right, rows or groups of rows
+    on which it is better."""
     rails: list[Rail]
     rule: dict[str, object]
     """The recipe's gate section."""
@@ -326,6 +343,21 @@ class Verdict(Record):
     """Whether what it answers may not count at all: not even a person promotes it then."""
     evidence: dict[str, str]
     """SHA-256 of what was judged: rows, and each side's answers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_two_metrics(cls, content: Any) -> Any:
+        """Ledgers hold verdicts that know accuracy and macro-F1 alone, and a floor of each."""
+        if not isinstance(content, dict) or "scores" in content:
+            return content
+        metrics = ("accuracy", "macro_f1")
+        new = {name: value for name, value in content.items() if name not in metrics}
+        new["scores"] = {name: content[name] for name in metrics if name in content}
+        rule = dict(content.get("rule") or {})
+        floors = {name: rule.pop(f"floor_{name}", None) for name in metrics}
+        if floors := {name: floor for name, floor in floors.items() if floor is not None}:
+            rule = {"floors": floors} | rule
+        return new | {"rule": rule}
 
 
 class Epoch(Record):

@@ -1,18 +1,22 @@
 """The shape of the house: imports point down, vendors have one room, deps are complete."""
 
 import ast
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import tasks
 from pipeline.stages import ORDER
 from tests.conftest import ROOT
 
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # names of the stages package itself, which holds no stage
-STAGE_NAMES = ("pipeline.stages.ORDER", "pipeline.stages.CHARACTERS_PER_TOKEN")
+STAGE_NAMES = ("pipeline.stages.ORDER",)
 # what may import what: a layer imports its own and those below, with the exceptions named
 LAYERS = [
     ("flows",),
@@ -21,6 +25,7 @@ LAYERS = [
     ("pipeline.adapters", "pipeline.behaviour", "pipeline.sources", "pipeline.lineage"),
     (
         *STAGE_NAMES,
+        "pipeline.kept",
         "pipeline.changes",
         "pipeline.config",
         "pipeline.records",
@@ -29,7 +34,7 @@ LAYERS = [
         "pipeline.text",
         "pipeline.log",
     ),
-    ("pipeline.files", "pipeline.errors"),
+    ("pipeline.files", "pipeline.errors", "pipeline.tasks", "pipeline.words"),
 ]
 VENDORS = {
     "great_expectations": {"pipeline/adapters/great_expectations.py"},
@@ -45,6 +50,7 @@ VENDORS = {
     },
     "matplotlib": {"pipeline/adapters/charts.py", "pipeline/adapters/pictures.py"},
     "jinja2": {"pipeline/adapters/html.py"},
+    "peft": {"pipeline/adapters/lora.py"},
     "prefect": {
         "flows/deployments.py",
         "flows/line.py",
@@ -54,6 +60,8 @@ VENDORS = {
     },
 }
 READS = {"pipeline/behaviour.py": {"pipeline/behaviours"}}  # what a file reads beside its imports
+TASKS = [ROOT / f"pipeline/tasks/{name}.py" for name in tasks.known()]
+OWN_TASK = "pipeline/tasks/${item.task}.py"  # of the recipe
 FILES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "flows").rglob("*.py"))
 
 
@@ -71,9 +79,13 @@ def imports(path: Path) -> Iterator[str]:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:  # a folder that travels names what is beside it relatively
+                package = ".".join(path.relative_to(ROOT).parent.parts)
+                module = f"{package}.{module}".removesuffix(".")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def file_of(module: str) -> Path | None:
@@ -145,7 +157,8 @@ def test_stages_do_not_import_each_other(stage: str) -> None:
 def test_deps_of_a_stage_are_complete(stage: str) -> None:
     """Every file of ours that a stage can load is a dep, and no dep is one that it does not."""
     listed = {dep for dep in STAGES[stage]["do"]["deps"] if dep.startswith("pipeline")}
-    used = closure(ROOT / "pipeline/__main__.py", ROOT / f"pipeline/stages/{stage}.py")
+    own = closure(ROOT / "pipeline/__main__.py", ROOT / f"pipeline/stages/{stage}.py", *TASKS)
+    used = own - {path.relative_to(ROOT).as_posix() for path in TASKS} | {OWN_TASK}
     if listed == {"pipeline"}:  # the whole folder
         return
     assert listed == used.union(*(READS.get(name, set()) for name in used))
@@ -168,3 +181,38 @@ def test_the_served_code_imports_nothing_of_ours() -> None:
     for name in ("onnx_runtime", "served_model"):
         found = set(imports(ROOT / "pipeline" / "adapters" / f"{name}.py"))
         assert not {m for m in found if m.split(".")[0] in ("pipeline", "torch", "transformers")}
+
+
+def test_no_task_uses_another() -> None:
+    for path in TASKS:
+        others = {other.stem for other in TASKS} - {path.stem}
+        for name in imports(path):
+            assert name.removeprefix("pipeline.tasks.") not in others, f"{path.stem}: {name}"
+
+
+def test_a_tasks_name_is_branched_on_nowhere() -> None:
+    """Outside of its own file, and of recipes and their gallery, no code knows a task's name."""
+    names = set(tasks.known())
+    for path in FILES:
+        if path in TASKS or "gallery" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare | ast.Match | ast.Dict):
+                constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                assert not constants & names, f"{path}: {constants & names}"
+
+
+def test_tasks_load_where_nothing_else_of_ours_is(tmp_path: Path) -> None:
+    """They travel inside registered versions, to machines with neither PyTorch nor this project."""
+    shutil.copytree(ROOT / "pipeline" / "tasks", tmp_path / "carried")
+    code = (
+        "import sys; sys.path.insert(0, '.'); import carried; from carried import answering;"
+        "[carried.get(name) for name in carried.known()];"
+        "own = [m for m in sys.modules if m.split('.')[0] in"
+        " ('pipeline', 'torch', 'transformers', 'sklearn', 'scipy', 'pydantic')];"
+        "assert not own, own"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+from pipeline import tasks
 from pipeline.adapters import onnx_runtime
 from pipeline.adapters.live_run import FIT_TAG
 from pipeline.adapters.mlflow_client import SQLITE, connect, experiment_id, reason, shown
@@ -18,6 +20,7 @@ from pipeline.adapters.mlflow_lock import hold
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of
 from pipeline.records import Entry, Epoch, Publication
+from pipeline.tasks.encoding import Texts
 
 KEY_TAG, LINEAGE_TAG, PUBLISHED_TAG = "bertline.key", "bertline.lineage", "bertline.published"
 FILES_TAG = "bertline.files"  # SHA-256 of each file of a version, as JSON
@@ -59,6 +62,8 @@ class Run:
     card: str
     model: Mapping[str, Path]
     """model, tokenizer and settings: the files that are served."""
+    two_texts: bool
+    """Whether it is asked about pairs of texts."""
     tags: Mapping[str, str]
 
 
@@ -161,12 +166,17 @@ class Registry:
         else:
             logging.getLogger("mlflow").setLevel(logging.ERROR)
             with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=identity):
-                runtime = Path(folder) / "runtime.py"
-                runtime.write_bytes(Path(onnx_runtime.__file__).read_bytes())
+                runtime, code = Path(folder) / "runtime.py", Path(folder) / "tasks"
+                shutil.copyfile(onnx_runtime.__file__, runtime)
+                code.mkdir()
+                for file in (f for place in tasks.__path__ for f in Path(place).glob("*.py")):
+                    shutil.copyfile(file, code / file.name)
                 info = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(Path(__file__).with_name("served_model.py")),
-                    artifacts={k: str(v) for k, v in run.model.items()} | {"runtime": str(runtime)},
+                    artifacts={k: str(v) for k, v in run.model.items()}
+                    | {"runtime": str(runtime), "tasks": str(code)},
+                    model_config={"two_texts": run.two_texts},
                     pip_requirements=[f"{name}=={installed(name)}" for name in SERVING_PACKAGES],
                     registered_model_name=run.recipe,
                 )
@@ -263,16 +273,17 @@ class Registry:
             )
         return mlflow.pyfunc.load_model(str(folder))
 
-    def scores(self, model: str, number: str, texts: list[str]) -> list[dict[str, Any]]:
+    def scores(self, model: str, number: str, texts: Sequence[Texts]) -> list[dict[str, Any]]:
         """What a registered version answers, through its own code and ONNX Runtime: for each text
-        its `label`, its `score`, and every class's score as `score_<class>`."""
-        table = self.load(model, number).predict(texts)
-        return [
-            {name: value if isinstance(value, str) else float(value) for name, value in row.items()}
-            for row in table.to_dict("records")
-        ]
+        its `label`, its `score`, what else its task tells, and `score_<class>` of each class."""
+        return list(self.table(model, number, texts).to_dict("records"))
 
-    def answers(self, model: str, number: str, texts: list[str]) -> list[str]:
+    def table(self, model: str, number: str, texts: Sequence[Texts]) -> Any:
+        """The same as a data frame, one row a text."""
+        loaded = self.load(model, number)
+        return loaded.predict(inputs_of(loaded, texts))
+
+    def answers(self, model: str, number: str, texts: Sequence[Texts]) -> list[str]:
         """The labels that a registered version answers."""
         return [str(answer["label"]) for answer in self.scores(model, number, texts)]
 
@@ -410,6 +421,17 @@ class Registry:
         Raises Unavailable after `patience` seconds.
         """
         return hold(self.client, f"{model}.lock", shown(self.tracking), patience)
+
+
+def takes_pairs(loaded: Any) -> bool:
+    """Whether a version, as it is loaded, is asked about pairs of texts."""
+    return bool((loaded.model_config or {}).get("two_texts"))
+
+
+def inputs_of(loaded: Any, texts: Sequence[Texts]) -> list[Any]:
+    """Texts as a version, as it is loaded, takes them."""
+    pairs = takes_pairs(loaded)
+    return [{"text": text, "second": second} if pairs else text for text, second in texts]
 
 
 def _tag(name: str, value: str) -> Any:

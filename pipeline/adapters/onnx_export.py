@@ -1,4 +1,4 @@
-"""From a PyTorch classifier to ONNX files with fused attention, whole and quantized.
+"""From a PyTorch model to ONNX files with fused attention, whole and quantized.
 
 The combination below is the one that fuses: the TorchScript exporter on eager attention, then
 ONNX Runtime's BERT optimizer (https://onnxruntime.ai/docs/performance/transformers-optimization).
@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from pipeline.adapters.pytorch import TorchClassifier
+from pipeline.adapters.pytorch import TorchModel
 
 OPSET = 17
 FUSED = (
@@ -23,7 +23,7 @@ FUSED = (
 )
 
 
-def export_fused(model: TorchClassifier, path: Path) -> dict[str, int]:
+def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
     """Write fp32 ONNX; `model` must use eager attention. Returns the fused operators' counts.
 
     Raises AssertionError where a layer's attention was not fused.
@@ -39,21 +39,19 @@ def export_fused(model: TorchClassifier, path: Path) -> dict[str, int]:
     heads, width = config.num_attention_heads, config.hidden_size
     layers = config.num_hidden_layers
     example = torch.ones(2, 8, dtype=torch.int64, device=model.device)
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if model.typed else [])]
+    named = [*inputs, "logits"] if model.head == "token" else inputs
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.onnx"
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 model.model,
-                (example, example),
+                (example,) * len(inputs),
                 str(raw),
-                input_names=["input_ids", "attention_mask"],
+                input_names=inputs,
                 output_names=["logits"],
-                dynamic_axes={
-                    "input_ids": {0: "batch", 1: "length"},
-                    "attention_mask": {0: "batch", 1: "length"},
-                    "logits": {0: "batch"},
-                },
+                dynamic_axes={name: {0: "batch", 1: "length"} for name in named},
                 opset_version=OPSET,
                 dynamo=False,
             )

@@ -1,27 +1,32 @@
-"""ONNX Runtime as it serves: from raw text, or from token ids, to class scores.
+"""ONNX Runtime as it serves: from token ids to what the model's head computes.
 
 This file travels inside every registered version, so that a version is answered for by the code
 that it was judged with. It therefore imports nothing of ours, and neither PyTorch nor
-transformers. A version's folder holds a model (`*.onnx`), tokenizer.json and serving.json.
+transformers.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Tokens = Sequence[Sequence[int]]
 
 
-class OnnxClassifier:
-    """A model file with its tokenizer and labels, ready to answer on `threads` threads (0: all)."""
+class Tokens(Protocol):
+    """What is asked of a piece of text."""
 
-    def __init__(self, model: Path, tokenizer: Path, settings: Path, threads: int = 0) -> None:
+    ids: list[int]
+    types: list[int]
+
+
+class OnnxModel:
+    """A model file, ready to answer on `threads` threads (0: all); `padding` is a token id."""
+
+    def __init__(self, model: Path, padding: int, threads: int = 0) -> None:
         import onnxruntime
-        from tokenizers import Tokenizer
 
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
@@ -32,36 +37,28 @@ class OnnxClassifier:
             str(model), options, providers=[*wanted, "CPUExecutionProvider"]
         )
         self.provider = str(self.session.get_providers()[0])
-        serving = json.loads(settings.read_text(encoding="utf-8"))
-        self.labels: list[str] = serving["labels"]
-        self.longest_text: int = serving["longest_text"]  # characters
-        self.padding: int = serving["padding"]  # token id
-        self.tokenizer = Tokenizer.from_file(str(tokenizer))
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(serving["max_length"])
+        self.padding = padding
+        self.typed = any(given.name == "token_type_ids" for given in self.session.get_inputs())
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cut to the length that the model was trained on."""
-        capped = [text[: self.longest_text] for text in texts]
-        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(capped)]
-
-    def logits(self, tokens: Tokens, batch_size: int = 8) -> Floats:
-        """Scores before softmax, (texts, classes), of token ids; batched by length."""
-        result = np.empty((len(tokens), len(self.labels)), dtype=np.float32)
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    def logits(self, pieces: Sequence[Tokens], batch_size: int = 8) -> list[Floats]:
+        """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
+        result: list[Floats] = [np.empty(0, np.float32)] * len(pieces)
+        order = sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            width = max(len(tokens[i]) for i in rows)
+            width = max(len(pieces[i].ids) for i in rows)
             ids = np.full((len(rows), width), self.padding, dtype=np.int64)  # (batch, length)
-            mask = np.zeros_like(ids)
+            mask, types = np.zeros_like(ids), np.zeros_like(ids)
             for place, i in enumerate(rows):
-                ids[place, : len(tokens[i])] = tokens[i]
-                mask[place, : len(tokens[i])] = 1
-            result[rows] = self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+                length = len(pieces[i].ids)
+                ids[place, :length] = pieces[i].ids
+                types[place, :length] = pieces[i].types
+                mask[place, :length] = 1
+            given = {"input_ids": ids, "attention_mask": mask}
+            if self.typed:
+                given["token_type_ids"] = types
+            answer = self.session.run(None, given)[0]
+            for place, i in enumerate(rows):
+                own = answer[place]
+                result[i] = own if own.ndim == 1 else own[: len(pieces[i].ids)]
         return result
-
-    def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Softmax scores, (texts, classes), in the order of `labels`."""
-        logits = self.logits(self.encode(texts))
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

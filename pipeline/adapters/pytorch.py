@@ -2,49 +2,60 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.adapters.transformers import load_classifier
+from pipeline.adapters.transformers import load_model, takes_types
+
+if TYPE_CHECKING:
+    from pipeline.tasks import Task
+    from pipeline.tasks.encoding import Piece
 
 Floats = npt.NDArray[np.float32]
-Tokens = Sequence[Sequence[int]]
 
 
-class TorchClassifier:
-    """A fine-tuned classifier's folder, ready to answer."""
+class TorchModel:
+    """A fine-tuned model's folder, ready to answer."""
 
-    def __init__(self, folder: Path, threads: int = 0, attention: str = "sdpa") -> None:
+    def __init__(
+        self, folder: Path, task: "Task", threads: int = 0, attention: str = "sdpa"
+    ) -> None:
         import torch
 
         if threads:
             torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_classifier(folder, str(folder), attn_implementation=attention)
+        model = load_model(folder, str(folder), task.head, attn_implementation=attention)
         self.model = model.eval().to(self.device)
+        self.head = task.head
+        self.padding = int(self.model.config.pad_token_id or 0)
+        self.typed = takes_types(self.model.config, task)
         self.provider = f"PyTorch {self.device.type} {attention}"
 
-    def logits(self, tokens: Tokens, batch_size: int = 32) -> Floats:
-        """Scores before softmax, (texts, classes), of token ids; batched by length."""
+    def logits(self, pieces: "Sequence[Piece]", batch_size: int = 32) -> list[Floats]:
+        """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        rows: list[Floats] = []
+        def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+            stacked = [torch.as_tensor(row) for row in rows]
+            return pad_sequence(stacked, batch_first=True, padding_value=value).to(self.device)
+
+        result: list[Floats] = [np.empty(0, np.float32)] * len(pieces)
+        order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
         with torch.inference_mode():
             for start in range(0, len(order), batch_size):
-                batch = [torch.as_tensor(tokens[i]) for i in order[start : start + batch_size]]
-                padding = self.model.config.pad_token_id or 0
-                ids = pad_sequence(
-                    batch, batch_first=True, padding_value=padding
-                )  # (batch, length)
-                lengths = torch.tensor([len(row) for row in batch])
-                mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-                answer = self.model(
-                    input_ids=ids.to(self.device), attention_mask=mask.to(self.device)
-                )
-                rows += list(answer.logits.float().cpu().numpy())
-        result = np.empty((len(order), rows[0].shape[0]), dtype=np.float32)
-        result[order] = rows
+                batch = [pieces[i] for i in order[start : start + batch_size]]
+                given = {
+                    "input_ids": padded([p.ids for p in batch], self.padding),  # (batch, length)
+                    "attention_mask": padded([[1] * len(p) for p in batch], 0),
+                }
+                if self.typed:
+                    given["token_type_ids"] = padded([p.types for p in batch], 0)
+                answer = self.model(**given).logits.float().cpu().numpy()
+                for place, i in enumerate(order[start : start + batch_size]):
+                    own = answer[place]
+                    result[i] = own if own.ndim == 1 else own[: len(pieces[i])]
         return result

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,20 @@ from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_json
 from pipeline.log import Log
 from pipeline.records import SPLITS
-from pipeline.scoring import METRICS, confusion_matrix
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import transformers
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 if TYPE_CHECKING:
     from pipeline.stages.finetune import FinetuneParams
+    from pipeline.tasks import Decision, Task
 
+Logits = list["np.typing.NDArray[np.float32]"]
+Measure = Callable[[Logits], dict[str, float]]
+"""From the logits of every validation piece, in the order of its file, to metrics."""
 Point = Callable[[int, Mapping[str, float]], None]
 WHOLE = "whole.json"  # stands in a checkpoint once all of its files are on the disk
 MEGABATCH = 50  # batches whose rows are sorted together
@@ -41,8 +44,11 @@ MEGABATCH = 50  # batches whose rows are sorted together
 @dataclass(frozen=True)
 class Result:
     model: Any
+    predict: Callable[[], Logits]
+    """The logits of every validation piece, in the order of its file, by the kept weights."""
     history: list[dict[str, float]]
     parameters: int
+    trained: int
     steps: int
     epochs: float
     best_step: int
@@ -97,10 +103,58 @@ class LengthSampler(Sampler[int]):
             yield from rows.tolist()
 
 
+class Collator:
+    """Stacks pieces into tensors, padded to the longest; targets with -100."""
+
+    def __init__(self, padding: int, typed: bool) -> None:
+        self.padding = padding
+        self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = {
+            name: _stacked([row[name] for row in rows], self.padding if name == "input_ids" else 0)
+            for name in self.names
+        }
+        batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
+        targets = [row["labels"] for row in rows]
+        batch["labels"] = (
+            _stacked(targets, -100)
+            if isinstance(targets[0], list)
+            else torch.tensor(
+                targets, dtype=torch.float64 if isinstance(targets[0], float) else None
+            )
+        )
+        return batch
+
+
+def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
+    )
+
+
 class _Trainer(Trainer):
-    def __init__(self, *, order: LengthSampler, **settings: Any) -> None:
+    def __init__(self, *, order: LengthSampler, loss: "Loss", **settings: Any) -> None:
         super().__init__(**settings)
-        self.order = order
+        self.order, self.loss = order, loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
+        """Targets of all batches whose gradients make one step."""
+        counts = [self.loss.task.counted(batch["labels"]) for batch in batch_samples]
+        return sum(counts, torch.tensor(0)).to(device)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        targets = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = self.loss(outputs.logits.float(), targets, inputs["attention_mask"].bool())
+        loss = loss / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
         return self.order
@@ -118,8 +172,8 @@ class _Trainer(Trainer):
 class _Teller(TrainerCallback):
     """Tells progress and curves, and seals each checkpoint once it is whole."""
 
-    def __init__(self, log: Log, point: Point) -> None:
-        self.log, self.point, self.note = log, point, ""
+    def __init__(self, log: Log, point: Point, metrics: Sequence[str]) -> None:
+        self.log, self.point, self.metrics, self.note = log, point, metrics, ""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.log.progress(state.global_step, state.max_steps, self.note)
@@ -129,7 +183,7 @@ class _Teller(TrainerCallback):
             self.note = f"loss {logs['loss']:.3f}"
             self.point(state.global_step, {"training.loss": logs["loss"]})
         if "eval_loss" in logs:
-            values = {name: logs[f"eval_{name}"] for name in ("loss", *METRICS)}
+            values = {name: logs[f"eval_{name}"] for name in ("loss", *self.metrics)}
             self.point(state.global_step, {f"validation.{k}": v for k, v in values.items()})
             told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
             self.log.say(f"step {state.global_step:,}: validation {told}")
@@ -172,40 +226,44 @@ def last_whole(state: Path) -> Path | None:
     return None
 
 
-def _measure(outcome: Any) -> dict[str, float]:
-    logits, labels = outcome
-    confusion = confusion_matrix(labels, logits.argmax(-1), logits.shape[-1])
-    return {name: float(metric(confusion)) for name, metric in METRICS.items()}
+class Loss:
+    """A task's loss, summed over targets; in validation, where there are no gradients, without
+    class weights and smoothing."""
 
+    def __init__(
+        self,
+        task: "Task",
+        params: "FinetuneParams",
+        prepared: "Decision",
+        rows: "np.typing.NDArray[np.int64] | None" = None,
+    ) -> None:
+        """`rows` of each class, where the task has one class a row."""
+        self.task, self.prepared, self.smoothing = task, prepared, params.label_smoothing
+        self.weights = None
+        if params.class_weights == "balanced" and rows is not None:
+            self.weights = torch.from_numpy(rows.sum() / (len(rows) * rows)).float()
 
-def objective(
-    params: "FinetuneParams", rows: "np.typing.NDArray[np.int64]"
-) -> Callable[..., torch.Tensor] | None:
-    """The loss to train on, for `rows` of each class; None where it is the model's own.
-
-    It takes the model's output, labels (batch,), and over how many rows the gradients of this and
-    other batches are summed. In validation, where there are no gradients, it is the plain mean.
-    """
-    if params.class_weights == "none" and not params.label_smoothing:
-        return None
-    weights = torch.ones(len(rows))
-    if params.class_weights == "balanced":
-        weights = torch.from_numpy(rows.sum() / (len(rows) * rows)).float()
-
-    def loss(output: Any, labels: torch.Tensor, num_items_in_batch: Any) -> torch.Tensor:
-        logits = output.logits.float()
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """`logits` (pieces, outputs) or (pieces, tokens, outputs); `mask` of real tokens, (pieces,
+        tokens)."""
+        targets = self.task.scaled(targets, self.prepared)
         if not logits.requires_grad:
-            return torch.nn.functional.cross_entropy(logits, labels)
-        total = torch.nn.functional.cross_entropy(
-            logits,
-            labels,
-            weight=weights.to(logits.device),
-            label_smoothing=params.label_smoothing,
-            reduction="sum",
-        )
-        return total / num_items_in_batch
+            return self.task.loss(logits, targets, mask)
+        weights = None if self.weights is None else self.weights.to(logits.device)
+        return self.task.loss(logits, targets, mask, weights, self.smoothing)
 
-    return loss
+
+def _in_order(
+    logits: Any, order: "np.typing.NDArray[np.int64]", lengths: "np.typing.NDArray[np.int64]"
+) -> Logits:
+    """Logits as Trainer gathers them (pieces by length, padded to the longest), in the order of
+    the file and without padding."""
+    found: Logits = [np.empty(0, np.float32)] * len(order)
+    for row, place in zip(logits, order.tolist(), strict=True):
+        found[place] = row if row.ndim == 1 else row[: lengths[place]]
+    return found
 
 
 def _dropouts(folder: Path, name: str, params: "FinetuneParams") -> dict[str, float]:
@@ -227,8 +285,11 @@ def train(
     params: "FinetuneParams",
     folder: Path,
     name: str,
-    labels: list[str],
+    task: "Task",
+    classes: list[str],
     tokenize: Path,
+    prepared: "Decision",
+    measure: Measure,
     state: Path,
     precision: str,
     log: Log,
@@ -236,14 +297,21 @@ def train(
 ) -> Result:
     """Train to the end, from the last whole checkpoint in `state` where there is one."""
     transformers.set_seed(params.seed)
-    model = adapter.load_classifier(folder, name, labels=labels, **_dropouts(folder, name, params))
+    dropouts = _dropouts(folder, name, params)
+    model = adapter.load_model(folder, name, task.head, outputs=task.outputs(classes), **dropouts)
+    parameters = _count(model)
+    if params.lora:
+        from pipeline.adapters import lora
+
+        model = lora.attach(model, params.lora.rank, params.lora.alpha, params.lora.dropout)
+    trained = _count(model, learning=True)
     quicken(model)
     data = {
         split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
     }
     data = {split: rows.remove_columns("id") for split, rows in data.items()}
     lengths = {split: _lengths(rows) for split, rows in data.items()}
-    validation = data["validation"].select(np.argsort(lengths["validation"], kind="stable"))
+    order = np.argsort(lengths["validation"], kind="stable")
     steps_per_epoch = math.ceil(len(data["train"]) / (params.batch_size * params.accumulate))
     steps = steps_per_epoch * params.epochs
     interval = math.ceil(steps_per_epoch / params.evaluations_per_epoch)
@@ -277,18 +345,29 @@ def train(
         report_to="none",
         seed=params.seed,
         data_seed=params.seed,
+        label_names=["labels"],
+        remove_unused_columns=False,
     )
     trainer = _Trainer(
         order=LengthSampler(lengths["train"], params.batch_size, params.seed),
         model=model,
         args=arguments,
         train_dataset=data["train"],
-        eval_dataset=validation,
-        data_collator=DataCollatorWithPadding(adapter.load_tokenizer(tokenize / "tokenizer", name)),
-        compute_metrics=_measure,
-        compute_loss_func=objective(params, _rows_of_each(data["train"], len(labels))),
+        eval_dataset=data["validation"].select(order),
+        data_collator=Collator(
+            model.config.pad_token_id or 0, adapter.takes_types(model.config, task)
+        ),
+        compute_metrics=lambda given: measure(
+            _in_order(given.predictions, order, lengths["validation"])
+        ),
+        loss=Loss(
+            task,
+            params,
+            prepared,
+            _rows_of_each(data["train"], classes) if task.exclusive else None,
+        ),
         callbacks=[
-            _Teller(log, point),
+            _Teller(log, point, task.metrics),
             transformers.EarlyStoppingCallback(early_stopping_patience=params.patience),
         ],
     )
@@ -298,14 +377,23 @@ def train(
         log.say(f"going on from step {checkpoint.name.split('-')[1]}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     reached = trainer.state
+    if params.lora:
+        trainer.model = lora.merged(trainer.model)
+
+    def predict() -> Logits:
+        outcome = trainer.predict(trainer.eval_dataset)
+        return _in_order(outcome.predictions, order, lengths["validation"])
+
     best = min(
         (e for e in reached.log_history if e.get(f"eval_{params.metric}") == reached.best_metric),
         key=lambda e: e["step"],
     )
     return Result(
         model=trainer.model,
+        predict=predict,
         history=reached.log_history,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=parameters,
+        trained=trained,
         steps=reached.global_step,
         epochs=float(reached.epoch or 0),
         best_step=int(best["step"]),
@@ -314,8 +402,13 @@ def train(
     )
 
 
-def _rows_of_each(rows: Dataset, classes: int) -> "np.typing.NDArray[np.int64]":
-    return np.bincount(np.asarray(rows["labels"]), minlength=classes)
+def _count(model: Any, learning: bool = False) -> int:
+    """Parameters of a model: all, or those that are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not learning)
+
+
+def _rows_of_each(rows: Dataset, classes: list[str]) -> "np.typing.NDArray[np.int64]":
+    return np.bincount(np.asarray(rows["labels"]), minlength=len(classes))
 
 
 def _lengths(rows: Dataset) -> "np.typing.NDArray[np.int64]":

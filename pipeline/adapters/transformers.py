@@ -2,10 +2,14 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.tasks import Task
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -60,28 +64,33 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     return tokenizer
 
 
-def load_classifier(
-    folder: Path, name: str, *, labels: list[str] | None = None, **settings: Any
+def load_model(
+    folder: Path, name: str, head: str, *, outputs: Sequence[str] | None = None, **settings: Any
 ) -> Any:
-    """A sequence classifier on the encoder of a folder, with a new head where `labels` are given.
+    """The encoder of a folder under a head for whole sequences or for tokens; a new head where
+    `outputs` names what it is to compute.
 
     `settings` go to its configuration (dropout, attention implementation).
     """
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     read_config(folder, name)
-    if labels is not None:
+    if outputs is not None:
         settings |= {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: i for i, label in enumerate(labels)},
+            "num_labels": len(outputs),
+            "id2label": dict(enumerate(outputs)),
+            "label2id": {output: i for i, output in enumerate(outputs)},
             "ignore_mismatched_sizes": True,
         }
+    kind = {
+        "sequence": transformers.AutoModelForSequenceClassification,
+        "token": transformers.AutoModelForTokenClassification,
+    }[head]
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model = kind.from_pretrained(
             folder,
             use_safetensors=True,
             trust_remote_code=False,
@@ -95,6 +104,11 @@ def load_classifier(
         ) from None
     model.config._name_or_path = ""
     return model
+
+
+def takes_types(config: Any, task: "Task") -> bool:
+    """Whether the model is told which of two texts a token is of."""
+    return task.two_texts and (getattr(config, "type_vocab_size", None) or 0) > 1
 
 
 def _first_line(error: Exception) -> str:

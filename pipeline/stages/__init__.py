@@ -10,7 +10,3 @@ ORDER = (
     "benchmark",
     "publish",
 )
-
-CHARACTERS_PER_TOKEN = 32
-"""A tokenizer reads a whole text before it truncates it: texts are cut to this many characters a
-token first, in the line and where they are served."""

@@ -8,27 +8,30 @@ never chosen by. Writes ladder.json and pictures/ladder.png. To add a rung, give
 file in RUNGS, and have `export` write that file.
 """
 
+import json
 import multiprocessing
 import platform
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from pipeline import scoring
-from pipeline.config import Settings
+from pipeline import kept, scoring, tasks
+from pipeline.config import Settings, nearest
 from pipeline.errors import UserError
 from pipeline.files import size_of, whole
 from pipeline.log import Log, no_log
-from pipeline.records import Ladder, Lengths, Machine, Rung, Split, Timing
+from pipeline.records import Fit, Ladder, Lengths, Machine, Rung, Split, Timing, Validation
+from pipeline.tasks import Labelled, Task
+from pipeline.tasks.answering import Answering, Runtime
+from pipeline.tasks.encoding import MOST_WINDOWS
 
 REFERENCE = "pytorch"
 RUNGS: dict[str, str | None] = {
@@ -38,6 +41,7 @@ RUNGS: dict[str, str | None] = {
 }
 SCORED: tuple[Split, ...] = ("validation", "test")
 MB = 1024 * 1024
+MOST_TIMED = 1000  # texts that are asked for the time that they take
 
 
 class BenchmarkParams(Settings):
@@ -47,19 +51,20 @@ class BenchmarkParams(Settings):
     """Texts at once, in the grid of timings."""
     seconds: float = Field(gt=0, le=60)
     """Spent on each timing."""
-    metric: Literal["accuracy", "macro_f1"]
+    metric: str
+    """One of the task's."""
     largest_drop: float = Field(ge=0, le=1)
     """Of that metric on validation, from the reference's."""
     largest_flips: float = Field(ge=0, le=1)
     """Share of validation answers that differ from the reference's."""
 
 
-class Runtime(Protocol):
-    provider: str
-
-    def logits(
-        self, tokens: Sequence[Sequence[int]], batch_size: int
-    ) -> npt.NDArray[np.float32]: ...
+def check(params: BenchmarkParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task does not know."""
+    if params.metric not in task.metrics:
+        raise ValueError(
+            f"metric: {task.name} has no {params.metric!r}{nearest(params.metric, task.metrics)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,13 @@ class Measured:
     provider: str
     single: Timing
     grid: list[Timing]
-    answers: dict[Split, npt.NDArray[np.int64]]
+    answers: dict[Split, list[str]]
 
 
 def benchmark(
     params: BenchmarkParams,
+    task: Task,
+    validate: Path,
     tokenize: Path,
     finetune: Path,
     export: Path,
@@ -85,7 +92,6 @@ def benchmark(
 ) -> Ladder:
     """Measure all rungs, one after the other, and pick one."""
     from pipeline.adapters import pictures
-    from pipeline.adapters.tokens import read_tokens
 
     machine = this_machine()
     threads = params.threads or machine.cores
@@ -96,16 +102,17 @@ def benchmark(
     measured: dict[str, Measured] = {}
     for name, file in RUNGS.items():
         log.say(f"measuring {name} on {threads} threads")
-        work = (name, finetune, export, tokenize, threads, params.batches, lengths, params.seconds)
+        work = Work(name, task.name, validate, tokenize, finetune, export, threads, params, lengths)
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as alone:
-            measured[name] = alone.submit(_measure, *work).result()
+            measured[name] = alone.submit(_measure, work).result()
         single = measured[name].single
         log.say(f"{name}: {single.p50_ms:.1f} ms a text ({file or 'PyTorch'})")
 
-    truth = {split: read_tokens(tokenize, split).labels for split in SCORED}
+    rows = {split: kept.labelled(kept.kept_rows(validate, split)) for split in SCORED}
+    classes = Validation.read(validate / "validation.json").labels
     rungs = [
-        _rung(name, file, measured, truth, size_of(export / file if file else finetune / "model"))
+        _rung(name, measured, task, rows, classes, export / file if file else finetune / "model")
         for name, file in RUNGS.items()
     ]
     picked, reasons = pick(rungs, params)
@@ -135,8 +142,7 @@ def pick(rungs: list[Rung], params: BenchmarkParams) -> tuple[str, dict[str, str
     for rung in rungs:
         if rung.name == REFERENCE:
             continue
-        score = f"validation_{params.metric}"
-        drop = getattr(reference, score) - getattr(rung, score)
+        drop = reference.validation[params.metric] - rung.validation[params.metric]
         if drop > params.largest_drop:
             reasons[rung.name] = (
                 f"validation {params.metric} drops by {drop:.4f}, the budget is"
@@ -164,81 +170,92 @@ def pick(rungs: list[Rung], params: BenchmarkParams) -> tuple[str, dict[str, str
 
 def _rung(
     name: str,
-    file: str | None,
     measured: dict[str, Measured],
-    truth: dict[Split, npt.NDArray[np.int64]],
-    size: int,
+    task: Task,
+    rows: dict[Split, Labelled],
+    classes: list[str],
+    file: Path,
 ) -> Rung:
     own, reference = measured[name], measured[REFERENCE]
-    values: dict[str, float] = {}
-    for split in SCORED:
-        classes = int(max(truth[split].max(), own.answers[split].max())) + 1
-        confusion = scoring.confusion_matrix(truth[split], own.answers[split], classes)
-        for metric, function in scoring.METRICS.items():
-            values[f"{split}_{metric}"] = float(function(confusion))
-        flipped = own.answers[split] != reference.answers[split]
-        values[f"{split}_flips"] = float(flipped.mean())
+    scores, flips = {}, {}
+    for split, given in rows.items():
+        tallied = scoring.tallies(task, given.labels, own.answers[split], classes, given.groups)
+        scores[split] = scoring.metrics(task.measure, tallied)
+        flips[split] = float(1 - task.same(own.answers[split], reference.answers[split]).mean())
     return Rung(
         name=name,
-        file=file,
-        bytes=size,
+        file=RUNGS[name],
+        bytes=size_of(file),
         load_ms=own.load_ms,
         peak_memory_mb=own.peak_memory_mb,
         provider=own.provider,
         single=own.single,
         grid=own.grid,
         speedup=reference.single.p50_ms / own.single.p50_ms,
+        validation=scores["validation"],
+        validation_flips=flips["validation"],
+        test=scores["test"],
+        test_flips=flips["test"],
         verdict="",
-        **values,
     )
 
 
-def _load(name: str, finetune: Path, export: Path, threads: int) -> Runtime:
-    file = RUNGS[name]
-    if file is None:
-        from pipeline.adapters.pytorch import TorchClassifier
+@dataclass(frozen=True)
+class Work:
+    """What one rung's process is given."""
 
-        return TorchClassifier(finetune / "model", threads)
-    from pipeline.adapters.onnx_runtime import OnnxClassifier
+    name: str
+    task: str
+    validate: Path
+    tokenize: Path
+    finetune: Path
+    export: Path
+    threads: int
+    params: BenchmarkParams
+    lengths: list[int]
 
-    return OnnxClassifier(
-        export / file, export / "tokenizer.json", export / "serving.json", threads
-    )
+    def load(self, task: Task) -> Runtime:
+        file = RUNGS[self.name]
+        if file is None:
+            from pipeline.adapters.pytorch import TorchModel
+
+            return TorchModel(self.finetune / "model", task, self.threads)
+        from pipeline.adapters.onnx_runtime import OnnxModel
+
+        padding = json.loads((self.export / "serving.json").read_text())["padding"]
+        return OnnxModel(self.export / file, padding, self.threads)
 
 
-def _measure(
-    name: str,
-    finetune: Path,
-    export: Path,
-    tokenize: Path,
-    threads: int,
-    batches: list[int],
-    lengths: list[int],
-    seconds: float,
-) -> Measured:
+def _measure(work: Work) -> Measured:
     """Runs in a process of its own."""
-    from pipeline.adapters.tokens import read_tokens
-
-    rows = {split: read_tokens(tokenize, split).tokens for split in SCORED}
+    task = tasks.get(work.task)
+    encoder = kept.encoder(work.tokenize, task)
+    texts = {split: kept.texts_of(kept.kept_rows(work.validate, split)) for split in SCORED}
     started = time.perf_counter()
-    runtime = _load(name, finetune, export, threads)
+    runtime = work.load(task)
     load_ms = (time.perf_counter() - started) * 1e3
-    texts = rows["validation"]
-    for text in texts[:10]:
-        runtime.logits([text], 1)
+    rows = [encoder.pieces([text]) for text in texts["validation"][:MOST_TIMED]]
+    for pieces in rows[:10]:
+        runtime.logits(pieces, len(pieces))
 
-    singles = iter(int(i) for i in np.resize(np.arange(len(texts)), 10_000))
-    median = int(np.median([len(text) for text in texts]))
-    single = _time(lambda: runtime.logits([texts[next(singles)]], 1), 1, median, 2 * seconds)
+    singles = cycle(rows)
+    median = int(np.median([sum(len(piece) for piece in pieces) for pieces in rows]))
+    seconds = work.params.seconds
+    single = _time(lambda: runtime.logits(next(singles), MOST_WINDOWS), 1, median, 2 * seconds)
     grid = []
-    for length in lengths:
-        full = [text[:length] for text in texts if len(text) >= length] or texts
-        for batch in batches:
+    for length in work.lengths:
+        shorter = kept.encoder(work.tokenize, task, max(8, length))
+        cut = shorter.pieces(texts["validation"][:MOST_TIMED])
+        full = [piece for piece in cut if len(piece) >= length] or cut
+        for batch in work.params.batches:
             same = [full[i % len(full)] for i in range(batch)]
             grid.append(
                 _time(lambda same=same: runtime.logits(same, len(same)), batch, length, seconds)  # type: ignore[misc]
             )
-    answers = {split: runtime.logits(rows[split], 8).argmax(1) for split in SCORED}
+    classes = Validation.read(work.validate / "validation.json").labels
+    decision = Fit.read(work.finetune / "fit.json").decision
+    answering = Answering(task, encoder, runtime, classes, decision)
+    answers = {split: [answer.label for answer in answering(texts[split])] for split in SCORED}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
     return Measured(load_ms, peak, runtime.provider, single, grid, answers)
 

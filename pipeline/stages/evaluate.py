@@ -7,37 +7,38 @@ draws (confusion.csv, roc.csv, calibration.csv), mistakes.csv, behaviour.csv (ev
 behaviour test that failed) and pictures/.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from pipeline import behaviour, scoring
-from pipeline.config import Settings
+from pipeline import behaviour, kept, scoring
+from pipeline.config import Settings, nearest
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
-from pipeline.records import Baseline, Lengths, Scores, Slice, Split, SplitScores, Validation
-from pipeline.scoring import Floats, Labels
-from pipeline.stages import CHARACTERS_PER_TOKEN
+from pipeline.records import Baseline, Fit, Interval, Scores, Slice, Split, SplitScores, Validation
+from pipeline.tasks import Answer, Task
+from pipeline.tasks.answering import Answering
 from pipeline.text import excerpt
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.adapters.pytorch import TorchClassifier
-
 SCORED: tuple[Split, ...] = ("validation", "test")
 LARGEST_SLICES = 12  # of each named column
 ROC_POINTS = 50
+EQUAL = 1e-12  # scores of a row that differ by no more are the same
+NOTHING = "nothing"  # in a confusion: what was missed, or made up
 
 
 class EvaluateParams(Settings):
     slices: list[str]
     """Carried columns by whose values the test score is split."""
-    baseline: Literal["words", "characters"]
-    """n-grams of the TF-IDF baseline: characters for text without spaces."""
+    baseline: str
+    """What the baseline reads: words, or characters for text without spaces."""
     calibration_bins: int = Field(ge=2)
     worst_mistakes: int = Field(ge=0)
     behaviour: list[str]
@@ -53,8 +54,22 @@ class EvaluateParams(Settings):
         return self
 
 
+def check(params: EvaluateParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of."""
+    if params.baseline not in task.baseline:
+        raise ValueError(
+            f"baseline: {task.name} has no {params.baseline!r}"
+            f"{nearest(params.baseline, task.baseline)}"
+        )
+    if params.behaviour and (not task.exclusive or task.two_texts):
+        raise ValueError(
+            f"behaviour: its tests are of one class for one text, not of {task.name}: set it to []"
+        )
+
+
 def evaluate(
     params: EvaluateParams,
+    task: Task,
     validate: Path,
     tokenize: Path,
     finetune: Path,
@@ -69,250 +84,223 @@ def evaluate(
     """
     import pandas as pd
 
-    from pipeline.adapters import pictures
-    from pipeline.adapters.pytorch import TorchClassifier
-    from pipeline.adapters.tokens import read_tokens
+    from pipeline.adapters.pytorch import TorchModel
 
-    labels = Validation.read(validate / "validation.json").labels
+    classes = Validation.read(validate / "validation.json").labels
     suites = [behaviour.read_suite(name) for name in params.behaviour]
-    behaviour.check_labels(suites, labels)
-    kept = pd.read_parquet(validate / "kept.parquet").set_index("id", drop=False).rename_axis(None)
-    model = TorchClassifier(finetune / "model")
+    behaviour.check_labels(suites, classes)
+    answering = Answering(
+        task,
+        kept.encoder(tokenize, task),
+        TorchModel(finetune / "model", task),
+        classes,
+        Fit.read(finetune / "fit.json").decision,
+    )
     frames: dict[Split, pd.DataFrame] = {}
     for split in SCORED:
-        rows = read_tokens(tokenize, split)
-        log.say(f"answering {len(rows.ids):,} {split} rows")
-        probabilities = scoring.softmax(model.logits(rows.tokens))
-        frame = kept.loc[rows.ids].copy()
-        frame["truth"], frame["answer"] = rows.labels, probabilities.argmax(1)
-        frame["confidence"] = probabilities.max(1).astype(float)
-        frame["probabilities"] = list(probabilities)
+        frame = kept.kept_rows(validate, split)
+        log.say(f"answering {len(frame):,} {split} rows")
+        answers = answering(kept.texts_of(frame), batch_size=32)
+        frame["answer"] = [answer.label for answer in answers]
+        frame["confidence"] = [answer.confidence for answer in answers]
+        frame["whole"] = pd.Series(answers, index=frame.index, dtype="object")
         frames[split] = frame
-    longest = Lengths.read(tokenize / "lengths.json").maximum
     tested, failures = behaviour.put(
         suites,
         dict(zip(frames["test"]["id"], frames["test"]["text"], strict=True)),
-        labels,
-        _answers(model, finetune / "model", longest),
+        classes,
+        _class_scores(answering),
         log=log,
     )
+    judge = _Scoring(params, task, classes)
+    log.say("fitting the baselines")
     scores = Scores(
-        labels=labels,
-        validation=_split_scores(frames["validation"], labels, params),
-        test=_split_scores(frames["test"], labels, params),
-        baselines=_baselines(kept, frames["test"], labels, params, log),
-        slices=_slices(frames["test"], len(labels), params),
+        task=task.name,
+        labels=classes,
+        validation=judge.of_split(frames["validation"]),
+        test=judge.of_split(frames["test"]),
+        baselines=judge.baselines(kept.kept_rows(validate, "train"), frames),
+        slices=judge.slices(frames["test"]),
         behaviour=tested,
     )
-    _write_predictions(frames, labels, out / "predictions.parquet")
-    _write_plots(frames["test"], labels, params, out)
-    _write_mistakes(frames["test"], labels, params.worst_mistakes, out / "mistakes.csv")
+    _write_predictions(frames, out / "predictions.parquet")
+    _write_plots(frames["test"], scores, params, task, out)
+    _write_mistakes(frames["test"], task, params.worst_mistakes, out / "mistakes.csv")
     write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
-    with whole(out / "pictures") as temporary:
-        temporary.mkdir()
-        pictures.confusion(scores.test.confusion, labels, temporary / "confusion.png")
-        pictures.calibration(out / "calibration.csv", temporary / "calibration.png")
-        pictures.roc(out / "roc.csv", temporary / "roc.png")
-        pictures.curves(
-            finetune / "training.csv", finetune / "validation.csv", temporary / "curves.png"
-        )
-    log.say(f"test accuracy {scores.test.accuracy.value:.4f}")
+    _draw(scores, finetune, out)
+    main = scores.test.scores[scores.main]
+    log.say(f"test {scores.main} {main.value:.4f}")
     return scores.write(out / "scores.json")
 
 
-def _answers(model: "TorchClassifier", folder: Path, longest: int) -> behaviour.Answers:
-    """Probabilities of raw texts, tokenized as the rows are."""
+def _class_scores(answering: Answering) -> behaviour.Answers:
+    """Probabilities of raw texts, (texts, classes)."""
 
-    def answers(texts: list[str]) -> npt.NDArray[np.float32]:
-        from pipeline.adapters.transformers import load_tokenizer
+    def scores(texts: list[str]) -> npt.NDArray[np.float64]:
+        answers = answering([(text, "") for text in texts], batch_size=32)
+        return np.array([[a.scores[name] for name in answering.classes] for a in answers])
 
-        capped = [text[: longest * CHARACTERS_PER_TOKEN] for text in texts]
-        tokenizer = load_tokenizer(folder, str(folder))
-        tokens = tokenizer(capped, truncation=True, max_length=longest)["input_ids"]
-        return scoring.softmax(model.logits(tokens))
-
-    return answers
+    return scores
 
 
-def _split_scores(frame: "pd.DataFrame", labels: list[str], params: EvaluateParams) -> SplitScores:
-    from sklearn.metrics import precision_recall_fscore_support
+class _Scoring:
+    """How answers are scored in this recipe."""
 
-    truth, answer = frame["truth"].to_numpy(), frame["answer"].to_numpy()
-    confusion = scoring.confusion_matrix(truth, answer, len(labels))
-    names = ("precision", "recall", "f1")
-    averages = {}
-    for average in ("micro", "macro", "weighted"):
-        values = precision_recall_fscore_support(truth, answer, average=average, zero_division=0)
-        averages[average] = {name: float(v) for name, v in zip(names, values[:3], strict=True)}
-    each = precision_recall_fscore_support(
-        truth, answer, labels=range(len(labels)), zero_division=0
-    )
-    probabilities = np.stack(frame["probabilities"].to_list()).astype(np.float64)
-    return SplitScores(
-        rows=len(frame),
-        accuracy=scoring.with_interval("accuracy", confusion, params.seed),
-        macro_f1=scoring.with_interval("macro_f1", confusion, params.seed),
-        **averages,
-        per_class={
-            label: {
-                **{name: float(each[k][i]) for k, name in enumerate(names)},
-                "rows": float(each[3][i]),
-            }
-            for i, label in enumerate(labels)
-        },
-        roc_auc=_area("roc", truth, probabilities),
-        pr_auc=_area("pr", truth, probabilities),
-        calibration_error=scoring.calibration_error(_calibration(frame, params.calibration_bins)),
-        confusion=confusion.tolist(),
-    )
+    def __init__(self, params: EvaluateParams, task: Task, classes: list[str]) -> None:
+        self.params, self.task, self.classes = params, task, classes
 
+    def tallies(self, frame: "pd.DataFrame", answers: list[str]) -> scoring.Tallies:
+        return scoring.tallies(
+            self.task, frame["label"].tolist(), answers, self.classes, frame["group"].tolist()
+        )
 
-def _area(curve: str, truth: Labels, probabilities: Floats) -> float | None:
-    """Area under the ROC or precision-recall curve, each class against the rest, macro."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
+    def intervals(self, tallied: scoring.Tallies) -> dict[str, Interval]:
+        return scoring.intervals(self.task.measure, tallied, self.params.seed)
 
-    area = roc_auc_score if curve == "roc" else average_precision_score
-    classes = probabilities.shape[1]
-    hits = truth[:, None] == np.arange(classes)  # (rows, classes)
-    if not hits.any(0).all() or hits.all(0).any():
-        return None
-    return float(np.mean([area(hits[:, c], probabilities[:, c]) for c in range(classes)]))
+    def of_split(self, frame: "pd.DataFrame") -> SplitScores:
+        answers: list[Answer] = frame["whole"].tolist()
+        detail = self.task.detail(kept.labelled(frame), answers, self.classes)
+        bins = _calibration(frame, self.params.calibration_bins) if self.task.exclusive else None
+        confusions: dict[str, dict[str, int]] = {}
+        for truth, answer in detail.confusions:
+            row = confusions.setdefault(truth, {})
+            row[answer] = row.get(answer, 0) + 1
+        return SplitScores(
+            rows=len(frame),
+            scores=self.intervals(self.tallies(frame, frame["answer"].tolist())),
+            per_class=detail.per_class,
+            averages=detail.averages,
+            more=detail.more,
+            calibration_error=scoring.calibration_error(bins) if bins else None,
+            confusions={truth: confusions[truth] for truth in sorted(confusions)},
+        )
+
+    def baselines(
+        self, train: "pd.DataFrame", frames: dict[Split, "pd.DataFrame"]
+    ) -> list[Baseline]:
+        test = frames["test"]
+        found = self.task.baselines(
+            kept.labelled(train),
+            kept.labelled(frames["validation"]),
+            kept.labelled(test),
+            self.classes,
+            self.params.baseline,
+            self.params.seed,
+        )
+        own = scoring.alone(self.task, self.tallies(test, test["answer"].tolist()))
+        return [self._baseline(name, test, answers, own) for name, answers in found.items()]
+
+    def _baseline(
+        self,
+        name: str,
+        test: "pd.DataFrame",
+        answers: list[str],
+        own: npt.NDArray[np.float64],
+    ) -> Baseline:
+        tallied = self.tallies(test, answers)
+        difference = own - scoring.alone(self.task, tallied)
+        wins, losses = int((difference > EQUAL).sum()), int((difference < -EQUAL).sum())
+        return Baseline(
+            name=name,
+            scores=self.intervals(tallied),
+            only_model_right=wins,
+            only_baseline_right=losses,
+            p_model_worse=scoring.mcnemar_p(losses, wins),
+        )
+
+    def slices(self, test: "pd.DataFrame") -> list[Slice]:
+        import pandas as pd
+
+        quarters = pd.qcut(test["text"].str.len(), 4, duplicates="drop").astype(str)
+        named = {"characters": quarters} | {column: test[column] for column in self.params.slices}
+        found = []
+        for column, values in named.items():
+            for value in values.value_counts().index[:LARGEST_SLICES]:
+                part = test[values == value]
+                scores = self.intervals(self.tallies(part, part["answer"].tolist()))
+                name, main = f"{column}: {value}", scores[self.task.metrics[0]]
+                found.append(Slice(name=name, rows=len(part), score=main))
+        return found
 
 
 def _calibration(frame: "pd.DataFrame", bins: int) -> list[tuple[float, float, int]]:
-    """(mean confidence, accuracy, rows) of each bin of equal width that holds a row."""
-    place = np.minimum((frame["confidence"] * bins).astype(int), bins - 1)
-    right = frame["truth"] == frame["answer"]
-    return [
-        (float(frame["confidence"][place == b].mean()), float(right[place == b].mean()), int(n))
-        for b, n in enumerate(np.bincount(place, minlength=bins))
-        if n
-    ]
+    right = (frame["label"] == frame["answer"]).to_numpy()
+    return scoring.calibration(frame["confidence"].to_numpy(dtype=np.float64), right, bins)
 
 
-def _baselines(
-    kept: "pd.DataFrame",
-    test: "pd.DataFrame",
-    labels: list[str],
-    params: EvaluateParams,
-    log: Log,
-) -> list[Baseline]:
-    """The most frequent training class, and logistic regression on TF-IDF n-grams."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    log.say("fitting the baselines")
-    train = kept[kept["split"] == "train"]
-    number = {label: i for i, label in enumerate(labels)}
-    target = train["label"].map(number).to_numpy()
-    if params.baseline == "words":
-        grams = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
-    else:
-        grams = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 3), analyzer="char")
-    regression = make_pipeline(grams, LogisticRegression(C=10, max_iter=1000))
-    regression.fit(train["text"], target)
-    majority = np.full(len(test), np.bincount(target, minlength=len(labels)).argmax())
-    answers = {
-        "majority class": majority,
-        f"TF-IDF {params.baseline} + logistic regression": regression.predict(test["text"]),
-    }
-    return [_baseline(name, answer, test, labels, params) for name, answer in answers.items()]
-
-
-def _baseline(
-    name: str, answer: Labels, test: "pd.DataFrame", labels: list[str], params: EvaluateParams
-) -> Baseline:
-    truth = test["truth"].to_numpy()
-    confusion = scoring.confusion_matrix(truth, answer, len(labels))
-    model_right, baseline_right = test["answer"].to_numpy() == truth, answer == truth
-    wins = int((model_right & ~baseline_right).sum())
-    losses = int((baseline_right & ~model_right).sum())
-    return Baseline(
-        name=name,
-        accuracy=scoring.with_interval("accuracy", confusion, params.seed),
-        macro_f1=scoring.with_interval("macro_f1", confusion, params.seed),
-        only_model_right=wins,
-        only_baseline_right=losses,
-        p_model_worse=scoring.mcnemar_p(losses, wins),
-    )
-
-
-def _slices(test: "pd.DataFrame", classes: int, params: EvaluateParams) -> list[Slice]:
+def _write_predictions(frames: dict[Split, "pd.DataFrame"], path: Path) -> None:
     import pandas as pd
 
-    quarters = pd.qcut(test["text"].str.len(), 4, duplicates="drop").astype(str)
-    named = {"characters": quarters} | {column: test[column] for column in params.slices}
-    slices = []
-    for column, values in named.items():
-        for value in values.value_counts().index[:LARGEST_SLICES]:
-            part = test[values == value]
-            confusion = scoring.confusion_matrix(
-                part["truth"].to_numpy(), part["answer"].to_numpy(), classes
-            )
-            slices.append(
-                Slice(
-                    name=f"{column}: {value}",
-                    rows=len(part),
-                    accuracy=scoring.with_interval("accuracy", confusion, params.seed),
-                )
-            )
-    return slices
-
-
-def _write_predictions(frames: dict[Split, "pd.DataFrame"], labels: list[str], path: Path) -> None:
-    import pandas as pd
-
-    frame = pd.concat(frames.values(), ignore_index=True)
-    frame["truth"] = frame["label"]
-    frame["answer"] = frame["answer"].map(dict(enumerate(labels)))
-    columns = ["id", "split", "truth", "answer", "confidence", "probabilities"]
+    frame = pd.concat(frames.values(), ignore_index=True).rename(columns={"label": "truth"})
+    frame["scores"] = [list(answer.scores.values()) for answer in frame["whole"]]
+    columns = ["id", "split", "truth", "answer", "confidence", "scores"]
     with whole(path) as temporary:
         frame[columns].to_parquet(temporary, index=False)
 
 
 def _write_plots(
-    test: "pd.DataFrame", labels: list[str], params: EvaluateParams, out: Path
+    test: "pd.DataFrame", scores: Scores, params: EvaluateParams, task: Task, out: Path
 ) -> None:
+    """What DVC draws; a plot that the task has not is a file with a header alone."""
+    pairs = (
+        (truth or NOTHING, answer or NOTHING)
+        for truth, row in scores.test.confusions.items()
+        for answer, count in row.items()
+        for _ in range(count)
+    )
+    write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
+    bins = _calibration(test, params.calibration_bins) if task.exclusive else []
+    write_csv(out / "calibration.csv", ("confidence", "accuracy", "rows"), bins)
+    write_csv(out / "roc.csv", ("class", "fpr", "tpr"), _roc(test, scores.labels, task))
+
+
+def _roc(
+    test: "pd.DataFrame", classes: list[str], task: Task
+) -> Iterator[tuple[str, float, float]]:
+    """Points of each class's curve against the rest."""
     from sklearn.metrics import roc_curve
 
-    answered = test["answer"].map(dict(enumerate(labels)))
-    write_csv(
-        out / "confusion.csv", ("actual", "predicted"), zip(test["label"], answered, strict=True)
-    )
-    write_csv(
-        out / "calibration.csv",
-        ("confidence", "accuracy", "rows"),
-        _calibration(test, params.calibration_bins),
-    )
-    probabilities = np.stack(test["probabilities"].to_list())
+    answers: list[Answer] = test["whole"].tolist()
     grid = np.linspace(0, 1, ROC_POINTS)
-    points = []
-    for i, label in enumerate(labels):
-        hits = (test["truth"] == i).to_numpy()
+    truths = [set(task.classes(label)) for label in test["label"]]
+    for name in classes if answers[0].scores else ():
+        hits = np.array([name in truth for truth in truths])
         if hits.any() and not hits.all():
-            false, true, _ = roc_curve(hits, probabilities[:, i])
-            points += [
-                (label, round(f, 4), round(t, 4))
-                for f, t in zip(grid, np.interp(grid, false, true), strict=True)
-            ]
-    write_csv(out / "roc.csv", ("class", "fpr", "tpr"), points)
+            false, true, _ = roc_curve(hits, [answer.scores[name] for answer in answers])
+            for f, t in zip(grid, np.interp(grid, false, true), strict=True):
+                yield name, round(float(f), 4), round(float(t), 4)
 
 
-def _write_mistakes(test: "pd.DataFrame", labels: list[str], most: int, path: Path) -> None:
-    wrong = test[test["truth"] != test["answer"]]
+def _write_mistakes(test: "pd.DataFrame", task: Task, most: int, path: Path) -> None:
+    wrong = test[~task.same(test["label"].tolist(), test["answer"].tolist())]
     worst = wrong.sort_values(["confidence", "id"], ascending=[False, True]).head(most)
     rows = [
         (
             row["id"],
-            row["label"],
-            labels[row["answer"]],
+            excerpt(task.shown(row["label"], row["text"], row["second"]), 200),
+            excerpt(task.shown(row["answer"], row["text"], row["second"]), 200),
             f"{row['confidence']:.4f}",
             row["file"],
             row["line"],
-            excerpt(row["text"], 200),
+            excerpt(" | ".join(filter(None, (row["text"], row["second"]))), 200),
         )
         for row in worst.to_dict("records")
     ]
     header = ("id", "truth", "answer", "confidence", "file", "line", "excerpt")
     write_csv(path, header, rows)
+
+
+def _draw(scores: Scores, finetune: Path, out: Path) -> None:
+    from pipeline.adapters import pictures
+
+    with whole(out / "pictures") as temporary:
+        temporary.mkdir()
+        if scores.test.confusions:
+            pictures.confusion(scores.test.confusions, temporary / "confusion.png")
+        if scores.test.calibration_error is not None:
+            pictures.calibration(out / "calibration.csv", temporary / "calibration.png")
+        if "roc_auc" in scores.test.more:
+            pictures.roc(out / "roc.csv", temporary / "roc.png")
+        pictures.curves(
+            finetune / "training.csv", finetune / "validation.csv", temporary / "curves.png"
+        )

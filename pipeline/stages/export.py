@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from pipeline import kept
 from pipeline.config import Settings
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, size_of, whole, write_json
 from pipeline.log import Log, no_log
-from pipeline.records import Export, Lengths, Parity, Validation
-from pipeline.stages import CHARACTERS_PER_TOKEN
+from pipeline.records import Export, Fit, Lengths, Parity, Validation
+from pipeline.tasks import Decision, Logits, Task
+from pipeline.tasks.answering import Runtime
+from pipeline.tasks.encoding import Encoder, Texts
 
 BATCHES = (1, 8, 32)
 
@@ -35,6 +38,7 @@ class ExportParams(Settings):
 
 def export(
     params: ExportParams,
+    task: Task,
     validate: Path,
     tokenize: Path,
     finetune: Path,
@@ -47,18 +51,22 @@ def export(
     Raises UserError where the fp32 file does not answer as PyTorch does.
     """
     from pipeline.adapters.onnx_export import export_fused, quantize
-    from pipeline.adapters.onnx_runtime import OnnxClassifier
-    from pipeline.adapters.pytorch import TorchClassifier
-    from pipeline.adapters.tokens import read_tokens
+    from pipeline.adapters.onnx_runtime import OnnxModel
+    from pipeline.adapters.pytorch import TorchModel
 
-    model = TorchClassifier(finetune / "model", attention="eager")
-    maximum = Lengths.read(tokenize / "lengths.json").maximum
+    model = TorchModel(finetune / "model", task, attention="eager")
+    how = Lengths.read(tokenize / "lengths.json")
+    classes = Validation.read(validate / "validation.json").labels
+    decision = Fit.read(finetune / "fit.json").decision
     shutil.copyfile(tokenize / "tokenizer" / "tokenizer.json", _ready(out / "tokenizer.json"))
     serving = {
-        "labels": Validation.read(validate / "validation.json").labels,
-        "max_length": maximum,
-        "longest_text": maximum * CHARACTERS_PER_TOKEN,
-        "padding": model.model.config.pad_token_id or 0,
+        "task": task.name,
+        "classes": classes,
+        "decision": decision,
+        "max_length": how.maximum,
+        "long_text": how.long_text,
+        "overlap": how.overlap,
+        "padding": model.padding,
     }
     write_json(out / "serving.json", serving)
     with whole(out / "fp32.onnx") as temporary:
@@ -72,28 +80,31 @@ def export(
             reduce_range=params.reduce_range,
         )
 
-    tokens = read_tokens(tokenize, "validation").tokens[: params.texts]
+    rows = kept.kept_rows(validate, "validation")[: params.texts]
     shapes = [
-        (batch, [row[:length] for row in tokens])
-        for length in sorted({max(8, maximum // 4), maximum})
+        (kept.encoder(tokenize, task, length), batch)
+        for length in sorted({max(8, how.maximum // 4), how.maximum})
         for batch in BATCHES
     ]
-    expected = [model.logits(rows, batch) for batch, rows in shapes]
+    texts = kept.texts_of(rows)
+    expected = [_outcome(task, model, shape, texts, classes, decision) for shape in shapes]
     parities = []
     for name in ("fp32.onnx", "int8.onnx"):
-        runtime = OnnxClassifier(out / name, out / "tokenizer.json", out / "serving.json")
+        runtime = OnnxModel(out / name, model.padding)
         differences, flips = [], []
-        for (batch, rows), reference in zip(shapes, expected, strict=True):
-            answer = runtime.logits(rows, batch)
-            differences.append(float(np.abs(answer - reference).max()))
-            flips.append(float(np.mean(answer.argmax(1) != reference.argmax(1))))
+        for shape, (reference, said) in zip(shapes, expected, strict=True):
+            logits, answers = _outcome(task, runtime, shape, texts, classes, decision)
+            differences.append(
+                max(float(np.abs(a - b).max()) for a, b in zip(logits, reference, strict=True))
+            )
+            flips.append(float(1 - task.same(answers, said).mean()))
         parity = Parity(
             file=name,
             sha256=sha256_of(out / name),
             bytes=size_of(out / name),
             largest_difference=max(differences),
             flips=float(np.mean(flips)),
-            texts=len(tokens),
+            texts=len(texts),
             fused=fused if name == "fp32.onnx" else {},
         )
         log.say(
@@ -107,6 +118,22 @@ def export(
             f" where export.largest_difference is {params.largest_difference:.2g}"
         )
     return Export(parities=parities).write(out / "parity.json")
+
+
+def _outcome(
+    task: Task,
+    runtime: Runtime,
+    shape: tuple[Encoder, int],
+    texts: list[Texts],
+    classes: list[str],
+    decision: Decision,
+) -> tuple[list[Logits], list[str]]:
+    """The logits of every piece and the answer to every text, at one length and batch."""
+    encoder, batch = shape
+    pieces = encoder.pieces(texts)
+    logits = runtime.logits(pieces, batch)
+    answers = task.answers(logits, pieces, texts, classes, decision)
+    return logits, [answer.label for answer in answers]
 
 
 def _ready(path: Path) -> Path:

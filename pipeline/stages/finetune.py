@@ -9,22 +9,39 @@ on, and are removed when the training has ended.
 """
 
 import hashlib
+import inspect
 import json
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.config import Settings
+from pipeline import kept, scoring
+from pipeline.config import Settings, nearest
 from pipeline.files import sha256_of, whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import Fit, Validation
 from pipeline.sources import BaseParams, base_folder
+from pipeline.tasks import Decision, Logits, Task, encoding
 
 TRAINING_CURVE = ("step", "loss", "learning_rate", "grad_norm")
-VALIDATION_CURVE = ("step", "loss", "accuracy", "macro_f1")
+
+
+class Lora(Settings):
+    """Low-rank adaptation (Hu et al. 2022): the encoder's weights stand still, and each of its
+    linear layers learns a change of low rank, which is added to them in the end. The optimizer
+    holds a fraction of the numbers; about ten times the learning rate is usual (Biderman et al.
+    2024)."""
+
+    rank: int = Field(ge=1)
+    """Of each change: 8 or 16 do for most tasks."""
+    alpha: float = Field(gt=0)
+    """The change is scaled by alpha / rank; twice the rank is usual."""
+    dropout: float = Field(ge=0, lt=1)
+    """Of what the changes read."""
 
 
 class FinetuneParams(Settings):
@@ -55,13 +72,31 @@ class FinetuneParams(Settings):
     """Validation runs and checkpoints."""
     patience: int = Field(ge=1)
     """Evaluations without a better result after which training ends."""
-    metric: Literal["loss", "accuracy", "macro_f1"]
-    """Validation metric that picks the checkpoint; the loss tells more on few rows."""
+    lora: Lora | None
+    """null trains all weights."""
+    metric: str
+    """What picks the checkpoint, on validation rows: loss, which tells more on few rows, or one of
+    the task's metrics."""
     seed: int = Field(ge=0)
+
+
+def check(params: FinetuneParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of."""
+    known = ("loss", *task.metrics)
+    if params.metric not in known:
+        raise ValueError(
+            f"metric: {task.name} has no {params.metric!r}{nearest(params.metric, known)}"
+        )
+    for key, plain in (("class_weights", "none"), ("label_smoothing", 0.0)):
+        if getattr(params, key) != plain and not task.exclusive:
+            raise ValueError(
+                f"{key}: is for tasks with one class a row, not for {task.name}: set it to {plain}"
+            )
 
 
 def finetune(
     params: FinetuneParams,
+    task: Task,
     base: BaseParams,
     validate: Path,
     tokenize: Path,
@@ -72,7 +107,7 @@ def finetune(
     *,
     log: Log = no_log,
 ) -> Fit:
-    """Train on the train split, pick by the validation split.
+    """Train on the train split, pick and tune by the validation split.
 
     Raises UserError where the loss is not a number, naming the step.
     """
@@ -80,25 +115,40 @@ def finetune(
     from pipeline.adapters.live_run import LiveRun
 
     folder = base_folder(base)
-    labels = Validation.read(validate / "validation.json").labels
+    classes = Validation.read(validate / "validation.json").labels
     device, precision = trainer.where_and_how(params.precision)
-    key = _key(params, folder, tokenize, labels, device, precision)
+    key = _key(params, task, folder, tokenize, classes, device, precision)
+    judge = _Judge(task, validate, tokenize, classes)
     log.say(f"training on {device} in {precision}")
     with LiveRun(tracking, recipe, key, log) as live:
         result = trainer.train(
-            params, folder, base.model, labels, tokenize, state / key, precision, log, live.point
+            params,
+            folder,
+            base.model,
+            task,
+            classes,
+            tokenize,
+            judge.prepared,
+            judge.metrics,
+            state / key,
+            precision,
+            log,
+            live.point,
         )
+    decision = judge.decision(result.predict()) if task.tunes else judge.prepared
     with whole(out / "model") as temporary:
         result.model.save_pretrained(temporary)
         for file in sorted((tokenize / "tokenizer").iterdir()):
             shutil.copyfile(file, temporary / file.name)
-    training, validation = _curves(result.history)
+    columns = ("step", "loss", *task.metrics)
+    training, validation = _curves(result.history, columns)
     write_csv(out / "training.csv", TRAINING_CURVE, training)
-    write_csv(out / "validation.csv", VALIDATION_CURVE, validation)
+    write_csv(out / "validation.csv", columns, validation)
     fit = Fit(
         key=key,
         base=base.model,
         parameters=result.parameters,
+        trained=result.trained,
         precision=precision,
         device=device,
         steps=result.steps,
@@ -108,37 +158,69 @@ def finetune(
         best_value=result.best_value,
         stopped_early=result.stopped_early,
         weights_sha256=sha256_of(out / "model" / "model.safetensors"),
+        decision=dict(decision),
     ).write(out / "fit.json")
     shutil.rmtree(state, ignore_errors=True)
     return fit
 
 
+class _Judge:
+    """Scores the model on validation rows while it learns, and tunes what its answers need."""
+
+    def __init__(self, task: Task, validate: Path, tokenize: Path, classes: list[str]) -> None:
+        self.task, self.classes = task, classes
+        self.prepared = task.prepare(kept.kept_rows(validate, "train")["label"].tolist())
+        self.rows = kept.labelled(kept.kept_rows(validate, "validation"))
+        self.pieces = kept.encoder(tokenize, task).pieces(self.rows.texts)
+
+    def decision(self, logits: list[Logits]) -> Decision:
+        """`logits` are those of the validation pieces, in their order."""
+        decided = self.task.decide(logits, self.pieces, self.rows, self.classes)
+        return {**self.prepared, **decided}
+
+    def metrics(self, logits: list[Logits]) -> dict[str, float]:
+        rows, decision = self.rows, self.decision(logits)
+        answers = self.task.answers(logits, self.pieces, rows.texts, self.classes, decision)
+        said = [answer.label for answer in answers]
+        tallied = scoring.tallies(self.task, rows.labels, said, self.classes, rows.groups)
+        return scoring.metrics(self.task.measure, tallied)
+
+
 def _key(
     params: FinetuneParams,
+    task: Task,
     folder: Path,
     tokenize: Path,
-    labels: list[str],
+    classes: list[str],
     device: str,
     precision: str,
 ) -> str:
     """Hash of everything that the weights depend on, as hex."""
     from pipeline.adapters import trainer
 
+    code = [__file__, trainer.__file__, encoding.__file__, inspect.getfile(type(task))]
+    packages = ["torch", "transformers", "accelerate"]
+    if params.lora:
+        code.append(str(Path(trainer.__file__).with_name("lora.py")))
+        packages.append("peft")
     parts: dict[str, Any] = {
         "params": params.model_dump(),
         "base": sha256_of(folder / "model.safetensors"),
         "config": sha256_of(folder / "config.json"),
         "tokens": sha256_of(tokenize / "tokens"),
-        "labels": labels,
+        "classes": classes,
+        "task": task.name,
         "how": [device, precision, trainer.threads()],
-        "code": [sha256_of(Path(file)) for file in (__file__, trainer.__file__)],
-        "versions": [version(name) for name in ("torch", "transformers", "accelerate")],
+        "code": [sha256_of(Path(file)) for file in code],
+        "versions": [version(name) for name in packages],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _curves(history: list[dict[str, float]]) -> tuple[list[list[float]], list[list[float]]]:
+def _curves(
+    history: list[dict[str, float]], columns: Sequence[str]
+) -> tuple[list[list[float]], list[list[float]]]:
     training = [[entry[name] for name in TRAINING_CURVE] for entry in history if "loss" in entry]
-    names = ("step", *(f"eval_{name}" for name in VALIDATION_CURVE[1:]))
+    names = ("step", *(f"eval_{name}" for name in columns[1:]))
     validation = [[entry[name] for name in names] for entry in history if "eval_loss" in entry]
     return training, validation

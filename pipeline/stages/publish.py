@@ -33,9 +33,11 @@ from pipeline.records import (
     Lengths,
     Publication,
     Scores,
+    SplitScores,
     Validation,
 )
 from pipeline.report.card import model_card
+from pipeline.tasks import Task
 
 
 class PublishParams(Settings):
@@ -45,6 +47,7 @@ class PublishParams(Settings):
 
 def publish(
     params: PublishParams,
+    task: Task,
     recipe: str,
     block: dict[str, Any],
     lock: Path,
@@ -87,6 +90,7 @@ def publish(
     card = model_card(
         recipe,
         params.description,
+        task,
         lineage,
         intake,
         validation,
@@ -135,6 +139,7 @@ def publish(
         ],
         card=card,
         model=files,
+        two_texts=task.two_texts,
         tags={
             "bertline.rung": served.name,
             "bertline.model_sha256": digests[served.file],
@@ -188,8 +193,7 @@ def _metrics(
         "data.quarantined": validation.quarantined,
         "data.leak_share": validation.share_lost_to_leaks,
         "tokens.truncated_share": lengths.truncated_share["test"],
-        "served.test_accuracy": served.test_accuracy,
-        "served.test_macro_f1": served.test_macro_f1,
+        **{f"served.test_{name}": value for name, value in served.test.items()},
         "served.test_flips": served.test_flips,
         "served.p50_ms": served.single.p50_ms,
         "served.p95_ms": served.single.p95_ms,
@@ -197,32 +201,47 @@ def _metrics(
         "served.megabytes": served.bytes / 1e6,
     }
     for split in ("validation", "test"):
-        part = getattr(scores, split)
-        for name in ("accuracy", "macro_f1"):
-            interval = getattr(part, name)
+        part: SplitScores = getattr(scores, split)
+        for average, values in part.averages.items():
+            metrics |= {f"{split}.{average}_{name}": value for name, value in values.items()}
+        metrics |= {f"{split}.{name}": value for name, value in part.more.items()}
+        if part.calibration_error is not None:
+            metrics[f"{split}.calibration_error"] = part.calibration_error
+        for name, interval in part.scores.items():
             metrics[f"{split}.{name}"] = interval.value
             metrics[f"{split}.{name}_low"] = interval.low
             metrics[f"{split}.{name}_high"] = interval.high
-        for average in ("micro", "macro", "weighted"):
-            for name, value in getattr(part, average).items():
-                metrics[f"{split}.{average}_{name}"] = value
-        for name in ("roc_auc", "pr_auc", "calibration_error"):
-            if (value := getattr(part, name)) is not None:
-                metrics[f"{split}.{name}"] = value
-    for baseline in scores.baselines:
-        short = baseline.name.split()[0].lower()
-        metrics[f"baseline.{short}_accuracy"] = baseline.accuracy.value
-        metrics[f"baseline.{short}_macro_f1"] = baseline.macro_f1.value
+    shorts = _shorts([baseline.name for baseline in scores.baselines])
+    for short, baseline in zip(shorts, scores.baselines, strict=True):
+        for name, interval in baseline.scores.items():
+            metrics[f"baseline.{short}_{name}"] = interval.value
     if scores.behaviour:
         metrics["behaviour.failed_share"] = scores.behaviour_failed
     for test in scores.behaviour:
-        name = re.sub(r"[^\w-]+", "_", f"{test.suite} {test.name}")  # what MLflow takes in a name
+        name = re.sub(r"[^\w-]+", "_", f"{test.suite} {test.name}")
         metrics[f"behaviour.{name}"] = test.share
     for rung in ladder.rungs:
         metrics[f"ladder.{rung.name}.p50_ms"] = rung.single.p50_ms
-        metrics[f"ladder.{rung.name}.test_accuracy"] = rung.test_accuracy
+        metrics[f"ladder.{rung.name}.test_{scores.main}"] = rung.test[scores.main]
         metrics[f"ladder.{rung.name}.validation_flips"] = rung.validation_flips
-    return metrics
+    return {_taken(name): value for name, value in metrics.items()}
+
+
+def _shorts(names: Sequence[str]) -> list[str]:
+    """For each name so many of its first words that no other name begins like it."""
+    split = [re.findall(r"[\w-]+", name.lower()) for name in names]
+    shorts = []
+    for each in split:
+        others = [other for other in split if other is not each]
+        sizes = range(1, len(each) + 1)
+        size = next((n for n in sizes if all(o[:n] != each[:n] for o in others)), len(each))
+        shorts.append("_".join(each[:size]))
+    return shorts
+
+
+def _taken(name: str) -> str:
+    """A metric's name as MLflow takes it: ndcg@10 becomes ndcg_at_10, as MLflow calls it too."""
+    return re.sub(r"[^\w./ -]+", "_", name.replace("@", "_at_"))
 
 
 def _curves(path: Path, prefix: str) -> Iterator[Any]:

@@ -2,22 +2,28 @@
 
     python -m pipeline tokenize news
 
-Writes tokens/{train,validation,test}.arrow (id, input_ids, labels), tokenizer/, lengths.json and
-lengths.csv (the histogram). Rows keep the order of kept.parquet.
+Writes tokens/{train,validation,test}.arrow (id, input_ids, token_type_ids, labels; one line a
+piece, several a row where long_text is windows), tokenizer/, lengths.json and lengths.csv (the
+histogram). Pieces keep the order of kept.parquet.
 """
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import Settings
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Lengths, Validation
 from pipeline.sources import BaseParams, base_folder
-from pipeline.stages import CHARACTERS_PER_TOKEN
+from pipeline.tasks import Task
+from pipeline.tasks.encoding import Encoder, LongText
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH = 1000  # rows
 BINS = 40
@@ -25,11 +31,39 @@ BINS = 40
 
 class TokenizeParams(Settings):
     max_length: int = Field(ge=8, le=8192)
-    """Tokens a text is cut to, special tokens included."""
+    """Tokens that the model reads at once, special tokens included."""
+    long_text: LongText
+    """What becomes of a longer text: truncate keeps its beginning, head_tail a quarter from the
+    beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
+    overlap: int = Field(ge=0)
+    """Tokens that one window shares with the next."""
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> Self:
+        if self.overlap and self.long_text != "windows":
+            raise ValueError("overlap is of windows alone: set it to 0, or long_text to windows")
+        if self.overlap > self.max_length // 2:
+            raise ValueError("overlap is more than half of max_length: make it smaller")
+        return self
+
+
+def check(params: TokenizeParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of."""
+    if params.long_text == "head_tail" and (task.two_texts or task.offsets):
+        raise ValueError(
+            f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
+            " truncate or windows"
+        )
 
 
 def tokenize(
-    params: TokenizeParams, base: BaseParams, validate: Path, out: Path, *, log: Log = no_log
+    params: TokenizeParams,
+    task: Task,
+    base: BaseParams,
+    validate: Path,
+    out: Path,
+    *,
+    log: Log = no_log,
 ) -> Lengths:
     """Tokenize every kept row by the base model's fast tokenizer.
 
@@ -45,45 +79,49 @@ def tokenize(
     tokenizer = load_tokenizer(folder, base.model)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
-    labels = {
-        name: i for i, name in enumerate(Validation.read(validate / "validation.json").labels)
-    }
-    schema = pa.schema(
-        [("id", pa.string()), ("input_ids", pa.list_(pa.int32())), ("labels", pa.int64())]
+    encoder = Encoder(
+        out / "tokenizer" / "tokenizer.json",
+        params.max_length,
+        params.long_text,
+        params.overlap,
+        task.cut,
+        task.offsets,
     )
+    classes = Validation.read(validate / "validation.json").labels
     lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
+    pieces: Counter[str] = Counter()
     kept = pq.ParquetFile(validate / "kept.parquet")
     done, total = 0, len(SPLITS) * kept.metadata.num_rows
+    columns = ["id", "text", "second", "label", "split"]
     with whole(out / "tokens") as tokens:
         tokens.mkdir()
         for split in SPLITS:
-            with (
-                pa.OSFile(str(tokens / f"{split}.arrow"), "wb") as sink,
-                pa.ipc.new_stream(sink, schema) as writer,
-            ):
-                for batch in kept.iter_batches(BATCH, columns=["id", "text", "label", "split"]):
+            writer = None
+            with pa.OSFile(str(tokens / f"{split}.arrow"), "wb") as sink:
+                for batch in kept.iter_batches(BATCH, columns=columns):
                     done += batch.num_rows
                     rows = [row for row in batch.to_pylist() if row["split"] == split]
                     if rows:
-                        texts = [row["text"] for row in rows]
-                        ids, counts = _encode(tokenizer, texts, params.max_length)
+                        table, counts = _table(rows, encoder, task, classes)
                         lengths[split] += counts
-                        columns = [
-                            pa.array([row["id"] for row in rows], pa.string()),
-                            pa.array(ids, pa.list_(pa.int32())),
-                            pa.array([labels[row["label"]] for row in rows], pa.int64()),
-                        ]
-                        writer.write_batch(pa.record_batch(columns, schema=schema))
+                        pieces[split] += table.num_rows
+                        writer = writer or pa.ipc.new_stream(sink, table.schema)
+                        writer.write_table(table)
                     log.progress(done, total, "rows")
+                if writer:
+                    writer.close()
     everything = np.concatenate([np.asarray(lengths[split]) for split in SPLITS])
     _write_histogram(everything, out / "lengths.csv")
     points = (5, 25, 50, 75, 95, 99, 100)
     return Lengths(
         maximum=params.max_length,
+        long_text=params.long_text,
+        overlap=params.overlap,
         truncated_share={
             split: float(np.mean(np.asarray(lengths[split]) > params.max_length))
             for split in SPLITS
         },
+        pieces={split: pieces[split] for split in SPLITS},
         quantiles={
             f"p{p}" if p < 100 else "max": int(q)
             for p, q in zip(points, np.percentile(everything, points), strict=True)
@@ -92,16 +130,27 @@ def tokenize(
     ).write(out / "lengths.json")
 
 
-def _encode(tokenizer: object, texts: list[str], longest: int) -> tuple[list[list[int]], list[int]]:
-    """Token ids, truncated, and the lengths before truncation."""
-    capped = [text[: longest * CHARACTERS_PER_TOKEN] for text in texts]
-    encoded = tokenizer(capped, truncation=True, max_length=longest)  # type: ignore[operator]
-    special = tokenizer.num_special_tokens_to_add()  # type: ignore[attr-defined]
-    counts = [
-        len(e.ids) + sum(len(part.ids) - special for part in e.overflowing)
-        for e in encoded.encodings
+def _table(
+    rows: list[dict[str, str]], encoder: Encoder, task: Task, classes: list[str]
+) -> "tuple[pa.Table, list[int]]":
+    """The rows' pieces with what the head should say of each, and the rows' lengths in tokens."""
+    import pyarrow as pa
+
+    texts = [(row["text"], row["second"]) for row in rows]
+    encodings = encoder.encodings(texts)
+    pieces = encoder.cut_up(encodings)
+    targets = [
+        task.target(rows[piece.row]["label"], piece, texts[piece.row], classes) for piece in pieces
     ]
-    return encoded["input_ids"], counts
+    table = pa.table(
+        {
+            "id": pa.array([rows[piece.row]["id"] for piece in pieces], pa.string()),
+            "input_ids": pa.array([piece.ids for piece in pieces], pa.list_(pa.int32())),
+            "token_type_ids": pa.array([piece.types for piece in pieces], pa.list_(pa.int8())),
+            "labels": pa.array(targets),
+        }
+    )
+    return table, [len(encoding) for encoding in encodings]
 
 
 def _write_histogram(lengths: "np.typing.NDArray[np.int64]", path: Path) -> None:

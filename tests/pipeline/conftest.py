@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import recipe as recipes
-from pipeline.config import parse
+from pipeline.config import parse, read_task
 from pipeline.stages.benchmark import benchmark
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.export import export
@@ -22,6 +22,7 @@ class Home:
 
     def __init__(self, folder: Path, recipe: recipes.Recipe) -> None:
         self.folder, self.recipe = folder, recipe
+        self.task = read_task(recipe.task, "task")
 
     def __getattr__(self, stage: str) -> Path:
         return self.folder / stage
@@ -33,10 +34,21 @@ def make_home(folder: Path, base: Path, rows: int = 300) -> Home:
 
 
 def up_to_tokens(home: Home) -> Home:
-    ingest(home.recipe.ingest, home.ingest)
-    validate(home.recipe.validate_, home.ingest, home.validate)
-    tokenize(home.recipe.tokenize, home.recipe.base, home.validate, home.tokenize)
+    recipe, task = home.recipe, home.task
+    ingest(recipe.ingest, task, home.ingest)
+    validate(recipe.validate_, task, home.ingest, home.validate)
+    tokenize(recipe.tokenize, task, recipe.base, home.validate, home.tokenize)
     return home
+
+
+def after_tokens(h: Home) -> Home:
+    """The stages up to benchmark."""
+    r, t = h.recipe, h.task
+    finetune(r.finetune, t, r.base, h.validate, h.tokenize, h.finetune, h.folder / "state")
+    evaluate(r.evaluate, t, h.validate, h.tokenize, h.finetune, h.evaluate)
+    export(r.export, t, h.validate, h.tokenize, h.finetune, h.export)
+    benchmark(r.benchmark, t, h.validate, h.tokenize, h.finetune, h.export, h.benchmark)
+    return h
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +59,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Home:
 @pytest.fixture(scope="session")
 def line(tokens: Home) -> Home:
     """All stages but publish."""
-    r, h = tokens.recipe, tokens
-    finetune(r.finetune, r.base, h.validate, h.tokenize, h.finetune, h.folder / "state")
-    evaluate(r.evaluate, h.validate, h.tokenize, h.finetune, h.evaluate)
-    export(r.export, h.validate, h.tokenize, h.finetune, h.export)
-    benchmark(r.benchmark, h.tokenize, h.finetune, h.export, h.benchmark)
-    return h
+    return after_tokens(tokens)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ def test_a_missing_key_is_named() -> None:
         ("validate.rules.duplicate", "ignore", "'fail', 'quarantine' or 'warn'"),
         ("validate.rules.blank", "warn", "'fail' or 'quarantine'"),
         ("validate.near_duplicates.similarity", 0.5, "greater than or equal to 0.75"),
-        ("gate.floor_accuracy", 1.5, "less than or equal to 1"),
+        ("gate.floors.accuracy", 1.5, "less than or equal to 1"),
         ("tokenize.max_length", True, "valid integer"),
         ("base", "package:x", "should be an object"),
     ],

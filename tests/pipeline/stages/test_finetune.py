@@ -1,5 +1,6 @@
 """Training: resumes exactly, stops on a broken loss, publishes no pickle."""
 
+import csv
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from pipeline import kept, tasks
 from pipeline.adapters import trainer
+from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
-from pipeline.records import Fit
-from pipeline.stages.finetune import FinetuneParams, finetune
+from pipeline.records import Fit, Validation
+from pipeline.stages.finetune import FinetuneParams, Lora, check, finetune
 from tests.conftest import toy_block
 from tests.pipeline.conftest import Home
 
@@ -38,7 +42,9 @@ class StopAfter:
 def train(home: Home, out: Path, state: Path, log: Any = None, **changes: Any) -> Fit:
     params = home.recipe.finetune.model_copy(update=changes)
     given = {} if log is None else {"log": log}
-    return finetune(params, home.recipe.base, home.validate, home.tokenize, out, state, **given)
+    return finetune(
+        params, home.task, home.recipe.base, home.validate, home.tokenize, out, state, **given
+    )
 
 
 def toy_params(**changes: Any) -> FinetuneParams:
@@ -90,7 +96,6 @@ def test_another_learning_rate_starts_anew(tokens: Home, undisturbed: Fit, tmp_p
 
 
 def test_a_loss_that_is_not_a_number_ends_it_at_that_step(tokens: Home, tmp_path: Path) -> None:
-    import torch
     from safetensors.torch import load_file, save_file
 
     base = tmp_path / "base"
@@ -103,6 +108,7 @@ def test_a_loss_that_is_not_a_number_ends_it_at_that_step(tokens: Home, tmp_path
     with pytest.raises(UserError, match="the loss is nan at step 1: lower"):
         finetune(
             tokens.recipe.finetune,
+            tokens.task,
             broken,
             tokens.validate,
             tokens.tokenize,
@@ -133,13 +139,9 @@ def test_a_toy_is_learned(line: Home) -> None:
     assert fit.weights_sha256 == sha256_of(line.finetune / "model" / "model.safetensors")
 
 
-@pytest.mark.parametrize("accumulated", [1, 3])
-def test_rare_classes_count_as_much_and_targets_are_smoothed(accumulated: int) -> None:
-    import torch
-
+def test_rare_classes_count_as_much_and_targets_are_smoothed() -> None:
     params = toy_params(class_weights="balanced", label_smoothing=0.1)
-    loss = trainer.objective(params, np.array([60, 30, 10]))
-    assert loss is not None
+    loss = trainer.Loss(tasks.get("classification"), params, {}, np.array([60, 30, 10]))
     torch.manual_seed(0)
     logits = torch.randn(4, 3, requires_grad=True)
     labels = torch.tensor([0, 0, 1, 2])
@@ -150,16 +152,54 @@ def test_rare_classes_count_as_much_and_targets_are_smoothed(accumulated: int) -
         -0.9 * weight[label] * row[label] - 0.1 / 3 * (weight * row).sum()
         for row, label in zip(chance, labels.tolist(), strict=True)
     )
-    rows = 4 * accumulated
-    output = SimpleNamespace(logits=logits)
-    assert loss(output, labels, rows).item() == pytest.approx(expected / rows, rel=1e-5)
+    mask = torch.ones(4, 7, dtype=torch.bool)
+    assert loss(logits, labels, mask).item() == pytest.approx(expected, rel=1e-5)
     with torch.no_grad():
-        plain = loss(SimpleNamespace(logits=logits.detach()), labels, rows).item()
-    assert plain == pytest.approx(-np.mean([r[i] for r, i in zip(chance, labels, strict=True)]))
+        plain = loss(logits.detach(), labels, mask).item()
+    assert plain == pytest.approx(-np.sum([r[i] for r, i in zip(chance, labels, strict=True)]))
 
 
-def test_plain_targets_are_the_models_own_loss() -> None:
-    assert trainer.objective(toy_params(), np.array([60, 30, 10])) is None
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metric": "macro_f2"}, "metric: classification has no 'macro_f2'; did you mean macro_f1"),
+        ({"metric": "entity_f1"}, "metric: classification has no 'entity_f1'"),
+    ],
+)
+def test_what_the_task_does_not_know_is_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        check(toy_params(**changes), tasks.get("classification"))
+
+
+def test_the_batches_of_a_step_share_one_divisor() -> None:
+    """So the gradients of two batches, summed, are those of one that holds all their rows."""
+    import torch
+
+    own = trainer._Trainer.__new__(trainer._Trainer)
+    own.loss = trainer.Loss(tasks.get("classification"), toy_params(), {})
+    torch.manual_seed(0)
+    weights = torch.randn(5, 3, requires_grad=True)
+    rows, labels = torch.randn(7, 5), torch.tensor([0, 1, 2, 0, 1, 2, 2])
+
+    def model(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=input_ids @ weights)
+
+    def gradient(*parts: slice) -> torch.Tensor:
+        batches = [
+            {
+                "input_ids": rows[p],
+                "attention_mask": torch.ones(len(rows[p]), 1),
+                "labels": labels[p],
+            }
+            for p in parts
+        ]
+        count = own._get_num_items_in_batch(batches, "cpu")
+        weights.grad = None
+        for batch in batches:
+            own.compute_loss(model, batch, num_items_in_batch=count).backward()
+        return weights.grad.clone()
+
+    assert gradient(slice(0, 2), slice(2, 7)) == pytest.approx(gradient(slice(0, 7)), abs=1e-6)
 
 
 def test_weights_and_smoothing_change_what_is_learned_and_resume_exactly(
@@ -174,6 +214,56 @@ def test_weights_and_smoothing_change_what_is_learned_and_resume_exactly(
     assert train(tokens, tmp_path / "b", tmp_path / "state", **changes) == whole
 
 
+# its accuracy is highest before it ends
+LORA = {"lora": Lora(rank=4, alpha=8.0, dropout=0.05), "epochs": 6, "metric": "accuracy"}
+
+
+@pytest.fixture(scope="module")
+def adapted(tokens: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training of low-rank changes leaves."""
+    folder = tmp_path_factory.mktemp("adapted")
+    train(tokens, folder / "out", folder / "state", **LORA)
+    return folder / "out"
+
+
+def test_low_rank_changes_are_learned_and_resume_exactly(
+    tokens: Home, adapted: Path, undisturbed: Fit, tmp_path: Path
+) -> None:
+    whole = Fit.read(adapted / "fit.json")
+    assert whole.best_value > 0.8
+    assert whole.parameters == undisturbed.parameters
+    assert whole.trained < undisturbed.trained == undisturbed.parameters
+    with pytest.raises(Killed):
+        train(tokens, tmp_path / "out", tmp_path / "state", StopAfter(70), **LORA)
+    checkpoints = list((tmp_path / "state").rglob("checkpoint-*"))
+    assert checkpoints
+    assert not [c for c in checkpoints if (c / "model.safetensors").exists()]
+    log = StopAfter(-1)
+    assert train(tokens, tmp_path / "out", tmp_path / "state", log, **LORA) == whole
+    assert any("going on from step" in text for text in log.said)
+
+
+def test_low_rank_changes_are_merged_into_a_plain_model(tokens: Home, adapted: Path) -> None:
+    """What is kept is what was best on validation, as any model is kept."""
+    from safetensors.torch import load_file
+
+    folder, fit = adapted / "model", Fit.read(adapted / "fit.json")
+    assert fit.best_step < fit.steps
+    assert not [file.name for file in folder.iterdir() if "adapter" in file.name]
+    assert not [name for name in load_file(folder / "model.safetensors") if "lora" in name]
+    model = TorchModel(folder, tokens.task)
+    rows = kept.labelled(kept.kept_rows(tokens.validate, "validation"))
+    logits = model.logits(kept.encoder(tokens.tokenize, tokens.task).pieces(rows.texts))
+    chances = torch.log_softmax(torch.tensor(np.stack(logits)), 1)
+    classes = Validation.read(tokens.validate / "validation.json").labels
+    right = [classes.index(label) for label in rows.labels]
+    loss = torch.nn.functional.nll_loss(chances, torch.tensor(right)).item()
+    with (adapted / "validation.csv").open() as file:
+        curve = {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+    assert loss == pytest.approx(curve[fit.best_step], rel=1e-4)
+    assert loss != pytest.approx(curve[fit.steps], rel=1e-2)
+
+
 def test_a_base_cut_short_is_told_in_one_line(tokens: Home, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(tokens.recipe.base.model, base)
@@ -182,7 +272,7 @@ def test_a_base_cut_short_is_told_in_one_line(tokens: Home, tmp_path: Path) -> N
     cut = tokens.recipe.base.model_copy(update={"model": str(base)})
     with pytest.raises(UserError, match="may be cut short") as caught:
         finetune(
-            tokens.recipe.finetune, cut, tokens.validate, tokens.tokenize,
+            tokens.recipe.finetune, tokens.task, cut, tokens.validate, tokens.tokenize,
             tmp_path / "out", tmp_path / "state",
         )  # fmt: skip
     assert "\n" not in str(caught.value)
@@ -204,8 +294,6 @@ def test_batches_hold_texts_of_like_length_in_another_order_each_epoch() -> None
 
 @pytest.mark.gpu
 def test_the_same_command_trains_on_a_gpu(tokens: Home, tmp_path: Path) -> None:
-    import torch
-
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     fit = train(tokens, tmp_path / "out", tmp_path / "state", precision="auto")

@@ -3,15 +3,23 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from pipeline.adapters.tokens import read_tokens
 from pipeline.errors import UserError
 from pipeline.records import Lengths
 from pipeline.stages.tokenize import TokenizeParams, tokenize
 from tests.pipeline.conftest import Home
+
+CUT = {"long_text": "truncate", "overlap": 0}
+
+
+def token_rows(tokenize: Path, split: str) -> dict[str, list[Any]]:
+    from datasets import Dataset
+
+    return dict(Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")).to_dict())
 
 
 def test_ids_are_those_of_the_tokenizer(tokens: Home) -> None:
@@ -19,24 +27,47 @@ def test_ids_are_those_of_the_tokenizer(tokens: Home) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(tokens.recipe.base.model)
     kept = pd.read_parquet(tokens.validate / "kept.parquet").set_index("id")
-    rows = read_tokens(tokens.tokenize, "test")
-    assert len(rows.ids) == (kept["split"] == "test").sum()
-    expected = tokenizer(kept.loc[rows.ids, "text"].tolist(), truncation=True, max_length=24)
-    assert rows.tokens == expected["input_ids"]
+    rows = token_rows(tokens.tokenize, "test")
+    assert len(rows["id"]) == (kept["split"] == "test").sum()
+    expected = tokenizer(kept.loc[rows["id"], "text"].tolist(), truncation=True, max_length=24)
+    assert rows["input_ids"] == expected["input_ids"]
 
 
 def test_lengths_are_those_before_the_cut(tokens: Home, tmp_path: Path) -> None:
-    params = TokenizeParams(max_length=8)
-    tokenize(params, tokens.recipe.base, tokens.validate, tmp_path)
+    params = TokenizeParams(max_length=8, **CUT)
+    tokenize(params, tokens.task, tokens.recipe.base, tokens.validate, tmp_path)
     lengths = Lengths.read(tmp_path / "lengths.json")
     assert lengths.truncated_share["train"] == 1.0
     assert lengths.quantiles["max"] == 12  # ten words and two special tokens
-    assert {len(row) for row in read_tokens(tmp_path, "train").tokens} == {8}
+    assert {len(row) for row in token_rows(tmp_path, "train")["input_ids"]} == {8}
+    assert lengths.pieces == lengths.rows
+
+
+def test_windows_are_pieces_of_one_row_with_its_label(tokens: Home, tmp_path: Path) -> None:
+    params = TokenizeParams(max_length=8, long_text="windows", overlap=2)
+    tokenize(params, tokens.task, tokens.recipe.base, tokens.validate, tmp_path)
+    lengths = Lengths.read(tmp_path / "lengths.json")
+    assert lengths.pieces["train"] == 2 * lengths.rows["train"]  # ten words: 6, and 4 from the 5th
+    rows = token_rows(tmp_path, "train")
+    assert rows["id"][::2] == rows["id"][1::2]
+    assert rows["labels"][::2] == rows["labels"][1::2]
+    first, second = rows["input_ids"][:2]
+    assert first[-3:-1] == second[1:3]  # what the two share
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"overlap": 4}, "of windows alone"), ({"long_text": "windows", "overlap": 9}, "half")],
+)
+def test_an_overlap_that_means_nothing_is_refused(changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        TokenizeParams(**{"max_length": 16, **CUT, **changes})
 
 
 def test_a_length_that_the_base_does_not_take_is_refused(tokens: Home, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="takes at most 64 tokens: set"):
-        tokenize(TokenizeParams(max_length=65), tokens.recipe.base, tokens.validate, tmp_path)
+        params = TokenizeParams(max_length=65, **CUT)
+        tokenize(params, tokens.task, tokens.recipe.base, tokens.validate, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5", "llama"])
@@ -46,4 +77,4 @@ def test_a_base_that_is_not_an_encoder_is_refused(tokens: Home, tmp_path: Path, 
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": kind}))
     base = tokens.recipe.base.model_copy(update={"model": str(tmp_path / "base")})
     with pytest.raises(UserError, match=f"'{kind}', which is not an encoder"):
-        tokenize(tokens.recipe.tokenize, base, tokens.validate, tmp_path / "out")
+        tokenize(tokens.recipe.tokenize, tokens.task, base, tokens.validate, tmp_path / "out")
