@@ -117,8 +117,9 @@ def _added(name: str) -> None:
 
 def check(given: argparse.Namespace) -> int:
     from flows.outlook import outlook
+    from pipeline.log import Console
 
-    print(outlook(given.recipe))
+    print(outlook(given.recipe, log=Console("check")))
     return 0
 
 

@@ -14,9 +14,10 @@ from pipeline import recipe as recipes
 from pipeline.config import PARAMS_FILE
 from pipeline.errors import UserError
 from pipeline.files import size_of
+from pipeline.log import Log, no_log
 from pipeline.records import SPLITS
 from pipeline.sources import base_folder
-from pipeline.stages.ingest import Reader
+from pipeline.stages.ingest import BATCH, Reader
 from pipeline.tasks import Task
 from pipeline.tasks.encoding import Encoder, Texts
 from pipeline.text import excerpt
@@ -26,7 +27,7 @@ SAMPLE = 500  # training rows whose tokens are counted
 SHOWN = 3  # rejects
 
 
-def outlook(name: str) -> str:
+def outlook(name: str, *, log: Log = no_log) -> str:
     """Its data, base, the stages that would run, time and disk.
 
     Raises UserError for what would end the line: a recipe that is not well formed, a source
@@ -37,7 +38,7 @@ def outlook(name: str) -> str:
     if not Path(recipe.watch).exists():
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
     task = tasks.get(recipe.task)
-    found = _Rows(recipe, task)
+    found = _Rows(recipe, task, log)
     lines = [f"recipe {name} is well formed", *found.told()]
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
     behaviour.check_labels(suites, sorted(found.classes))
@@ -50,6 +51,7 @@ def outlook(name: str) -> str:
     from flows.steps import stale_stages
     from pipeline.stages import ORDER
 
+    log.say("asking DVC what would run")
     stale = stale_stages(name)
     first = next((place for place, stage in enumerate(ORDER) if stage in stale), len(ORDER))
     would = ORDER[first:]
@@ -69,8 +71,9 @@ def outlook(name: str) -> str:
 class _Rows:
     """All rows of a recipe, read once."""
 
-    def __init__(self, recipe: recipes.Recipe, task: Task) -> None:
+    def __init__(self, recipe: recipes.Recipe, task: Task, log: Log) -> None:
         self.sources = list(recipe.ingest.sources().values())
+        log.say(f"reading {', '.join(self.sources)}")
         self.by_split: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
         self.sample: list[Texts] = []
@@ -78,6 +81,8 @@ class _Rows:
         reader = Reader(recipe.ingest, task)
         for row in reader.rows():
             self.by_split[row["split"]] += 1
+            if self.by_split.total() % BATCH == 0:
+                log.say(f"{self.by_split.total():,} rows read")
             self.classes.update(task.classes(row["label"]) if row["label"] else ())
             if row["split"] == "train":  # a reservoir (Vitter 1985)
                 texts = (row["text"], row["second"])
