@@ -59,11 +59,8 @@ def all_stages(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     after_tokens(up_to_tokens(home))
 
 
-def test_texts(home: Home) -> list[Texts]:
+def asked_texts(home: Home) -> list[Texts]:
     return kept.texts_of(kept.kept_rows(home.validate, "test"))
-
-
-test_texts.__test__ = False  # type: ignore[attr-defined]
 
 
 def publish_and_promote(home: Home, tracking: str) -> Registry:
@@ -89,7 +86,7 @@ def test_a_task_goes_the_whole_line(
     home = make(name, TOYS[name](ROWS, Random(3)), tmp_path / "data", tiny_base)
     all_stages(home, monkeypatch)
     _records_fit(home)
-    texts = test_texts(home)[:8]
+    texts = asked_texts(home)[:8]
     fp32 = said(home, TorchModel(home.finetune / "model", home.task), texts)
     assert home.task.same(fp32, said(home, OnnxModel(home.export / "fp32.onnx", 0), texts)).all()
 
@@ -218,7 +215,7 @@ def test_a_task_is_one_file(
     assert Scores.read(home.evaluate / "scores.json").test.scores["agreement"].value > 0.5
     assert set(Fit.read(home.finetune / "fit.json").decision) == {"at"}
     registry = publish_and_promote(home, tracking)
-    texts = test_texts(home)[:3]
+    texts = asked_texts(home)[:3]
     assert [set(row) for row in registry.scores("toy", "1", texts)] == [
         {"label", "score", "loud"}
     ] * 3
