@@ -15,12 +15,15 @@ PYTHON ?= python3
 INSTALLED = .venv/.installed
 DEVELOPED = .venv/.developed
 SERVED = .venv/.served
+PINS = -c constraints.txt -c constraints-serve.txt
 
 demo: $(INSTALLED)
 	@$(BIN)/bertline run news
 
+# in two processes, for most of a test's time is that of programs being started; more threads would
+# only wait for each other
 test: $(DEVELOPED)
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 prove: $(DEVELOPED)
 	@$(BIN)/python -m pytest -m prove --timeout=5400
@@ -49,26 +52,26 @@ bench: $(INSTALLED)
 install: $(INSTALLED)
 
 # uv takes seconds where pip takes minutes; pip it is where uv cannot be had
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt constraints-serve.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "error: bertline needs Python 3.11 or newer; call make PYTHON=python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the pinned versions into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv 2>/dev/null \
-	  && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e . \
-	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	  && $(BIN)/uv pip install -q --python $(BIN)/python $(PINS) -e '.[line]' \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check $(PINS) -e '.[line]'
 	@touch $@
 
 $(DEVELOPED): $(INSTALLED) constraints-dev.txt
 	@test -x $(BIN)/uv \
-	  && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -c constraints-dev.txt -e '.[dev]' \
-	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -c constraints-dev.txt -e '.[dev]'
+	  && $(BIN)/uv pip install -q --python $(BIN)/python $(PINS) -c constraints-dev.txt -e '.[dev]' \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check $(PINS) -c constraints-dev.txt -e '.[dev]'
 	@touch $@
 
 $(SERVED): $(INSTALLED)
 	@test -x $(BIN)/uv \
-	  && $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[servers]' \
-	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[servers]'
+	  && $(BIN)/uv pip install -q --python $(BIN)/python $(PINS) -e '.[servers]' \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check $(PINS) -e '.[servers]'
 	@touch $@
 
 # The environment, what the line made, the embedded MLflow. Your rows, dvc.lock, what `make servers`

@@ -54,6 +54,23 @@ def test_what_is_built_is_a_stage_and_does_not_run_as_root() -> None:
             assert service["cap_drop"] == ["ALL"]
 
 
+def test_the_image_that_serves_is_slim_and_tells_whether_it_is_ready() -> None:
+    stages = {text.split()[2]: text for text in DOCKERFILE.split("FROM ")[1:]}
+    built, serve = stages["serve-build"], stages["serve"]
+    assert re.findall(r"\[(\w+)\]'", built) == ["serve"]
+    assert "--extra" not in built
+    assert STAGES["serve"] == "base"
+    assert "USER 1000" in serve
+    assert re.search(r"HEALTHCHECK.*\n.*/readyz", serve)
+    assert re.search(r'^CMD \["bertline", "serve", ', serve, re.M)
+
+
+def test_what_an_image_copies_is_sent_to_its_builder() -> None:
+    sent = set(re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.M))
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.M)
+    assert {name.split("/")[0] for line in copied for name in line.split()} == sent
+
+
 def test_ports_are_this_machines_alone() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(ports) == 3
