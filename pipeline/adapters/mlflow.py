@@ -61,7 +61,7 @@ class Run:
     """(folder in the run, file or folder here)."""
     card: str
     model: Mapping[str, Path]
-    """model, tokenizer and settings: the files that are served."""
+    """model, tokenizer, settings and smoke: the files that are served, and how they answer."""
     two_texts: bool
     """Whether it is asked about pairs of texts."""
     tags: Mapping[str, str]

@@ -2,10 +2,12 @@
 
     python -m pipeline benchmark news
 
-Each rung runs alone in its own process on the same number of threads. The fastest one whose
-answers on *validation* stay within the recipe's budget is picked; the test scores are reported,
-never chosen by. Writes ladder.json and pictures/ladder.png. To add a rung, give it a name and a
-file in RUNGS, and have `export` write that file.
+Each rung works alone in its own process on the same number of threads. The time of one text is
+taken in turns, so that a machine which others slow down for a while is slow for all rungs. The
+fastest rung whose answers on *validation* stay within the recipe's budget is picked; the test
+scores are reported, never chosen by. Writes ladder.json, pictures/ladder.png and smoke.json:
+made-up texts with what the picked rung answers, by which a server can tell that it answers the
+same. To add a rung, give it a name and a file in RUNGS, and have `export` write that file.
 """
 
 import json
@@ -15,7 +17,9 @@ import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
@@ -26,12 +30,12 @@ from pydantic import Field
 from pipeline import kept, scoring, tasks
 from pipeline.config import Settings, nearest
 from pipeline.errors import UserError
-from pipeline.files import size_of, whole
+from pipeline.files import size_of, whole, write_json
 from pipeline.log import Log, no_log
 from pipeline.records import Fit, Ladder, Lengths, Machine, Rung, Split, Timing, Validation
-from pipeline.tasks import Labelled, Task
+from pipeline.tasks import Answer, Labelled, Task
 from pipeline.tasks.answering import Answering, Runtime
-from pipeline.tasks.encoding import MOST_WINDOWS
+from pipeline.tasks.encoding import MOST_WINDOWS, Texts
 
 REFERENCE = "pytorch"
 RUNGS: dict[str, str | None] = {
@@ -42,6 +46,8 @@ RUNGS: dict[str, str | None] = {
 SCORED: tuple[Split, ...] = ("validation", "test")
 MB = 1024 * 1024
 MOST_TIMED = 1000  # texts that are asked for the time that they take
+TURNS = 8  # in which the rungs are timed one text at a time
+SMOKE = 16  # made-up texts
 
 
 class BenchmarkParams(Settings):
@@ -74,9 +80,9 @@ class Measured:
     load_ms: float
     peak_memory_mb: float
     provider: str
-    single: Timing
     grid: list[Timing]
     answers: dict[Split, list[str]]
+    smoke: list[Answer]
 
 
 def benchmark(
@@ -85,12 +91,13 @@ def benchmark(
     validate: Path,
     tokenize: Path,
     finetune: Path,
+    evaluate: Path,
     export: Path,
     out: Path,
     *,
     log: Log = no_log,
 ) -> Ladder:
-    """Measure all rungs, one after the other, and pick one."""
+    """Measure all rungs and pick one."""
     from pipeline.adapters import pictures
 
     machine = this_machine()
@@ -99,23 +106,58 @@ def benchmark(
     lengths = sorted(
         {min(quantiles.quantiles[q], quantiles.maximum) for q in ("p25", "p50", "p95")}
     )
+    smoke = smoke_texts(tokenize / "tokenizer" / "tokenizer.json", lengths, task)
     measured: dict[str, Measured] = {}
-    for name, file in RUNGS.items():
-        log.say(f"measuring {name} on {threads} threads")
-        work = Work(name, task.name, validate, tokenize, finetune, export, threads, params, lengths)
+    times: dict[str, list[float]] = {name: [] for name in RUNGS}
+    with ExitStack() as stack:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as alone:
-            measured[name] = alone.submit(_measure, work).result()
-        single = measured[name].single
-        log.say(f"{name}: {single.p50_ms:.1f} ms a text ({file or 'PyTorch'})")
+        alone = {}
+        for name in RUNGS:
+            process = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
+            work = Work(
+                name,
+                task.name,
+                validate,
+                tokenize,
+                finetune,
+                export,
+                threads,
+                params,
+                lengths,
+                smoke,
+            )
+            length = process.submit(_open, work).result()
+            alone[name] = process
+        log.say(f"measuring {', '.join(RUNGS)} in turns on {threads} threads")
+        for _ in range(TURNS):
+            for name, process in alone.items():
+                times[name] += process.submit(_turn).result()
+        for name, process in alone.items():
+            log.say(f"{name}: {np.median(times[name]):.1f} ms a text; now its grid and answers")
+            measured[name] = process.submit(_measure, answers=name != REFERENCE).result()
+    timings = {name: _timing(found, 1, length) for name, found in times.items()}
 
+    measured[REFERENCE].answers.update(_evaluated(evaluate / "predictions.parquet"))
     rows = {split: kept.labelled(kept.kept_rows(validate, split)) for split in SCORED}
     classes = Validation.read(validate / "validation.json").labels
     rungs = [
-        _rung(name, measured, task, rows, classes, export / file if file else finetune / "model")
+        _rung(
+            name,
+            measured,
+            timings,
+            task,
+            rows,
+            classes,
+            export / file if file else finetune / "model",
+        )
         for name, file in RUNGS.items()
     ]
     picked, reasons = pick(rungs, params)
+    said = [
+        {"label": answer.label, "score": answer.confidence, "scores": dict(answer.scores)}
+        for answer in measured[picked].smoke
+    ]
+    write_json(out / "smoke.json", {"texts": smoke, "answers": said})
     record = Ladder(
         reference=REFERENCE,
         picked=picked,
@@ -128,6 +170,14 @@ def benchmark(
         pictures.ladder(record, temporary / "ladder.png")
     log.say(f"picked {picked}: {reasons[picked]}")
     return record.write(out / "ladder.json")
+
+
+def _evaluated(predictions: Path) -> dict[Split, list[str]]:
+    """What the reference answers: `evaluate` has asked it."""
+    import pandas as pd
+
+    frame = pd.read_parquet(predictions, columns=["split", "answer"])
+    return {split: frame.loc[frame["split"] == split, "answer"].tolist() for split in SCORED}
 
 
 def pick(rungs: list[Rung], params: BenchmarkParams) -> tuple[str, dict[str, str]]:
@@ -171,6 +221,7 @@ def pick(rungs: list[Rung], params: BenchmarkParams) -> tuple[str, dict[str, str
 def _rung(
     name: str,
     measured: dict[str, Measured],
+    timings: dict[str, Timing],
     task: Task,
     rows: dict[Split, Labelled],
     classes: list[str],
@@ -189,9 +240,9 @@ def _rung(
         load_ms=own.load_ms,
         peak_memory_mb=own.peak_memory_mb,
         provider=own.provider,
-        single=own.single,
+        single=timings[name],
         grid=own.grid,
-        speedup=reference.single.p50_ms / own.single.p50_ms,
+        speedup=timings[REFERENCE].p50_ms / timings[name].p50_ms,
         validation=scores["validation"],
         validation_flips=flips["validation"],
         test=scores["test"],
@@ -213,6 +264,7 @@ class Work:
     threads: int
     params: BenchmarkParams
     lengths: list[int]
+    smoke: list[Texts]
 
     def load(self, task: Task) -> Runtime:
         file = RUNGS[self.name]
@@ -226,42 +278,73 @@ class Work:
         return OnnxModel(self.export / file, padding, self.threads)
 
 
-def _measure(work: Work) -> Measured:
-    """Runs in a process of its own."""
-    task = tasks.get(work.task)
-    encoder = kept.encoder(work.tokenize, task)
-    texts = {split: kept.texts_of(kept.kept_rows(work.validate, split)) for split in SCORED}
-    started = time.perf_counter()
-    runtime = work.load(task)
-    load_ms = (time.perf_counter() - started) * 1e3
-    rows = [encoder.pieces([text]) for text in texts["validation"][:MOST_TIMED]]
-    for pieces in rows[:10]:
-        runtime.logits(pieces, len(pieces))
+class Rig:
+    """A rung in its process, ready to be measured."""
 
-    singles = cycle(rows)
-    median = int(np.median([sum(len(piece) for piece in pieces) for pieces in rows]))
-    seconds = work.params.seconds
-    single = _time(lambda: runtime.logits(next(singles), MOST_WINDOWS), 1, median, 2 * seconds)
-    grid = []
-    for length in work.lengths:
-        shorter = kept.encoder(work.tokenize, task, max(8, length))
-        cut = shorter.pieces(texts["validation"][:MOST_TIMED])
-        full = [piece for piece in cut if len(piece) >= length] or cut
-        for batch in work.params.batches:
-            same = [full[i % len(full)] for i in range(batch)]
-            grid.append(
-                _time(lambda same=same: runtime.logits(same, len(same)), batch, length, seconds)  # type: ignore[misc]
-            )
-    classes = Validation.read(work.validate / "validation.json").labels
-    decision = Fit.read(work.finetune / "fit.json").decision
-    answering = Answering(task, encoder, runtime, classes, decision)
-    answers = {split: [answer.label for answer in answering(texts[split])] for split in SCORED}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
-    return Measured(load_ms, peak, runtime.provider, single, grid, answers)
+    def __init__(self, work: Work) -> None:
+        self.work, self.task = work, tasks.get(work.task)
+        self.encoder = kept.encoder(work.tokenize, self.task)
+        self.texts = {
+            split: kept.texts_of(kept.kept_rows(work.validate, split)) for split in SCORED
+        }
+        started = time.perf_counter()
+        self.runtime = work.load(self.task)
+        self.load_ms = (time.perf_counter() - started) * 1e3
+        timed = [self.encoder.pieces([text]) for text in self.texts["validation"][:MOST_TIMED]]
+        self.singles = cycle(timed)
+        self.length = int(np.median([sum(len(piece) for piece in pieces) for pieces in timed]))
+        for pieces in timed[:10]:
+            self.runtime.logits(pieces, len(pieces))
+
+    def turn(self) -> list[float]:
+        """Milliseconds of texts of the recipe's own lengths, one at a time."""
+        seconds = 4 * self.work.params.seconds / TURNS
+        return _times(lambda: self.runtime.logits(next(self.singles), MOST_WINDOWS), seconds)
+
+    def measured(self, answers: bool) -> Measured:
+        """The grid of timings, and what the rung answers to validation and test where asked."""
+        work, runtime = self.work, self.runtime
+        grid = []
+        for length in work.lengths:
+            shorter = kept.encoder(work.tokenize, self.task, max(8, length))
+            cut = shorter.pieces(self.texts["validation"][:MOST_TIMED])
+            full = [piece for piece in cut if len(piece) >= length] or cut
+            for batch in work.params.batches:
+                same = [full[i % len(full)] for i in range(batch)]
+                found = _times(partial(runtime.logits, same, len(same)), work.params.seconds)
+                grid.append(_timing(found, batch, length))
+        classes = Validation.read(work.validate / "validation.json").labels
+        decision = Fit.read(work.finetune / "fit.json").decision
+        answering = Answering(self.task, self.encoder, runtime, classes, decision)
+        said: dict[Split, list[str]] = {}
+        for split in SCORED if answers else ():
+            said[split] = [answer.label for answer in answering(self.texts[split])]
+        smoke = answering(work.smoke)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
+        return Measured(self.load_ms, peak, runtime.provider, grid, said, smoke)
 
 
-def _time(call: Callable[[], object], batch: int, length: int, seconds: float) -> Timing:
-    """Call until the seconds are spent, 5 times at least, after one call that is not counted."""
+_rig: Rig  # of this process
+
+
+def _open(work: Work) -> int:
+    """Returns the median length of what is timed one by one, in tokens."""
+    global _rig
+    _rig = Rig(work)
+    return _rig.length
+
+
+def _turn() -> list[float]:
+    return _rig.turn()
+
+
+def _measure(answers: bool) -> Measured:
+    return _rig.measured(answers)
+
+
+def _times(call: Callable[[], object], seconds: float) -> list[float]:
+    """Milliseconds of each call until the seconds are spent, of 5 at least, after one that is not
+    counted."""
     call()
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -269,6 +352,10 @@ def _time(call: Callable[[], object], batch: int, length: int, seconds: float) -
         started = time.perf_counter()
         call()
         times.append((time.perf_counter() - started) * 1e3)
+    return times
+
+
+def _timing(times: list[float], batch: int, length: int) -> Timing:
     p50, p95, p99 = (float(v) for v in np.percentile(times, (50, 95, 99)))
     return Timing(
         batch=batch,
@@ -278,6 +365,23 @@ def _time(call: Callable[[], object], batch: int, length: int, seconds: float) -
         p99_ms=p99,
         texts_per_second=batch / float(np.mean(times)) * 1e3,
     )
+
+
+def smoke_texts(tokenizer: Path, lengths: list[int], task: Task) -> list[Texts]:
+    """Made-up texts of the recipe's lengths, of tokens drawn by chance; the same each time."""
+    from tokenizers import Tokenizer
+
+    words = Tokenizer.from_file(str(tokenizer))
+    random = np.random.default_rng(17)
+
+    def text(length: int) -> str:
+        drawn = random.integers(words.get_vocab_size(), size=length)
+        return str(words.decode(drawn.tolist())) or "a"
+
+    return [
+        (text(length), text(length) if task.two_texts else "")
+        for length in (lengths[i % len(lengths)] for i in range(SMOKE))
+    ]
 
 
 def this_machine() -> Machine:

@@ -86,6 +86,7 @@ def publish(
         "model": export / served.file,
         "tokenizer": export / "tokenizer.json",
         "settings": export / "serving.json",
+        "smoke": benchmark / "smoke.json",
     }
     card = model_card(
         recipe,

@@ -47,7 +47,7 @@ def after_tokens(h: Home) -> Home:
     finetune(r.finetune, t, r.base, h.validate, h.tokenize, h.finetune, h.folder / "state")
     evaluate(r.evaluate, t, h.validate, h.tokenize, h.finetune, h.evaluate)
     export(r.export, t, h.validate, h.tokenize, h.finetune, h.export)
-    benchmark(r.benchmark, t, h.validate, h.tokenize, h.finetune, h.export, h.benchmark)
+    benchmark(r.benchmark, t, h.validate, h.tokenize, h.finetune, h.evaluate, h.export, h.benchmark)
     return h
 
 

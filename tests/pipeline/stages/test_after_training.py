@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from pipeline import kept
+from pipeline import kept, tasks
 from pipeline.adapters.onnx_runtime import OnnxModel
 from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
 from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
 from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, pick
 from pipeline.stages.evaluate import evaluate
+from pipeline.tasks.answering import Answering
 from tests.pipeline.conftest import Home
 
 
@@ -218,6 +219,23 @@ def test_the_ladder_is_measured_rung_by_rung(line: Home) -> None:
     frame = predictions(line, "test")
     expected = (frame["truth"] == frame["answer"]).mean()
     assert ladder.rung(REFERENCE).test["accuracy"] == pytest.approx(expected)
+
+
+def test_made_up_texts_are_kept_with_what_the_picked_rung_answers(line: Home) -> None:
+    smoke = json.loads((line.benchmark / "smoke.json").read_text())
+    ladder = Ladder.read(line.benchmark / "ladder.json")
+    serving = json.loads((line.export / "serving.json").read_text())
+    file = ladder.rung(ladder.picked).file
+    assert file
+    task = tasks.get("classification")
+    runtime = OnnxModel(line.export / file, serving["padding"])
+    encoder = kept.encoder(line.tokenize, task)
+    answering = Answering(task, encoder, runtime, serving["classes"], serving["decision"])
+    texts = [(text, second) for text, second in smoke["texts"]]
+    assert len(set(texts)) == len(texts) >= 10
+    for answer, told in zip(answering(texts), smoke["answers"], strict=True):
+        assert (answer.label, answer.confidence) == (told["label"], pytest.approx(told["score"]))
+        assert answer.scores == pytest.approx(told["scores"])
 
 
 def rung(template: Rung, name: str, ms: float, accuracy: float, flips: float) -> Rung:
