@@ -138,6 +138,7 @@ def _lock(registry: Registry, run: str, missing: list[str]) -> Iterator[str]:
         dep["path"]: dep["md5"]
         for stage in stages.values()
         for dep in stage.get("deps", [])
-        if not dep["path"].startswith("data/") or dep["path"].startswith("data/raw/")
+        if not dep["path"].startswith("data/")
+        or dep["path"].startswith(("data/raw/", "data/labels"))
     }
     yield from (f"  {path:<46} md5 {digest[:SHOWN]}" for path, digest in sorted(read.items()))

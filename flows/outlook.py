@@ -21,6 +21,7 @@ from pipeline.stages.ingest import BATCH, Reader
 from pipeline.tasks import Task
 from pipeline.tasks.encoding import Encoder, Texts
 from pipeline.text import excerpt
+from pipeline.workspace import LABELS
 
 COPIES = 7  # of the weights: checkpoints with optimizer state, the model, its ONNX files, the cache
 SAMPLE = 500  # training rows whose tokens are counted
@@ -38,7 +39,7 @@ def outlook(name: str, *, log: Log = no_log) -> str:
     if not Path(recipe.watch).exists():
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
     task = tasks.get(recipe.task)
-    found = _Rows(recipe, task, log)
+    found = _Rows(name, recipe, task, log)
     lines = [f"recipe {name} is well formed", *found.told()]
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
     behaviour.check_labels(suites, sorted(found.classes))
@@ -71,14 +72,16 @@ def outlook(name: str, *, log: Log = no_log) -> str:
 class _Rows:
     """All rows of a recipe, read once."""
 
-    def __init__(self, recipe: recipes.Recipe, task: Task, log: Log) -> None:
+    def __init__(self, name: str, recipe: recipes.Recipe, task: Task, log: Log) -> None:
         self.sources = list(recipe.ingest.sources().values())
         log.say(f"reading {', '.join(self.sources)}")
         self.by_split: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
         self.sample: list[Texts] = []
         draw = random.Random(0)
-        reader = Reader(recipe.ingest, task)
+        labels = LABELS / f"{name}.jsonl"
+        self.sources += [str(labels)] if labels.exists() else []
+        reader = Reader(recipe.ingest, task, labels)
         for row in reader.rows():
             self.by_split[row["split"]] += 1
             if self.by_split.total() % BATCH == 0:

@@ -41,7 +41,7 @@ from pipeline.records import Decision, Ladder, Publication, Verdict
 from pipeline.retraining import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
 from pipeline.sources import HUB, PACKAGE
 from pipeline.tasks import Task
-from pipeline.workspace import DATA, STATE, tracking
+from pipeline.workspace import DATA, LABELS, STATE, tracking
 
 PINS = "constraints.txt"
 ORPHAN = 600.0  # seconds for a stage to end whose flow was killed
@@ -164,7 +164,7 @@ def decide(
     registry = Registry(tracking())
     champion = promotion.champion_of(registry, recipe)
     known = _known(registry, recipe, (champion, registry.last_version(recipe)))
-    data = _data_of(settings)
+    data = _data_of(recipe, settings)
     if remote:
         steps.put_lock(recipe, next(reversed(known.values()), {}))
         try:
@@ -256,9 +256,10 @@ def _embedded_beside(home: Path) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
 
-def _data_of(settings: recipes.Recipe) -> list[str]:
+def _data_of(recipe: str, settings: recipes.Recipe) -> list[str]:
     """The paths that hold rows and weights which lie in the owner's folder."""
     rows = [] if _is_packaged(*settings.ingest.sources().values()) else [settings.watch]
+    rows.append(str(LABELS / f"{recipe}.jsonl"))
     return rows + ([] if _is_packaged(settings.base.model) else [settings.base.watch])
 
 
@@ -269,7 +270,7 @@ def _is_packaged(*sources: str) -> bool:
 def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs:
     """Changed inputs by what they mean to people; what stages hand on does not count."""
     rows = _is_packaged(*settings.ingest.sources().values())
-    kinds: dict[str, Kind] = {PINS: "pins", f"recipes.{recipe}.base": "base"}
+    kinds: dict[str, Kind] = {PINS: "pins", f"recipes.{recipe}.base": "base", str(LABELS): "data"}
     if not _is_packaged(settings.base.model):
         kinds[os.path.normpath(settings.base.watch)] = "base"
     if not rows:

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from pipeline.stages.ingest import IngestParams
 from pipeline.upkeep import forget as forgetting
 from pipeline.upkeep import fsck as checks
 from pipeline.upkeep import gc as collecting
-from pipeline.upkeep import history
+from pipeline.upkeep import history, returned
 from pipeline.upkeep.cache import Cache, named_in, read_lock, uncached
 from pipeline.upkeep.rows import Forgotten, read_ids
-from pipeline.workspace import DATA, LOCK, STATE, tracking
+from pipeline.workspace import DATA, FEEDBACK, LABELS, LOCK, STATE, tracking
 
 DVC = Path(".dvc")
 DEFINITION = Path("dvc.yaml")
@@ -119,6 +119,8 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
         columns = (params.text, *([params.second] if params.second else []))
         sources = params.sources().values()
         found = forgetting.find(wanted, sources, columns, tables, params.layout)
+        sent = [folder / f"{recipe}.jsonl" for folder in (LABELS, FEEDBACK)]
+        places = [*found.places, *map(str, returned.look(sent, wanted, found))]
         trained = forgetting.trained_on(registry, recipe, wanted)
         known = found.known.union(*(seen for seen in trained.values() if seen))
         if unknown := sorted(wanted - known):
@@ -138,6 +140,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
             *forgetting.source_steps(found.places, root, params.layout),
+            *returned.steps(sent, forgotten),
             *forgetting.file_steps([f for f in made if f == rows], forgotten, root),
         ]
         print(f"{len(wanted)} texts of {recipe} are to be forgotten:")
@@ -150,7 +153,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
         left += [prefect] if act and forgetting.in_prefect(prefect, forgotten) else []
     for line in _learned(recipe, registry.champion(recipe), trained):
         print(line)
-    for line in _beyond(found, forgotten, objects):
+    for line in _beyond(found, places, forgotten, objects):
         print(line)
     if not act:
         print("nothing has been done: --yes does it")
@@ -173,6 +176,7 @@ def _trees(params: IngestParams) -> Iterator[Path]:
 
 def _still(path: Path, recipe: str, ids: Path) -> str:
     other = path.parts[1] if path.parts[0] == DATA.name and len(path.parts) > 2 else recipe
+    other = path.stem if path.parent in (LABELS, FEEDBACK) else other
     if other != recipe and other in read_recipes():
         return f"still in {path}: bertline forget {other} --ids {ids}"
     return f"still in {path}: take them out there"
@@ -197,8 +201,10 @@ def _learned(
         yield f"no version has learned from them; bertline run {recipe} makes the tables anew"
 
 
-def _beyond(found: forgetting.Found, forgotten: Forgotten, objects: set[str]) -> Iterator[str]:
-    """What stays, because it cannot be told for theirs or lies elsewhere."""
+def _beyond(
+    found: forgetting.Found, places: Iterable[str], forgotten: Forgotten, objects: set[str]
+) -> Iterator[str]:
+    """What stays, because it cannot be told for theirs or lies elsewhere; `places` held them."""
     if twins := found.twins():
         yield (
             f"{len(twins)} rows of the same words stay, for they differ in case or white space:"
@@ -209,7 +215,7 @@ def _beyond(found: forgetting.Found, forgotten: Forgotten, objects: set[str]) ->
             f"{forgotten.wordless} of the texts have too few words of their own: they are looked"
             " for by their ids, and in the source as it is now"
         )
-    for source in found.places:
+    for source in places:
         if history.remembers(Path(), source):
             yield (
                 f"git's history still holds {source} as it was: git filter-repo --invert-paths"

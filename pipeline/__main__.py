@@ -18,7 +18,7 @@ from pipeline.config import Settings, parse, read_recipe, read_task
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import Console
 from pipeline.stages import ORDER
-from pipeline.workspace import DATA, LOCK, STATE, tracking
+from pipeline.workspace import DATA, LABELS, LOCK, STATE, tracking
 
 FAILED, TRY_LATER = 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
 
@@ -30,6 +30,7 @@ def run(stage: str, recipe: str) -> None:
     surroundings: dict[str, Any] = {
         **{name: DATA / recipe / name for name in ORDER},
         "out": DATA / recipe / stage,
+        "labels": LABELS / f"{recipe}.jsonl",
         "state": STATE / "state" / recipe,
         "recipe": recipe,
         "block": block,

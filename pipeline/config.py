@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PARAMS_FILE = Path("params.yaml")
 RECIPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-RESERVED_NAMES = ("behaviour", "raw")  # folders of data/ that hold what people bring
+RESERVED_NAMES = ("behaviour", "feedback", "labels", "raw")  # data/ of what people bring
 
 
 class Settings(BaseModel):

@@ -62,6 +62,8 @@ class Intake(Record):
     undecodable: int
     by_split: dict[str, int]
     rows_sha256: str
+    labelled: int = 0
+    """Of the rows: answers that people gave the right label, from data/labels."""
 
 
 class Validation(Record):

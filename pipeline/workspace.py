@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 DATA = Path("data")
+LABELS = DATA / "labels"
+FEEDBACK = DATA / "feedback"
 STATE = Path(".bertline")
 LOCK = Path("dvc.lock")
 

@@ -3,13 +3,15 @@
     python -m pipeline ingest news
 
 Writes rows.parquet (id, text, second, label, split, group, file, line, and the carried columns),
-rejects.parquet (file, line, reason, excerpt) and intake.json.
+rejects.parquet (file, line, reason, excerpt) and intake.json. What people said of answers, as
+`bertline labels` has taken it into data/labels/<recipe>.jsonl, comes after the source's own rows.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +23,7 @@ from pipeline.files import sha256_of, whole
 from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Intake, Split
 from pipeline.sources import Format, Layout, Reject, Row, locate, read_rows
+from pipeline.sources.tables import read_json_lines
 from pipeline.tasks import Task
 from pipeline.text import both, content_id, excerpt, normalised, position
 
@@ -96,8 +99,15 @@ def check(params: IngestParams, task: Task) -> None:
         raise ValueError("group: keeps rows together by hash: the source splits them already")
 
 
-def ingest(params: IngestParams, task: Task, out: Path, *, log: Log = no_log) -> Intake:
-    """Read every row of the source into `out`.
+def ingest(
+    params: IngestParams,
+    task: Task,
+    out: Path,
+    labels: Path | None = None,
+    *,
+    log: Log = no_log,
+) -> Intake:
+    """Read every row of the source, and of `labels` where there is such a file, into `out`.
 
     Raises UserError for a source that is missing, empty or lacks a column, and for a second text
     that the task has no use for, or lacks.
@@ -109,7 +119,7 @@ def ingest(params: IngestParams, task: Task, out: Path, *, log: Log = no_log) ->
         check(params, task)
     except ValueError as error:
         raise UserError(f"ingest.{error}") from None
-    reader = Reader(params, task)
+    reader = Reader(params, task, labels)
     rejects = reader.rejects
     counts: Counter[str] = Counter()
     columns = (*ROW_COLUMNS, *params.carry)
@@ -126,7 +136,7 @@ def ingest(params: IngestParams, task: Task, out: Path, *, log: Log = no_log) ->
                 log.say(f"{counts.total():,} rows read")
                 batch.clear()
         writer.write_table(pa.Table.from_pylist(batch, schema))
-        if not counts:
+        if counts.total() == reader.labelled:
             where = f"{rejects[0].file}, line {rejects[0].number}" if rejects else params.source
             reason = f": all are unreadable, the first {rejects[0].reason}" if rejects else ""
             raise UserError(f"{where}: no rows{reason}")
@@ -146,17 +156,22 @@ def ingest(params: IngestParams, task: Task, out: Path, *, log: Log = no_log) ->
         undecodable=len(rejects),
         by_split={split: counts[split] for split in SPLITS},
         rows_sha256=sha256_of(rows_file),
+        labelled=reader.labelled,
     ).write(out / "intake.json")
 
 
 @dataclass
 class Reader:
-    """All rows of a recipe's sources, as the line holds rows."""
+    """All rows of a recipe's sources, as the line holds rows, and those of `labels` behind them:
+    what comes back later renames and moves none of the others."""
 
     params: IngestParams
     task: Task
+    labels: Path | None = None
     rejects: list[Reject] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
+    labelled: int = 0
+    """Rows of `labels` so far."""
 
     def __post_init__(self) -> None:
         self.given = set(self.params.sources()) - {None}
@@ -170,18 +185,31 @@ class Reader:
         )
         columns = tuple(dict.fromkeys(name for name in named if name))
         for split, source in params.sources().items():
-            for row in read_rows(source, columns, params.layout):
-                if isinstance(row, Reject):
-                    self.rejects.append(row)
-                    continue
-                try:
-                    taken = self._row(row, split)
-                except (ValueError, RecursionError) as error:  # the latter of lists in lists
-                    shown = excerpt(row.fields.get(params.text, ""))
-                    reason = " ".join(str(error).split())
-                    self.rejects.append(Reject(row.file, row.number, reason, shown))
-                else:
-                    yield taken
+            read = read_rows(source, columns, params.layout)
+            yield from self._taken(read, partial(self._row, split=split), params.text)
+        if self.labels and self.labels.exists():
+            read = read_json_lines(self.labels, str(self.labels), ("text", "label"))
+            for taken in self._taken(read, self._labelled, "text"):
+                self.labelled += 1
+                yield taken
+
+    def _taken(
+        self,
+        read: Iterator[Row | Reject],
+        taken: Callable[[Row], dict[str, Any]],
+        text: str,
+    ) -> Iterator[dict[str, Any]]:
+        """What becomes of the rows that were read; `text` is the column that a reject shows."""
+        for row in read:
+            if isinstance(row, Reject):
+                self.rejects.append(row)
+                continue
+            try:
+                yield taken(row)
+            except (ValueError, RecursionError) as error:  # the latter of lists in lists
+                shown = excerpt(row.fields.get(text, ""))
+                reason = " ".join(str(error).split())
+                self.rejects.append(Reject(row.file, row.number, reason, shown))
 
     def _row(self, row: Row, split: Split | None) -> dict[str, Any]:
         """Raises ValueError for a row whose group, split or label is none."""
@@ -203,18 +231,45 @@ class Reader:
         whole_text = both(text, second)
         if split is None or (split == "train" and self.given):
             split = hashed_split(group or normalised(whole_text), params, self.given)
-        name = content_id(whole_text)
+        carried = {column: cell(column, "") for column in params.carry}
+        return self._held(row, (text, second), label, split, group, carried)
+
+    def _labelled(self, row: Row) -> dict[str, Any]:
+        """A row that people have labelled is of training, whatever hash or column would say: they
+        send what struck them, and a score on that would be no estimate of anything.
+
+        Raises ValueError for a row whose label is none.
+        """
+        text, second, label = (row.fields.get(name, "") for name in ("text", "second", "label"))
+        if bool(second) != self.task.two_texts:
+            raise ValueError("it has a second text" if second else "it has no second text")
+        if label:
+            label = self.task.label(label, text, second)
+        group = content_id(text) if self.task.by_group else ""
+        carried = dict.fromkeys(self.params.carry, "")
+        return self._held(row, (text, second), label, "train", group, carried)
+
+    def _held(
+        self,
+        row: Row,
+        texts: tuple[str, str],
+        label: str,
+        split: Split,
+        group: str,
+        carried: dict[str, str],
+    ) -> dict[str, Any]:
+        name = content_id(both(*texts))
         self.seen[name] += 1
         return {
             "id": name if self.seen[name] == 1 else f"{name}-{self.seen[name]}",
-            "text": text,
-            "second": second,
+            "text": texts[0],
+            "second": texts[1],
             "label": label,
             "split": split,
             "group": group,
             "file": row.file,
             "line": row.number,
-            **{column: cell(column, "") for column in params.carry},
+            **carried,
         }
 
     def _named(self, cell: str) -> str:

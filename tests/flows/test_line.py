@@ -65,6 +65,7 @@ def stale(ran: Workspace) -> set[str]:
         ("pipeline/scoring.py", {"finetune", "evaluate", "benchmark", "publish"}),
         ("pipeline/behaviours/topic.yaml", {"evaluate", "publish"}),
         ("data/behaviour/README.md", {"evaluate"}),
+        ("data/labels/README.md", {"ingest"}),
         ("constraints.txt", set(ORDER)),
     ],
 )

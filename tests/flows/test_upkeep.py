@@ -144,6 +144,67 @@ def test_a_forgotten_row_is_nowhere_and_its_versions_are_told(
     assert Path("data/raw/toy.csv").read_text() == before.replace(f"{PERSON},sport\n", "")
 
 
+def sent_back(folder: Path, *texts: str, recipe: str = "toy", consent: bool = True) -> None:
+    """Feedback, and the labels that came of it."""
+    from pipeline.serving.feedback import Store
+
+    for text in texts:
+        Store(folder / "data" / "feedback", recipe).add(
+            "toy/1", "", text, "", "sport", consent, "film", 0.4
+        )
+        labels = folder / "data" / "labels" / f"{recipe}.jsonl"
+        labels.parent.mkdir(exist_ok=True)
+        with labels.open("a") as file:
+            file.write(json.dumps({"text": text, "label": "sport"}) + "\n")
+
+
+def test_a_row_that_was_sent_back_is_forgotten_there_too(
+    folder: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent_back(folder.folder, "another text", PERSON, PERSON, "a third one")
+    sent_back(folder.folder, PERSON, consent=False)
+    feedback, labels = Path("data/feedback/toy.jsonl"), Path("data/labels/toy.jsonl")
+    with feedback.open("a") as file:
+        file.write(f'{{"id": "cut", "text": "{PERSON}')
+    before = labels.read_text().splitlines(keepends=True)
+    assert cli.main(["forget", "toy", "--ids", "ids.txt", "--yes"]) == 0
+    told = capsys.readouterr().out
+    assert "  rewrite data/labels/toy.jsonl without 3 lines" in told
+    assert "  rewrite data/feedback/toy.jsonl without 4 lines" in told
+    assert holders(folder.folder) == []
+    assert labels.read_text() == before[0] + before[3]
+    kept = [json.loads(line)["text"] for line in feedback.read_text().splitlines()]
+    assert kept == ["another text", "a third one"]
+    assert feedback.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_only_sent_back_is_known_and_forgotten(
+    folder: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "Bartholomew Quillfeather wants his letter back"
+    sent_back(folder.folder, text, consent=False)
+    Path("data/labels/toy.jsonl").unlink()
+    Path("ids.txt").write_text(f"{content_id(text)}\n")
+    assert cli.main(["forget", "toy", "--ids", "ids.txt", "--yes"]) == 0
+    assert "no version has learned from them" in capsys.readouterr().out
+    assert Path("data/feedback/toy.jsonl").read_text() == ""
+    assert PERSON in Path("data/raw/toy.csv").read_text()
+
+
+def test_what_another_recipes_senders_said_is_told(
+    folder: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = toy_block("base", "data/raw/toy.csv")
+    write_params(folder.folder / "params.yaml", {"toy": block, "other": block})
+    sent_back(folder.folder, PERSON, recipe="other")
+    assert cli.main(["forget", "toy", "--ids", "ids.txt", "--yes"]) == 1
+    told = capsys.readouterr().out
+    for name in ("labels", "feedback"):
+        assert f"still in data/{name}/other.jsonl: bertline forget other --ids ids.txt" in told
+    assert cli.main(["forget", "other", "--ids", "ids.txt", "--yes"]) == 0
+    assert holders(folder.folder) == []
+
+
 def test_a_remote_is_told_what_to_delete(folder: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     Path(".dvc/config").write_text("[core]\n    remote = far\n['remote \"far\"']\n    url = x\n")
     [name] = folder.cache.objects()

@@ -94,7 +94,9 @@ def test_values_that_contradict_each_other_are_refused(path: str, value: object,
     assert part in message
 
 
-@pytest.mark.parametrize("name", ["News", "1st", "a b", "x;rm -rf", "$(id)", "", "raw", "a" * 41])
+@pytest.mark.parametrize(
+    "name", ["News", "1st", "a b", "x;rm -rf", "$(id)", "", "raw", "labels", "a" * 41]
+)
 def test_names_that_could_harm_a_shell_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="recipe name"):
         check_name(name)

@@ -25,6 +25,7 @@ from tests.pipeline.report.conftest import (
     answers,
     behaviour,
     emotions,
+    intake,
     lengths,
     publication,
     scores,
@@ -248,6 +249,13 @@ def test_behaviour_tests_are_shown_where_there_are_any(make_home: MakeHome) -> N
     assert "typos common invariance 40 4 10.00 % 5.00 % broken" in seen.text
     assert "no row to change" in seen.text
     assert HOSTILE in seen.text
+
+
+def test_rows_that_people_labelled_are_told(make_home: MakeHome) -> None:
+    told = "120 of them are answers that people labelled"
+    assert told not in build(make_home(), "toy")
+    read = intake().model_copy(update={"labelled": 120})
+    assert told in build(make_home(intake=read), "toy")
 
 
 def test_a_task_without_classes_shows_neither_confusion_nor_calibration(

@@ -1,5 +1,6 @@
 """Splits never move, and every row says where it comes from."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +272,96 @@ def test_goemotions_by_the_names_of_its_classes(tmp_path: Path) -> None:
     frame = read(tmp_path, str(folder / "dev.tsv"), Several(), quotes=False, label_names=names)
     assert frame["label"][:2].tolist() == ['["neutral"]', '["approval", "neutral"]']
     assert rejects(tmp_path) == []
+
+
+def write_labels(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_what_people_labelled_is_of_training_and_moves_nothing(tmp_path: Path) -> None:
+    source = {
+        "train": str(write_csv(tmp_path / "train.csv", make_rows(200))),
+        "test": str(write_csv(tmp_path / "test.csv", make_rows(50, seed=1))),
+    }
+    params = ingest_params(source, validation_percent=30.0)
+    before = ingest(params, TOPICS, tmp_path / "ingest", tmp_path / "absent.jsonl")
+    old = pd.read_parquet(tmp_path / "ingest" / "rows.parquet")
+    assert (len(old), before.labelled) == (250, 0)
+    new_texts = make_rows(60, seed=2)
+    copies = [{"text": old["text"][0], "label": "film"}]
+    labels = write_labels(tmp_path / "labels" / "toy.jsonl", new_texts + copies)
+    after = ingest(params, TOPICS, tmp_path / "ingest", labels)
+    new = pd.read_parquet(tmp_path / "ingest" / "rows.parquet")
+    assert (after.rows, after.labelled) == (311, 61)
+    assert after.rows_sha256 != before.rows_sha256
+    pd.testing.assert_frame_equal(new[:250], old)
+    assert set(new["split"][250:]) == {"train"}
+    assert set(new["file"][250:]) == {str(labels)}
+    assert new["line"][250:].tolist() == list(range(1, 62))
+    assert new["id"].is_unique
+
+
+def test_what_people_labelled_has_the_labels_own_names(tmp_path: Path) -> None:
+    """Columns, numbers of classes, splits and groups are the source's matter."""
+    (tmp_path / "names.txt").write_text("joy\nfear\n")
+    rows = [{"body": f"text {i}", "mood": str(i % 2), "part": "test", "by": "x"} for i in range(9)]
+    params = ingest_params(
+        str(write_csv(tmp_path / "a.csv", rows)),
+        text="body",
+        label="mood",
+        split="part",
+        carry=["by"],
+        label_names=str(tmp_path / "names.txt"),
+    )
+    labels = write_labels(tmp_path / "l.jsonl", [{"text": "new", "label": "fear", "id": "?"}])
+    ingest(params, TOPICS, tmp_path / "ingest", labels)
+    last = pd.read_parquet(tmp_path / "ingest" / "rows.parquet").iloc[-1]
+    assert last[["text", "label", "split", "by"]].tolist() == ["new", "fear", "train", ""]
+    assert last["id"] == content_id("new")
+
+
+def test_a_broken_line_of_labels_costs_itself_alone(tmp_path: Path) -> None:
+    source = str(write_csv(tmp_path / "a.csv", [{"text": "a goal", "label": "[]"}]))
+    labels = write_labels(
+        tmp_path / "l.jsonl",
+        [
+            {"text": "a goal", "label": '[[2,6,"ACT"]]'},
+            {"text": "a goal", "label": '[[2,9,"ACT"]]'},
+            {"text": "a goal", "second": "b", "label": "[]"},
+        ],
+    )
+    labels.write_text(labels.read_text() + "{cut\n")
+    intake = ingest(ingest_params(source), Spans(), tmp_path / "ingest", labels)
+    assert (intake.rows, intake.labelled, intake.undecodable) == (2, 1, 3)
+    assert rejects(tmp_path) == [
+        (2, 'a span ends behind the text: [[2,9,"ACT"]]'),
+        (3, "it has a second text"),
+        (4, "is not JSON (Expecting property name enclosed in double quotes)"),
+    ]
+
+
+def test_a_labelled_pair_to_rank_is_of_its_own_query(tmp_path: Path) -> None:
+    rows = [row | {"query": "q"} for row in PAIRS[:3]]
+    source = str(write_csv(tmp_path / "a.csv", rows))
+    pairs = [{"text": "who", "second": f"reply {i}", "label": "x"} for i in range(2)]
+    labels = write_labels(tmp_path / "l.jsonl", [*pairs, {"text": "who", "label": "x"}])
+    params = ingest_params(source, second="second", group="query")
+    ingest(params, Ranking(), tmp_path / "ingest", labels)
+    frame = pd.read_parquet(tmp_path / "ingest" / "rows.parquet")
+    assert frame["group"].tolist() == ["q"] * 3 + [content_id("who")] * 2
+    assert rejects(tmp_path) == [(3, "it has no second text")]
+
+
+def test_labels_alone_are_no_source(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n")
+    labels = write_labels(tmp_path / "l.jsonl", [{"text": "a", "label": "b"}])
+    with pytest.raises(UserError, match=r"a\.csv: no rows"):
+        ingest(ingest_params(str(tmp_path / "a.csv")), TOPICS, tmp_path / "ingest", labels)
+
+
+def test_no_labels_left_are_none(tmp_path: Path) -> None:
+    labels = write_labels(tmp_path / "l.jsonl", [])
+    params = ingest_params(str(write_csv(tmp_path / "a.csv", make_rows(3))))
+    assert ingest(params, TOPICS, tmp_path / "ingest", labels).rows == 3

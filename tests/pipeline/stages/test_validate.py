@@ -304,3 +304,20 @@ def test_a_carried_column_under_a_name_of_this_stage_is_refused(tmp_path: Path) 
     take(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), carry=["leak"])
     with pytest.raises(UserError, match=r"rows\.parquet: carries 'leak', a name that this stage"):
         judge(tmp_path)
+
+
+def test_a_labelled_copy_of_a_test_row_is_set_aside(tmp_path: Path) -> None:
+    source = str(write_csv(tmp_path / "a.csv", make_rows(60)))
+    take(tmp_path, source)
+    rows = pd.read_parquet(tmp_path / "ingest" / "rows.parquet")
+    test = rows[rows["split"] == "test"].iloc[0]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text(json.dumps({"text": f" {test['text'].upper()}", "label": test["label"]}))
+    ingest(ingest_params(source), TOPICS, tmp_path / "ingest", labels)
+    record = judge(tmp_path, leak="quarantine", near_duplicate="quarantine")
+    assert record.quarantined_by_rule == {"leak": 1}
+    assert record.leaks == {"train > test": 1}
+    [flagged] = report(tmp_path)
+    assert (flagged["file"], flagged["line"]) == (str(labels), "1")
+    kept = pd.read_parquet(tmp_path / "validate" / "kept.parquet")
+    assert set(rows["id"]) == set(kept["id"])
