@@ -15,7 +15,9 @@ EXAMPLES = """examples:
   bertline check reviews
   bertline run reviews
   bertline predict reviews "I would buy it again"
+  bertline serve reviews
   bertline explain reviews@champion
+  bertline labels reviews
   bertline history reviews
   bertline rollback reviews
 """
@@ -158,6 +160,55 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--json", action="store_true", help="the whole answer, a line a text")
 
+    serve = command(
+        "serve",
+        commands.serve,
+        "Serve the champion over HTTP, and every champion that follows it, until it is ended.",
+        "bertline serve news --port 8080",
+    )
+    serve.add_argument("recipe")
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="another than this machine's own needs BERTLINE_API_KEYS (127.0.0.1)",
+    )
+    serve.add_argument("--port", type=_port, default=8000, help="0 takes a free one (8000)")
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="by which a proxy on this machine asks, besides localhost; may be given again",
+    )
+    serve.add_argument(
+        "--every", type=_seconds, default=2.0, metavar="SECONDS", help="looks at the alias (2)"
+    )
+    serve.add_argument(
+        "--cores", type=_count, default=0, metavar="N", help="to answer on (all there are)"
+    )
+    serve.add_argument(
+        "--deadline", type=_seconds, default=10.0, metavar="SECONDS", help="of a request (10)"
+    )
+
+    labels = command(
+        "labels",
+        commands.labels,
+        "Take what people said of answers into the recipe's rows, the least sure first.",
+        "bertline labels news --most 100",
+    )
+    labels.add_argument("recipe")
+    labels.add_argument(
+        "--most", type=_count, default=200, metavar="N", help="texts to take at once (200)"
+    )
+    labels.add_argument(
+        "--feedback",
+        type=Path,
+        default=Path("data/feedback"),
+        metavar="FOLDER",
+        help="where RECIPE.jsonl lies (data/feedback)",
+    )
+    labels.add_argument("--dry-run", action="store_true", help="only say what would be taken")
+
     promote = command(
         "promote",
         commands.promote,
@@ -266,8 +317,24 @@ def _with_yes(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of versions")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.05 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: 0.05 to 86400")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -231,6 +231,35 @@ def _version(name: str) -> tuple[str, str | None]:
     return recipe, number or None
 
 
+def serve(given: argparse.Namespace) -> int:
+    from pipeline.serving.follow import Service, serve
+    from pipeline.serving.settings import Limits
+    from pipeline.workspace import STATE
+
+    serve(
+        Service(
+            recipe=given.recipe,
+            tracking=tracking(),
+            state=STATE / "serving" / f"{given.recipe}.json",
+            feedback=DATA / "feedback",
+            host=given.host,
+            port=given.port,
+            every=given.every,
+            cores=given.cores,
+            limits=Limits(deadline=given.deadline),
+            hosts=given.allow_host,
+        )
+    )
+    return 0
+
+
+def labels(given: argparse.Namespace) -> int:
+    from flows.labels import labels
+
+    labels(given.recipe, given.most, given.feedback, dry=given.dry_run)
+    return 0
+
+
 def promote(given: argparse.Namespace) -> int:
     from flows import gate
     from pipeline.records import Publication

@@ -21,7 +21,13 @@ STAGE_NAMES = ("pipeline.stages.ORDER",)
 LAYERS = [
     ("flows",),
     ("pipeline.__main__", "pipeline.recipe", "pipeline.workspace"),
-    ("pipeline.stages", "pipeline.promotion", "pipeline.report", "pipeline.upkeep"),
+    (
+        "pipeline.stages",
+        "pipeline.promotion",
+        "pipeline.report",
+        "pipeline.serving",
+        "pipeline.upkeep",
+    ),
     ("pipeline.adapters", "pipeline.behaviour", "pipeline.sources", "pipeline.lineage"),
     (
         *STAGE_NAMES,
@@ -51,6 +57,10 @@ VENDORS = {
     "matplotlib": {"pipeline/adapters/charts.py", "pipeline/adapters/pictures.py"},
     "jinja2": {"pipeline/adapters/html.py"},
     "peft": {"pipeline/adapters/lora.py"},
+    "fastapi": {f"pipeline/serving/{name}.py" for name in ("app", "openapi", "pages")},
+    "starlette": {f"pipeline/serving/{name}.py" for name in ("app", "guard", "openapi", "pages")},
+    "uvicorn": {"pipeline/serving/guard.py", "pipeline/serving/worker.py"},
+    "prometheus_client": {"pipeline/serving/metrics.py"},
     "prefect": {
         "flows/deployments.py",
         "flows/line.py",

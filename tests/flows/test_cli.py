@@ -21,6 +21,8 @@ COMMANDS = (
     "new",
     "check",
     "predict",
+    "serve",
+    "labels",
     "promote",
     "rollback",
     "judge",
@@ -105,6 +107,9 @@ def test_new_keeps_the_comments_of_params_yaml(
         (("predict", "news", "a text"), "news: has no champion yet: bertline run news"),
         (("predict", "news", "--file", "no.txt"), "no.txt: no such file"),
         (("predict", "../x", "a text"), "recipe name '../x'"),
+        (("serve", "../x"), "recipe name '../x'"),
+        (("serve", "news", "--host", "0.0.0.0"), "set BERTLINE_API_KEYS to one or more keys"),
+        (("labels", "news"), "data/feedback/news.jsonl: no such file: nothing has been sent back"),
         (("explain", "news"), "news: has no champion yet"),
         (("explain", "news/3"), "news/3: no such version"),
         (("history", "news"), "news: nothing has been decided yet: bertline run news"),
@@ -126,6 +131,24 @@ def test_a_mistake_is_told_in_one_line(
     assert message in told
     assert told.startswith("error: ")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--port", "65536"), "'65536' is no port: 0 to 65535"),
+        (("--every", "0"), "'0' is no number of seconds: 0.05 to 86400"),
+        (("--deadline", "nan"), "'nan' is no number of seconds: 0.05 to 86400"),
+        (("--cores", "-1"), "'-1' is no whole number"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_told(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", "news", *option])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_texts_that_are_not_utf8_are_told_by_line(

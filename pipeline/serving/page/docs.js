@@ -1,0 +1,28 @@
+"use strict";
+// Swagger UI over /openapi.json, with the key that the first page keeps.
+
+const key = sessionStorage.getItem("bertline key");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function shade() {
+  document.documentElement.classList.toggle("dark-mode", dark.matches);
+}
+
+dark.addEventListener("change", shade);
+shade();
+
+SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#api",
+  deepLinking: true,
+  defaultModelsExpandDepth: 0,
+  validatorUrl: null,
+  requestInterceptor: (request) => {
+    if (key) request.headers["X-API-Key"] = key;
+    return request;
+  },
+  responseInterceptor: (response) => {
+    if (response.status === 401) document.getElementById("problem").hidden = false;
+    return response;
+  },
+});

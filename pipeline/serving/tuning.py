@@ -1,0 +1,150 @@
+"""How many batches at once, on how many threads and of how many rows: measured, in about a second.
+
+The cores are split between runners in every even way; of ways and batch sizes that are nearly as
+fast the one that answers a single request sooner is taken.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from itertools import cycle, islice
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from pipeline.serving.batching import Tuning
+
+if TYPE_CHECKING:
+    from pipeline.serving.version import Version
+    from pipeline.tasks.encoding import Texts
+
+BATCHES = (4, 8, 16, 32, 64)
+FIRST_BATCH = 16  # by which ways to split the cores are compared
+WORTH = 1.05  # times the speed for which more rows or other threads are taken
+LONGEST_BATCH = 0.05  # seconds
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU, and of how many
+CPU = "CPUExecutionProvider"
+ALIKE = 0.1  # share by which a model's file may differ for its numbers to hold
+
+
+def cores() -> int:
+    """Cores that this process may use, by its affinity and by its container's quota."""
+    pinned = hasattr(os, "sched_getaffinity")  # not on macOS
+    allowed = len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1
+    try:
+        quota, period = QUOTA.read_text().split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return allowed
+
+
+def at_first(number_of_cores: int) -> Tuning:
+    """What is assumed before anything is measured."""
+    return Tuning(number_of_cores, 1, FIRST_BATCH, 100.0 * number_of_cores)
+
+
+def measure(
+    opened: "Callable[[int], Version]", number_of_cores: int, seconds: float = 1.5
+) -> "tuple[Tuning, Version]":
+    """The tuning of a version on so many cores, and the version opened with it.
+
+    `opened` opens the version with a number of threads a batch. `seconds` are those of measuring.
+    """
+    best, version = 0.0, opened(1)
+    runners, threads = number_of_cores, 1
+    texts = _texts(version)
+    splits = [t for t in range(1, number_of_cores + 1) if number_of_cores % t == 0]
+    if version.provider != CPU:  # what it runs on has threads of its own
+        runners, splits = 2, []
+    window = seconds / (len(splits) + len(BATCHES))
+    for each in splits:
+        tried = version if each == 1 else opened(each)
+        speed = rate(tried, texts, number_of_cores // each, FIRST_BATCH, window)
+        if speed > WORTH * best:
+            best, version, runners, threads = speed, tried, number_of_cores // each, each
+    batch, best = 0, 0.0
+    for size in BATCHES:
+        speed = rate(version, texts, runners, size, window)
+        if batch and size * runners / speed > LONGEST_BATCH:
+            break
+        if speed > WORTH * best:
+            batch, best = size, speed
+    characters = 2 * sum(len(text) + len(second) for text, second in texts) // len(texts)
+    return Tuning(runners, threads, batch, best, max(characters, Tuning.characters)), version
+
+
+def rate(
+    version: "Version", texts: "Sequence[Texts]", runners: int, batch: int, seconds: float
+) -> float:
+    """Rows a second of so many runners."""
+
+    def run(_: int) -> int:
+        given = cycle(texts)
+        rows = 0
+        while not rows or perf_counter() < end:
+            version.answer(list(islice(given, batch)), batch)
+            rows += batch
+        return rows
+
+    with ThreadPoolExecutor(runners) as pool:
+        list(pool.map(lambda _: version.answer(texts[:batch], batch), range(runners)))  # warm
+        started = perf_counter()
+        end = started + seconds
+        rows = sum(pool.map(run, range(runners)))
+    return rows / (perf_counter() - started)
+
+
+def _texts(version: "Version") -> "list[Texts]":
+    """The version's stored texts, or made-up ones of up to forty words."""
+    if version.stored:
+        return [(text, second) for text, second in version.stored["texts"]]
+    words = " ".join(["these are the words of a text"] * 6).split()
+    made = [" ".join(words[: 3 + 7 * i % 38]) for i in range(64)]
+    return [(text, text if version.two_texts else "") for text in made]
+
+
+# kept
+
+
+def kept(tuning: Tuning, version: "Version", number_of_cores: int) -> dict[str, Any]:
+    """A tuning and what it holds for, as JSON can say it."""
+    return asdict(tuning) | {"for": _circumstances(version, number_of_cores)}
+
+
+def again(content: Any, version: "Version | None", number_of_cores: int) -> Tuning | None:
+    """A kept tuning; None where it was measured of something else, or is none.
+
+    Without a version, only the machine is compared.
+    """
+    try:
+        before = content["for"]
+        tuning = Tuning(**{each.name: content[each.name] for each in fields(Tuning)})
+        whole = min(tuning.runners, tuning.threads, tuning.batch) >= 1
+        now = _machine(number_of_cores)
+        if not whole or not tuning.rows_per_second > 0 or any(before[k] != now[k] for k in now):
+            return None
+        if version and abs(version.model_bytes / before["bytes"] - 1) > ALIKE:
+            return None
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return tuning
+
+
+def _circumstances(version: "Version", number_of_cores: int) -> dict[str, Any]:
+    return _machine(number_of_cores) | {"bytes": version.model_bytes}
+
+
+def _machine(number_of_cores: int) -> dict[str, Any]:
+    return {"cores": number_of_cores, "runtime": _runtime()}
+
+
+def _runtime() -> str:
+    for name in ("onnxruntime-gpu", "onnxruntime"):
+        try:
+            return f"{name} {installed(name)}"
+        except PackageNotFoundError:
+            continue
+    return ""

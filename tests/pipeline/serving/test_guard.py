@@ -1,0 +1,350 @@
+"""Who may ask and how: keys, hosts, origins; and what a socket gets that sends no whole request."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+import uvicorn
+
+from pipeline.serving.guard import Protocol
+from pipeline.serving.settings import Limits
+from pipeline.tasks import Answer
+from pipeline.tasks.encoding import Texts
+from tests.pipeline.serving.web import Site, Toy, plain
+
+KEY = "a-secret-key"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+WHOLE = HEAD + b'Content-Length: 12\r\n\r\n{"text":"a"}'
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+ASK = {"text": "a"}
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site(Toy(1), limits=Limits(bytes=100, slow_body=0.1))
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def locked() -> Iterator[Site]:
+    site = Site(Toy(1), keys=["another", KEY])
+    yield site
+    site.close()
+
+
+# keys
+
+
+@pytest.mark.parametrize("header", [{"authorization": f"Bearer {KEY}"}, {"x_api_key": KEY}])
+def test_a_key_opens(locked: Site, header: dict[str, str]) -> None:
+    assert locked.post("/predict", ASK, **header).status == 200
+    assert locked.get("/metrics", **header).status == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"authorization": f"Basic {KEY}"},
+        {"authorization": "Bearer "},
+        {"authorization": f"Bearer {KEY}x"},
+        {"authorization": f"Bearer {KEY[:-1]}"},
+        {"x_api_key": "é"},
+        {"x_api_key": f"another,{KEY}"},
+    ],
+)
+def test_without_a_key_nothing_is_told(locked: Site, header: dict[str, str]) -> None:
+    for path in ("/predict", "/predict/batch", "/invocations", "/feedback", "/nothing"):
+        assert locked.post(path, ASK, **header).status == 401
+    for path in ("/metrics", "/openapi.json", "/nothing"):
+        assert locked.get(path, **header).status == 401
+    assert locked.get("/metrics", **header).headers["www-authenticate"] == "Bearer"
+
+
+def test_health_and_pages_are_open(locked: Site) -> None:
+    for path in ("/healthz", "/readyz", "/", "/page.js", "/docs"):
+        assert locked.get(path).status == 200
+    assert locked.get("/readyz").value["key"]
+
+
+def test_no_key_is_written_down(locked: Site) -> None:
+    locked.post("/predict", ASK, x_api_key=KEY)
+    locked.post("/predict", ASK, authorization="Bearer wrong-key")
+    assert KEY not in locked.log.getvalue() + repr(locked.app.settings)
+    assert "wrong-key" not in locked.log.getvalue()
+
+
+# hosts and origins
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000"])
+def test_this_machine_is_asked_by_its_own_names(site: Site, host: str) -> None:
+    assert site.get("/healthz", host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:8000"]
+)
+def test_a_name_that_was_bound_to_this_machine_is_refused(site: Site, host: str) -> None:
+    assert site.get("/readyz", host=host).status == 403
+    assert site.post("/predict", ASK, host=host).status == 403
+
+
+def test_a_proxy_may_ask_by_a_name_that_is_allowed() -> None:
+    with closing(Site(Toy(1), hosts=["models.example"])) as site:
+        own = {"host": "Models.example", "origin": "https://models.example"}
+        assert site.post("/predict", ASK, **own).status == 200
+        assert site.get("/readyz", host="evil.example").status == 403
+
+
+def test_a_request_without_a_host_is_refused(site: Site) -> None:
+    assert site.get("/healthz", host="").status == 400
+
+
+def test_a_public_address_has_names_of_its_own() -> None:
+    site = Site(Toy(1), bound="192.0.2.7")
+    assert site.get("/healthz", host="api.example.org").status == 200
+    site.close()
+
+
+def test_pages_of_others_may_not_ask(site: Site) -> None:
+    for origin in ("http://evil.example", "null", "http://localhost:9999", ""):
+        status = site.post("/predict", ASK, origin=origin).status
+        assert status == (403 if origin else 200)
+    own = site.post("/predict", ASK, origin="http://localhost:8000")
+    assert own.status == 200
+    assert not [name for name in own.headers if name.startswith("access-control")]
+    assert site.ask("OPTIONS", "/predict", b"", {"origin": "http://evil.example"}).status == 405
+
+
+# bodies
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content_type": ""}, 415),
+        ({"content_type": "text/plain"}, 415),
+        ({"content_type": "application/jsonl"}, 415),
+        ({"content_type": "application/json; charset=latin-1"}, 415),
+        ({"content_type": "application/json", "content_encoding": "gzip"}, 415),
+        ({"content_type": "Application/JSON; charset=UTF-8"}, 200),
+    ],
+)
+def test_only_json_is_read(site: Site, headers: dict[str, str], status: int) -> None:
+    given = {k.replace("_", "-"): v for k, v in headers.items()}
+    assert site.ask("POST", "/predict", b'{"text":"a"}', given).status == status
+
+
+def asked(site: Site, parts: Sequence[bytes | None], **headers: str) -> Any:
+    given = {"content-type": "application/json"} | {
+        k.replace("_", "-"): v for k, v in headers.items()
+    }
+    return site.loop.run_until_complete(site.asked("POST", "/predict", list(parts), given))
+
+
+def test_a_body_that_says_its_length_is_refused_unread(site: Site) -> None:
+    assert asked(site, [None], content_length="101").status == 413
+
+
+def test_a_body_that_does_not_is_read_no_further_than_the_limit(site: Site) -> None:
+    assert asked(site, [b" " * 60, b" " * 60, None]).status == 413
+
+
+def test_a_body_may_come_in_parts(site: Site) -> None:
+    assert asked(site, [b'{"te', b"", b'xt":"a"}']).status == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(site: Site) -> None:
+    late = asked(site, [b'{"text"', None])
+    assert late.status == 408
+    assert late.headers["connection"] == "close"
+
+
+# sockets
+
+
+class Slow:
+    """A version that answers when it may."""
+
+    def __init__(self) -> None:
+        self.may, self.at_it = threading.Event(), threading.Event()
+
+    def __call__(self, texts: Texts) -> Answer:
+        self.at_it.set()
+        assert self.may.wait(20)
+        return plain(texts)
+
+
+class Server:
+    """A real one, on a port of its own."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            site.app,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            timeout_keep_alive=60,
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.site.loop)
+        self.site.loop.run_until_complete(self.server.serve([self.socket]))
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+        self.site.close()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.socket.getsockname(), timeout=20)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server(Site(Toy(1), limits=Limits(bytes=1000, slow_header=0.2, slow_body=0.2)))
+    yield server
+    server.stop()
+
+
+def answered(connection: socket.socket) -> tuple[int, Any]:
+    """Status and body of one answer; (0, None) where the connection was closed without one."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        part = connection.recv(1)
+        if not part:
+            return 0, None
+        head += part
+    assert b"x-request-id: " in head.lower()
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    body = b""
+    while len(body) < length:
+        body += connection.recv(length - len(body))
+    return int(head.split()[1]), json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (WHOLE, 200),
+        (CHUNKED + b'c\r\n{"text":"a"}\r\n0\r\n\r\n', 200),
+        (CHUNKED + b'c\r\n{"text":"a"}\r\n0\r\nHost: evil.example\r\n\r\n', 200),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + b'Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 12\r\n\r\n{"text":"a"}', 400),  # noqa: E501
+        (CHUNKED + b"no length\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: loc", 408),
+        (HEAD + b'Content-Length: 100\r\n\r\n{"text', 408),
+        (CHUNKED + b'7\r\n{"text"\r\n', 408),
+        (HEAD + b"Content-Length: 99999999999\r\n\r\n" + b" " * 1_000_000, 413),
+        (HEAD + b"Content-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n", 413),
+        (CHUNKED + b"f4240\r\n" + b" " * 1_000_000 + b"\r\n", 413),
+        (b"GET /" + b"a" * 70_000, 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000, 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000, 431),
+        (b"\r\n\r\n", 0),
+        (b"", 0),
+    ],
+)  # fmt: skip
+def test_every_sender_gets_one_answer_or_none(server: Server, sent: bytes, status: int) -> None:
+    with server.connect() as connection:
+        connection.sendall(sent)
+        found, body = answered(connection)
+    assert found == status
+    if status >= 400:
+        assert list(body) == ["error"]
+        assert "\n" not in body["error"]
+
+
+def test_a_connection_is_used_again_after_a_refusal(server: Server) -> None:
+    with server.connect() as connection:
+        for _ in range(2):
+            connection.sendall(HEAD + b'Content-Length: 10\r\n\r\n{"text":1}')
+            assert answered(connection)[0] == 422
+            connection.sendall(HEAD + b"Content-Length: 2000\r\n\r\n" + b" " * 2000)
+            assert answered(connection)[0] == 413
+            connection.sendall(WHOLE)
+            assert answered(connection)[0] == 200
+
+
+def test_who_goes_on_sending_a_refused_body_is_hung_up_on(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 99999999\r\n\r\n ")
+        assert answered(connection)[0] == 413
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(("sent", "status"), [(b"GET / HTTP/1.1\r\nHost: loc", 408), (b"\r\n", 0)])
+def test_a_second_request_may_take_no_longer(server: Server, sent: bytes, status: int) -> None:
+    with server.connect() as connection:
+        connection.sendall(WHOLE)
+        assert answered(connection)[0] == 200
+        connection.sendall(sent)
+        assert answered(connection)[0] == status
+
+
+def test_headers_that_never_end_are_not_kept(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(CHUNKED + b'c\r\n{"text":"a"}\r\n0\r\n')
+        with pytest.raises(OSError):  # it hangs up while they come
+            for _ in range(1000):
+                connection.sendall(b"X: " + b"y" * 10_000 + b"\r\n")
+            raise AssertionError("ten megabytes of trailers were taken")
+
+
+def test_requests_may_follow_each_other_at_once(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(WHOLE * 3)
+        assert [answered(connection)[0] for _ in range(3)] == [200] * 3
+
+
+def test_who_does_not_read_its_answer_is_hung_up_on(server: Server) -> None:
+    server.site.batcher.version = Toy(2, says=lambda _: Answer("long " * 4_000_000, 1.0))  # type: ignore[assignment]
+    with server.connect() as connection:
+        connection.sendall(WHOLE)
+        until(lambda: server.site.lines()[-1]["path"] == "/predict")
+        until(lambda: not server.server.server_state.connections)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_who_leaves_costs_no_answer(server: Server) -> None:
+    slow = Slow()
+    version = Toy(2, says=slow)
+    server.site.batcher.version = version  # type: ignore[assignment]
+    with server.connect() as stays:
+        stays.sendall(WHOLE)
+        assert slow.at_it.wait(20)
+        with server.connect() as leaves:
+            leaves.sendall(WHOLE.replace(b'"a"', b'"b"'))
+            until(lambda: server.site.batcher.waiting == 1)
+        until(lambda: server.site.batcher.waiting == 0)
+        slow.may.set()
+        assert answered(stays)[0] == 200
+    assert version.asked == [("a", "")]
+    assert [line["status"] for line in server.site.lines()[-2:]] == [499, 200]

@@ -1,0 +1,90 @@
+"""A registered version's folder in milliseconds: a model that adds up its words, untrained."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from pipeline import tasks
+from pipeline.adapters import onnx_runtime
+from pipeline.adapters.mlflow import digests
+from tests.conftest import WORDS
+
+CLASSES = sorted(WORDS)
+
+
+def make_version(folder: Path, weight: float = 1.0, task: str = "classification") -> dict[str, str]:
+    """Write a version that answers a text's topic, the surer the larger `weight`; the SHA-256 of
+    its files. A negative weight makes it wrong, and another task answers whatever comes."""
+    artifacts = folder / "artifacts"
+    artifacts.mkdir(parents=True)
+    own = tasks.get(task)
+    outputs = own.outputs(CLASSES)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(w for name in CLASSES for w in WORDS[name])]
+    _write_tokenizer(artifacts / "tokenizer.json", words)
+    _write_model(artifacts / "fp32.onnx", words, weight, len(outputs), own.head)
+    serving = {
+        "task": task,
+        "classes": CLASSES,
+        "decision": {"mean": 3.0, "deviation": 1.0, "no_answer": True, "threshold": 0.0},
+        "max_length": 16,
+        "long_text": "truncate",
+        "overlap": 0,
+        "padding": 0,
+    }
+    (artifacts / "serving.json").write_text(json.dumps(serving))
+    shutil.copyfile(onnx_runtime.__file__, artifacts / "runtime.py")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(tasks.__file__).parent, artifacts / "tasks", ignore=ignored)
+    names = {
+        "model": "fp32.onnx",
+        "tokenizer": "tokenizer.json",
+        "settings": "serving.json",
+        "runtime": "runtime.py",
+        "tasks": "tasks",
+    }
+    paths = {name: {"path": f"artifacts/{file}"} for name, file in names.items()}
+    described = {"flavors": {"python_function": {"artifacts": paths}}}
+    (folder / "MLmodel").write_text(json.dumps(described))  # JSON is YAML
+    return digests(folder)
+
+
+def _write_tokenizer(file: Path, words: list[str]) -> None:
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(file))
+
+
+def _write_model(file: Path, words: list[str], weight: float, outputs: int, head: str) -> None:
+    table = np.zeros((len(words), max(outputs, len(CLASSES))), np.float32)
+    table[words.index("[CLS]")] = 0 * weight  # what is not a number is so in every text
+    for place, name in enumerate(CLASSES):
+        table[[words.index(word) for word in WORDS[name]], place] = weight
+    ids, mask = (
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask")
+    )
+    shape = ["batch", "length", outputs] if head == "token" else ["batch", outputs]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]
+    if head == "sequence":
+        nodes[0].output[0] = "each"
+        nodes.append(helper.make_node("ReduceSum", ["each", "axes"], ["logits"], keepdims=0))
+    constants = [
+        numpy_helper.from_array(table[:, :outputs], "table"),
+        numpy_helper.from_array(np.array([1], np.int64), "axes"),
+    ]
+    graph = helper.make_graph(nodes, "toy", [ids, mask], [logits], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(file))
+
+
+def store_answers(folder: Path, texts: list[list[str]], answers: list[dict[str, object]]) -> None:
+    """What a version answered when it was made, beside its model."""
+    content = json.dumps({"texts": texts, "answers": answers})
+    (folder / "artifacts" / "smoke.json").write_text(content)
