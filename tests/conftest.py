@@ -31,6 +31,11 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+if "PYTEST_XDIST_WORKER" in os.environ:  # flows of two workers would wait for one database
+    os.environ["PREFECT_HOME"] = str(
+        Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+        / os.environ["PYTEST_XDIST_WORKER"]
+    )
 
 
 def make_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
@@ -137,7 +142,8 @@ class Workspace:
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         for name in ("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", "README.md"):
             shutil.copy(ROOT / name, folder / name)
-        shutil.copytree(ROOT / "data" / "behaviour", folder / "data" / "behaviour")
+        for name in ("behaviour", "labels"):
+            shutil.copytree(ROOT / "data" / name, folder / "data" / name)
         shutil.copytree(base, folder / "base")
         write_csv(folder / "data" / "raw" / "toy.csv", make_rows(rows))
         self.write_recipe(toy_block("base", "data/raw/toy.csv"))
