@@ -160,7 +160,7 @@ def test_the_champion_answers_whatever_breaks_or_ends(
 
     state = Path(".bertline/serving/toy.json")
     kept = json.loads(state.read_bytes())
-    kept["tuning"]["rows_per_second"] = 1234.5
+    kept["tuning"]["rows_per_second"] = 12345.5  # so that four batches may wait
     write_json(state, kept)
     again = start(tracking="http://127.0.0.1:9").begin()  # MLflow is not needed to go on
     assert until(again.ready)["version"] == "toy/3"
