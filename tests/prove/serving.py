@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,12 +169,11 @@ class Service:
 
     def __enter__(self) -> "Service":
         self.start()
-        try:
+        with ExitStack() as where_it_fails:
+            where_it_fails.callback(self.kill)
             wait_for(lambda: self.is_ready() or self.has_ended(), 60, lambda: self.log()[-3000:])
             assert not self.has_ended(), self.log()[-3000:]
-        except BaseException:
-            self.kill()
-            raise
+            where_it_fails.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
