@@ -11,10 +11,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from pipeline.serving import asked, openapi, pages
-from pipeline.serving.batching import Batcher, Busy, Failed, Gone, Late
+from pipeline.serving.batching import Batcher, Busy, Gone, Late
 from pipeline.serving.guard import FAILED, LEFT, Exchange, Guard, Refusal, body_of, refused
 from pipeline.serving.logs import Log
 from pipeline.serving.metrics import CONTENT_TYPE, Metrics
+from pipeline.serving.runner import Failed
 from pipeline.serving.schemas import PAIRS, TEXTS, Shape
 from pipeline.serving.settings import Settings
 from pipeline.serving.version import Version

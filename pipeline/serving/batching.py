@@ -7,17 +7,16 @@ one that was in use when its first row was taken.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from pipeline.serving.runner import Failed, answers, failed, step_back
 
 if TYPE_CHECKING:
     from pipeline.serving.version import Version
@@ -28,7 +27,6 @@ WINDOW = 4  # batches of waiting rows among which those of like length are looke
 SECONDS_WAITING = 0.15  # worth of rows that may wait where nothing else is said
 FEWEST_WAITING = 32  # rows: so many clients who ask one thing at a time are never refused
 LEARNED = 0.05  # of each batch's time a row, into what is expected of the next
-RUNNER_NICE = 5  # of 19
 SWEEP = 0.25  # seconds between looks for requests whose deadline has passed
 log = logging.getLogger("bertline.serving")
 
@@ -48,10 +46,6 @@ class Late(Exception):  # noqa: N818
 
 class Gone(Exception):  # noqa: N818
     """Who asked has left: nobody is waiting for this answer."""
-
-
-class Failed(Exception):  # noqa: N818
-    """The version's code raised an error: what and where, in one line without any text."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ class Batcher:
         self._ahead = 0  # rows that are taken before the first of a new request
         self._wake: asyncio.Handle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "runner", _step_back)
+        self._pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "runner", step_back)
         self.tune(tuning)
 
     @property
@@ -253,7 +247,7 @@ class Batcher:
             started = monotonic()
             texts = [job.texts[row] for job, row in rows]
             size = self.tuning.room(max(map(_length, texts)))
-            work = self._pool.submit(_answers, version, texts, size)
+            work = self._pool.submit(answers, version, texts, size)
             self._busy += 1
             work.add_done_callback(self._after(version, rows, started))
 
@@ -326,8 +320,8 @@ class Batcher:
         """Hand a batch's answers to its requests."""
         self._busy -= 1
         error = work.exception()
-        answers = [_failed(error)] * len(rows) if error else work.result()
-        for (job, row), answer in zip(rows, answers, strict=True):
+        found = [failed(error)] * len(rows) if error else work.result()
+        for (job, row), answer in zip(rows, found, strict=True):
             job.left -= 1
             if job.future.done():
                 continue
@@ -360,12 +354,6 @@ class Batcher:
             self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
 
-def _step_back() -> None:
-    """Let the event loop go first: who is refused, or answered, need not wait for a batch."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone has priorities of threads
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), RUNNER_NICE)
-
-
 def _length(texts: "Texts") -> int:
     return len(texts[0]) + len(texts[1])
 
@@ -382,28 +370,3 @@ def _run_with_the_oldest(
     while len(run) > tuning.room(run[-1][0]) and run[-1] is not oldest:
         run.pop()
     return run
-
-
-def _answers(version: "Version", texts: "list[Texts]", size: int) -> "list[Answer | Failed]":
-    """In a runner's thread. Where a batch fails its texts are answered one by one, so that one of
-    them does not cost the others their answer."""
-    try:
-        return list(_whole(version, texts, size))
-    except BaseException as error:  # a tokenizer's panic is no Exception
-        if len(texts) == 1:
-            return [_failed(error)]
-    return [answer for text in texts for answer in _answers(version, [text], size)]
-
-
-def _whole(version: "Version", texts: "list[Texts]", size: int) -> "list[Answer]":
-    answers: list[Answer] = version.answer(texts, size)
-    if len(answers) != len(texts):
-        raise RuntimeError(f"{len(answers)} answers to {len(texts)} texts")
-    return answers
-
-
-def _failed(error: BaseException) -> Failed:
-    """An error's kind and place: its message may quote a text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
-    return Failed(f"{type(error).__name__}{place}")

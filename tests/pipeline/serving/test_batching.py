@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.serving.batching import Batcher, Busy, Failed, Gone, Late, Tuning
+from pipeline.serving.batching import Batcher, Busy, Gone, Late, Tuning
+from pipeline.serving.runner import Failed
 from pipeline.tasks import Answer
 from pipeline.tasks.encoding import Texts
 
@@ -111,21 +112,27 @@ def test_counts_are_nought_when_all_have_left_or_were_answered(
     run(check)
 
 
+async def batches_behind(
+    version: "Fake", batcher: Batcher, lengths: Sequence[int]
+) -> list[list[int]]:
+    """Lengths of the texts in each batch, of those that came while another was answered."""
+    first = ask(batcher, "first")
+    await entered(version)
+    others = [ask(batcher, "x" * length) for length in lengths]
+    await asyncio.sleep(0)
+    assert version.gate
+    version.gate.set()
+    await asyncio.gather(first, *others)
+    assert version.batches[0] == ["first"]
+    return [sorted(map(len, batch)) for batch in version.batches[1:]]
+
+
 def test_what_waits_is_taken_together_and_the_oldest_with_those_of_its_length() -> None:
     async def check() -> None:
-        gate = threading.Event()
-        version = Fake(1, gate)
+        version = Fake(1, threading.Event())
         batcher = await ready(version, batch=3)
-        first = ask(batcher, "first")
-        await entered(version)
-        lengths = [5, 50, 4, 49, 6, 48]
-        others = [ask(batcher, "x" * length) for length in lengths]
-        await asyncio.sleep(0)
-        gate.set()
-        await asyncio.gather(first, *others)
-        first_batch, *rest = version.batches
-        assert first_batch == ["first"]
-        assert [sorted(map(len, batch)) for batch in rest] == [[4, 5, 6], [48, 49, 50]]
+        found = await batches_behind(version, batcher, [5, 50, 4, 49, 6, 48])
+        assert found == [[4, 5, 6], [48, 49, 50]]
         batcher.close()
 
     run(check)
@@ -133,18 +140,10 @@ def test_what_waits_is_taken_together_and_the_oldest_with_those_of_its_length() 
 
 def test_long_texts_are_answered_a_few_at_a_time_and_never_beside_short_ones() -> None:
     async def check() -> None:
-        gate = threading.Event()
-        version = Fake(1, gate)
+        version = Fake(1, threading.Event())
         batcher = await ready(version, batch=4)
-        first = ask(batcher, "first")
-        await entered(version)
-        lengths = [5000, 10, 512, 11, 512, 5000]
-        others = [ask(batcher, "x" * length) for length in lengths]
-        await asyncio.sleep(0)
-        gate.set()
-        await asyncio.gather(first, *others)
-        batches = [sorted(map(len, batch)) for batch in version.batches[1:]]
-        assert batches == [[5000], [10, 11], [512, 512], [5000]]
+        found = await batches_behind(version, batcher, [5000, 10, 512, 11, 512, 5000])
+        assert found == [[5000], [10, 11], [512, 512], [5000]]
         batcher.close()
 
     run(check)
