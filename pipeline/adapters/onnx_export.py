@@ -10,6 +10,9 @@ import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pipeline.adapters.pytorch import TorchModel
 
@@ -21,12 +24,24 @@ FUSED = (
     "SkipLayerNormalization",
     "BiasGelu",
 )
+TOKENWISE = {
+    "Add",
+    "BiasGelu",
+    "FastGelu",
+    "Gelu",
+    "LayerNormalization",
+    "MatMul",
+    "Relu",
+    "SkipLayerNormalization",
+}
+"""Operators that compute each token by itself, a MatMul where its second matrix is constant."""
 
 
 def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
     """Write fp32 ONNX; `model` must use eager attention. Returns the fused operators' counts.
 
-    Raises AssertionError where a layer's attention was not fused.
+    Under a head for whole sequences the last layer is computed for the first token alone, which is
+    all that the head reads. Raises AssertionError where a layer's attention was not fused.
     """
     import onnx
     import torch
@@ -59,12 +74,54 @@ def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
         fused = optimizer.optimize_model(
             str(raw), "bert", num_heads=heads, hidden_size=width, optimization_options=options
         )
+        if model.head == "sequence":
+            _for_first_token(fused)
         fused.save_model_to_file(str(path))
     counts = Counter(node.op_type for node in onnx.load(path).graph.node)
     attention = counts["Attention"] + counts["MultiHeadAttention"]
     if attention != layers:
         raise AssertionError(f"{attention} of {layers} attention layers were fused")
     return {name: counts[name] for name in FUSED if counts[name]}
+
+
+def _for_first_token(model: Any) -> None:
+    """Let what stands between the last attention and the head see the first token alone.
+
+    `model` is ONNX Runtime's wrapper of a fused graph, whose head gathers that token at the end.
+    Here it is cut out in front of all nodes that compute each token by itself, and whose results
+    nothing reads but that gathering.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name for tensor in model.model.graph.initializer}
+    readers = Counter(name for node in model.nodes() for name in node.input)
+    (gather,) = [
+        node
+        for node in model.get_nodes_by_op_type("Gather")
+        if helper.get_node_attr_value(node, "axis") == 1
+    ]
+    if numpy_helper.to_array(model.get_initializer(gather.input[1])) != 0:
+        raise AssertionError("the head reads another token than the first")
+    narrow, read = [], Counter([gather.input[0]])
+    model.topological_sort()
+    for node in reversed(model.nodes()):
+        by_token = node.op_type in TOKENWISE and (
+            node.op_type != "MatMul" or node.input[1] in constants
+        )
+        if by_token and read[node.output[0]] == readers[node.output[0]] > 0:
+            narrow.append(node)
+            read.update(name for name in node.input if name not in constants)
+    made = {node.output[0] for node in narrow}
+    bounds = [numpy_helper.from_array(np.array([i]), f"first_token_{i}") for i in (0, 1)]
+    for bound in bounds:
+        model.add_initializer(bound)
+    start, end = (bound.name for bound in bounds)
+    for name in sorted({name for node in narrow for name in node.input} - made - constants):
+        cut = f"{name}_first_token"
+        model.add_node(helper.make_node("Slice", [name, start, end, end], [cut], name=cut))
+        for node in narrow:
+            node.input[:] = [cut if given == name else given for given in node.input]
+    model.topological_sort()
 
 
 def quantize(source: Path, path: Path, *, per_channel: bool, reduce_range: bool) -> None:

@@ -18,6 +18,7 @@ from torch.utils.data import Sampler
 
 from pipeline.adapters import transformers as adapter
 from pipeline.adapters.dropout import quicken
+from pipeline.adapters.last_layer import for_first_token
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_json
 from pipeline.log import Log
@@ -299,6 +300,8 @@ def train(
     transformers.set_seed(params.seed)
     dropouts = _dropouts(folder, name, params)
     model = adapter.load_model(folder, name, task.head, outputs=task.outputs(classes), **dropouts)
+    if task.head == "sequence":
+        for_first_token(model)
     parameters = _count(model)
     if params.lora:
         from pipeline.adapters import lora

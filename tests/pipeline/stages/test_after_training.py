@@ -171,6 +171,7 @@ class Tokens:
 @pytest.mark.parametrize("family", ["roberta", "distilbert", "electra"])
 @pytest.mark.parametrize("head", ["sequence", "token"])
 def test_other_encoder_families_fuse_too(family: str, head: str, tmp_path: Path) -> None:
+    import onnx
     import torch
     import transformers
 
@@ -196,6 +197,11 @@ def test_other_encoder_families_fuse_too(family: str, head: str, tmp_path: Path)
     assert eager.typed == (family == "electra")
     fused = export_fused(eager, tmp_path / "fp32.onnx")
     assert fused.get("Attention", 0) + fused.get("MultiHeadAttention", 0) == 2
+    nodes = onnx.load(tmp_path / "fp32.onnx").graph.node
+    cut = {name for node in nodes for name in node.output if name.endswith("_first_token")}
+    reads = [node.op_type for node in nodes if cut & {*node.input}]
+    # what the last attention says, and what it was told: nothing behind it sees more than a token
+    assert sorted(reads) == (["MatMul", "SkipLayerNormalization"] if head == "sequence" else [])
     types = [[0, 0, 1, 1, 1], [0, 0, 1]]
     pieces = [
         Tokens([2, 7, 9, 30, 3], types[0]),
