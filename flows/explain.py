@@ -105,8 +105,9 @@ def _made_of(registry: Registry, run: str) -> Iterator[str]:
         yield from (f"  {line}" for line in validation_text(validation).splitlines())
     yield "\ntraining"
     if fit := read(Fit, "records/fit.json"):
+        mean = ", head on the mean of the tokens" if fit.pooling == "mean" else ""
         yield (
-            f"  {fit.base}, {fit.parameters / 1e6:.1f} M parameters, {fit.steps:,} steps,"
+            f"  {fit.base}, {fit.parameters / 1e6:.1f} M parameters{mean}, {fit.steps:,} steps,"
             f" {fit.epochs:.1f} epochs, {fit.precision} on {fit.device}; best {fit.best_metric}"
             f" {fit.best_value:.4f} at step {fit.best_step:,}"
         )

@@ -122,6 +122,8 @@ class Fit(Record):
     """What the task tuned on validation rows besides the weights, such as thresholds."""
     trained: int
     """Parameters that were trained: fewer than there are with LoRA."""
+    pooling: Literal["cls", "mean"] | None = None
+    """What a head for whole texts reads, as its base was trained; None under a head for tokens."""
 
 
 class SplitScores(Record):

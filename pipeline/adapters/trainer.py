@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 
 from pipeline.adapters import transformers as adapter
 from pipeline.adapters.dropout import quicken
-from pipeline.adapters.last_layer import for_first_token
+from pipeline.adapters.pooling import narrow
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, write_json
 from pipeline.log import Log
@@ -50,6 +50,7 @@ class Result:
     history: list[dict[str, float]]
     parameters: int
     trained: int
+    pooling: str
     steps: int
     epochs: float
     best_step: int
@@ -300,8 +301,8 @@ def train(
     transformers.set_seed(params.seed)
     dropouts = _dropouts(folder, name, params)
     model = adapter.load_model(folder, name, task.head, outputs=task.outputs(classes), **dropouts)
-    if task.head == "sequence":
-        for_first_token(model)
+    if task.head == "sequence" and adapter.pooling(model) == "cls":
+        narrow(model)
     parameters = _count(model)
     if params.lora:
         from pipeline.adapters import lora
@@ -397,6 +398,7 @@ def train(
         history=reached.log_history,
         parameters=parameters,
         trained=trained,
+        pooling=adapter.pooling(model),
         steps=reached.global_step,
         epochs=float(reached.epoch or 0),
         best_step=int(best["step"]),

@@ -64,17 +64,35 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     return tokenizer
 
 
+def pooling_of(folder: Path) -> str:
+    """What a base was trained to stand for a text by: "mean" over its tokens, where its folder says
+    so as sentence-transformers writes it; "cls", its first token, where it says nothing."""
+    if own := read_config(folder, str(folder)).get("classifier_pooling"):
+        return str(own)  # a model of ours
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        (pooling,) = [each["path"] for each in modules if each["type"].endswith(".Pooling")]
+        told = json.loads((folder / pooling / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return "cls"
+    mean = told.get("pooling_mode_mean_tokens") or told.get("pooling_mode") == "mean"
+    return "mean" if mean else "cls"
+
+
 def load_model(
     folder: Path, name: str, head: str, *, outputs: Sequence[str] | None = None, **settings: Any
 ) -> Any:
     """The encoder of a folder under a head for whole sequences or for tokens; a new head where
     `outputs` names what it is to compute.
 
-    `settings` go to its configuration (dropout, attention implementation).
+    `settings` go to its configuration (dropout, attention implementation). Its classifier_pooling
+    says what a head for whole sequences reads: "cls" or "mean", as its base was trained.
     """
     import transformers
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
+
+    from pipeline.adapters.pooling import by_mean
 
     disable_progress_bar()
     read_config(folder, name)
@@ -103,7 +121,17 @@ def load_model(
             " it may be cut short, get it again"
         ) from None
     model.config._name_or_path = ""
+    if head == "sequence":
+        if outputs is not None:
+            model.config.classifier_pooling = pooling_of(folder)
+        if pooling(model) == "mean":
+            by_mean(model)
     return model
+
+
+def pooling(model: Any) -> str:
+    """What a model's head for whole sequences reads: "cls" or "mean"."""
+    return getattr(model.config, "classifier_pooling", "cls")
 
 
 def takes_types(config: Any, task: "Task") -> bool:

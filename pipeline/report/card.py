@@ -98,8 +98,9 @@ def _origin(fit: Fit, served: Rung, lineage: str) -> str:
     early = ", stopped early" if fit.stopped_early else ""
     part = fit.trained / fit.parameters
     trained = f", {part:.2%} of them trained" if part < 1 else ""
+    how = ", its head on the mean of a text's tokens" if fit.pooling == "mean" else ""
     return (
-        f"Fine-tuned from {_code(fit.base)} ({fit.parameters / 1e6:.1f} M parameters{trained},"
+        f"Fine-tuned from {_code(fit.base)} ({fit.parameters / 1e6:.1f} M parameters{trained}{how},"
         f" {fit.epochs:.1f} epochs in {fit.precision}{early}), served as `{served.name}`"
         f" ({served.bytes / 1e6:.0f} MB). Lineage `{lineage}`, weights `{fit.weights_sha256}`."
     )

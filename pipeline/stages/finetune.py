@@ -149,6 +149,7 @@ def finetune(
         base=base.model,
         parameters=result.parameters,
         trained=result.trained,
+        pooling=result.pooling if task.head == "sequence" else None,
         precision=precision,
         device=device,
         steps=result.steps,
@@ -197,16 +198,20 @@ def _key(
 ) -> str:
     """Hash of everything that the weights depend on, as hex."""
     from pipeline.adapters import trainer
+    from pipeline.adapters.transformers import pooling_of
 
-    code = [__file__, trainer.__file__, encoding.__file__, inspect.getfile(type(task))]
+    code = [__file__, encoding.__file__, inspect.getfile(type(task))]
+    used = ["trainer", "transformers", "pooling", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
     if params.lora:
-        code.append(str(Path(trainer.__file__).with_name("lora.py")))
+        used.append("lora")
         packages.append("peft")
+    code += [str(Path(trainer.__file__).with_name(f"{name}.py")) for name in used]
     parts: dict[str, Any] = {
         "params": params.model_dump(),
         "base": sha256_of(folder / "model.safetensors"),
         "config": sha256_of(folder / "config.json"),
+        "pooling": pooling_of(folder),
         "tokens": sha256_of(tokenize / "tokens"),
         "classes": classes,
         "task": task.name,
