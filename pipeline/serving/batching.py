@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pipeline.tasks.encoding import Texts
 
 WINDOW = 4  # batches of waiting rows among which those of like length are looked for
-SECONDS_WAITING = 0.15  # worth of rows that may wait where nothing else is said
-FEWEST_WAITING = 32  # rows: so many clients who ask one thing at a time are never refused
+SECONDS_INSIDE = 0.1  # worth of rows that may wait or be worked at where nothing else is said
+FEWEST_INSIDE = 32  # rows: so many clients who ask one thing at a time are never refused
 LEARNED = 0.05  # of each batch's time a row, into what is expected of the next
 SWEEP = 0.25  # seconds between looks for requests whose deadline has passed
 log = logging.getLogger("bertline.serving")
@@ -96,12 +96,13 @@ def nobody_left() -> bool:
 class Batcher:
     """Answers requests by the version in use, in batches, within `tuning`.
 
-    `most_waiting` rows may wait before a new request is refused; 0 stands for those of 0.15 of
-    a second, as measured and as seen since, and no fewer than 32. While a runner is idle a row
-    waits at most `gather` seconds for others, and only as long as others come. For one event loop.
+    `most_inside` rows may wait or be worked at before a new request is refused; 0 stands for those
+    of a tenth of a second, as measured and as seen since, no fewer than 32 and than two batches a
+    runner. While a runner is idle a row waits at most `gather` seconds for others, and only as long
+    as others come. For one event loop.
     """
 
-    def __init__(self, tuning: Tuning, most_waiting: int = 0, gather: float = 0.002) -> None:
+    def __init__(self, tuning: Tuning, most_inside: int = 0, gather: float = 0.002) -> None:
         self.version: Version | None = None
         self.previous: Version | None = None
         """The one before, ready to answer."""
@@ -115,12 +116,13 @@ class Batcher:
         self.observe: Callable[[int, float], object] | None = None
         """Told of every batch: its rows, and its seconds."""
         self.gather = gather
-        self._asked_most_waiting = most_waiting
+        self._asked_most_inside = most_inside
         self._jobs: deque[_Job] = deque()
         self._versions: dict[_Job, Version] = {}  # of requests that have begun and wait for more
         self._open: set[_Job] = set()
         self._busy = 0
         self._ahead = 0  # rows that are taken before the first of a new request
+        self._taken = 0  # rows that runners are at
         self._wake: asyncio.Handle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "runner", step_back)
@@ -138,10 +140,11 @@ class Batcher:
         self._ahead = sum(min(len(job.rest), tuning.batch) for job in self._jobs)
 
     def _set_rate(self, rate: float) -> None:
-        """How many rows a second are answered, and so how many may wait."""
+        """How many rows a second are answered, and so how many may be inside."""
         self._rate = rate
-        some = max(FEWEST_WAITING, 2 * self.tuning.batch, round(rate * SECONDS_WAITING))
-        self.most_waiting = self._asked_most_waiting or some
+        two_each = 2 * self.tuning.batch * self.tuning.runners
+        some = max(FEWEST_INSIDE, two_each, round(rate * SECONDS_INSIDE))
+        self.most_inside = self._asked_most_inside or some
 
     async def swap(self, version: "Version") -> None:
         """Put a version in use. What has begun ends with the one before, which is kept."""
@@ -172,8 +175,9 @@ class Batcher:
         before it, or it could not be done by its deadline."""
         if self.version is None:
             raise Busy(1.0)
-        if self._ahead and self._ahead + min(rows, self.tuning.batch) > self.most_waiting:
-            raise Busy(self._ahead / self._rate)
+        inside = self._ahead + self._taken
+        if inside and inside + min(rows, self.tuning.batch) > self.most_inside:
+            raise Busy(inside / self._rate)
         if self.waiting and monotonic() + (self.waiting + rows) / self._rate > deadline:
             raise Busy(self.waiting / self._rate)
 
@@ -249,6 +253,7 @@ class Batcher:
             size = self.tuning.room(max(map(_length, texts)))
             work = self._pool.submit(answers, version, texts, size)
             self._busy += 1
+            self._taken += len(rows)
             work.add_done_callback(self._after(version, rows, started))
 
     def _after(
@@ -319,6 +324,7 @@ class Batcher:
     ) -> None:
         """Hand a batch's answers to its requests."""
         self._busy -= 1
+        self._taken -= len(rows)
         error = work.exception()
         found = [failed(error)] * len(rows) if error else work.result()
         for (job, row), answer in zip(rows, found, strict=True):

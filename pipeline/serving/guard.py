@@ -135,18 +135,38 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        wanted = headers.get(b"x-request-id", b"")
-        identity = wanted.decode() if SANE_ID.match(wanted) else secrets.token_hex(8)
         caller = scope.get("extensions", {}).get("bertline.caller") or Caller()
-        exchange = scope["exchange"] = Exchange(identity, caller, send)
+        exchange = scope["exchange"] = Exchange(_identity(headers), caller, send)
         try:
             self._admit(scope, headers)
             await self.app(scope, receive, exchange)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, exchange)
         except Exception as error:  # has been answered
-            self.log(level="error", id=identity, error=broken(error))
+            self.log(level="error", id=exchange.id, error=broken(error))
         self._tell(scope, exchange)
+
+    def turns_away(self, scope: Scope, caller: Caller) -> tuple[Refusal, str] | None:
+        """Why a request of which no more than the header is here gets no answer now, and its id,
+        when it is told so at once; None where it has to be looked at."""
+        work = self.work.get(scope["path"]) if scope["method"] == "POST" else None
+        if work is None:
+            return None
+        try:
+            work()
+        except Refusal:
+            pass
+        else:
+            return None
+        headers = dict(scope["headers"])
+        exchange = Exchange(_identity(headers), caller, _nothing)
+        try:
+            self._admit(scope, headers)  # those who may not ask at all are told that
+        except Refusal as refusal:
+            exchange.status = refusal.status
+            self._tell(scope, exchange)
+            return refusal, exchange.id
+        return None
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").lower()
@@ -184,6 +204,16 @@ class Guard:
             characters=exchange.characters,
             version=exchange.version,
         )
+
+
+def _identity(headers: Mapping[bytes, bytes]) -> str:
+    """A request's id: its own, where it is a sane one."""
+    wanted = headers.get(b"x-request-id", b"")
+    return wanted.decode() if SANE_ID.match(wanted) else secrets.token_hex(8)
+
+
+async def _nothing(_: Message) -> None:
+    """Send nothing: what has been said was said otherwise."""
 
 
 @lru_cache(64)
@@ -238,6 +268,14 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
 _JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?$', re.IGNORECASE)
 
 
+class _Answered:
+    """What uvicorn asks of a request that it has not seen."""
+
+    response_started = response_complete = True
+    message_event = asyncio.Event()
+
+
+ANSWERED: Any = _Answered()
 HEADER_BYTES = 64 * 2**10
 OVERHEAD_BYTES = 2**20  # of a request whose header is whole: how its body is cut, and trailers
 
@@ -289,7 +327,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._relax()
         self.in_header = False
-        super().on_headers_complete()
+        if self._answering() or not self._turned_away():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self.overhead -= len(body)
@@ -319,14 +358,41 @@ class Protocol(HttpToolsProtocol):
     def close_with(self, status: int, line: str) -> None:
         """Say what is wrong, where no other answer has begun, and end the connection."""
         if not self._answering() or not self.cycle.response_started:
-            body = json.dumps({"error": line}).encode()
-            head = (
-                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-                f"x-request-id: {secrets.token_hex(8)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(STATUS_LINE[status] + head.encode() + body)
+            self._say(Refusal(status, line, CLOSE), secrets.token_hex(8))
         self._relax()
         self.transport.close()
+
+    def _turned_away(self) -> bool:
+        """Whether the request is refused already. Its body is let go as that of any answered one,
+        and the next request of this connection is looked at anew."""
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["path"] = self.url.decode("latin-1")
+        guard: Guard = self.config.app  # type: ignore[assignment]
+        turned = guard.turns_away(self.scope, self.caller)  # type: ignore[arg-type]
+        if turned is None:
+            return False
+        refusal, identity = turned
+        keep = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        if not keep:
+            refusal.headers = {**refusal.headers, **CLOSE}
+        self._say(refusal, identity)
+        self.cycle = ANSWERED
+        if not keep:
+            self.transport.close()
+        self.on_response_complete()
+        return True
+
+    def _say(self, refusal: Refusal, identity: str) -> None:
+        body = json.dumps({"error": refusal.line}).encode()
+        headers = {
+            "content-type": "application/json",
+            "content-length": len(body),
+            "x-request-id": identity,
+            "x-content-type-options": "nosniff",
+            **refusal.headers,
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[refusal.status] + head.encode() + b"\r\n" + body)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: such a request is answered as any other."""

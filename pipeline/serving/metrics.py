@@ -78,7 +78,9 @@ class _Now:
         yield InfoMetricFamily("bertline_version", "The version that answers", {"version": name})
         yield GaugeMetricFamily("bertline_ready", "Whether it is the right one", int(now.ready))
         yield GaugeMetricFamily("bertline_queue_rows", "Rows that wait", now.waiting)
-        yield GaugeMetricFamily("bertline_queue_most_rows", "That may wait", now.most_waiting)
+        yield GaugeMetricFamily(
+            "bertline_queue_most_rows", "That may wait or be worked at", now.most_inside
+        )
         yield CounterMetricFamily("bertline_swaps", "Versions that took over", now.swaps)
         yield CounterMetricFamily(
             "bertline_refused_versions", "Versions that were not let in", now.refusals

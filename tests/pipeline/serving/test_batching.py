@@ -149,7 +149,7 @@ def test_long_texts_are_answered_a_few_at_a_time_and_never_beside_short_ones() -
     run(check)
 
 
-def test_what_may_wait_shrinks_when_answering_is_slower_than_measured() -> None:
+def test_fewer_may_be_inside_when_answering_is_slower_than_measured() -> None:
     async def check() -> None:
         class Slow(Fake):
             def answer(self, texts: Sequence[Texts], batch_size: int) -> list[Answer]:
@@ -157,9 +157,9 @@ def test_what_may_wait_shrinks_when_answering_is_slower_than_measured() -> None:
                 return super().answer(texts, batch_size)
 
         batcher = await ready(Slow(1), batch=4, rate=100_000.0)
-        before = batcher.most_waiting
+        before = batcher.most_inside
         await asyncio.gather(*(ask(batcher, f"{i}") for i in range(80)))
-        assert batcher.most_waiting < before / 2
+        assert batcher.most_inside < before / 2
         batcher.close()
 
     run(check)
@@ -205,14 +205,14 @@ def test_a_long_request_ends_with_the_version_that_it_began_with() -> None:
     run(check)
 
 
-def test_beyond_what_may_wait_a_request_is_refused_at_once_and_later_taken_again() -> None:
+def test_beyond_what_may_be_inside_a_request_is_refused_at_once_and_later_taken_again() -> None:
     async def check() -> None:
         gate = threading.Event()
         version = Fake(1, gate)
         batcher = await ready(version, most=6, batch=2, rate=10.0)
         first = ask(batcher, "first", seconds=100)
         await entered(version)
-        waiting = [ask(batcher, f"{i}", seconds=100) for i in range(6)]
+        waiting = [ask(batcher, f"{i}", seconds=100) for i in range(5)]
         await asyncio.sleep(0)
         with pytest.raises(Busy) as refused:
             await ask(batcher, "one too many", seconds=100)
@@ -364,14 +364,14 @@ def test_a_refused_version_is_told_until_another_is_put_in_use() -> None:
     run(check)
 
 
-def test_what_may_wait_follows_what_was_measured() -> None:
+def test_how_many_may_be_inside_follows_what_was_measured() -> None:
     async def check() -> None:
         batcher = Batcher(tuning(batch=16, rate=1000.0))
-        assert batcher.most_waiting == 150
+        assert batcher.most_inside == 100
         batcher.tune(tuning(batch=24, rate=10.0))
-        assert batcher.most_waiting == 48
+        assert batcher.most_inside == 48
         batcher.tune(tuning(batch=4, rate=10.0))
-        assert batcher.most_waiting == 32
+        assert batcher.most_inside == 32
         batcher.close()
 
     run(check)

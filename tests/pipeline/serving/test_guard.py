@@ -287,6 +287,59 @@ def test_a_connection_is_used_again_after_a_refusal(server: Server) -> None:
             assert answered(connection)[0] == 200
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        WHOLE,
+        CHUNKED + b'c\r\n{"text":"a"}\r\n0\r\n\r\n',
+        HEAD + b'Content-Length: 12\r\nX-Request-ID: r-1\r\n\r\n{"text":"a"}',
+    ],
+)
+def test_what_is_too_much_is_refused_before_the_application_sees_it(
+    server: Server, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    guard, told = server.site.app, len(server.site.lines())
+    before = guard.app
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["path"])
+        await before(scope, receive, send)
+
+    monkeypatch.setattr(guard, "app", app)
+    with server.connect() as connection:
+        connection.sendall(WHOLE)
+        assert answered(connection)[0] == 200
+        monkeypatch.setattr(server.site.batcher, "_ahead", 10**7)
+        connection.sendall(sent * 2)
+        for _ in range(2):
+            status, body = answered(connection)
+            assert status == 429
+            assert body["error"].startswith("too many ask at once")
+        connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answered(connection)[0] == 200
+        connection.sendall(HEAD + b"Host: evil.example\r\n\r\n")
+        assert answered(connection)[0] == 400
+        monkeypatch.undo()
+        connection.sendall(WHOLE)
+        assert answered(connection)[0] == 200
+    assert seen == ["/predict", "/readyz"]
+    until(lambda: len(server.site.lines()) == told + 6)
+    lines = server.site.lines()[told:]
+    assert [line["status"] for line in lines] == [200, 429, 429, 200, 400, 200]
+    assert (lines[1]["id"] == "r-1") == (b"r-1" in sent)
+
+
+def test_who_wants_no_other_answer_is_let_go_with_the_refusal(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.site.batcher, "_ahead", 10**7)
+    with server.connect() as connection:
+        connection.sendall(WHOLE.replace(b"Host", b"Connection: close\r\nHost"))
+        assert answered(connection)[0] == 429
+        assert connection.recv(1) == b""
+
+
 def test_who_goes_on_sending_a_refused_body_is_hung_up_on(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 99999999\r\n\r\n ")
