@@ -1,7 +1,7 @@
 """How many batches at once, on how many threads and of how many rows: measured, in about a second.
 
 The cores are split between runners in every even way; of ways and batch sizes that are nearly as
-fast the one that answers a single request sooner is taken.
+fast the one with fewer threads and rows a batch is taken.
 """
 
 import os
