@@ -123,6 +123,7 @@ class Batcher:
         self._busy = 0
         self._ahead = 0  # rows that are taken before the first of a new request
         self._taken = 0  # rows that runners are at
+        self._begun: list[float] = []  # when each batch that runners are at was taken
         self._wake: asyncio.Handle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "runner", step_back)
@@ -145,6 +146,10 @@ class Batcher:
         two_each = 2 * self.tuning.batch * self.tuning.runners
         some = max(FEWEST_INSIDE, two_each, round(rate * SECONDS_INSIDE))
         self.most_inside = self._asked_most_inside or some
+
+    def busy_for(self) -> float:
+        """Seconds for which the batch that was taken first has been worked at."""
+        return monotonic() - min(self._begun) if self._begun else 0.0
 
     async def swap(self, version: "Version") -> None:
         """Put a version in use. What has begun ends with the one before, which is kept."""
@@ -254,6 +259,7 @@ class Batcher:
             work = self._pool.submit(answers, version, texts, size)
             self._busy += 1
             self._taken += len(rows)
+            self._begun.append(started)
             work.add_done_callback(self._after(version, rows, started))
 
     def _after(
@@ -325,6 +331,7 @@ class Batcher:
         """Hand a batch's answers to its requests."""
         self._busy -= 1
         self._taken -= len(rows)
+        self._begun.remove(started)
         error = work.exception()
         found = [failed(error)] * len(rows) if error else work.result()
         for (job, row), answer in zip(rows, found, strict=True):

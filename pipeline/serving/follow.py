@@ -32,6 +32,9 @@ PATIENCE = 1.5  # seconds after which a kept version counts as the champion thou
 TRIES = 3  # of a version at whose opening a worker ends
 GRACE = 5.0  # seconds beyond a request's deadline for a worker to end
 LONGEST_PAUSE = 5.0  # seconds before a worker that ends at once is started again
+BEAT = 1.0  # seconds between two questions whether the worker still answers
+MISSED = 15  # of them in a row, after which it is ended
+STARTS = 45  # that a worker may miss besides while it starts
 LINGERS = 1.5  # seconds for which the worker of a process that was killed may keep its port
 BACKLOG = 2048
 
@@ -126,6 +129,8 @@ class Keeper:
         self.failure: UserError | None = None
         self.channel: asyncio.StreamWriter | None = None
         self.process: asyncio.subprocess.Process | None = None
+        self.missed = 0
+        """Questions that the worker there is now has not answered."""
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -141,7 +146,9 @@ class Keeper:
         champion = Champion(service.recipe, service.tracking, copies, service.every, tell)
         loop.call_later(PATIENCE, self._without_mlflow)
         keeping = asyncio.create_task(self._keep(champion))
+        watching = asyncio.create_task(self._watch())
         await self.ending.wait()
+        watching.cancel()
         champion.stopped.set()
         await self._stop(keeping)
         if self.failure:
@@ -191,6 +198,22 @@ class Keeper:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ending.wait(), pause)
 
+    async def _watch(self) -> None:
+        """End a worker that hangs; it is started again as any that ended.
+
+        Questions are counted and not seconds, for this process may have been stopped meanwhile.
+        """
+        while True:
+            await asyncio.sleep(BEAT)
+            if self.process is None or self.process.returncode is not None:
+                continue
+            self.missed += 1
+            if self.missed > MISSED:
+                log("worker hangs", missed=self.missed)
+                self.process.kill()
+            else:
+                self._say({"beat": True})
+
     async def _start(self) -> asyncio.StreamReader:
         service = self.service
         own, other = socket.socketpair()
@@ -207,6 +230,7 @@ class Keeper:
             "hurry": self.began,
         }
         reader, self.channel = await asyncio.open_connection(sock=own, limit=2**22)
+        self.missed = -STARTS
         with other:
             self.process = await asyncio.create_subprocess_exec(
                 *service.worker,
@@ -231,7 +255,9 @@ class Keeper:
             self.channel.write(json.dumps(message).encode() + b"\n")
 
     def _worker_said(self, message: dict[str, Any]) -> None:
-        if "serving" in message:
+        if "beat" in message:
+            self.missed = 0
+        elif "serving" in message:
             self._serving(str(message["serving"]), message.get("tuning"))
         elif "refused" in message:
             self._refuse(str(message["refused"]), str(message["reason"]))

@@ -6,6 +6,7 @@ pandas, and opens the version that was served last while the rest is imported.
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -26,6 +27,7 @@ from pipeline.serving.version import Version, open_version, try_out
 
 Opened = Future[tuple[Version, Tuning]]
 SWITCH = 0.001  # seconds that a thread may keep the event loop waiting: 0.005 is Python's own
+HOLDS = 5.0  # seconds for which connections wait for the version that was served last
 KEEP_ALIVE = 75  # seconds for which a connection may be idle
 
 
@@ -67,11 +69,16 @@ class Worker:
         opener: Opener,
         writer: asyncio.StreamWriter,
         log: Callable[..., None],
+        patience: float,
     ) -> None:
+        """`patience` are the seconds after which a batch that is still worked at hangs."""
         self.batcher, self.opener, self.writer, self.log = batcher, opener, writer, log
+        self.patience = patience
         self.specs: dict[str, Spec] = {}  # of the versions that were opened
         self.wanted: Spec | None = None
         self.told = asyncio.Event()
+        self.begun = asyncio.Event()
+        """Set when the version that is being opened from the beginning is in use, or cannot be."""
         self.frozen = False
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
@@ -85,12 +92,15 @@ class Worker:
                 self.batcher.refuse(message["refused"], message["reason"])
             elif "confirmed" in message:
                 self.batcher.confirmed = True
+            elif "beat" in message and self.batcher.busy_for() < self.patience:
+                self._say({"beat": True})
 
     async def obey(self, first: Spec | None = None, opened: Opened | None = None) -> None:
         """Serve the version that is being opened from the beginning, where there is one; then what
         was asked for last, again and again."""
         if first and opened:
             await self._take(first, asyncio.wrap_future(opened))
+        self.begun.set()
         while True:
             await self.told.wait()
             self.told.clear()
@@ -170,7 +180,7 @@ async def answer(given: dict[str, Any], opener: Opener, begun: tuple[Spec, Opene
     server = uvicorn.Server(config)
     channel = socket.socket(fileno=given["channel"])
     reader, writer = await asyncio.open_connection(sock=channel, limit=2**22)
-    worker = Worker(batcher, opener, writer, Log())
+    worker = Worker(batcher, opener, writer, Log(), 2 * limits.deadline)
 
     async def until_end(work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -182,6 +192,8 @@ async def answer(given: dict[str, Any], opener: Opener, begun: tuple[Spec, Opene
         asyncio.create_task(until_end(work))
         for work in (worker.listen(reader), worker.obey(*begun or ()))
     ]
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(worker.begun.wait(), HOLDS)
     await server.serve([socket.socket(fileno=given["listen"])])
     batcher.close()
     for task in tasks:

@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import write_json
+from pipeline.serving import follow
 from pipeline.serving.champion import Champion, Look, Spec, as_json
 from pipeline.serving.follow import TRIES, Keeper, Service, serve
 from pipeline.serving.settings import KEYS, api_keys
@@ -375,12 +376,17 @@ while True:
     line = channel.readline()
     if not line:
         break
-    serve = json.loads(line).get("serve")
+    message = json.loads(line)
+    serve = message.get("serve")
+    if "beat" in message and len(open("workers").readlines()) > HANG:
+        print(line, end="", file=channel, flush=True)
 """
 
 
-def pretending(service: Service, ends: int = 0) -> Service:
-    command = (sys.executable, "-S", "-c", WORKER.replace("ENDS", str(ends)))
+def pretending(service: Service, ends: int = 0, hang: int = 0) -> Service:
+    """As many of the first workers end, or answer no more."""
+    script = WORKER.replace("ENDS", str(ends)).replace("HANG", str(hang))
+    command = (sys.executable, "-S", "-c", script)
     return replace(service, port=0, every=0.02, worker=command)
 
 
@@ -458,6 +464,33 @@ def test_a_worker_that_ends_is_started_again(
     told = capsys.readouterr()
     assert "answers by toy/1" in told.out
     assert told.err.count("worker ended") == 2
+
+
+def test_a_worker_that_hangs_is_ended_and_started_again(
+    worked_in: Service,
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(follow, "BEAT", 0.05)
+    monkeypatch.setattr(follow, "STARTS", 5)
+    registry.add(tmp_path / "1", "1")
+    beats = 0
+
+    class Counted(Keeper):
+        def _worker_said(self, message: dict[str, Any]) -> None:
+            nonlocal beats
+            beats += "beat" in message
+            super()._worker_said(message)
+
+    monkeypatch.setattr(follow, "Keeper", Counted)
+    sender = ended_by(signal.SIGTERM, lambda: beats > 2 * follow.MISSED)
+    serve(pretending(worked_in, hang=1))
+    sender.join()
+    assert workers_gone(tmp_path) == 2  # the one that hung, and one that was left alone
+    told = capsys.readouterr().err
+    assert (told.count("worker hangs"), told.count("worker ended")) == (1, 1)
 
 
 def test_a_first_version_that_ends_every_worker_is_told(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -64,7 +65,7 @@ class Scene:
         self.opener, self.batcher = Openings(), Batcher(at_first(1))
         self.logged: list[Any] = []
         log = lambda **fields: self.logged.append(fields)  # noqa: E731
-        self.worker = Worker(self.batcher, self.opener, self.channel, log)  # type: ignore[arg-type]
+        self.worker = Worker(self.batcher, self.opener, self.channel, log, 5.0)  # type: ignore[arg-type]
 
     def tell(self, **message: Any) -> None:
         self.reader.feed_data(json.dumps(message).encode() + b"\n")
@@ -110,6 +111,20 @@ def test_a_version_is_served_and_said_so_with_the_tuning() -> None:
         assert not scene.batcher.ready
         scene.tell(confirmed=True)
         await scene.until(lambda: scene.batcher.ready)
+
+    play(act)
+
+
+def test_it_says_that_it_answers_unless_a_batch_does_not_end() -> None:
+    async def act(scene: Scene) -> None:
+        scene.tell(beat=True)
+        await scene.until(lambda: bool(scene.channel.said))
+        assert scene.channel.said == [{"beat": True}]
+        scene.batcher._begun = [time.monotonic() - 6.0, time.monotonic()]
+        scene.tell(beat=True)
+        scene.tell(confirmed=True)
+        await scene.until(lambda: scene.batcher.confirmed)
+        assert len(scene.channel.said) == 1
 
     play(act)
 
