@@ -59,7 +59,7 @@ VENDORS = {
     "peft": {"pipeline/adapters/lora.py"},
     "fastapi": {f"pipeline/serving/{name}.py" for name in ("app", "openapi", "pages")},
     "starlette": {f"pipeline/serving/{name}.py" for name in ("app", "guard", "openapi", "pages")},
-    "uvicorn": {"pipeline/serving/guard.py", "pipeline/serving/worker.py"},
+    "uvicorn": {"pipeline/serving/protocol.py", "pipeline/serving/worker.py"},
     "prometheus_client": {"pipeline/serving/metrics.py"},
     "prefect": {
         "flows/deployments.py",

@@ -46,7 +46,7 @@ class Keeper(Protocol):
 def create_app(
     batcher: Batcher, settings: Settings, store: Keeper, log: Log | None = None
 ) -> Guard:
-    """The whole application, for uvicorn to run with `guard.Protocol`."""
+    """The whole application, for uvicorn to run with `protocol.Protocol`."""
     log, metrics = log or Log(), Metrics(batcher)
     batcher.observe = metrics.batch
     service = Service(batcher, settings, store, metrics, log)

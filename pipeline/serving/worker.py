@@ -157,8 +157,8 @@ async def answer(given: dict[str, Any], opener: Opener, begun: tuple[Spec, Opene
 
     from pipeline.serving.app import create_app
     from pipeline.serving.feedback import Store
-    from pipeline.serving.guard import Protocol
     from pipeline.serving.logs import LOGGING, Log
+    from pipeline.serving.protocol import Protocol
 
     recipe, limits = given["recipe"], Limits(**given["limits"])
     batcher = Batcher(measured.at_first(given["cores"]))

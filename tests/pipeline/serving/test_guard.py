@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from pipeline.serving.guard import Protocol
+from pipeline.serving.protocol import Protocol
 from pipeline.serving.settings import Limits
 from pipeline.tasks import Answer
 from pipeline.tasks.encoding import Texts
