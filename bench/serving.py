@@ -42,6 +42,7 @@ FASTER = 3.0  # times the requests per second of MLflow
 HALF_P99 = 60.0  # milliseconds, at half of the saturation
 CALM = 2.0  # seconds after an overload until the server is itself again
 OVERLOAD = 5.0  # times the saturation
+KEPT = 1.1  # times p99 at saturation which those who are answered then may take
 STEP = 1.2  # from one load to the next, where it rises
 MOST_REFUSED = 0.001  # share of a load that counts as answered
 SATURATED = 0.2  # share of a load that is not answered
@@ -333,6 +334,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "met": {
             "faster": equal >= FASTER * theirs,
             "half": half.p99 <= HALF_P99,
+            "kept": storm["during"]["p99"] <= KEPT * peak.p99,
             "calm": storm["seconds_until_calm"] <= CALM,
             "same": same["labels_differ"] == 0 and same["largest_difference"] <= 1e-6,
         },
