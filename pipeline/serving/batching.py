@@ -57,11 +57,14 @@ class Tuning:
     threads: int
     """Of each batch."""
     batch: int
-    """Rows of a batch."""
+    """Rows that a runner is given."""
     rows_per_second: float
     """Of all runners together, as measured."""
     characters: int = 256
     """Of a text for which that holds: of longer ones a batch has fewer."""
+    at_once: int = 0
+    """Rows of a batch that the model is given at once: on a CPU short texts may go faster one by
+    one. 0: all of them."""
 
     def room(self, characters: int) -> int:
         """How many texts of such a length are a batch: its memory and time grow with both."""
@@ -256,6 +259,7 @@ class Batcher:
             started = monotonic()
             texts = [job.texts[row] for job, row in rows]
             size = self.tuning.room(max(map(_length, texts)))
+            size = min(size, self.tuning.at_once or size)
             work = self._pool.submit(answers, version, texts, size)
             self._busy += 1
             self._taken += len(rows)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from pipeline.serving.version import Version
     from pipeline.tasks.encoding import Texts
 
-BATCHES = (4, 8, 16, 32, 64)
-FIRST_BATCH = 16  # by which ways to split the cores are compared
+SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows that a model is given at once
+FEWEST_ROWS = 4  # that a runner is given: to be given any costs time
+FIRST_SIZE = 16  # by which ways to split the cores are compared
 WORTH = 1.05  # times the speed for which more rows or other threads are taken
 LONGEST_BATCH = 0.05  # seconds
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU, and of how many
@@ -43,11 +44,11 @@ def cores() -> int:
 
 def at_first(number_of_cores: int) -> Tuning:
     """What is assumed before anything is measured."""
-    return Tuning(number_of_cores, 1, FIRST_BATCH, 100.0 * number_of_cores)
+    return Tuning(number_of_cores, 1, FIRST_SIZE, 100.0 * number_of_cores)
 
 
 def measure(
-    opened: "Callable[[int], Version]", number_of_cores: int, seconds: float = 1.5
+    opened: "Callable[[int], Version]", number_of_cores: int, seconds: float = 2.0
 ) -> "tuple[Tuning, Version]":
     """The tuning of a version on so many cores, and the version opened with it.
 
@@ -59,38 +60,40 @@ def measure(
     splits = [t for t in range(1, number_of_cores + 1) if number_of_cores % t == 0]
     if version.provider != CPU:  # what it runs on has threads of its own
         runners, splits = 2, []
-    window = seconds / (len(splits) + len(BATCHES))
+    window = seconds / (len(splits) + len(SIZES))
     for each in splits:
         tried = version if each == 1 else opened(each)
-        speed = rate(tried, texts, number_of_cores // each, FIRST_BATCH, window)
+        speed = rate(tried, texts, number_of_cores // each, FIRST_SIZE, window)
         if speed > WORTH * best:
             best, version, runners, threads = speed, tried, number_of_cores // each, each
-    batch, best = 0, 0.0
-    for size in BATCHES:
+    at_once, best = 0, 0.0
+    for size in SIZES:
         speed = rate(version, texts, runners, size, window)
-        if batch and size * runners / speed > LONGEST_BATCH:
+        if at_once and max(size, FEWEST_ROWS) * runners / speed > LONGEST_BATCH:
             break
         if speed > WORTH * best:
-            batch, best = size, speed
+            at_once, best = size, speed
     characters = 2 * sum(len(text) + len(second) for text, second in texts) // len(texts)
-    return Tuning(runners, threads, batch, best, max(characters, Tuning.characters)), version
+    batch, characters = max(at_once, FEWEST_ROWS), max(characters, Tuning.characters)
+    return Tuning(runners, threads, batch, best, characters, at_once), version
 
 
 def rate(
-    version: "Version", texts: "Sequence[Texts]", runners: int, batch: int, seconds: float
+    version: "Version", texts: "Sequence[Texts]", runners: int, size: int, seconds: float
 ) -> float:
-    """Rows a second of so many runners."""
+    """Rows a second of so many runners, whose model is given `size` of them at once."""
+    batch = max(size, FEWEST_ROWS)
 
     def run(_: int) -> int:
         given = cycle(texts)
         rows = 0
         while not rows or perf_counter() < end:
-            version.answer(list(islice(given, batch)), batch)
+            version.answer(list(islice(given, batch)), size)
             rows += batch
         return rows
 
     with ThreadPoolExecutor(runners) as pool:
-        list(pool.map(lambda _: version.answer(texts[:batch], batch), range(runners)))  # warm
+        list(pool.map(lambda _: version.answer(texts[:batch], size), range(runners)))  # warm
         started = perf_counter()
         end = started + seconds
         rows = sum(pool.map(run, range(runners)))

@@ -196,7 +196,8 @@ def test_what_is_measured_fits_the_cores_and_is_found_again(tmp_path: Path) -> N
     assert sorted(threads) == [1, 2]
     assert found.runners * found.threads == 2
     assert version.threads == found.threads
-    assert found.batch in tuning.BATCHES
+    assert found.at_once in tuning.SIZES
+    assert found.batch == max(found.at_once, tuning.FEWEST_ROWS)
     kept = json.loads(json.dumps(tuning.kept(found, version, 2)))
     assert tuning.again(kept, version, 2) == found
     assert tuning.again(kept, version, 4) is None
@@ -230,12 +231,18 @@ def test_more_rows_are_taken_only_where_it_pays(monkeypatch: pytest.MonkeyPatch)
         def __init__(self, threads: int) -> None:
             self.threads = threads
 
-    speeds = {4: 1000.0, 8: 1040.0, 16: 1200.0, 32: 1900.0, 64: 2500.0}
-    monkeypatch.setattr(tuning, "rate", lambda version, texts, runners, batch, _: speeds[batch])
+    speeds = {1: 960.0, 2: 980.0, 4: 1000.0, 8: 1040.0, 16: 1200.0, 32: 1900.0, 64: 2500.0}
+    monkeypatch.setattr(tuning, "rate", lambda version, texts, runners, size, _: speeds[size])
     found, _ = tuning.measure(Same, 2)  # type: ignore[arg-type]
-    assert found == Tuning(2, 1, 32, 1900.0)
+    assert found == Tuning(2, 1, 32, 1900.0, at_once=32)
     speeds[32] = 1000.0
-    assert tuning.measure(Same, 2)[0].batch == 16  # type: ignore[arg-type]
+    assert tuning.measure(Same, 2)[0].at_once == 16  # type: ignore[arg-type]
+    speeds.update({16: 900.0, 64: 900.0})
+    found, _ = tuning.measure(Same, 2)  # type: ignore[arg-type]
+    assert (found.at_once, found.batch) == (8, 8)
+    speeds[1] = 1100.0  # one by one, and a runner is given some nevertheless
+    found, _ = tuning.measure(Same, 2)  # type: ignore[arg-type]
+    assert (found.at_once, found.batch) == (1, tuning.FEWEST_ROWS)
 
 
 def test_a_gpu_is_given_two_runners_whatever_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,4 +254,4 @@ def test_a_gpu_is_given_two_runners_whatever_the_cores(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(tuning, "rate", lambda version, texts, runners, batch, _: 1000.0 * batch)
     found, _ = tuning.measure(OnGpu, 16)  # type: ignore[arg-type]
-    assert (found.runners, found.threads, found.batch) == (2, 1, tuning.BATCHES[-1])
+    assert (found.runners, found.threads, found.batch) == (2, 1, tuning.SIZES[-1])
