@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pipeline.tasks.encoding import Texts
 
 WINDOW = 4  # batches of waiting rows among which those of like length are looked for
-SECONDS_INSIDE = 0.1  # worth of rows that may wait or be worked at where nothing else is said
+SECONDS_INSIDE = 0.08  # worth of rows that may wait or be worked at while others are refused
 FEWEST_INSIDE = 32  # rows: so many clients who ask one thing at a time are never refused
+CALM = 0.5  # seconds without a refusal after which more may be inside again
 LEARNED = 0.05  # of each batch's time a row, into what is expected of the next
 SWEEP = 0.25  # seconds between looks for requests whose deadline has passed
 log = logging.getLogger("bertline.serving")
@@ -99,10 +100,11 @@ def nobody_left() -> bool:
 class Batcher:
     """Answers requests by the version in use, in batches, within `tuning`.
 
-    `most_inside` rows may wait or be worked at before a new request is refused; 0 stands for those
-    of a tenth of a second, as measured and as seen since, no fewer than 32 and than two batches a
-    runner. While a runner is idle a row waits at most `gather` seconds for others, and only as long
-    as others come. For one event loop.
+    `most_inside` rows may wait or be worked at before a new request is refused. 0 stands for what
+    is answered in 0.08 seconds, as measured and as seen since, and no fewer than two batches a
+    runner; and no fewer than 32 as long as nobody is refused, for those who are answered under an
+    overload should not wait longer than before it. While a runner is idle a row waits at most
+    `gather` seconds for others, and only as long as others come. For one event loop.
     """
 
     def __init__(self, tuning: Tuning, most_inside: int = 0, gather: float = 0.002) -> None:
@@ -126,6 +128,7 @@ class Batcher:
         self._busy = 0
         self._ahead = 0  # rows that are taken before the first of a new request
         self._taken = 0  # rows that runners are at
+        self._refused = -CALM  # when somebody was last
         self._begun: list[float] = []  # when each batch that runners are at was taken
         self._wake: asyncio.Handle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -147,8 +150,9 @@ class Batcher:
         """How many rows a second are answered, and so how many may be inside."""
         self._rate = rate
         two_each = 2 * self.tuning.batch * self.tuning.runners
-        some = max(FEWEST_INSIDE, two_each, round(rate * SECONDS_INSIDE))
-        self.most_inside = self._asked_most_inside or some
+        some = max(two_each, round(rate * SECONDS_INSIDE))
+        self._most_refusing = self._asked_most_inside or some
+        self.most_inside = self._asked_most_inside or max(FEWEST_INSIDE, some)
 
     def busy_for(self) -> float:
         """Seconds for which the batch that was taken first has been worked at."""
@@ -183,10 +187,12 @@ class Batcher:
         before it, or it could not be done by its deadline."""
         if self.version is None:
             raise Busy(1.0)
-        inside = self._ahead + self._taken
-        if inside and inside + min(rows, self.tuning.batch) > self.most_inside:
+        inside, now = self._ahead + self._taken, monotonic()
+        most = self.most_inside if now - self._refused > CALM else self._most_refusing
+        if inside and inside + min(rows, self.tuning.batch) > most:
+            self._refused = now
             raise Busy(inside / self._rate)
-        if self.waiting and monotonic() + (self.waiting + rows) / self._rate > deadline:
+        if self.waiting and now + (self.waiting + rows) / self._rate > deadline:
             raise Busy(self.waiting / self._rate)
 
     async def answer(

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,10 +24,12 @@ class Fake:
     def __init__(self, number: int, gate: threading.Event | None = None) -> None:
         self.name, self.number, self.gate = f"toy/{number}", str(number), gate
         self.batches: list[list[str]] = []
+        self.sizes: list[int] = []
         self.entered = threading.Semaphore(0)
 
     def answer(self, texts: Sequence[Texts], batch_size: int) -> list[Answer]:
         self.batches.append([text for text, _ in texts])
+        self.sizes.append(batch_size)
         self.entered.release()
         if self.gate:
             assert self.gate.wait(10)
@@ -227,6 +230,35 @@ def test_beyond_what_may_be_inside_a_request_is_refused_at_once_and_later_taken_
     run(check)
 
 
+def test_while_some_are_refused_fewer_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        gate = threading.Event()
+        version = Fake(1, gate)
+        batcher = await ready(version, batch=2, rate=100.0)
+        clients = [ask(batcher, f"{i}", seconds=100) for i in range(32)]
+        await entered(version)
+        with pytest.raises(Busy):
+            await ask(batcher, "the 33rd", seconds=100)
+        gate.set()
+        await asyncio.gather(*clients)
+
+        gate = threading.Event()
+        again = Fake(2, gate)
+        await batcher.swap(again)  # type: ignore[arg-type]
+        batcher.tune(batcher.tuning)  # 100 rows a second, of which 8 in 0.08 seconds
+        few = [ask(batcher, f"{i}", seconds=100) for i in range(8)]
+        await entered(again)
+        with pytest.raises(Busy):
+            await ask(batcher, "the ninth", seconds=100)
+        monkeypatch.setattr(batcher, "_refused", time.monotonic() - 1.0)
+        more = [ask(batcher, f"{i}", seconds=100) for i in range(24)]
+        gate.set()
+        await asyncio.gather(*few, *more)
+        batcher.close()
+
+    run(check)
+
+
 def test_a_long_request_takes_no_more_of_the_queue_than_a_batch() -> None:
     async def check() -> None:
         gate = threading.Event()
@@ -364,10 +396,27 @@ def test_a_refused_version_is_told_until_another_is_put_in_use() -> None:
     run(check)
 
 
+@pytest.mark.parametrize(
+    ("at_once", "length", "size"), [(0, 9, 8), (2, 9, 2), (2, 1000, 2), (4, 1000, 2)]
+)
+def test_a_model_is_given_as_many_rows_at_once_as_pays(
+    at_once: int, length: int, size: int
+) -> None:
+    async def check() -> None:
+        version = Fake(1)
+        batcher = await ready(version, batch=8)
+        batcher.tune(replace(batcher.tuning, at_once=at_once))
+        await asyncio.gather(*(ask(batcher, "x" * length) for _ in range(8)))
+        assert set(version.sizes) == {size}
+        batcher.close()
+
+    run(check)
+
+
 def test_how_many_may_be_inside_follows_what_was_measured() -> None:
     async def check() -> None:
         batcher = Batcher(tuning(batch=16, rate=1000.0))
-        assert batcher.most_inside == 100
+        assert batcher.most_inside == 80
         batcher.tune(tuning(batch=24, rate=10.0))
         assert batcher.most_inside == 48
         batcher.tune(tuning(batch=4, rate=10.0))
