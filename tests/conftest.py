@@ -190,3 +190,21 @@ class Workspace:
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_base: Path) -> Workspace:
     return Workspace(tmp_path / "work", tiny_base)
+
+
+def tiny_config(family: str) -> Any:
+    """An encoder's configuration: two layers, 100 words, three labels; weights made from it now are
+    the same every time."""
+    import torch
+    import transformers
+
+    sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    if family != "distilbert":
+        sizes = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        }
+    torch.manual_seed(1)
+    return transformers.AutoConfig.for_model(family, vocab_size=100, num_labels=3, **sizes)

@@ -10,28 +10,16 @@ import transformers
 
 from pipeline.adapters.pooling import narrow
 from pipeline.adapters.transformers import load_model, pooling
+from tests.conftest import tiny_config
 
 FAMILIES = ["bert", "roberta", "electra", "distilbert"]
 IDS = torch.tensor([[7, 8, 9, 10, 11], [12, 13, 14, 1, 1]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 
 
-def tiny(family: str) -> Any:
-    sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
-    if family != "distilbert":
-        sizes = {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-        }
-    torch.manual_seed(1)
-    return transformers.AutoConfig.for_model(family, vocab_size=100, num_labels=3, **sizes)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_last_layer_for_one_token_changes_neither_logits_nor_gradients(family: str) -> None:
-    config = tiny(family)
+    config = tiny_config(family)
     model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
     out: list[tuple[int, ...]] = []
     encoder = model.base_model
@@ -56,7 +44,7 @@ def test_the_last_layer_for_one_token_changes_neither_logits_nor_gradients(famil
 
 def save_base(folder: Path, family: str, told: dict[str, Any] | None) -> Any:
     """An encoder as sentence-transformers saves one; returns it."""
-    base = transformers.AutoModel.from_config(tiny(family)).eval()
+    base = transformers.AutoModel.from_config(tiny_config(family)).eval()
     base.save_pretrained(folder)
     if told is not None:
         modules = [

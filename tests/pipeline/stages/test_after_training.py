@@ -19,6 +19,7 @@ from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
 from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, pick
 from pipeline.stages.evaluate import evaluate
 from pipeline.tasks.answering import Answering
+from tests.conftest import tiny_config
 from tests.pipeline.conftest import Home
 
 
@@ -176,21 +177,11 @@ def test_other_encoder_families_fuse_too(
     family: str, head: str, pooling: str, tmp_path: Path
 ) -> None:
     import onnx
-    import torch
     import transformers
 
     from pipeline.adapters.onnx_export import export_fused
 
-    sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
-    if family != "distilbert":
-        sizes = {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-        }
-    torch.manual_seed(1)
-    config = transformers.AutoConfig.for_model(family, vocab_size=100, num_labels=3, **sizes)
+    config = tiny_config(family)
     config.classifier_pooling = pooling
     kind = {
         "sequence": transformers.AutoModelForSequenceClassification,
