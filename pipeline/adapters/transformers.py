@@ -73,9 +73,9 @@ def pooling_of(folder: Path) -> str:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         (pooling,) = [each["path"] for each in modules if each["type"].endswith(".Pooling")]
         told = json.loads((folder / pooling / "config.json").read_text(encoding="utf-8"))
+        mean = told.get("pooling_mode_mean_tokens") or told.get("pooling_mode") == "mean"
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return "cls"
-    mean = told.get("pooling_mode_mean_tokens") or told.get("pooling_mode") == "mean"
+        return "cls"  # none, or of a form that says nothing
     return "mean" if mean else "cls"
 
 

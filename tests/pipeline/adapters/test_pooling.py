@@ -42,7 +42,7 @@ def test_the_last_layer_for_one_token_changes_neither_logits_nor_gradients(famil
         assert torch.allclose(slope, same[name], atol=1e-6), name
 
 
-def save_base(folder: Path, family: str, told: dict[str, Any] | None) -> Any:
+def save_base(folder: Path, family: str, told: Any) -> Any:
     """An encoder as sentence-transformers saves one; returns it."""
     base = transformers.AutoModel.from_config(tiny_config(family)).eval()
     base.save_pretrained(folder)
@@ -84,13 +84,12 @@ def test_a_base_that_stands_for_a_text_by_its_mean_goes_on_so(family: str, tmp_p
         (None, "cls"),
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode": "cls"}, "cls"),
+        (["mean"], "cls"),
         ({"pooling_mode": "mean"}, "mean"),
         ({"pooling_mode_mean_tokens": True}, "mean"),
     ],
 )
-def test_what_a_base_says_of_its_pooling_is_taken(
-    told: dict[str, Any] | None, expected: str, tmp_path: Path
-) -> None:
+def test_what_a_base_says_of_its_pooling_is_taken(told: Any, expected: str, tmp_path: Path) -> None:
     save_base(tmp_path / "base", "bert", told)
     model = load_model(tmp_path / "base", "base", "sequence", outputs=["a", "b"])
     assert pooling(model) == expected
