@@ -3,24 +3,22 @@
 Import it inside a function: it loads PyTorch.
 """
 
-import json
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
 
 from pipeline.adapters import transformers as adapter
+from pipeline.adapters.batches import Collator, LengthSampler, Logits, in_order, lengths_of
+from pipeline.adapters.checkpoints import last_whole, seal
 from pipeline.adapters.dropout import quicken
 from pipeline.adapters.pooling import narrow
 from pipeline.errors import UserError
-from pipeline.files import sha256_of, write_json
 from pipeline.log import Log
 from pipeline.records import SPLITS
 
@@ -34,12 +32,9 @@ if TYPE_CHECKING:
     from pipeline.stages.finetune import FinetuneParams
     from pipeline.tasks import Decision, Task
 
-Logits = list["np.typing.NDArray[np.float32]"]
 Measure = Callable[[Logits], dict[str, float]]
 """From the logits of every validation piece, in the order of its file, to metrics."""
 Point = Callable[[int, Mapping[str, float]], None]
-WHOLE = "whole.json"  # stands in a checkpoint once all of its files are on the disk
-MEGABATCH = 50  # batches whose rows are sorted together
 
 
 @dataclass(frozen=True)
@@ -72,67 +67,6 @@ def where_and_how(precision: str) -> tuple[str, str]:
     if precision == "auto":
         precision = "bf16" if able else "fp32"
     return device, precision
-
-
-class LengthSampler(Sampler[int]):
-    """Rows in an order whose batches hold texts of like length; another order each epoch.
-
-    The order depends on seed and epoch alone, so that a training that goes on sees the rows that
-    an undisturbed one would have seen.
-    """
-
-    def __init__(self, lengths: "np.typing.NDArray[np.int64]", batch: int, seed: int) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng((self.seed, self.epoch))
-        order = random.permutation(len(self.lengths))
-        mega = self.batch * MEGABATCH
-        batches = []
-        for start in range(0, len(order), mega):
-            part = order[start : start + mega]
-            part = part[np.argsort(self.lengths[part], kind="stable")]
-            batches += [part[i : i + self.batch] for i in range(0, len(part), self.batch)]
-        ragged = batches.pop() if len(batches[-1]) < self.batch else None
-        batches = [batches[i] for i in random.permutation(len(batches))]
-        for rows in batches if ragged is None else [*batches, ragged]:
-            yield from rows.tolist()
-
-
-class Collator:
-    """Stacks pieces into tensors, padded to the longest; targets with -100."""
-
-    def __init__(self, padding: int, typed: bool) -> None:
-        self.padding = padding
-        self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = {
-            name: _stacked([row[name] for row in rows], self.padding if name == "input_ids" else 0)
-            for name in self.names
-        }
-        batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
-        targets = [row["labels"] for row in rows]
-        batch["labels"] = (
-            _stacked(targets, -100)
-            if isinstance(targets[0], list)
-            else torch.tensor(
-                targets, dtype=torch.float64 if isinstance(targets[0], float) else None
-            )
-        )
-        return batch
-
-
-def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
-    return torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
-    )
 
 
 class _Trainer(Trainer):
@@ -194,40 +128,6 @@ class _Teller(TrainerCallback):
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-def seal(checkpoint: Path) -> None:
-    """Write down the digest of every file of a finished checkpoint."""
-    files = sorted(file for file in checkpoint.iterdir() if file.name != WHOLE)
-    for file in files:
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-    write_json(checkpoint / WHOLE, {file.name: sha256_of(file) for file in files})
-
-
-def last_whole(state: Path) -> Path | None:
-    """The latest checkpoint with all its bytes; whatever else lies there is removed.
-
-    Trainer's own search takes the highest number, whole or not, and goes on without an
-    optimizer's state when that file is missing.
-    """
-    for leftover in state.glob(".*.partial"):
-        leftover.unlink()
-    checkpoints = sorted(state.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    while checkpoints:
-        checkpoint = checkpoints.pop()
-        try:
-            listed = json.loads((checkpoint / WHOLE).read_text())
-            best = json.loads((checkpoint / "trainer_state.json").read_text())
-            model = best["best_model_checkpoint"]
-            if all(sha256_of(checkpoint / name) == digest for name, digest in listed.items()) and (
-                model is None or (state / Path(model).name / WHOLE).exists()
-            ):
-                return checkpoint
-        except (OSError, ValueError):
-            pass  # cut short: remove it
-        shutil.rmtree(checkpoint)
-    return None
-
-
 class Loss:
     """A task's loss, summed over targets; in validation, where there are no gradients, without
     class weights and smoothing."""
@@ -255,17 +155,6 @@ class Loss:
             return self.task.loss(logits, targets, mask)
         weights = None if self.weights is None else self.weights.to(logits.device)
         return self.task.loss(logits, targets, mask, weights, self.smoothing)
-
-
-def _in_order(
-    logits: Any, order: "np.typing.NDArray[np.int64]", lengths: "np.typing.NDArray[np.int64]"
-) -> Logits:
-    """Logits as Trainer gathers them (pieces by length, padded to the longest), in the order of
-    the file and without padding."""
-    found: Logits = [np.empty(0, np.float32)] * len(order)
-    for row, place in zip(logits, order.tolist(), strict=True):
-        found[place] = row if row.ndim == 1 else row[: lengths[place]]
-    return found
 
 
 def _dropouts(folder: Path, name: str, params: "FinetuneParams") -> dict[str, float]:
@@ -314,7 +203,7 @@ def train(
         split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
     }
     data = {split: rows.remove_columns("id") for split, rows in data.items()}
-    lengths = {split: _lengths(rows) for split, rows in data.items()}
+    lengths = {split: lengths_of(rows) for split, rows in data.items()}
     order = np.argsort(lengths["validation"], kind="stable")
     steps_per_epoch = math.ceil(len(data["train"]) / (params.batch_size * params.accumulate))
     steps = steps_per_epoch * params.epochs
@@ -362,7 +251,7 @@ def train(
             model.config.pad_token_id or 0, adapter.takes_types(model.config, task)
         ),
         compute_metrics=lambda given: measure(
-            _in_order(given.predictions, order, lengths["validation"])
+            in_order(given.predictions, order, lengths["validation"])
         ),
         loss=Loss(
             task,
@@ -386,7 +275,7 @@ def train(
 
     def predict() -> Logits:
         outcome = trainer.predict(trainer.eval_dataset)
-        return _in_order(outcome.predictions, order, lengths["validation"])
+        return in_order(outcome.predictions, order, lengths["validation"])
 
     best = min(
         (e for e in reached.log_history if e.get(f"eval_{params.metric}") == reached.best_metric),
@@ -414,9 +303,3 @@ def _count(model: Any, learning: bool = False) -> int:
 
 def _rows_of_each(rows: Dataset, classes: list[str]) -> "np.typing.NDArray[np.int64]":
     return np.bincount(np.asarray(rows["labels"]), minlength=len(classes))
-
-
-def _lengths(rows: Dataset) -> "np.typing.NDArray[np.int64]":
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.list_value_length(rows.data["input_ids"]), dtype=np.int64)

@@ -201,7 +201,7 @@ def _key(
     from pipeline.adapters.transformers import pooling_of
 
     code = [__file__, encoding.__file__, inspect.getfile(type(task))]
-    used = ["trainer", "transformers", "pooling", "dropout"]
+    used = ["trainer", "batches", "transformers", "pooling", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
     if params.lora:
         used.append("lora")

@@ -279,7 +279,7 @@ def test_a_base_cut_short_is_told_in_one_line(tokens: Home, tmp_path: Path) -> N
 
 
 def test_batches_hold_texts_of_like_length_in_another_order_each_epoch() -> None:
-    from pipeline.adapters.trainer import LengthSampler
+    from pipeline.adapters.batches import LengthSampler
 
     lengths = np.random.default_rng(0).integers(4, 400, 1003)
     sampler = LengthSampler(lengths, batch=16, seed=3)

@@ -1,0 +1,95 @@
+"""Batches: their order, their padding, and their logits put back in the order of the file.
+
+Import it inside a function: it loads PyTorch.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Logits = list["np.typing.NDArray[np.float32]"]
+MEGABATCH = 50  # batches whose rows are sorted together
+
+
+class LengthSampler(Sampler[int]):
+    """Rows in an order whose batches hold texts of like length; another order each epoch.
+
+    The order depends on seed and epoch alone, so that a training that goes on sees the rows that
+    an undisturbed one would have seen.
+    """
+
+    def __init__(self, lengths: "np.typing.NDArray[np.int64]", batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self.lengths))
+        mega = self.batch * MEGABATCH
+        batches = []
+        for start in range(0, len(order), mega):
+            part = order[start : start + mega]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch] for i in range(0, len(part), self.batch)]
+        ragged = batches.pop() if len(batches[-1]) < self.batch else None
+        batches = [batches[i] for i in random.permutation(len(batches))]
+        for rows in batches if ragged is None else [*batches, ragged]:
+            yield from rows.tolist()
+
+
+class Collator:
+    """Stacks pieces into tensors, padded to the longest; targets with -100."""
+
+    def __init__(self, padding: int, typed: bool) -> None:
+        self.padding = padding
+        self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = {
+            name: _stacked([row[name] for row in rows], self.padding if name == "input_ids" else 0)
+            for name in self.names
+        }
+        batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
+        targets = [row["labels"] for row in rows]
+        batch["labels"] = (
+            _stacked(targets, -100)
+            if isinstance(targets[0], list)
+            else torch.tensor(
+                targets, dtype=torch.float64 if isinstance(targets[0], float) else None
+            )
+        )
+        return batch
+
+
+def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
+    )
+
+
+def lengths_of(rows: "Dataset") -> "np.typing.NDArray[np.int64]":
+    """Tokens of each piece, (pieces,)."""
+    return np.asarray(pc.list_value_length(rows.data["input_ids"]), dtype=np.int64)
+
+
+def in_order(
+    logits: Any, order: "np.typing.NDArray[np.int64]", lengths: "np.typing.NDArray[np.int64]"
+) -> Logits:
+    """Logits as Trainer gathers them (pieces by length, padded to the longest), in the order of
+    the file and without padding."""
+    found: Logits = [np.empty(0, np.float32)] * len(order)
+    for row, place in zip(logits, order.tolist(), strict=True):
+        found[place] = row if row.ndim == 1 else row[: lengths[place]]
+    return found
