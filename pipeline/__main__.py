@@ -12,7 +12,10 @@ import inspect
 import sys
 from typing import Any, get_type_hints
 
-from filelock import FileLock, Timeout
+try:
+    from filelock import FileLock, Timeout
+except ModuleNotFoundError:  # `.venv/bin/dvc repro` finds another `python` on the path
+    sys.exit(f"error: {sys.executable} has no bertline: run `source .venv/bin/activate` first")
 
 from pipeline.config import Settings, parse, read_recipe, read_task
 from pipeline.errors import Unavailable, UserError
