@@ -302,6 +302,8 @@ class Batcher:
             if own is version:
                 rows += [(_length(job.texts[row]), len(seen), row) for row in job.rest[:batch]]
             seen.append(job)
+        if not rows:  # all who waited have left
+            return None, []
         taken: dict[int, set[int]] = {}
         for _, place, row in _run_with_the_oldest(rows, self.tuning):
             taken.setdefault(place, set()).add(row)

@@ -45,10 +45,15 @@ def tuning(runners: int = 1, batch: int = 4, rate: float = 1000.0) -> Tuning:
 
 
 def run(make: Callable[[], Awaitable[None]]) -> None:
+    """To its end, in 20 seconds, and nothing may fail beside it on the loop."""
+    failed: list[dict[str, Any]] = []
+
     async def limited() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failed.append(what))
         await asyncio.wait_for(make(), 20)  # type: ignore[arg-type]
 
     asyncio.run(limited())
+    assert not failed
 
 
 def ask(batcher: Batcher, *texts: str, seconds: float = 10.0, **more: Any) -> "asyncio.Task[Any]":
@@ -326,6 +331,27 @@ def test_late_and_left_requests_cost_nothing() -> None:
             await cancelled
         await asyncio.gather(first, stays)
         assert version.batches == [["first"], ["stays"]]
+        batcher.close()
+
+    run(check)
+
+
+def test_when_all_who_waited_have_left_there_is_nothing_to_do() -> None:
+    async def check() -> None:
+        gate = threading.Event()
+        version = Fake(1, gate)
+        batcher = await ready(version)
+        first = ask(batcher, "first")
+        await entered(version)
+        left, cancelled = ask(batcher, "left", gone=lambda: True), ask(batcher, "cancelled")
+        await asyncio.sleep(0.02)
+        cancelled.cancel()
+        gate.set()
+        await first
+        with pytest.raises(Gone):
+            await left
+        await ask(batcher, "next")
+        assert version.batches == [["first"], ["next"]]
         batcher.close()
 
     run(check)
