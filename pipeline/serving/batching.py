@@ -27,7 +27,7 @@ WINDOW = 4  # batches of waiting rows among which those of like length are looke
 SECONDS_INSIDE = 0.08  # worth of rows that may wait or be worked at while others are refused
 FEWEST_INSIDE = 32  # rows: so many clients who ask one thing at a time are never refused
 CALM = 0.5  # seconds without a refusal after which more may be inside again
-LEARNED = 0.05  # of each batch's time a row, into what is expected of the next
+LEARNED = 0.05  # of each batch's rows and seconds, into what is expected of the next
 SWEEP = 0.25  # seconds between looks for requests whose deadline has passed
 log = logging.getLogger("bertline.serving")
 
@@ -128,6 +128,7 @@ class Batcher:
         self._busy = 0
         self._ahead = 0  # rows that are taken before the first of a new request
         self._taken = 0  # rows that runners are at
+        self._mean = 0.0, 0.0  # rows of a batch, and its seconds
         self._refused = -CALM  # when somebody was last
         self._begun: list[float] = []  # when each batch that runners are at was taken
         self._wake: asyncio.Handle | None = None
@@ -143,6 +144,7 @@ class Batcher:
     def tune(self, tuning: Tuning) -> None:
         """Go on with other numbers."""
         self.tuning = tuning
+        self._mean = tuning.batch, tuning.batch * tuning.runners / tuning.rows_per_second
         self._set_rate(tuning.rows_per_second)
         self._ahead = sum(min(len(job.rest), tuning.batch) for job in self._jobs)
 
@@ -153,6 +155,16 @@ class Batcher:
         some = max(two_each, round(rate * SECONDS_INSIDE))
         self._most_refusing = self._asked_most_inside or some
         self.most_inside = self._asked_most_inside or max(FEWEST_INSIDE, some)
+
+    def _learn(self, rows: int, seconds: float) -> None:
+        """Let a batch count for as much as it holds: a single text that had to wait for the
+        processor says little about many, and one that failed at once made nothing faster."""
+        mean_rows, mean_seconds = self._mean
+        seconds = max(seconds, rows * mean_seconds / mean_rows / 2)
+        mean_rows += LEARNED * (rows - mean_rows)
+        mean_seconds += LEARNED * (seconds - mean_seconds)
+        self._mean = mean_rows, mean_seconds
+        self._set_rate(self.tuning.runners * mean_rows / mean_seconds)
 
     def busy_for(self) -> float:
         """Seconds for which the batch that was taken first has been worked at."""
@@ -362,9 +374,7 @@ class Batcher:
             self.observe(len(rows), seconds)
         if self._jobs:
             # all runners were at work: what they manage now counts for more than the measurement
-            seen = seconds / (self.tuning.runners * len(rows))  # a mean of times, not of rates
-            expected = 1 / self._rate
-            self._set_rate(1 / (expected + LEARNED * (max(seen, expected / 2) - expected)))
+            self._learn(len(rows), seconds)
             if self._wake is None:
                 self._take_all()
 

@@ -173,6 +173,26 @@ def test_fewer_may_be_inside_when_answering_is_slower_than_measured() -> None:
     run(check)
 
 
+def test_a_text_that_had_to_wait_says_little_about_how_fast_many_are() -> None:
+    async def check() -> None:
+        class Held(Fake):
+            def answer(self, texts: Sequence[Texts], batch_size: int) -> list[Answer]:
+                found = super().answer(texts, batch_size)
+                time.sleep(0.1 if texts[0][0] == "held" else 0)
+                return found
+
+        version = Held(1)
+        batcher = await ready(version, batch=64, rate=30_000.0)
+        assert batcher.most_inside == 2400
+        held = ask(batcher, "held")
+        await entered(version)
+        await asyncio.gather(held, ask(batcher, "next"))
+        assert 400 < batcher.most_inside < 2400
+        batcher.close()
+
+    run(check)
+
+
 def test_a_single_request_has_its_turn_between_the_slices_of_a_long_one() -> None:
     async def check() -> None:
         gate = threading.Event()
