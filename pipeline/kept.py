@@ -27,6 +27,12 @@ def labelled(rows: "pd.DataFrame") -> Labelled:
     return Labelled(texts_of(rows), rows["label"].tolist(), rows["group"].tolist())
 
 
+def groups_of(rows: "pd.DataFrame") -> list[str] | None:
+    """The group of each row, and its id where it has none; None where no row has one."""
+    grouped = rows["group"] != ""
+    return rows["group"].where(grouped, rows["id"]).tolist() if grouped.any() else None
+
+
 def encoder(tokenize: Path, task: Task, length: int | None = None) -> Encoder:
     """The one by which the rows were tokenized; with shorter pieces where a `length` is given."""
     how = Lengths.read(tokenize / "lengths.json")

@@ -87,6 +87,14 @@ def tallies(
     return Tallies(table, same[np.array([number[unit] for unit in units], dtype=np.int64)])
 
 
+def grouped(rows: Tallies, groups: Sequence[str]) -> Tallies:
+    """Whole groups as units: each the sum of its rows' tallies."""
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(names), rows.table.shape[1]))
+    np.add.at(sums, group, rows.rows)
+    return Tallies(*distinct(sums))
+
+
 def distinct(rows: Floats) -> tuple[Floats, Labels]:
     """The different rows of a table, and which of them each row is."""
     if not len(rows):

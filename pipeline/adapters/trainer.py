@@ -143,6 +143,7 @@ class Loss:
         self.task, self.prepared, self.smoothing = task, prepared, params.label_smoothing
         self.weights = None
         if params.class_weights == "balanced" and rows is not None:
+            rows = np.maximum(rows, 1)  # a class of the recipe that no row has
             self.weights = torch.from_numpy(rows.sum() / (len(rows) * rows)).float()
 
     def __call__(

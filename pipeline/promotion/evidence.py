@@ -20,7 +20,7 @@ from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import learned
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, size_of, whole
-from pipeline.kept import texts_of
+from pipeline.kept import groups_of, texts_of
 from pipeline.log import Log, no_log
 from pipeline.promotion import registry as ledger
 from pipeline.promotion.gate import GateParams, Question, Side, judge
@@ -88,7 +88,7 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = Tru
         challenger=challenger,
         champion=old,
         epoch=epoch.number,
-        groups=rows["group"].tolist() if (rows["group"] != "").any() else None,
+        groups=groups_of(rows),
         slices=_slices(rows, bench.slices),
         quarantined_percent=100 * metrics.get("data.quarantined", 0) / read if read else 0.0,
         behaviour_failed=metrics.get("behaviour.failed_share", 0.0),

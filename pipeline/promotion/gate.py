@@ -480,7 +480,7 @@ class _Chance:
             self.by = "group"
             if not task.by_group:
                 challenger, champion = (
-                    paired.grouped(side, groups) for side in (challenger, champion)
+                    scoring.grouped(side, groups) for side in (challenger, champion)
                 )
         elif task.exclusive:
             strata, self.by = asked.truth, "class"

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.scoring import Floats, Labels, Measure, Tallies, chunks, distinct
+from pipeline.scoring import Floats, Labels, Measure, Tallies, chunks
 
 TIE = 1e-12  # of two scores that differ by rounding alone
 DOUBT = 1e-7  # of the interval that holds the share of rows on which the two differ
@@ -63,14 +63,6 @@ def detectable(error: float, level: float) -> float:
     from scipy.stats import norm
 
     return float((norm.isf(level) + norm.ppf(POWER)) * error)
-
-
-def grouped(rows: Tallies, groups: Sequence[str]) -> Tallies:
-    """Whole groups as units: each the sum of its rows' tallies."""
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((len(names), rows.table.shape[1]))
-    np.add.at(sums, group, rows.rows)
-    return Tallies(*distinct(sums))
 
 
 def differ(challenger: Tallies, champion: Tallies) -> bool:

@@ -131,8 +131,10 @@ def try_out(version: Version) -> None:
     if not version.stored:
         return
     own = _tried(version, [(text, second) for text, second in version.stored["texts"]])
-    for place, (answer, stored) in enumerate(zip(own, version.stored["answers"], strict=True), 1):
-        if not _agrees(answer, stored):
+    then = version.stored["answers"]
+    alike = version.task.same([each.label for each in own], [each["label"] for each in then])
+    for place, (answer, stored, same) in enumerate(zip(own, then, alike, strict=True), 1):
+        if not _agrees(answer, stored, bool(same)):
             raise UserError(
                 f"{version.name} is not served: it answers text {place} of its smoke.json"
                 f" {answer.label[:40]!r} ({answer.confidence:.2f}), and answered"
@@ -167,11 +169,14 @@ def _unsound(answer: "Answer") -> str:
     return ""
 
 
-def _agrees(answer: "Answer", stored: Mapping[str, Any]) -> bool:
-    """Whether an answer is the stored one, as far as two machines agree."""
+def _agrees(answer: "Answer", stored: Mapping[str, Any], same: bool) -> bool:
+    """Whether an answer is the stored one, as far as two machines agree: `same` is the task's word
+    on the labels, which counts where no score tells."""
     scores: Mapping[str, float] = stored["scores"]
-    if answer.label != stored["label"] and abs(answer.confidence - stored["score"]) > CLOSE:
-        return False
+    if answer.label != stored["label"]:
+        tells_nothing = not scores and answer.confidence == stored["score"] == 1.0
+        if not same if tells_nothing else abs(answer.confidence - stored["score"]) > CLOSE:
+            return False
     return answer.scores.keys() == scores.keys() and all(
         abs(answer.scores[name] - score) <= CLOSE for name, score in scores.items()
     )

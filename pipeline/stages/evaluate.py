@@ -125,7 +125,7 @@ def evaluate(
     )
     _write_predictions(frames, out / "predictions.parquet")
     _write_plots(frames["test"], scores, params, task, out)
-    _write_mistakes(frames["test"], task, params.worst_mistakes, out / "mistakes.csv")
+    _write_mistakes(judge.wrong(frames["test"]), task, params.worst_mistakes, out / "mistakes.csv")
     write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
     _draw(scores, finetune, out)
     main = scores.test.scores[scores.main]
@@ -154,8 +154,11 @@ class _Scoring:
             self.task, frame["label"].tolist(), answers, self.classes, frame["group"].tolist()
         )
 
-    def intervals(self, tallied: scoring.Tallies) -> dict[str, Interval]:
-        return scoring.intervals(self.task.measure, tallied, self.params.seed)
+    def intervals(self, frame: "pd.DataFrame", tallied: scoring.Tallies) -> dict[str, Interval]:
+        """Rows of one group, such as the questions of one article, are drawn together."""
+        groups = None if self.task.by_group else kept.groups_of(frame)
+        units = scoring.grouped(tallied, groups) if groups else tallied
+        return scoring.intervals(self.task.measure, units, self.params.seed)
 
     def of_split(self, frame: "pd.DataFrame") -> SplitScores:
         answers: list[Answer] = frame["whole"].tolist()
@@ -167,7 +170,7 @@ class _Scoring:
             row[answer] = row.get(answer, 0) + 1
         return SplitScores(
             rows=len(frame),
-            scores=self.intervals(self.tallies(frame, frame["answer"].tolist())),
+            scores=self.intervals(frame, self.tallies(frame, frame["answer"].tolist())),
             per_class=detail.per_class,
             averages=detail.averages,
             more=detail.more,
@@ -202,11 +205,18 @@ class _Scoring:
         wins, losses = int((difference > EQUAL).sum()), int((difference < -EQUAL).sum())
         return Baseline(
             name=name,
-            scores=self.intervals(tallied),
+            scores=self.intervals(test, tallied),
             only_model_right=wins,
             only_baseline_right=losses,
             p_model_worse=scoring.mcnemar_p(losses, wins),
         )
+
+    def wrong(self, test: "pd.DataFrame") -> "pd.DataFrame":
+        """The rows whose answers are not right."""
+        answers = test["answer"].tolist()
+        if self.task.exact:
+            return test[scoring.alone(self.task, self.tallies(test, answers)) < 1]
+        return test[~self.task.same(test["label"].tolist(), answers)]
 
     def slices(self, test: "pd.DataFrame") -> list[Slice]:
         import pandas as pd
@@ -217,7 +227,7 @@ class _Scoring:
         for column, values in named.items():
             for value in values.value_counts().index[:LARGEST_SLICES]:
                 part = test[values == value]
-                scores = self.intervals(self.tallies(part, part["answer"].tolist()))
+                scores = self.intervals(part, self.tallies(part, part["answer"].tolist()))
                 name, main = f"{column}: {value}", scores[self.task.metrics[0]]
                 found.append(Slice(name=name, rows=len(part), score=main))
         return found
@@ -271,9 +281,10 @@ def _roc(
                 yield name, round(float(f), 4), round(float(t), 4)
 
 
-def _write_mistakes(test: "pd.DataFrame", task: Task, most: int, path: Path) -> None:
-    wrong = test[~task.same(test["label"].tolist(), test["answer"].tolist())]
-    worst = wrong.sort_values(["confidence", "id"], ascending=[False, True]).head(most)
+def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) -> None:
+    pairs = zip(wrong["label"], wrong["whole"], strict=True)
+    far = [task.astray(label, answer) for label, answer in pairs]
+    worst = wrong.assign(far=far).sort_values(["far", "id"], ascending=[False, True]).head(most)
     rows = [
         (
             row["id"],

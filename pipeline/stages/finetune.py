@@ -9,7 +9,6 @@ on, and are removed when the training has ended.
 """
 
 import hashlib
-import inspect
 import json
 import shutil
 from collections.abc import Sequence
@@ -200,7 +199,7 @@ def _key(
     from pipeline.adapters import trainer
     from pipeline.adapters.transformers import pooling_of
 
-    code = [__file__, encoding.__file__, inspect.getfile(type(task))]
+    code = [__file__, *map(str, sorted(Path(encoding.__file__).parent.glob("*.py")))]
     used = ["trainer", "batches", "transformers", "pooling", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
     if params.lora:

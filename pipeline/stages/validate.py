@@ -101,6 +101,11 @@ def validate(
     policies = params.rules.model_dump()
     frame["fate"] = _fate(frame, policies)
     kept = frame[frame["fate"] == ""]
+    if _taught(kept, classes) != _taught(frame, classes):  # who taught a class is set aside
+        labels = _labels(params, kept, classes)
+        _flag_unknown(frame, _taught(kept, classes) & set(labels), classes)
+        frame["fate"] = _fate(frame, policies)
+    kept = frame[frame["fate"] == ""]
     _write_report(frame, policies, out / "report.csv")
     _refuse_failures(frame, policies, out / "report.csv")
 
@@ -190,16 +195,9 @@ def flag(
     import pandas as pd
 
     readable = ~frame["undecodable"]
-    label = frame["label"]
     texts = [frame["text"], frame["second"]] if task.two_texts else [frame["text"]]
-    allowed = set(labels) & _taught(frame, classes)
-    outside = {
-        label: next((name for name in names if name not in allowed), "")
-        for label, names in {"": (), **classes}.items()
-    }
-    frame["outside"] = label.map(outside)
-    frame["unlabelled"] = readable & (label == "")
-    frame["unknown_label"] = readable & (frame["outside"] != "")
+    frame["unlabelled"] = readable & (frame["label"] == "")
+    _flag_unknown(frame, set(labels) & _taught(frame, classes), classes)
     for rule in ("blank", "control_characters", "too_long"):
         frame[rule] = False
     for text in texts:
@@ -280,6 +278,17 @@ def near_copies(
 
 def _grams(text: str, width: int) -> set[str]:
     return {text[i : i + width] for i in range(max(len(text) - width + 1, 1))}
+
+
+def _flag_unknown(
+    frame: "pd.DataFrame", allowed: set[str], classes: Mapping[str, Sequence[str]]
+) -> None:
+    outside = {
+        label: next((name for name in names if name not in allowed), "")
+        for label, names in {"": (), **classes}.items()
+    }
+    frame["outside"] = frame["label"].map(outside)
+    frame["unknown_label"] = ~frame["undecodable"] & (frame["outside"] != "")
 
 
 def _fate(frame: "pd.DataFrame", policies: dict[str, str]) -> "pd.Series[str]":

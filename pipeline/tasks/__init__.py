@@ -41,6 +41,7 @@ SHARED = (
     "encoding",
     "number",
     "single_label",
+    "terms",
     "windows",
 )
 
@@ -220,6 +221,11 @@ class Task(ABC):
     def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Where two models say the same, (rows,)."""
         return np.array([a == b for a, b in zip(answers, others, strict=True)], dtype=bool)
+
+    def astray(self, label: str, answer: Answer) -> float:
+        """How far from its label a wrong answer is, by which mistakes are put in order: how sure
+        the model is of it, where labels know no distance."""
+        return answer.confidence
 
     @abstractmethod
     def baselines(

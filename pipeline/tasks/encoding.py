@@ -70,7 +70,12 @@ class Encoder:
     def encodings(self, texts: Sequence[Texts]) -> list[Any]:
         """Whole texts, tokenized and not cut yet."""
         capped = [(a[: self.most_characters], b[: self.most_characters]) for a, b in texts]
-        return list(self.batch([pair if pair[1] else pair[0] for pair in capped]))
+        found = list(self.batch([_given(pair) for pair in capped]))
+        for row, pair in enumerate(texts):
+            # a run of signs can be one token, and what stands behind it unread
+            if capped[row] != pair and len(found[row].ids) < self.max_length:
+                found[row] = self.batch([_given(pair)])[0]
+        return found
 
     def cut_up(self, encodings: Sequence[Any]) -> list[Piece]:
         """Every row's pieces, in the order of the rows."""
@@ -103,23 +108,29 @@ class Encoder:
         spared = max(0, over - len(cut) + self.max_length // 8)
         gone = first[len(first) - spared :] if second and spared else []
         room = max(1, len(cut) - over + len(gone))
-        for kept in self._spans(cut, room):
+        # beside a long first text windows are small, and go on all the same
+        overlap = min(self.overlap, room // 2) if second else self.overlap
+        for kept in self._spans(cut, room, overlap):
             inside = set(kept)
             yield _without(length, gone, [i for i in cut if i not in inside])
 
-    def _spans(self, places: list[int], room: int) -> Iterator[list[int]]:
+    def _spans(self, places: list[int], room: int, overlap: int) -> Iterator[list[int]]:
         if self.long_text == "truncate":
             yield places[:room]
         elif self.long_text == "head_tail":
             head = round(room * HEAD)
             yield places[:head] + places[len(places) - (room - head) :]
         else:
-            step = max(1, room - self.overlap)
+            step = max(1, room - overlap)
             for number, start in enumerate(range(0, len(places), step), 1):
                 if number == MOST_WINDOWS or start + room >= len(places):
                     yield places[start : start + room] if number == MOST_WINDOWS else places[-room:]
                     return
                 yield places[start : start + room]
+
+
+def _given(texts: Texts) -> Texts | str:
+    return texts if texts[1] else texts[0]
 
 
 def _longest(first: list[int], second: list[int], over: int) -> tuple[list[int], list[int]]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from . import Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task, counts
 from .encoding import Piece, Texts
+from .terms import GRAMS, tfidf
 from .windows import row_means
 
 if TYPE_CHECKING:
@@ -170,16 +171,10 @@ class Multilabel(Task):
     ) -> dict[str, list[str]]:
         """The most frequent training label, and a logistic regression on TF-IDF n-grams for each
         class, answering by thresholds that are tuned as the model's are."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        if kind == "words":
-            grams = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
-        else:
-            grams = TfidfVectorizer(
-                sublinear_tf=True, min_df=2, ngram_range=(1, 3), analyzer="char"
-            )
-        known = grams.fit_transform([text for text, _ in train.texts])
-        asked = [grams.transform([text for text, _ in rows.texts]) for rows in (validation, test)]
+        texts = [text for text, _ in train.texts]
+        terms = tfidf(texts, **GRAMS[kind])
+        known = terms.transform(texts)
+        asked = [terms.transform(text for text, _ in rows.texts) for rows in (validation, test)]
         wanted = _wanted(train.labels, classes)
         columns = [_regression(known, wanted[:, i], asked, seed) for i in range(len(classes))]
         tuned, told = (np.column_stack(part) for part in zip(*columns, strict=True))

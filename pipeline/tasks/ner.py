@@ -280,13 +280,24 @@ def plain_words(text: str) -> list[Place]:
 
 
 def whole_words(found: Sequence[Word], text: str) -> list[Word]:
-    """The first word of each plain word, with the latter's ends."""
+    """Of each plain word one, for which its first with a letter or digit speaks; the signs at its
+    ends are words of their own, as they are in texts whose words come apart already."""
     places = plain_words(text)
     starts = [start for start, _ in places]
-    first: dict[Place, Word] = {}
+    of: dict[Place, list[Word]] = {}
     for word in found:
-        first.setdefault(places[bisect_right(starts, word.start) - 1], word)
-    return [Word(word.token, start, max(end, word.end)) for (start, end), word in first.items()]
+        of.setdefault(places[bisect_right(starts, word.start) - 1], []).append(word)
+    whole: list[Word] = []
+    for (start, end), parts in of.items():
+        said = [any(map(str.isalnum, text[part.start : part.end])) for part in parts]
+        first = said.index(True) if any(said) else 0
+        last = len(said) - said[::-1].index(True) if any(said) else len(said)
+        before, inner, after = parts[:first], parts[first:last], parts[last:]
+        # with the characters that the tokenizer left out
+        own = start if not before else inner[0].start
+        until = max(end, inner[-1].end) if not after else inner[-1].end
+        whole += [*before, Word(inner[0].token, own, until), *after]
+    return whole
 
 
 def _between_spaces(texts: Texts, label: str) -> bool:

@@ -126,6 +126,9 @@ class Number(Task):
         mine, theirs = _numbers(answers), _numbers(others)
         return np.asarray(np.abs(mine - theirs) <= ALIKE * (theirs.std() if len(theirs) else 0))
 
+    def astray(self, label: str, answer: Answer) -> float:
+        return abs(float(label) - float(answer.label))
+
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
         """Mean absolute error and root of the mean squared error, in the labels' own unit, and
         Spearman's correlation of ranks."""

@@ -11,6 +11,7 @@ import numpy as np
 from . import Floats, Labelled
 from .encoding import Texts
 from .single_label import SingleLabel
+from .terms import tfidf
 
 COMMON = {  # n-grams whose common share is looked at
     "words": (*(("words", n) for n in (1, 2, 3)), *(("characters", n) for n in (2, 3, 4, 5))),
@@ -52,18 +53,15 @@ class _Features:
     (Gururangan et al. 2018)."""
 
     def __init__(self, train: Sequence[Texts], kind: str) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.preprocessing import StandardScaler
 
         self.kind = kind
-        self.terms = TfidfVectorizer(
+        self.terms = tfidf(
+            [text for pair in train for text in pair],
             analyzer=lambda text: [
                 gram for size in (1, 2) for gram in _grams(_units(text, kind), size)
             ],
-            sublinear_tf=True,
-            min_df=2,
         )
-        self.terms.fit(text for pair in train for text in pair)
         self.scale = StandardScaler().fit(self._shares(train))
 
     def of(self, pairs: Sequence[Texts]) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from . import Labelled
 from .number import Number, labels_of, mean_label
+from .terms import GRAMS, tfidf
 
 
 class Regression(Number):
@@ -17,21 +18,15 @@ class Regression(Number):
         seed: int,
     ) -> dict[str, list[str]]:
         """The mean of the training labels, and ridge regression on TF-IDF n-grams."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import Ridge
-        from sklearn.pipeline import make_pipeline
 
-        if kind == "words":
-            grams = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
-        else:
-            grams = TfidfVectorizer(
-                sublinear_tf=True, min_df=2, ngram_range=(1, 3), analyzer="char"
-            )
-        regression = make_pipeline(grams, Ridge(random_state=seed))
-        regression.fit([text for text, _ in train.texts], list(map(float, train.labels)))
+        texts = [text for text, _ in train.texts]
+        terms = tfidf(texts, **GRAMS[kind])
+        regression = Ridge(random_state=seed)
+        regression.fit(terms.transform(texts), list(map(float, train.labels)))
         return {
             "mean": [mean_label(train.labels)] * len(test.texts),
             f"TF-IDF {kind} + ridge regression": labels_of(
-                regression.predict([text for text, _ in test.texts])
+                regression.predict(terms.transform(text for text, _ in test.texts))
             ),
         }

@@ -111,7 +111,7 @@ def test_groups_that_move_together_widen_the_interval() -> None:
     new, old = tallied(truth, truth), tallied(truth, wrong)
     apart = paired.resampled(TASK.measure, new, old, None, 1)["accuracy"].std()
     groups = [str(row // 20) for row in range(400)]
-    new, old = (paired.grouped(side, groups) for side in (new, old))
+    new, old = (scoring.grouped(side, groups) for side in (new, old))
     together = paired.resampled(TASK.measure, new, old, None, 1)["accuracy"].std()
     assert together > 3 * apart
 
@@ -119,7 +119,7 @@ def test_groups_that_move_together_widen_the_interval() -> None:
 def test_a_group_holds_the_sum_of_its_rows() -> None:
     _, new, _ = three_classes()
     groups = [str(row % 7) for row in range(300)]
-    whole = paired.grouped(new, groups)
+    whole = scoring.grouped(new, groups)
     assert len(whole) == 7
     assert whole.rows[3] == pytest.approx(new.rows[3::7].sum(0))
     assert whole.total() == pytest.approx(new.total())

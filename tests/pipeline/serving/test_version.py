@@ -184,6 +184,18 @@ def test_another_label_is_the_same_where_both_were_nearly_as_likely(tmp_path: Pa
         try_out(opened(tmp_path / "1"))
 
 
+def test_a_stored_number_has_to_come_again(tmp_path: Path) -> None:
+    make_version(tmp_path / "1", task="regression")
+    texts = [("goal bank", ""), (TEXT, "")]
+    answers = stored(opened(tmp_path / "1"), texts)
+    store_answers(tmp_path / "1", [list(text) for text in texts], answers)
+    try_out(opened(tmp_path / "1"))
+    answers[1]["label"] = "999.0"
+    store_answers(tmp_path / "1", [list(text) for text in texts], answers)
+    with pytest.raises(UserError, match=r"it answers text [12] of its smoke\.json"):
+        try_out(opened(tmp_path / "1"))
+
+
 def test_what_is_measured_fits_the_cores_and_is_found_again(tmp_path: Path) -> None:
     make_version(tmp_path / "1")
     threads: list[int] = []

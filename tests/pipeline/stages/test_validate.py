@@ -278,6 +278,21 @@ def test_a_class_that_no_training_row_has_is_named_alone(tmp_path: Path) -> None
     ]
 
 
+def test_a_class_whose_training_rows_are_set_aside_is_one_that_none_teaches(
+    tmp_path: Path,
+) -> None:
+    splits = ["train", "train", "train", "validation", "test"]
+    rows = [row | {"split": splits[place % 5]} for place, row in enumerate(SOUND)]
+    rare = {"text": "rain and wind from the north today", "label": "weather"}
+    rows += [rare | {"split": "train"}, rare | {"split": "test"}]
+    take(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), split="split")
+    with pytest.raises(UserError, match=r"line 203: label 'weather' is not one that training"):
+        judge(tmp_path, leak="quarantine")
+    record = judge(tmp_path, leak="quarantine", unknown_label="quarantine")
+    assert record.labels == ["film", "money", "sport"]
+    assert record.quarantined_by_rule == {"unknown_label": 2}
+
+
 def test_numbers_have_no_classes(tmp_path: Path) -> None:
     rows = [row | {"label": str(place)} for place, row in enumerate(SOUND)]
     record = run(tmp_path, rows, Numbers())

@@ -59,6 +59,21 @@ def test_a_long_first_text_leaves_room_for_the_second() -> None:
         assert not piece.endswith("[SEP] [SEP]")
 
 
+def test_a_long_first_text_leaves_every_token_of_the_second_a_window() -> None:
+    encoder = Encoder(TOKENIZER, 24, "windows", 12, "second")
+    second = " ".join(["one two three four"] * 40)
+    pieces = encoder.pieces([(TEXT, second)])  # which leaves room for 9 tokens
+    kept = {place for piece in pieces for place in piece.keep}
+    assert kept == set(range(len(pieces[0].encoding.ids)))
+    assert len(pieces) == 32
+
+
+def test_what_stands_behind_a_long_run_of_signs_is_read() -> None:
+    for run in ("A" * 5000, "\n" * 5000):
+        (piece,) = cut(f"{run} one two")
+        assert piece.endswith("one two [SEP]")
+
+
 def test_special_tokens_belong_to_no_text() -> None:
     encoder = Encoder(TOKENIZER, 16, offsets=True)
     (piece,) = encoder.pieces([("one two", "three")])

@@ -324,6 +324,16 @@ def test_answers_break_no_run_of_characters_where_no_label_does() -> None:
     assert answered("in ⟦LOC:Paris⟧.", "nothing") == '[[0,3,"ORG"],[3,6,"LOC"],[8,10,"LOC"]]'
 
 
+def test_signs_around_a_name_are_none_of_it_where_words_come_apart_already() -> None:
+    texts, label = marked(
+        'I met "⟦PER:John Smith⟧", of (⟦LOC:Paris⟧), in ⟦LOC:AL-AIN⟧ and the ⟦LOC:U.S.⟧'
+    )
+    (piece,) = encoder().pieces([texts])
+    logits = perfect(TASK.target(label, piece, texts, TYPES))  # type: ignore[arg-type]
+    (answer,) = TASK.answers([logits], [piece], [texts], TYPES, {"whole_words": True})
+    assert answer.label == label
+
+
 @needs_conll
 def test_real_sentences_come_back_in_whole_words() -> None:
     rows = conll("test")
