@@ -130,7 +130,9 @@ class Service:
         if version == now.name:
             # what was answered is not remembered, and is the same again
             (answer,), by = await self._answers(request, [(text, second)], deadline)
-            version, answered, score = by.name, answer.label, answer.confidence
+            if given.version in (None, by.name):  # else another has come in meanwhile
+                label = _label(by, given.label, text, second)
+                version, answered, score = by.name, answer.label, answer.confidence
         elif not _is_of(version, self.settings.recipe):
             raise Refusal(422, f"version: say it as {now.name}")
         try:
@@ -265,6 +267,8 @@ def _label(version: Version, cell: str, text: str, second: str) -> str:
         raise Refusal(422, "label: is empty")
     try:
         label: str = version.task.label(cell, text, second)
+    except RecursionError:
+        raise Refusal(422, "label: is nested too deeply") from None
     except ValueError as error:
         raise Refusal(422, f"label: {error}") from None
     unknown = set(version.task.classes(label)) - set(version.classes)

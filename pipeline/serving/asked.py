@@ -11,6 +11,7 @@ from pipeline.serving.schemas import Shape
 from pipeline.serving.settings import Limits
 from pipeline.tasks.encoding import Texts
 
+MOST_COLUMNS = 1000  # of a table
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -91,11 +92,15 @@ def invoked(value: object, shape: Shape, limits: Limits) -> list[Texts]:
         raise Refusal(422, f"the body: should have one of {', '.join(shape.invocations)}")
     given = formats[0]
     content = value[given]
-    if isinstance(content, list):
-        _few(len(content), limits)
+    for name, each in content.items() if isinstance(content, dict) else [("", content)]:
+        if not isinstance(each, list):
+            continue
+        if name != "columns":
+            _few(len(each), limits)  # before what is in it is looked at
+        elif len(each) > MOST_COLUMNS:
+            raise Refusal(422, f"{given}.columns: has {len(each):,} names")
     asked = getattr(checked(shape.invocations[given], {given: content}), given)
     if given == "dataframe_split":
-        _few(len(asked.data), limits)
         rows = [_row(asked.columns, row, f"{given}.data.{i}") for i, row in enumerate(asked.data)]
     else:
         rows = asked

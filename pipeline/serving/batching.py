@@ -172,7 +172,8 @@ class Batcher:
 
     async def swap(self, version: "Version") -> None:
         """Put a version in use. What has begun ends with the one before, which is kept."""
-        self.refused = None
+        if self.version is not None or (self.refused and self.refused[0] == version.number):
+            self.refused = None  # but not by the first, which may stand in for the one refused
         if version is not self.version:
             self.swaps += self.version is not None
             self.previous, self.version = self.version, version

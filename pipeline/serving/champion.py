@@ -75,10 +75,12 @@ class Champion(threading.Thread):
         copies: Path,
         every: float,
         tell: Callable[[Look], object],
+        in_hand: Callable[[], set[str]],
     ) -> None:
+        """`in_hand` tells the numbers of the versions whose copies are needed."""
         super().__init__(name="champion", daemon=True)
         self.recipe, self.tracking, self.every, self.tell = recipe, tracking, every, tell
-        self.copies = copies
+        self.copies, self.in_hand = copies, in_hand
         self.stopped = threading.Event()
         self.registry: Registry | None = None
         self.last: Spec | None = None
@@ -145,10 +147,11 @@ class Champion(threading.Thread):
         return kept
 
     def _tidy(self, number: str) -> None:
-        """Keep the copies that were made last."""
-        made = sorted(self.copies.iterdir(), key=lambda copy: copy.stat().st_mtime)
-        for copy in made[:-COPIES]:
-            if copy.name != number:
+        """Keep the copies that were made last, and those in hand."""
+        made = [copy for copy in self.copies.iterdir() if not copy.name.startswith(".")]
+        needed = self.in_hand() | {number}
+        for copy in sorted(made, key=lambda copy: copy.stat().st_mtime)[:-COPIES]:
+            if copy.name not in needed:
                 shutil.rmtree(copy, ignore_errors=True)
 
 

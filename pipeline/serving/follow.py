@@ -121,7 +121,9 @@ class Keeper:
         """Every version that a worker was told of, by its number."""
         self.wanted: Spec | None = None  # the champion, as far as it is known
         self.asked: Spec | None = None  # the version that the worker is trying out
-        self.tries = 0
+        self.tries = 0  # of which workers have ended
+        self.early = 0  # workers in a row that ended before they served anything
+        self.tried: dict[str, object] = {}  # state of a version's files when it was asked for
         self.refused: dict[str, tuple[str, object]] = {}  # number: why, and its files' state then
         self.confirmed = False
         self.problem = ""
@@ -143,11 +145,15 @@ class Keeper:
 
         service = self.service
         copies = service.state.with_suffix("")
-        champion = Champion(service.recipe, service.tracking, copies, service.every, tell)
+        champion = Champion(
+            service.recipe, service.tracking, copies, service.every, tell, self._in_hand
+        )
         loop.call_later(PATIENCE, self._without_mlflow)
         keeping = asyncio.create_task(self._keep(champion))
         watching = asyncio.create_task(self._watch())
-        await self.ending.wait()
+        ended = asyncio.create_task(self.ending.wait())
+        await asyncio.wait({keeping, ended}, return_when=asyncio.FIRST_COMPLETED)
+        self.ending.set()
         watching.cancel()
         champion.stopped.set()
         await self._stop(keeping)
@@ -177,7 +183,15 @@ class Keeper:
         pause = 0.0
         while not self.ending.is_set():
             began = time.monotonic()
-            reader = await self._start()
+            try:
+                reader = await self._start()
+            except (OSError, ValueError) as error:  # no process is to be had, or no descriptor
+                if self.channel:
+                    self.channel.close()
+                if not self.ending.is_set():
+                    log("worker not started", reason=str(error))
+                await self._rest(LONGEST_PAUSE)
+                continue
             if self.ending.is_set() and self.channel:
                 self.channel.close()
             if not champion.is_alive() and not champion.stopped.is_set():
@@ -188,15 +202,19 @@ class Keeper:
             assert self.process and self.channel
             code = await self.process.wait()
             self.channel.close()
-            self.answering = False
+            answered, self.answering = self.answering, False
             if self.ending.is_set():
                 return
             log("worker ended", code=code)
-            self._blame()
+            self._blame(answered)
             quick = time.monotonic() - began < 1.0
             pause = min(LONGEST_PAUSE, 2 * pause or 0.1) if quick else 0.0
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ending.wait(), pause)
+            await self._rest(pause)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless it is to end."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ending.wait(), seconds)
 
     async def _watch(self) -> None:
         """End a worker that hangs; it is started again as any that ended.
@@ -225,7 +243,7 @@ class Keeper:
             "hosts": list(service.hosts),
             "cores": service.cores or cores(),
             "feedback": str(service.feedback),
-            "serve": as_json(self.served),
+            "serve": None if self._is_refused(self.served) else as_json(self.served),
             "tuning": self.tuning,
             "hurry": self.began,
         }
@@ -242,7 +260,7 @@ class Keeper:
             )
         if self.confirmed:
             self._say({"confirmed": True})
-        if self.wanted and self.wanted.number in self.refused:
+        if self.wanted and self._is_refused(self.wanted):
             self._say_refused(self.wanted.number)
         if self.asked:
             self._say({"serve": as_json(self.asked)})
@@ -263,7 +281,7 @@ class Keeper:
             self._refuse(str(message["refused"]), str(message["reason"]))
 
     def _serving(self, number: str, tuning: Any) -> None:
-        self.answering = True
+        self.answering, self.early = True, 0
         spec = self.known[number]
         if self.asked and self.asked.number == number:
             self.asked = None
@@ -284,23 +302,38 @@ class Keeper:
 
     def _refuse(self, number: str, reason: str) -> None:
         """A version was not let in."""
-        self.refused[number] = (reason, self.known[number].state())
+        self.refused[number] = (reason, self.tried.pop(number, None) or self.known[number].state())
         log("version refused", version=f"{self.service.recipe}/{number}", reason=reason)
         if self.asked and self.asked.number == number:
             self.asked = None
-        if not self.answering and self.previous and self.previous.number not in self.refused:
+        if not self.answering and self.previous and not self._is_refused(self.previous):
             self._ask(self.previous)
         self._settle()
 
-    def _blame(self) -> None:
-        """A version at whose opening a worker ends again and again is refused."""
-        if self.asked is None:
-            return
-        self.tries += 1
-        if self.tries >= TRIES:
-            number = self.asked.number
-            name = f"{self.service.recipe}/{number}"
-            self._refuse(number, f"{name} is not served: the worker ends when it opens it")
+    def _blame(self, answered: bool) -> None:
+        """A version at whose opening a worker ends again and again is refused: the one that was
+        asked for, or the one that was served last, where that is opened first and there is another.
+        """
+        blamed = self.asked
+        if not answered and self.served and not self._is_refused(self.served):
+            self.early += 1
+            if self.previous is None or self._is_refused(self.previous):
+                return
+            blamed, tries = self.served, self.early
+        else:
+            self.tries += 1
+            tries = self.tries
+        if blamed and tries >= TRIES:
+            name = f"{self.service.recipe}/{blamed.number}"
+            self._refuse(blamed.number, f"{name} is not served: the worker ends when it opens it")
+
+    def _is_refused(self, spec: Spec | None) -> bool:
+        return spec is not None and spec.number in self.refused
+
+    def _in_hand(self) -> set[str]:
+        """Numbers of the versions whose files are needed. From any thread."""
+        needed = (self.served, self.previous, self.wanted, self.asked)
+        return {spec.number for spec in needed if spec}
 
     # the champion
 
@@ -333,11 +366,11 @@ class Keeper:
         """Whether the worker serves what was served last, or is about to, and nothing else."""
         if self.served is None or self.asked:
             return False
-        return self.answering or self.served.number not in self.refused
+        return self.answering or not self._is_refused(self.served)
 
     def _ask(self, spec: Spec) -> None:
         self.refused.pop(spec.number, None)
-        self.known[spec.number] = spec
+        self.known[spec.number], self.tried[spec.number] = spec, spec.state()
         self.asked, self.tries = spec, 0
         self._say({"serve": as_json(spec)})
 

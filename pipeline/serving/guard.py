@@ -146,19 +146,12 @@ class Guard:
     def turns_away(self, scope: Scope, caller: Caller) -> tuple[Refusal, str] | None:
         """Why a request of which no more than the header is here gets no answer now, and its id,
         when it is told so at once; None where it has to be looked at."""
-        work = self.work.get(scope["path"]) if scope["method"] == "POST" else None
-        if work is None:
-            return None
-        try:
-            work()
-        except Refusal:
-            pass
-        else:
+        if scope["method"] != "POST" or scope["path"] not in self.work:
             return None
         headers = dict(scope["headers"])
         exchange = Exchange(_identity(headers), caller, _nothing)
         try:
-            self._admit(scope, headers)  # those who may not ask at all are told that
+            self._admit(scope, headers)
         except Refusal as refusal:
             exchange.status = refusal.status
             self._tell(scope, exchange)

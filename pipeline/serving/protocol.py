@@ -41,18 +41,22 @@ class Protocol(HttpToolsProtocol):
         self.caller, self.seconds = Caller(), guard.settings.limits.slow_header
         self.timer: TimerHandle | None = None
         self.stalled: TimerHandle | None = None
-        self.in_header = self.in_message = False
+        self.in_header = self.in_message = self.closes = False
+        self.ending: TimerHandle | None = None
         self.overhead = 0
         self._hurry()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._relax()
-        if self.stalled:
-            self.stalled.cancel()
+        for timer in (self.stalled, self.ending):
+            if timer:
+                timer.cancel()
         self.caller.leave()
 
     def data_received(self, data: bytes) -> None:
+        if self.closes and self._answering():
+            return  # nobody will look at it
         self.overhead += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -74,8 +78,12 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._relax()
         self.in_header = False
+        if self.transport.is_closing() or self.closes:
+            return  # it stands behind the last request
         if self._answering() or not self._turned_away():
             super().on_headers_complete()
+            if self.parser.should_upgrade():  # what follows is in no protocol that is known here
+                self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self.overhead -= len(body)
@@ -84,9 +92,24 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.in_message, self.overhead = False, 0
         super().on_message_complete()
+        if self._answering() or self.transport.is_closing():
+            return
+        if self.closes:
+            self._close()
+            return
+        self._relax()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self.transport.is_closing():
+            self._close()
         if self.in_message and not self.transport.is_closing() and not self._answering():
             self._hurry()
 
@@ -103,11 +126,18 @@ class Protocol(HttpToolsProtocol):
         self.close_with(400, "this is no HTTP request")
 
     def close_with(self, status: int, line: str) -> None:
-        """Say what is wrong, where no other answer has begun, and end the connection."""
-        if not self._answering() or not self.cycle.response_started:
-            self._say(Refusal(status, line, CLOSE), secrets.token_hex(8))
-        self._relax()
-        self.transport.close()
+        """Say what is wrong and end the connection; what was asked whole before is answered first,
+        and then nothing is said, for it would be taken for another answer."""
+        mine = self.in_message and not self.in_header and not self.pipeline
+        if self._answering() and not (mine and not self.cycle.response_started):
+            self.cycle.keep_alive = False
+            self.closes = True
+            self.flow.pause_reading()
+            return
+        if self.transport.is_closing():
+            return
+        self._say(Refusal(status, line, CLOSE), secrets.token_hex(8))
+        self._close()
 
     def _turned_away(self) -> bool:
         """Whether the request is refused already. Its body is let go as that of any answered one,
@@ -119,15 +149,24 @@ class Protocol(HttpToolsProtocol):
         if turned is None:
             return False
         refusal, identity = turned
-        keep = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        if not keep:
+        parser = self.parser
+        own = parser.should_upgrade() or self.expect_100_continue  # whether a body comes is unknown
+        self.closes = own or parser.get_http_version() == "1.0" or not parser.should_keep_alive()
+        if self.closes:
             refusal.headers = {**refusal.headers, **CLOSE}
         self._say(refusal, identity)
         self.cycle = ANSWERED
-        if not keep:
-            self.transport.close()
+        if own:
+            self._close()
         self.on_response_complete()
         return True
+
+    def _close(self) -> None:
+        """End the connection once all is sent, or is not taken in within the limit of seconds."""
+        self._relax()
+        self.transport.close()
+        if self.ending is None:
+            self.ending = self.loop.call_later(self.seconds, self.transport.abort)
 
     def _say(self, refusal: Refusal, identity: str) -> None:
         body = json.dumps({"error": refusal.line}).encode()
@@ -163,4 +202,4 @@ class Protocol(HttpToolsProtocol):
         if self.in_header:
             self.close_with(408, f"the header was not here within {self.seconds:g} s")
         else:
-            self.transport.close()
+            self._close()

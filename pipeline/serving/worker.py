@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from pipeline.errors import UserError
@@ -27,6 +28,7 @@ from pipeline.serving.version import Version, open_version, try_out
 
 Opened = Future[tuple[Version, Tuning]]
 SWITCH = 0.001  # seconds that a thread may keep the event loop waiting: 0.005 is Python's own
+OPENS = 120.0  # seconds after which the opening of a version hangs
 HOLDS = 5.0  # seconds for which connections wait for the version that was served last
 KEEP_ALIVE = 75  # seconds for which a connection may be idle
 
@@ -79,6 +81,7 @@ class Worker:
         self.told = asyncio.Event()
         self.begun = asyncio.Event()
         """Set when the version that is being opened from the beginning is in use, or cannot be."""
+        self.opening: float | None = None  # since when a version is being opened
         self.frozen = False
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
@@ -92,8 +95,13 @@ class Worker:
                 self.batcher.refuse(message["refused"], message["reason"])
             elif "confirmed" in message:
                 self.batcher.confirmed = True
-            elif "beat" in message and self.batcher.busy_for() < self.patience:
+            elif "beat" in message and not self._hangs():
                 self._say({"beat": True})
+
+    def _hangs(self) -> bool:
+        """Whether a batch, or the opening of a version, takes longer than either ever does."""
+        opening = monotonic() - self.opening if self.opening else 0.0
+        return self.batcher.busy_for() >= self.patience or opening >= OPENS
 
     async def obey(self, first: Spec | None = None, opened: Opened | None = None) -> None:
         """Serve the version that is being opened from the beginning, where there is one; then what
@@ -115,6 +123,7 @@ class Worker:
 
     async def _take(self, spec: Spec, opening: Any) -> None:
         """Wait for a version that is being opened, and serve it unless another is wanted by now."""
+        self.opening = monotonic()
         try:
             version, tuning = await opening
         except asyncio.CancelledError:
@@ -127,6 +136,8 @@ class Worker:
             self.batcher.refuse(spec.number, reason)
             self._say({"refused": spec.number, "reason": reason})
             return
+        finally:
+            self.opening = None
         if self.wanted and not spec.same(self.wanted) and self.batcher.version:
             return
         self.specs[version.number] = spec

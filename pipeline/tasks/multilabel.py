@@ -271,7 +271,7 @@ def _label(names: Sequence[str]) -> str:
 def _listed(cell: str) -> list[str]:
     try:
         names = json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(

@@ -188,6 +188,26 @@ def test_what_an_older_version_answered_is_not_made_up(site: Site) -> None:
     assert site.store.kept == [("toy/1", "", "goal", "", "sport", False, None, None)]
 
 
+def test_feedback_stays_with_the_version_that_it_names_when_another_comes_in(site: Site) -> None:
+    async def by_the_next(*_: object) -> tuple[list[Answer], Toy]:
+        return [Answer("film", 0.9)], Toy(4)
+
+    site.batcher.answer = by_the_next  # type: ignore[assignment, method-assign]
+    given = {"text": "goal", "label": "sport", "consent": True}
+    assert site.post("/feedback", given | {"version": "toy/3"}).value["version"] == "toy/3"
+    assert site.post("/feedback", given).value["version"] == "toy/4"
+    assert [kept[0] for kept in site.store.kept] == ["toy/3", "toy/4"]
+    assert [kept[-2:] for kept in site.store.kept] == [(None, None), ("film", 0.9)]
+
+
+@pytest.mark.parametrize("task", ["multilabel", "ner"])
+def test_a_label_nested_without_end_is_refused(task: str) -> None:
+    site = Site(Toy(1, task))
+    given = {"text": "goal", "label": "[" * 5000, "consent": True}
+    assert site.post("/feedback", given).status == 422
+    site.close()
+
+
 def test_a_label_is_written_as_the_task_writes_it() -> None:
     site = Site(Toy(1, "multilabel"))
     given = {"text": "goal", "label": "sport, film", "consent": True}

@@ -73,6 +73,12 @@ def test_pairs_are_taken_in_mlflows_formats(site: Site, body: Any) -> None:
     assert pairs.asked == [("a", "b")]
 
 
+def test_a_table_of_too_many_columns_is_not_looked_at(site: Site) -> None:
+    table = {"columns": [1] * 1001, "data": []}
+    reply = site.post("/invocations", {"dataframe_split": table})
+    assert (reply.status, reply.error) == (422, "dataframe_split.columns: has 1,001 names")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
@@ -112,6 +118,7 @@ def test_pairs_are_taken_in_mlflows_formats(site: Site, body: Any) -> None:
         ("/invocations", {"dataframe_records": [{"text": None}]}, 422, "text"),
         ("/invocations", {"dataframe_split": {"columns": ["text"], "data": [[]]}}, 422, "0 cells"),
         ("/invocations", {"dataframe_split": {"columns": ["text"], "data": [["a"]] * 4}}, 413, "3"),
+        ("/invocations", {"dataframe_split": {"columns": ["text"], "data": [1] * 4}}, 413, "at most 3"),  # noqa: E501
         ("/invocations", {"dataframe_split": {"columns": ["a", "b"], "data": [["", ""]]}}, 422, "text"),  # noqa: E501
         ("/feedback", {"text": "a", "label": "money"}, 422, "consent"),
         ("/feedback", {"text": "a", "label": "money", "consent": "yes"}, 422, "consent"),

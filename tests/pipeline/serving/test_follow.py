@@ -1,5 +1,6 @@
 """What the following process asks of a worker, and when."""
 
+import asyncio
 import json
 import os
 import signal
@@ -206,12 +207,65 @@ def test_a_version_that_ends_its_worker_is_refused_after_a_few_tries(
     keeper.serving("1")
     keeper.heard(Look(specs("2")))
     for _ in range(TRIES - 1):
-        keeper._blame()
+        keeper._blame(answered=True)
         assert keeper.asked == specs("2")
-    keeper._blame()
+    keeper._blame(answered=True)
     assert keeper.asked is None
     assert keeper.refused["2"][0] == "toy/2 is not served: the worker ends when it opens it"
-    keeper._blame()  # a worker that ends with nothing to try out is not to blame
+    keeper._blame(answered=True)  # a worker that ends with nothing to try out is not to blame
+
+
+def test_the_version_served_last_is_blamed_where_no_worker_comes_to_serve_it(
+    service: Service, specs: Specs
+) -> None:
+    keeper = _restarted(service, specs)
+    for _ in range(TRIES):
+        assert "2" not in keeper.refused
+        keeper._blame(answered=False)
+    assert keeper.refused["2"][0] == "toy/2 is not served: the worker ends when it opens it"
+    assert keeper.asked == specs("1")
+    keeper.listening.close()
+
+
+def test_without_another_version_the_one_served_last_is_tried_again_and_again(
+    service: Service, specs: Specs
+) -> None:
+    keeper = _restarted(service, specs)
+    keeper.previous = None
+    for _ in range(2 * TRIES):
+        keeper._blame(answered=False)
+    assert not keeper.refused
+    keeper.listening.close()
+
+
+def test_a_version_mended_while_it_was_tried_is_tried_again(keeper: Told, specs: Specs) -> None:
+    keeper.heard(Look(specs("1")))
+    keeper.serving("1")
+    keeper.heard(Look(specs("2")))
+    folder = Path(specs("2").folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mended").write_text("")
+    keeper.refuses("2")
+    keeper.heard(Look(specs("2")))
+    assert keeper.asked == specs("2")
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    keeper: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[int] = []
+
+    async def start() -> asyncio.StreamReader:
+        tried.append(len(tried))
+        if len(tried) == 3:
+            keeper.ending.set()
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(keeper, "_start", start)
+    monkeypatch.setattr("pipeline.serving.follow.LONGEST_PAUSE", 0.01)
+    asyncio.run(keeper._keep(None))  # type: ignore[arg-type]
+    assert len(tried) == 3
+    assert capsys.readouterr().err.count("worker not started") == 2
 
 
 # before anything is begun
@@ -287,7 +341,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 def looking(tmp_path: Path) -> Champion:
-    return Champion("toy", "sqlite://", tmp_path / "copies", 0.01, lambda look: None)
+    return Champion("toy", "sqlite://", tmp_path / "copies", 0.01, lambda look: None, set)
 
 
 def test_a_version_of_a_local_store_is_used_where_it_lies(
@@ -323,6 +377,22 @@ def test_a_servers_version_is_copied_once_and_mended_when_the_copy_is_damaged(
     assert sorted(copy.name for copy in (tmp_path / "copies").iterdir()) == ["2", "3", "4"]
 
 
+def test_a_copy_in_hand_is_kept_however_old(registry: Registry, tmp_path: Path) -> None:
+    class Copies:
+        name = str(tmp_path / "fetched")
+
+    registry.copies = Copies()
+    champion = Champion(
+        "toy", "sqlite://", tmp_path / "copies", 0.01, lambda look: None, lambda: {"2"}
+    )
+    (tmp_path / "copies" / ".5.77.partial").mkdir(parents=True)
+    for number in "12345":
+        registry.add(tmp_path / "fetched" / number, number)
+        assert champion.look().spec
+    kept = sorted(copy.name for copy in (tmp_path / "copies").iterdir())
+    assert kept == [".5.77.partial", "2", "3", "4", "5"]
+
+
 def test_no_champion_and_no_answer_are_told_apart(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,7 +421,7 @@ def test_looks_go_on_until_they_are_stopped(registry: Registry, tmp_path: Path) 
             enough.set()
 
     registry.add(tmp_path / "1", "1")
-    champion = Champion("toy", "sqlite://", tmp_path / "copies", 0.01, tell)
+    champion = Champion("toy", "sqlite://", tmp_path / "copies", 0.01, tell, set)
     champion.start()
     assert enough.wait(10)
     champion.stopped.set()

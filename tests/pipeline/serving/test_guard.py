@@ -1,6 +1,7 @@
 """Who may ask and how: keys, hosts, origins; and what a socket gets that sends no whole request."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -338,6 +339,92 @@ def test_who_wants_no_other_answer_is_let_go_with_the_refusal(
         connection.sendall(WHOLE.replace(b"Host", b"Connection: close\r\nHost"))
         assert answered(connection)[0] == 429
         assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "header", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n"]
+)
+def test_behind_a_refusal_that_ends_the_connection_nothing_is_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch, header: bytes
+) -> None:
+    if header.startswith(b"Upgrade"):
+        header += b"Connection: Upgrade\r\n"
+    body = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    monkeypatch.setattr(server.site.batcher, "_ahead", 10**7)
+    told = len(server.site.lines())
+    with server.connect() as connection:
+        connection.sendall(HEAD + header + b"Content-Length: %d\r\n\r\n" % len(body))
+        assert answered(connection)[0] == 429
+        with contextlib.suppress(OSError):
+            connection.sendall(body)
+            assert connection.recv(1) == b""
+    until(lambda: len(server.site.lines()) > told)
+    assert [line["path"] for line in server.site.lines()[told:]] == ["/predict"]
+
+
+def test_behind_an_upgrade_nothing_is_asked(server: Server) -> None:
+    told = len(server.site.lines())
+    with server.connect() as connection:
+        connection.sendall(
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+            b"Content-Length: 50\r\n\r\n"
+        )
+        assert answered(connection)[0] == 200
+        with contextlib.suppress(OSError):
+            connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(1) == b""
+    until(lambda: len(server.site.lines()) > told)
+    assert [line["path"] for line in server.site.lines()[told:]] == ["/healthz"]
+
+
+def test_a_refusal_reaches_who_closes_after_a_long_body(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.site.batcher, "_ahead", 10**7)
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Connection: close\r\nContent-Length: 4000000\r\n\r\n")
+        for _ in range(40):
+            connection.sendall(b" " * 100_000)
+        assert answered(connection)[0] == 429
+        assert connection.recv(1) == b""
+
+
+def test_nonsense_behind_a_request_does_not_take_its_answer_away(server: Server) -> None:
+    slow = Slow()
+    server.site.batcher.version = Toy(2, says=slow)  # type: ignore[assignment]
+    with server.connect() as connection:
+        connection.sendall(WHOLE)
+        assert slow.at_it.wait(20)
+        connection.sendall(b"nonsense\r\n\r\n")
+        slow.may.set()
+        assert answered(connection)[0] == 200
+        assert connection.recv(1) == b""
+
+
+def test_who_has_no_key_does_not_make_others_wait(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.site.app, "keys", [b"a digest"])
+    monkeypatch.setattr(server.site.batcher, "_ahead", 10**7)
+    before = server.site.batcher._refused
+    with server.connect() as connection:
+        connection.sendall(WHOLE)
+        assert answered(connection)[0] == 401
+    assert server.site.batcher._refused == before
+
+
+def test_after_a_refused_body_the_connection_may_be_idle(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.site.batcher, "_ahead", 10**7)
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 12\r\n\r\n")
+        assert answered(connection)[0] == 429
+        connection.sendall(b'{"text":"a"}')
+        time.sleep(0.3)  # longer than a header may take
+        monkeypatch.undo()
+        connection.sendall(WHOLE)
+        assert answered(connection)[0] == 200
 
 
 def test_who_goes_on_sending_a_refused_body_is_hung_up_on(server: Server) -> None:

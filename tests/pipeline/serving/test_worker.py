@@ -14,8 +14,9 @@ from pipeline.errors import UserError
 from pipeline.serving.batching import Batcher, Tuning
 from pipeline.serving.champion import Spec, as_json
 from pipeline.serving.tuning import at_first, kept
-from pipeline.serving.worker import Opener, Worker
+from pipeline.serving.worker import OPENS, Opener, Worker
 from tests.pipeline.serving.toys import make_version
+from tests.pipeline.serving.web import Toy
 
 TUNING = Tuning(2, 1, 8, 500.0)
 
@@ -129,6 +130,17 @@ def test_it_says_that_it_answers_unless_a_batch_does_not_end() -> None:
     play(act)
 
 
+def test_it_does_not_say_that_it_answers_while_an_opening_does_not_end() -> None:
+    async def act(scene: Scene) -> None:
+        scene.worker.opening = time.monotonic() - OPENS
+        scene.tell(beat=True)
+        scene.tell(confirmed=True)
+        await scene.until(lambda: scene.batcher.confirmed)
+        assert scene.channel.said == []
+
+    play(act)
+
+
 def test_the_version_before_is_put_back_without_being_opened() -> None:
     async def act(scene: Scene) -> None:
         for number in ("1", "2", "1", "2"):
@@ -217,6 +229,10 @@ def test_a_version_refused_before_a_restart_is_still_told() -> None:
     async def act(scene: Scene) -> None:
         scene.tell(refused="4", reason="it is broken")
         await scene.until(lambda: scene.batcher.refused == ("4", "it is broken"))
+        await scene.batcher.swap(Toy(3))  # type: ignore[arg-type]  # which is served meanwhile
+        assert scene.batcher.refused == ("4", "it is broken")
+        await scene.batcher.swap(Toy(4))  # type: ignore[arg-type]
+        assert scene.batcher.refused is None
 
     play(act)
 
