@@ -316,8 +316,9 @@ of their own rows, so beside each score stands the one over all published test r
 
 {table((*reached, "bar", "for comparison"), [row for each in results for row in _reached(each)])}
 
-The value is of the test rows that validation kept, with its bootstrap interval. A baseline is what
-little effort gives on the same rows. The bar is what the recipe should reach.
+The value is of the test rows that validation kept, with its bootstrap interval, in which rows of
+one group are drawn together. A baseline is what little effort gives on the same rows. The bar is
+what the recipe should reach.
 
 ## What it took
 

@@ -12,11 +12,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from pipeline.serving.runner import Failed, answers, failed, step_back
+from pipeline.serving.tuning import Tuning
 
 if TYPE_CHECKING:
     from pipeline.serving.version import Version
@@ -47,29 +47,6 @@ class Late(Exception):  # noqa: N818
 
 class Gone(Exception):  # noqa: N818
     """Who asked has left: nobody is waiting for this answer."""
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How a version is run on this machine."""
-
-    runners: int
-    """Batches at once."""
-    threads: int
-    """Of each batch."""
-    batch: int
-    """Rows that a runner is given."""
-    rows_per_second: float
-    """Of all runners together, as measured."""
-    characters: int = 256
-    """Of a text for which that holds: of longer ones a batch has fewer."""
-    at_once: int = 0
-    """Rows of a batch that the model is given at once: on a CPU short texts may go faster one by
-    one. 0: all of them."""
-
-    def room(self, characters: int) -> int:
-        """How many texts of such a length are a batch: its memory and time grow with both."""
-        return max(1, min(self.batch, self.batch * self.characters // max(characters, 1)))
 
 
 class _Job:

@@ -7,15 +7,13 @@ fast the one with fewer threads and rows a batch is taken.
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-
-from pipeline.serving.batching import Tuning
 
 if TYPE_CHECKING:
     from pipeline.serving.version import Version
@@ -29,6 +27,29 @@ LONGEST_BATCH = 0.05  # seconds
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU, and of how many
 CPU = "CPUExecutionProvider"
 ALIKE = 0.1  # share by which a model's file may differ for its numbers to hold
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a version is run on this machine."""
+
+    runners: int
+    """Batches at once."""
+    threads: int
+    """Of each batch."""
+    batch: int
+    """Rows that a runner is given."""
+    rows_per_second: float
+    """Of all runners together, as measured."""
+    characters: int = 256
+    """Of a text for which that holds: of longer ones a batch has fewer."""
+    at_once: int = 0
+    """Rows of a batch that the model is given at once: on a CPU short texts may go faster one by
+    one. 0: all of them."""
+
+    def room(self, characters: int) -> int:
+        """How many texts of such a length are a batch: its memory and time grow with both."""
+        return max(1, min(self.batch, self.batch * self.characters // max(characters, 1)))
 
 
 def cores() -> int:

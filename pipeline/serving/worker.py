@@ -21,9 +21,10 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.serving import tuning as measured
-from pipeline.serving.batching import Batcher, Tuning
+from pipeline.serving.batching import Batcher
 from pipeline.serving.champion import Spec, spec_of
 from pipeline.serving.settings import Limits, Settings, api_keys
+from pipeline.serving.tuning import Tuning
 from pipeline.serving.version import Version, open_version, try_out
 
 Opened = Future[tuple[Version, Tuning]]

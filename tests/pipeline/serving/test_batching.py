@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.serving.batching import Batcher, Busy, Gone, Late, Tuning
+from pipeline.serving.batching import Batcher, Busy, Gone, Late
 from pipeline.serving.runner import Failed
+from pipeline.serving.tuning import Tuning
 from pipeline.tasks import Answer
 from pipeline.tasks.encoding import Texts
 

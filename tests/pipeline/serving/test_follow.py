@@ -544,7 +544,7 @@ def test_a_worker_that_hangs_is_ended_and_started_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(follow, "BEAT", 0.05)
-    monkeypatch.setattr(follow, "STARTS", 5)
+    monkeypatch.setattr(follow, "STARTS", 45)
     registry.add(tmp_path / "1", "1")
     beats = 0
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline import tasks
 from pipeline.errors import UserError
 from pipeline.serving import tuning
-from pipeline.serving.batching import Tuning
+from pipeline.serving.tuning import Tuning
 from pipeline.serving.version import Version, check_files, open_version, try_out
 from pipeline.tasks import Answer
 from tests.pipeline.serving.toys import CLASSES, make_version, store_answers

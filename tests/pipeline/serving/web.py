@@ -14,9 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline import tasks
 from pipeline.serving.app import create_app
-from pipeline.serving.batching import Batcher, Tuning
+from pipeline.serving.batching import Batcher
 from pipeline.serving.logs import Log
 from pipeline.serving.settings import Limits, Settings
+from pipeline.serving.tuning import Tuning
 from pipeline.tasks import Answer, Labelled
 from pipeline.tasks.encoding import Encoder, Texts
 from tests.conftest import FILLER, WORDS
