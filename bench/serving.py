@@ -85,6 +85,8 @@ class Server:
         kept = {k: v for k, v in os.environ.items() if k != "BERTLINE_API_KEYS"}
         env = kept | {"MLFLOW_TRACKING_URI": self.tracking, "MLFLOW_DISABLE_TELEMETRY": "true"}
         env["PYTHONPATH"] = str(ROOT)
+        # `mlflow models serve` looks for uvicorn there
+        env["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), env["PATH"]))
         command = [sys.executable, "-m", *self.command, "--port", str(self.port)]
         log = self.home / "log.txt"
         with log.open("w") as file:
@@ -101,13 +103,14 @@ class Server:
                 time.sleep(0.2)
             yield
         finally:
-            group = [*psutil.Process(process.pid).children(recursive=True)]
-            os.killpg(process.pid, signal.SIGTERM)
-            psutil.wait_procs(group, timeout=20)
-            for left in group:
-                if left.is_running():
-                    left.kill()
-            process.wait(timeout=20)
+            if process.poll() is None:
+                group = [*psutil.Process(process.pid).children(recursive=True)]
+                os.killpg(process.pid, signal.SIGTERM)
+                psutil.wait_procs(group, timeout=20)
+                for left in group:
+                    if left.is_running():
+                        left.kill()
+                process.wait(timeout=20)
 
 
 class Tool:
