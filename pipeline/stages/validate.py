@@ -105,7 +105,7 @@ def validate(
         labels = _labels(params, kept, classes)
         _flag_unknown(frame, _taught(kept, classes) & set(labels), classes)
         frame["fate"] = _fate(frame, policies)
-    kept = frame[frame["fate"] == ""]
+        kept = frame[frame["fate"] == ""]
     _write_report(frame, policies, out / "report.csv")
     _refuse_failures(frame, policies, out / "report.csv")
 
@@ -283,6 +283,7 @@ def _grams(text: str, width: int) -> set[str]:
 def _flag_unknown(
     frame: "pd.DataFrame", allowed: set[str], classes: Mapping[str, Sequence[str]]
 ) -> None:
+    """Set `outside` and `unknown_label` by the classes that rows may have."""
     outside = {
         label: next((name for name in names if name not in allowed), "")
         for label, names in {"": (), **classes}.items()
