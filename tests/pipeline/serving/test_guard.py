@@ -300,7 +300,7 @@ def test_what_is_too_much_is_refused_before_the_application_sees_it(
     server: Server, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    guard, told = server.site.app, len(server.site.lines())
+    guard, told = server.site.app, told_so_far(server)
     before = guard.app
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -351,7 +351,7 @@ def test_behind_a_refusal_that_ends_the_connection_nothing_is_asked(
         header += b"Connection: Upgrade\r\n"
     body = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     monkeypatch.setattr(server.site.batcher, "_ahead", 10**7)
-    told = len(server.site.lines())
+    told = told_so_far(server)
     with server.connect() as connection:
         connection.sendall(HEAD + header + b"Content-Length: %d\r\n\r\n" % len(body))
         assert answered(connection)[0] == 429
@@ -363,7 +363,7 @@ def test_behind_a_refusal_that_ends_the_connection_nothing_is_asked(
 
 
 def test_behind_an_upgrade_nothing_is_asked(server: Server) -> None:
-    told = len(server.site.lines())
+    told = told_so_far(server)
     with server.connect() as connection:
         connection.sendall(
             b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
@@ -460,7 +460,7 @@ def test_requests_may_follow_each_other_at_once(server: Server) -> None:
 
 def test_who_does_not_read_its_answer_is_hung_up_on(server: Server) -> None:
     server.site.batcher.version = Toy(2, says=lambda _: Answer("long " * 4_000_000, 1.0))  # type: ignore[assignment]
-    told = len(server.site.lines())
+    told = told_so_far(server)
     with server.connect() as connection:
         connection.sendall(WHOLE)
         until(lambda: len(server.site.lines()) > told)
@@ -474,8 +474,14 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def told_so_far(server: Server) -> int:
+    """How many lines the log has, once those of all former requests are written."""
+    until(lambda: not server.server.server_state.tasks)
+    return len(server.site.lines())
+
+
 def test_who_leaves_costs_no_answer(server: Server) -> None:
-    slow, told = Slow(), len(server.site.lines())
+    slow, told = Slow(), told_so_far(server)
     version = Toy(2, says=slow)
     server.site.batcher.version = version  # type: ignore[assignment]
     with server.connect() as stays:
