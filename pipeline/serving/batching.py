@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from pipeline.tasks.encoding import Texts
 
 WINDOW = 4  # batches of waiting rows among which those of like length are looked for
-SECONDS_INSIDE = 0.08  # worth of rows that may wait or be worked at while others are refused
+SECONDS_INSIDE = 0.08  # worth of rows that may wait or be worked at
+SECONDS_OVERLOADED = 0.05  # the same, while most are refused
 FEWEST_INSIDE = 32  # rows: so many clients who ask one thing at a time are never refused
-CALM = 0.5  # seconds without a refusal after which more may be inside again
-LEARNED = 0.05  # of each batch's rows and seconds, into what is expected of the next
+OVERLOADED = 0.5  # share of the last requests that were refused
+LEARNED = 0.05  # of each batch or request, into what is expected of the next
 SWEEP = 0.25  # seconds between looks for requests whose deadline has passed
 log = logging.getLogger("bertline.serving")
 
@@ -78,10 +79,11 @@ class Batcher:
     """Answers requests by the version in use, in batches, within `tuning`.
 
     `most_inside` rows may wait or be worked at before a new request is refused. 0 stands for what
-    is answered in 0.08 seconds, as measured and as seen since, and no fewer than two batches a
-    runner; and no fewer than 32 as long as nobody is refused, for those who are answered under an
-    overload should not wait longer than before it. While a runner is idle a row waits at most
-    `gather` seconds for others, and only as long as others come. For one event loop.
+    is answered in 0.08 seconds, as measured and as seen since, and no fewer than 32 and than two
+    batches a runner. While most are refused it is 0.05 seconds, and no fewer than keep the runners
+    busy: refusals take from the processor, and who is answered should not wait longer than before.
+    While a runner is idle a row waits at most `gather` seconds for others, and only as long as
+    others come. For one event loop.
     """
 
     def __init__(self, tuning: Tuning, most_inside: int = 0, gather: float = 0.002) -> None:
@@ -106,7 +108,7 @@ class Batcher:
         self._ahead = 0  # rows that are taken before the first of a new request
         self._taken = 0  # rows that runners are at
         self._mean = 0.0, 0.0  # rows of a batch, and its seconds
-        self._refused = -CALM  # when somebody was last
+        self._refused = 0.0  # share of the last requests
         self._begun: list[float] = []  # when each batch that runners are at was taken
         self._wake: asyncio.Handle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -128,10 +130,11 @@ class Batcher:
     def _set_rate(self, rate: float) -> None:
         """How many rows a second are answered, and so how many may be inside."""
         self._rate = rate
-        two_each = 2 * self.tuning.batch * self.tuning.runners
-        some = max(two_each, round(rate * SECONDS_INSIDE))
-        self._most_refusing = self._asked_most_inside or some
-        self.most_inside = self._asked_most_inside or max(FEWEST_INSIDE, some)
+        batch, runners = self.tuning.batch, self.tuning.runners
+        most = max(FEWEST_INSIDE, 2 * runners * batch, round(rate * SECONDS_INSIDE))
+        few = max((runners + 1) * batch, round(rate * SECONDS_OVERLOADED))
+        self.most_inside = self._asked_most_inside or most
+        self._most_overloaded = self._asked_most_inside or few
 
     def _learn(self, rows: int, seconds: float) -> None:
         """Let a batch count for as much as it holds: a single text that had to wait for the
@@ -178,9 +181,9 @@ class Batcher:
         if self.version is None:
             raise Busy(1.0)
         inside, now = self._ahead + self._taken, monotonic()
-        most = self.most_inside if now - self._refused > CALM else self._most_refusing
+        most = self.most_inside if self._refused < OVERLOADED else self._most_overloaded
         if inside and inside + min(rows, self.tuning.batch) > most:
-            self._refused = now
+            self._refused += LEARNED * (1 - self._refused)
             raise Busy(inside / self._rate)
         if self.waiting and now + (self.waiting + rows) / self._rate > deadline:
             raise Busy(self.waiting / self._rate)
@@ -197,6 +200,7 @@ class Batcher:
         Busy, Late, Gone, and Failed where the version's code does not manage one of the texts.
         """
         self.admit(len(texts), deadline)
+        self._refused -= LEARNED * self._refused
         now = monotonic()
         loop = asyncio.get_running_loop()
         job = _Job(texts, loop.create_future(), now, deadline, gone)

@@ -256,31 +256,34 @@ def test_beyond_what_may_be_inside_a_request_is_refused_at_once_and_later_taken_
     run(check)
 
 
-def test_while_some_are_refused_fewer_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_most_are_refused_fewer_are_let_in() -> None:
     async def check() -> None:
         gate = threading.Event()
         version = Fake(1, gate)
         batcher = await ready(version, batch=2, rate=100.0)
         clients = [ask(batcher, f"{i}", seconds=100) for i in range(32)]
         await entered(version)
-        with pytest.raises(Busy):
-            await ask(batcher, "the 33rd", seconds=100)
+        for _ in range(50):
+            with pytest.raises(Busy):
+                await ask(batcher, "the 33rd", seconds=100)
         gate.set()
         await asyncio.gather(*clients)
 
         gate = threading.Event()
         again = Fake(2, gate)
         await batcher.swap(again)  # type: ignore[arg-type]
-        batcher.tune(batcher.tuning)  # 100 rows a second, of which 8 in 0.08 seconds
-        monkeypatch.setattr(batcher, "_refused", time.monotonic() + 100)
-        few = [ask(batcher, f"{i}", seconds=100) for i in range(8)]
+        batcher.tune(batcher.tuning)  # 100 rows a second, of which 5 in 0.05 seconds
+        batcher._refused = 0.9
+        few = [ask(batcher, f"{i}", seconds=100) for i in range(5)]
         await entered(again)
         with pytest.raises(Busy):
-            await ask(batcher, "the ninth", seconds=100)
-        monkeypatch.setattr(batcher, "_refused", time.monotonic() - 1.0)
-        more = [ask(batcher, f"{i}", seconds=100) for i in range(24)]
+            await ask(batcher, "the sixth", seconds=100)
         gate.set()
-        await asyncio.gather(*few, *more)
+        await asyncio.gather(*few)
+        for _ in range(10):  # one after the other, and all are taken
+            await ask(batcher, "alone", seconds=100)
+        more = [ask(batcher, f"{i}", seconds=100) for i in range(32)]
+        await asyncio.gather(*more)
         batcher.close()
 
     run(check)
