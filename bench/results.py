@@ -7,7 +7,8 @@
 Each recipe runs as `bertline add` writes it, from ingest to benchmark by `dvc repro`, in a copy of
 this repository under .bertline/results. A run that was stopped goes on where it was, its training
 from the last checkpoint. A result stays in bench/results/gallery/NAME.json, numbers alone, until
-the recipe's values change or the file is deleted; docs/RESULTS.md is made of these files.
+the recipe's values change or the file is deleted; results_page.py makes docs/RESULTS.md of these
+files.
 """
 
 import argparse
@@ -17,54 +18,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from line import copy_repository, environment
-from report import RESULTS, ROOT, machine_text, table
+from report import ROOT
+from results_page import KEPT, write_page
 
 from flows.recipes import Ready, check_there, names, ready
 from pipeline.config import PARAMS_FILE, parse
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
-from pipeline.records import Fit, Intake, Ladder, Lengths, Machine, Scores, Validation
+from pipeline.records import Fit, Intake, Ladder, Lengths, Scores, Validation
 from pipeline.stages import ORDER
 
-KEPT = RESULTS / "gallery"
-PAGE = ROOT / "docs" / "RESULTS.md"
 WORK = ROOT / ".bertline" / "results"
 DATASETS = ROOT.parent / "shared" / "datasets"
 STAGES = ORDER[: ORDER.index("benchmark") + 1]
 CHATTER = ("To track", "\t", "To enable", "Use `dvc", "Updating lock")  # DVC's
 EVERY = 5.0  # seconds between two notes of how long a stage has worked
-
-
-@dataclass(frozen=True)
-class Bar:
-    """What a recipe should reach on its test rows, and what others have reached."""
-
-    metric: str
-    least: float | None
-    """None: the best baseline."""
-    others: str = ""
-
-
-BARS: dict[str, tuple[Bar, ...]] = {
-    "imdb": (Bar("macro_f1", 0.91, "0.894 BERT-base"),),
-    "conll2003": (
-        Bar("entity_f1", 0.87),
-        Bar("token_micro_f1", 0.975, "0.973 BERT-base"),
-        Bar("token_macro_f1", 0.88, "0.909 BERT-base"),
-    ),
-    "goemotions": (Bar("macro_f1", 0.43, "0.46 BERT-base, Demszky et al. 2020"),),
-    "banking77": (Bar("accuracy", 0.92, "0.936 BERT, Casanueva et al. 2020"),),
-    "mrpc": (Bar("accuracy", 0.83, "0.867 BERT-base on GLUE"),),
-    "squad": (Bar("f1", 0.5),),
-    "afqmc": (Bar("accuracy", None), Bar("macro_f1", None)),
-    "people-daily": (Bar("entity_f1", None),),
-}
 
 
 def main() -> int:
@@ -102,18 +75,11 @@ def finish(recipe: Ready, data: Path) -> None:
     if result.exists() and json.loads(result.read_text())["digest"] == digest(block):
         print(f"{recipe.name}: is there; delete {result} to run it anew", flush=True)
     else:
-        check_there(recipe, recipe.placed(str(folder)))
-        home = WORK / recipe.name
-        copy_repository(home)
-        place = home / "data" / "raw" / recipe.folder
-        if folder.is_dir() and not place.is_symlink():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(folder.resolve())
+        home = prepared(WORK / recipe.name, recipe, folder)
         run(home, recipe.name, block)
         write_json(result, collected(home, recipe, block))
         print(f"{recipe.name}: {result}", flush=True)
-    kept = [json.loads(file.read_text()) for file in sorted(KEPT.glob("*.json"))]
-    write_text(PAGE, page(kept))
+    write_page()
 
 
 def digest(block: Mapping[str, Any]) -> str:
@@ -124,11 +90,22 @@ def digest(block: Mapping[str, Any]) -> str:
 # running
 
 
-def run(home: Path, name: str, block: Mapping[str, Any]) -> None:
-    """All stages up to benchmark, those that are not fresh; times in home/seconds.json."""
+def prepared(home: Path, recipe: Ready, folder: Path) -> Path:
+    """A copy of this repository in which the recipe finds its data."""
+    check_there(recipe, recipe.placed(str(folder)))
+    copy_repository(home)
+    place = home / "data" / "raw" / recipe.folder
+    if folder.is_dir() and not place.is_symlink():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(folder.resolve())
+    return home
+
+
+def run(home: Path, name: str, block: Mapping[str, Any], stages: Sequence[str] = STAGES) -> None:
+    """Those of the stages that are not fresh; times in home/.bertline/seconds.json."""
     write_json(home / PARAMS_FILE, {"recipes": {name: block}})  # JSON is YAML
     clock = Clock(home / ".bertline" / "seconds.json")
-    for stage in STAGES:
+    for stage in stages:
         with subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", "--single-item", f"{stage}@{name}"],
             cwd=home,
@@ -248,7 +225,8 @@ def collected(home: Path, recipe: Ready, block: Mapping[str, Any]) -> dict[str, 
         "trained": fit.trained,
         "epochs": fit.epochs,
         "precision": fit.precision,
-        "training_seconds": round(Clock(home / ".bertline" / "seconds.json").seconds["finetune"]),
+        "training_seconds": training_seconds(home),
+        "validation": {"metric": fit.best_metric, "value": fit.best_value},
         "scores": {name: each.model_dump() for name, each in scores.test.scores.items()},
         "more": scores.test.more,
         "uncut": uncut(folder, block["task"], scores.labels),
@@ -264,6 +242,10 @@ def collected(home: Path, recipe: Ready, block: Mapping[str, Any]) -> dict[str, 
         },
         "machine": ladder.machine.model_dump(),
     }
+
+
+def training_seconds(home: Path) -> int:
+    return round(Clock(home / ".bertline" / "seconds.json").seconds["finetune"])
 
 
 def uncut(folder: Path, task_name: str, classes: Sequence[str]) -> dict[str, Any]:
@@ -289,103 +271,6 @@ def uncut(folder: Path, task_name: str, classes: Sequence[str]) -> dict[str, Any
 def _of_text(identity: str) -> str:
     """A row's id without the number of the copy."""
     return identity.partition("-")[0]
-
-
-# telling
-
-
-def page(results: Sequence[Mapping[str, Any]]) -> str:
-    """docs/RESULTS.md."""
-    missing = [name for name in names() if name not in {each["recipe"] for each in results}]
-    waiting = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
-    reached = ("recipe", "score", "test rows", "value (95 %)", "all published", "best baseline")
-    cost = ("recipe", "train", "validation", "test", "leaks", "tokens", "trained", "time")
-    return f"""# Results
-
-What the ready recipes (`bertline recipes`) reach on real data. `python bench/results.py` runs those
-that have no result yet and writes this page from `bench/results/gallery/`; with the name of a
-recipe it runs that one.
-
-Nothing here is chosen by looking at test rows: the checkpoint, thresholds and the runtime are
-picked on validation rows, which are drawn from the training rows where the data set has none of
-its own; the other values come from the literature and the lengths of the texts. Training rows whose
-exact or near copy is a test row are set aside before training. Published test sets also hold copies
-of their own rows, so beside each score stands the one over all published test rows.
-{waiting}
-## Scores
-
-{table((*reached, "bar", "for comparison"), [row for each in results for row in _reached(each)])}
-
-The value is of the test rows that validation kept, with its bootstrap interval, in which rows of
-one group are drawn together. A baseline is what little effort gives on the same rows. The bar is
-what the recipe should reach.
-
-## What it took
-
-{table((*cost, "served by", "speed-up", "its score"), [_cost(each) for each in results])}
-
-Leaks are rows set aside for a copy in a more precious split. The time is that of the stage
-`finetune`, with its validation runs and what was done again after a stop. The speed-up is over
-PyTorch at batch 1, on texts of the recipe's own lengths.
-
-## Machines
-
-{_machines(results)}
-"""
-
-
-def _reached(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    scores = result["scores"]
-    main = next(iter(scores))
-    for bar in BARS.get(result["recipe"], (Bar(main, None),)):
-        held = scores.get(bar.metric)
-        value = held["value"] if held else result["more"][bar.metric]
-        span = f" ({held['low']:.3f}–{held['high']:.3f})" if held else ""
-        best = _best_baseline(result, bar.metric)
-        least = best[1] if best and bar.least is None else bar.least
-        uncut = result["uncut"]["scores"].get(bar.metric)
-        number = "baseline" if bar.least is None else f"{bar.least:g}"
-        verdict = "met" if least is not None and value >= least else "not met"
-        yield (
-            result["recipe"],
-            bar.metric.replace("_", " "),
-            f"{result['kept']['test']:,}",
-            f"**{value:.3f}**{span}",
-            f"{uncut:.3f} of {result['uncut']['rows']:,}" if uncut is not None else "",
-            f"{best[1]:.3f} {best[0]}" if best else "",
-            f"{number}: {verdict}",
-            bar.others,
-        )
-
-
-def _best_baseline(result: Mapping[str, Any], metric: str) -> tuple[str, float] | None:
-    found = [(name, of[metric]) for name, of in result["baselines"].items() if metric in of]
-    return max(found, key=lambda each: each[1]) if found else None
-
-
-def _cost(result: Mapping[str, Any]) -> tuple[str, ...]:
-    served, main = result["served"], next(iter(result["scores"]))
-    epochs = f"{result['epochs']:g} epoch{'' if result['epochs'] == 1 else 's'}"
-    return (
-        result["recipe"],
-        *(f"{result['kept'][split]:,}" for split in ("train", "validation", "test")),
-        f"{result['leaks']:,}",
-        f"{result['max_length']} {result['long_text'].replace('_', ' ')}",
-        f"{result['trained'] / 1e6:.1f} of {result['parameters'] / 1e6:.1f} M",
-        f"{result['training_seconds'] / 60:.0f} min, {epochs}, {result['precision']}",
-        served["rung"],
-        f"{served['speedup']:.2f} ×",
-        f"{served['scores'][main]:.3f} {main.replace('_', ' ')}",
-    )
-
-
-def _machines(results: Sequence[Mapping[str, Any]]) -> str:
-    """Each machine once, with what ran on it, from which base and by which command."""
-    ran: dict[str, list[str]] = {}
-    for each in results:
-        told = machine_text(Machine.model_validate(each["machine"]))
-        ran.setdefault(told, []).append(f"`{each['command']}` (from {each['base']})")
-    return "\n\n".join(f"{told}\n{'; '.join(commands)}." for told, commands in ran.items())
 
 
 if __name__ == "__main__":

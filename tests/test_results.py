@@ -8,10 +8,13 @@ import pytest
 
 from flows.recipes import names, ready
 from pipeline import recipe as recipes
+from pipeline.errors import UserError
 from tests.conftest import ROOT, write_params
 
 sys.path.insert(0, str(ROOT / "bench"))
 import results
+import results_page
+import trials
 
 MACHINE = {
     "processor": "a processor",
@@ -60,21 +63,21 @@ def result(name: str = "imdb", macro_f1: float = 0.9) -> dict[str, Any]:
 
 def test_a_bar_is_met_or_not() -> None:
     row = "| imdb | macro f1 | 24,801 | **{}** ({}) | 0.897 of 25,000 | 0.880 TF-IDF | 0.91: {} |"
-    assert row.format("0.900", "0.890–0.910", "not met") in results.page([result()])
-    better = results.page([result(macro_f1=0.91)])
+    assert row.format("0.900", "0.890–0.910", "not met") in results_page.page([result()])
+    better = results_page.page([result(macro_f1=0.91)])
     assert row.format("0.910", "0.900–0.920", "met") in better
     assert "| 0.894 BERT-base |" in better
 
 
 def test_a_recipe_without_a_bar_is_held_to_its_best_baseline() -> None:
-    assert "| baseline: met |" in results.page([result("news", 0.89)])
-    assert "| baseline: not met |" in results.page([result("news", 0.87)])
+    assert "| baseline: met |" in results_page.page([result("news", 0.89)])
+    assert "| baseline: not met |" in results_page.page([result("news", 0.87)])
 
 
 def test_a_bar_can_be_of_a_number_without_interval() -> None:
     told = [
         row[-2]
-        for row in results._reached(
+        for row in results_page._reached(
             result("conll2003")
             | {"scores": {"entity_f1": {"value": 0.88, "low": 0.87, "high": 0.89}}}
         )
@@ -83,7 +86,7 @@ def test_a_bar_can_be_of_a_number_without_interval() -> None:
 
 
 def test_the_page_says_what_it_took_and_what_is_missing() -> None:
-    page = results.page([result()])
+    page = results_page.page([result()])
     cost = "| imdb | 20,000 | 2,000 | 24,801 | 123 | 256 head tail | 22.7 of 22.7 M |"
     assert f"{cost} 30 min, 1 epoch, fp32 | onnx-int8 | 2.14 × | 0.899 accuracy |" in page
     assert "`python bench/results.py imdb` (from package:base)." in page
@@ -92,7 +95,7 @@ def test_the_page_says_what_it_took_and_what_is_missing() -> None:
 
 
 def test_bars_are_of_recipes_that_there_are() -> None:
-    assert set(results.BARS) <= set(names())
+    assert set(results_page.BARS) <= set(names())
 
 
 def test_the_time_of_a_stopped_stage_goes_on(
@@ -147,8 +150,13 @@ def test_another_value_is_another_result() -> None:
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The recipes that were run, in a folder where nothing runs in earnest."""
-    for name in ("KEPT", "WORK", "PAGE"):
-        monkeypatch.setattr(results, name, tmp_path / name.lower())
+    for module, name in (
+        (results, "KEPT"),
+        (results, "WORK"),
+        (results_page, "KEPT"),
+        (results_page, "PAGE"),
+    ):
+        monkeypatch.setattr(module, name, tmp_path / name.lower())
     ran: list[str] = []
     monkeypatch.setattr(results, "copy_repository", lambda home: home.mkdir(parents=True))
     monkeypatch.setattr(results, "run", lambda home, name, block: ran.append(name))
@@ -210,3 +218,62 @@ def test_a_look_is_at_a_few_rows_of_each_source(
     write_params(tmp_path / "params.yaml", {"chnsenticorp": block})
     monkeypatch.chdir(tmp_path)
     assert recipes.load("chnsenticorp").ingest.header is None
+
+
+def test_what_was_tried_stands_below_what_the_recipe_reaches() -> None:
+    kept = result("mrpc", 0.8) | {"validation": {"metric": "accuracy", "value": 0.8114}}
+    trial = {
+        "changes": "finetune.epochs=8",
+        "kept": {"validation": 2000},
+        "validation": {"metric": "accuracy", "value": 0.8034},
+        "training_seconds": 61,
+    }
+    page = results_page.page([kept], [{"recipe": "mrpc", "trials": [trial]}])
+    first = page.index("| mrpc | as it is | 2,000 | 0.811 accuracy | 30 min |")
+    assert page.index("| mrpc | `finetune.epochs=8` | 2,000 | 0.803 accuracy | 1 min |") > first
+    assert "What was tried" not in results_page.page([kept])
+
+
+def test_a_trial_is_kept_once_with_what_its_validation_rows_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, float, str]] = []
+
+    def run(home: Path, name: str, block: Any, stages: tuple[str, ...]) -> None:
+        ran.append((home.name, block["finetune"]["learning_rate"], stages[-1]))
+
+    class Kept:
+        best_metric, best_value, kept_by_split = "validation accuracy", 0.81, {"validation": 418}
+
+        @classmethod
+        def read(cls, file: Path) -> "Kept":
+            return cls()
+
+    monkeypatch.setattr(results_page, "KEPT", tmp_path)
+    monkeypatch.setattr(results_page, "TRIALS", tmp_path / "trials")
+    monkeypatch.setattr(results_page, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(trials, "TRIALS", tmp_path / "trials")
+    monkeypatch.setattr(trials, "prepared", lambda home, recipe, folder: home)
+    monkeypatch.setattr(trials, "run", run)
+    monkeypatch.setattr(trials, "Fit", Kept)
+    monkeypatch.setattr(trials, "Validation", Kept)
+    monkeypatch.setattr(trials, "training_seconds", lambda home: 60)
+    for values in (["5e-5"], ["5e-5"], ["2e-5"]):
+        trials.attempt("mrpc", [f"finetune.learning_rate={value}" for value in values], tmp_path)
+    assert [rate for _, rate, _ in ran] == [5e-5, 5e-5, 2e-5]
+    assert len({home for home, _, _ in ran}) == 2
+    assert {last for _, _, last in ran} == {"finetune"}
+    text = (tmp_path / "page.md").read_text()
+    assert text.count("| mrpc | `finetune.learning_rate=") == 2
+
+
+def test_a_trial_of_what_no_recipe_has_is_refused() -> None:
+    for value in (
+        "finetune.lerning_rate=1",
+        "nothing.key=1",
+        "finetune=1.x",
+        "finetune.seed.x=1",
+        "finetune.seed",
+    ):
+        with pytest.raises(UserError, match="the recipe has no"):
+            trials.changed(ready("mrpc").placed(), [value])

@@ -1,0 +1,172 @@
+"""docs/RESULTS.md, made of the numbers that results.py and trials.py keep."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from report import RESULTS, ROOT, machine_text, table
+
+from flows.recipes import names
+from pipeline.files import write_text
+from pipeline.records import Machine
+
+KEPT = RESULTS / "gallery"
+TRIALS = RESULTS / "trials"
+PAGE = ROOT / "docs" / "RESULTS.md"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a recipe should reach on its test rows, and what others have reached."""
+
+    metric: str
+    least: float | None
+    """None: the best baseline."""
+    others: str = ""
+
+
+BARS: dict[str, tuple[Bar, ...]] = {
+    "imdb": (Bar("macro_f1", 0.91, "0.894 BERT-base"),),
+    "conll2003": (
+        Bar("entity_f1", 0.87),
+        Bar("token_micro_f1", 0.975, "0.973 BERT-base"),
+        Bar("token_macro_f1", 0.88, "0.909 BERT-base"),
+    ),
+    "goemotions": (Bar("macro_f1", 0.43, "0.46 BERT-base, Demszky et al. 2020"),),
+    "banking77": (Bar("accuracy", 0.92, "0.936 BERT, Casanueva et al. 2020"),),
+    "mrpc": (Bar("accuracy", 0.83, "0.867 BERT-base on GLUE"),),
+    "squad": (Bar("f1", 0.5),),
+    "afqmc": (Bar("accuracy", None), Bar("macro_f1", None)),
+    "people-daily": (Bar("entity_f1", None),),
+}
+
+
+def write_page() -> None:
+    kept, trials = (
+        [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+        for folder in (KEPT, TRIALS)
+    )
+    write_text(PAGE, page(kept, trials))
+
+
+def page(results: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]] = ()) -> str:
+    """docs/RESULTS.md. `trials`: by recipe, what trials.py has kept."""
+    missing = [name for name in names() if name not in {each["recipe"] for each in results}]
+    waiting = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
+    reached = ("recipe", "score", "test rows", "value (95 %)", "all published", "best baseline")
+    cost = ("recipe", "train", "validation", "test", "leaks", "tokens", "trained", "time")
+    return f"""# Results
+
+What the ready recipes (`bertline recipes`) reach on real data. `python bench/results.py` runs those
+that have no result yet and writes this page from `bench/results/gallery/`; with the name of a
+recipe it runs that one.
+
+Nothing here is chosen by looking at test rows: the checkpoint, thresholds and the runtime are
+picked on validation rows, which are drawn from the training rows where the data set has none of
+its own; the other values come from the literature and the lengths of the texts. Training rows whose
+exact or near copy is a test row are set aside before training. Published test sets also hold copies
+of their own rows, so beside each score stands the one over all published test rows.
+{waiting}
+## Scores
+
+{table((*reached, "bar", "for comparison"), [row for each in results for row in _reached(each)])}
+
+The value is of the test rows that validation kept, with its bootstrap interval, in which rows of
+one group are drawn together. A baseline is what little effort gives on the same rows. The bar is
+what the recipe should reach.
+
+## What it took
+
+{table((*cost, "served by", "speed-up", "its score"), [_cost(each) for each in results])}
+
+Leaks are rows set aside for a copy in a more precious split. The time is that of the stage
+`finetune`, with its validation runs and what was done again after a stop. The speed-up is over
+PyTorch at batch 1, on texts of the recipe's own lengths.
+
+{_tried(trials, {each["recipe"]: each for each in results})}## Machines
+
+{_machines(results)}
+"""
+
+
+def _reached(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    scores = result["scores"]
+    main = next(iter(scores))
+    for bar in BARS.get(result["recipe"], (Bar(main, None),)):
+        held = scores.get(bar.metric)
+        value = held["value"] if held else result["more"][bar.metric]
+        span = f" ({held['low']:.3f}–{held['high']:.3f})" if held else ""
+        best = _best_baseline(result, bar.metric)
+        least = best[1] if best and bar.least is None else bar.least
+        uncut = result["uncut"]["scores"].get(bar.metric)
+        number = "baseline" if bar.least is None else f"{bar.least:g}"
+        verdict = "met" if least is not None and value >= least else "not met"
+        yield (
+            result["recipe"],
+            bar.metric.replace("_", " "),
+            f"{result['kept']['test']:,}",
+            f"**{value:.3f}**{span}",
+            f"{uncut:.3f} of {result['uncut']['rows']:,}" if uncut is not None else "",
+            f"{best[1]:.3f} {best[0]}" if best else "",
+            f"{number}: {verdict}",
+            bar.others,
+        )
+
+
+def _best_baseline(result: Mapping[str, Any], metric: str) -> tuple[str, float] | None:
+    found = [(name, of[metric]) for name, of in result["baselines"].items() if metric in of]
+    return max(found, key=lambda each: each[1]) if found else None
+
+
+def _cost(result: Mapping[str, Any]) -> tuple[str, ...]:
+    served, main = result["served"], next(iter(result["scores"]))
+    epochs = f"{result['epochs']:g} epoch{'' if result['epochs'] == 1 else 's'}"
+    return (
+        result["recipe"],
+        *(f"{result['kept'][split]:,}" for split in ("train", "validation", "test")),
+        f"{result['leaks']:,}",
+        f"{result['max_length']} {result['long_text'].replace('_', ' ')}",
+        f"{result['trained'] / 1e6:.1f} of {result['parameters'] / 1e6:.1f} M",
+        f"{result['training_seconds'] / 60:.0f} min, {epochs}, {result['precision']}",
+        served["rung"],
+        f"{served['speedup']:.2f} ×",
+        f"{served['scores'][main]:.3f} {main.replace('_', ' ')}",
+    )
+
+
+def _tried(trials: Sequence[Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> str:
+    """What other values reach on validation rows, below those of the recipe; "" for nothing."""
+    rows = []
+    for each in trials:
+        result = results.get(each["recipe"])
+        if result:
+            rows.append((each["recipe"], "as it is", *_validated(result)))
+        rows += [(each["recipe"], f"`{of['changes']}`", *_validated(of)) for of in each["trials"]]
+    if not rows:
+        return ""
+    header = ("recipe", "values", "validation rows", "best score on them", "time")
+    return f"""## What was tried
+
+{table(header, rows)}
+
+Other values for recipes that do not reach their bar, compared on validation rows alone: with the
+name of a recipe and the values, `python bench/trials.py` trains it so. The model is that of the
+best of all checkpoints.
+
+"""
+
+
+def _validated(result: Mapping[str, Any]) -> tuple[str, ...]:
+    held, minutes = result["validation"], result["training_seconds"] / 60
+    rows = f"{result['kept']['validation']:,}"
+    return rows, f"{held['value']:.3f} {held['metric']}", f"{minutes:.0f} min"
+
+
+def _machines(results: Sequence[Mapping[str, Any]]) -> str:
+    """Each machine once, with what ran on it, from which base and by which command."""
+    ran: dict[str, list[str]] = {}
+    for each in results:
+        told = machine_text(Machine.model_validate(each["machine"]))
+        ran.setdefault(told, []).append(f"`{each['command']}` (from {each['base']})")
+    return "\n\n".join(f"{told}\n{'; '.join(commands)}." for told, commands in ran.items())
