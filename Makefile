@@ -42,7 +42,7 @@ servers: $(SERVED)
 	@$(BIN)/python -m infra.servers up $(ARGS)
 
 servers-down: $(INSTALLED)
-	@$(BIN)/python -m infra.servers down
+	@$(BIN)/python -m infra.servers down $(ARGS)
 
 bench: $(INSTALLED)
 	@$(BIN)/python bench/finetune.py
@@ -75,8 +75,10 @@ $(SERVED): $(INSTALLED)
 	@touch $@
 
 # The environment, what the line made, the embedded MLflow. Your rows, dvc.lock, what `make servers`
-# keeps and versions of rows in .dvc/cache stay: `dvc gc -w` tidies the last.
+# keeps, the secrets of containers and versions of rows in .dvc/cache stay: `dvc gc -w` tidies the last.
 clean:
-	test ! -d .bertline || find .bertline -mindepth 1 -maxdepth 1 ! -name 'servers*' -exec rm -rf {} +
+	test ! -d .bertline || find .bertline -mindepth 1 -maxdepth 1 ! -name 'servers*' ! -name secrets -exec rm -rf {} +
 	rm -rf .venv mlflow.db mlartifacts dvc_plots .dvc/tmp *.egg-info
-	rm -rf $(foreach step,ingest validate tokenize finetune evaluate export benchmark publish gate report,data/*/$(step))
+	find data -mindepth 2 -maxdepth 2 $(foreach own,raw labels feedback behaviour,! -path 'data/$(own)/*') \
+	  \( -name report $(foreach step,ingest validate tokenize finetune evaluate export benchmark publish gate,-o -name $(step)) \) \
+	  -exec rm -rf {} +

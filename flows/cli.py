@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("recipe", help="a block of params.yaml")
     run.add_argument("--no-wait", action="store_true", help="refuse where another line is running")
     run.add_argument(
-        "--stage-timeout", type=float, default=24.0, metavar="HOURS", help="of each stage (24)"
+        "--stage-timeout", type=_hours, default=24.0, metavar="HOURS", help="of each stage (24)"
     )
 
     retrain = command(
@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         "Ask the gate about a version; make it the champion when it says so.",
         "bertline promote news/3",
     )
-    promote.add_argument("version", help="RECIPE/VERSION, or RECIPE for the last published one")
+    promote.add_argument("version", help="RECIPE/VERSION, or RECIPE for the one registered last")
     promote.add_argument("--reason", default="", help="kept in the ledger; an override needs one")
     against = promote.add_mutually_exclusive_group()
     against.add_argument(
@@ -328,13 +328,21 @@ def _port(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
+    return _between(text, 0.05, 86400, "seconds")
+
+
+def _hours(text: str) -> float:
+    return _between(text, 0.01, 8760, "hours")
+
+
+def _between(text: str, least: float, most: float, unit: str) -> float:
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0.05 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: 0.05 to 86400")
-    return seconds
+        number = 0.0
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit}: {least} to {most}")
+    return number
 
 
 if __name__ == "__main__":

@@ -33,9 +33,18 @@ def run(given: argparse.Namespace) -> int:
 
 @contextmanager
 def _prefect() -> Iterator[None]:
-    """A server of Prefect's that does not answer is told in one line."""
+    """A server of Prefect's that does not answer, or lets nobody in, is told in one line."""
+    import httpx
+
     try:
         yield
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in (401, 403):
+            raise
+        raise UserError(
+            "Prefect: the server that PREFECT_API_URL names lets nobody in without its password:"
+            " PREFECT_API_AUTH_STRING is missing or of another server"
+        ) from None
     except RuntimeError as error:
         if " API" not in str(error):
             raise
@@ -51,7 +60,8 @@ def retrain(given: argparse.Namespace) -> int:
     with _prefect():
         state = retrain(given.recipe, given.ref, given.force, return_state=True)
     if not state.is_completed():
-        raise UserError(str(state.message))
+        error = state.result(raise_on_failure=False)
+        raise error if isinstance(error, UserError) else UserError(str(state.message))
     print(state.message)
     return 0
 
@@ -61,7 +71,8 @@ def schedule(given: argparse.Namespace) -> int:
 
     if write_prefect_yaml():
         print(f"{PREFECT_FILE}: written, to say what {PARAMS_FILE} says")
-    print("\n".join(schedule(given.pool)))
+    with _prefect():
+        print("\n".join(schedule(given.pool)))
     if given.pool:
         print(f"next: prefect worker start --pool {given.pool}")
     else:
@@ -72,7 +83,8 @@ def schedule(given: argparse.Namespace) -> int:
 def work(_: argparse.Namespace) -> int:
     from flows.deployments import work
 
-    work()
+    with _prefect():
+        work()
     return 0
 
 
@@ -172,6 +184,8 @@ def _shown(loaded: Any, label: str, text: str, second: str) -> str:
 
 def _said(given: argparse.Namespace) -> tuple[str | None, list[str]]:
     """The lines that are to be answered, and where they stand; None are the arguments."""
+    if given.texts and (given.file is not None or (len(given.texts) > 1 and "-" in given.texts)):
+        raise UserError("predict: give texts, or --file FILE, or - for standard input: one of them")
     if given.file is not None:
         if not given.file.is_file():
             raise UserError(f"{given.file}: no such file")
@@ -262,11 +276,14 @@ def labels(given: argparse.Namespace) -> int:
 
 def promote(given: argparse.Namespace) -> int:
     from flows import gate
-    from pipeline.records import Publication
+    from pipeline.adapters.mlflow import Registry
 
     recipe, number = _version(given.version)
+    if "@" in given.version:
+        raise UserError(f"{given.version}: is the champion: name the version that should be")
+    number = number or Registry(tracking()).last_version(recipe)
     if number is None:
-        number = Publication.read(DATA / recipe / "publish" / "publication.json").version
+        raise UserError(f"{recipe}: has no version yet: bertline run {recipe}")
     bench = _bench(recipe, number)
     bench.registry.version_tags(recipe, number)
     already = gate.in_use(bench, number)
@@ -325,17 +342,21 @@ def _bench(recipe: str, number: str) -> "Bench":
 def history(given: argparse.Namespace) -> int:
     from flows.history import history
     from pipeline.adapters.mlflow import Registry
+    from pipeline.config import check_name
 
-    recipe, _ = _version(given.recipe)
-    print(history(Registry(tracking()), recipe, DATA / recipe / "gate" / "history.png"))
+    check_name(given.recipe)
+    picture = DATA / given.recipe / "gate" / "history.png"
+    print(history(Registry(tracking()), given.recipe, picture))
     return 0
 
 
 def rollback(given: argparse.Namespace) -> int:
     from pipeline.adapters.mlflow import Registry
+    from pipeline.config import check_name
     from pipeline.promotion import registry as promotion
 
-    recipe, _ = _version(given.recipe)
+    recipe = given.recipe
+    check_name(recipe)
     entry = promotion.rollback(Registry(tracking()), recipe, given.reason)
     print(f"{recipe}/{entry.version} is the champion again, in place of {recipe}/{entry.previous}")
     return 0
@@ -379,6 +400,8 @@ def forget(given: argparse.Namespace) -> int:
 def ui(given: argparse.Namespace) -> int:
     from pipeline.adapters.mlflow_client import shown
 
+    if "MLFLOW_TRACKING_URI" in os.environ and tracking().startswith("http"):
+        raise UserError(f"MLFLOW_TRACKING_URI is a server already: open {shown(tracking())}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -387,8 +410,6 @@ def ui(given: argparse.Namespace) -> int:
             raise UserError(
                 f"{given.host}:{given.port}: cannot be listened on ({error}): try another --port"
             ) from None
-    if "MLFLOW_TRACKING_URI" in os.environ and tracking().startswith("http"):
-        raise UserError(f"MLFLOW_TRACKING_URI is a server already: open {shown(tracking())}")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     print(f"http://{given.host}:{given.port}  (ctrl-c ends it)", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking()]

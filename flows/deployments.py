@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ HERE = "{{ $PWD }}"  # the folder that `prefect deploy` is called in, which it p
 TAG = "bertline"
 NEW_ROWS = "bertline.new-rows"  # the event that starts a recipe's deployment
 SILENT = timedelta(minutes=9)  # without a heartbeat, after which a run is dead: 3 of them
+UNBEGUN = timedelta(minutes=45)  # more than a container waits for its machine and its image
 UNDERTAKER = "bertline: close runs whose worker has died"
+UNDERTAKER_OF_UNBEGUN = "bertline: close runs that never began"
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Scheduled", "Late", "AwaitingRetry")
 
 
@@ -53,9 +56,9 @@ def scheduled() -> dict[str, RetrainParams]:
     return found
 
 
-def _folder() -> str:
-    """Whose deployment it is, where projects share a server."""
-    return f"bertline in {Path.cwd()}"
+def _folder(folder: Path | str | None = None) -> str:
+    """Whose deployment it is, where projects share a server: this folder's, or another's."""
+    return f"{TAG} in {folder or Path.cwd()}"
 
 
 def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
@@ -128,7 +131,7 @@ def _as_yaml(made: RunnerDeployment) -> dict[str, Any]:
         "entrypoint": "flows/retrain.py:retrain",
         "parameters": made.parameters,
         "schedules": [s.schedule.model_dump(mode="json", include=timed) for s in made.schedules],
-        "tags": [TAG],
+        "tags": [TAG, _folder(HERE)],
         "concurrency_limit": {
             "limit": made.concurrency_limit,
             "collision_strategy": made.concurrency_options.collision_strategy.value,
@@ -152,6 +155,7 @@ def schedule(pool: str | None = None) -> list[str]:
     set up who closes dead runs. Returns a line each."""
     need_server()
     wanted = scheduled()
+    _check_ours(wanted)
     told = []
     for recipe, params in wanted.items():
         deployment(recipe, params, pool).apply()
@@ -166,8 +170,22 @@ def schedule(pool: str | None = None) -> list[str]:
             if _folder() in old.tags and old.name not in wanted:
                 client.delete_deployment(old.id)
                 told.append(f"retrain/{old.name}: deleted, its recipe has no schedule")
-    _set_up_undertaker()
+    _set_up_undertakers()
     return told
+
+
+def _check_ours(wanted: Iterable[str]) -> None:
+    """Raises UserError where one of the recipes has the name of another folder's on the server,
+    whose deployment would become ours: a run could then be started in either folder."""
+    with get_client(sync_client=True) as client:
+        for old in client.read_deployments():
+            others = [tag for tag in old.tags if tag.startswith(f"{TAG} in ") and tag != _folder()]
+            if old.name in wanted and others:
+                raise UserError(
+                    f"retrain/{old.name}: the Prefect server has it as {others[0]}: rename the"
+                    f" recipe, or, if that folder is gone: prefect deployment delete"
+                    f" retrain/{old.name}"
+                )
 
 
 def work() -> None:
@@ -177,19 +195,21 @@ def work() -> None:
     """
     need_server()
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "5")  # seconds
-    served = [deployment(recipe, params) for recipe, params in scheduled().items()]
+    wanted = scheduled()
+    served = [deployment(recipe, params) for recipe, params in wanted.items()]
     if not served:
         raise UserError(
             f"{PARAMS_FILE}: no recipe has a schedule: write retrain.schedule, for instance"
             " 0 3 * * *"
         )
-    _set_up_undertaker()
+    _check_ours(wanted)
+    _set_up_undertakers()
     serve(*served, pause_on_shutdown=False)
 
 
 def need_server() -> None:
     """Raises UserError where Prefect has no server, or it does not answer: only one that stays up
-    keeps schedules."""
+    keeps schedules. Raises httpx.HTTPStatusError where it does not let us in."""
     address = os.environ.get("PREFECT_API_URL")
     if not address:
         raise UserError(
@@ -198,17 +218,29 @@ def need_server() -> None:
     with get_client(sync_client=True) as client:
         if (error := client.api_healthcheck()) is not None:
             raise UserError(f"Prefect at {address} does not answer ({error}): start it") from None
+        client.hello().raise_for_status()  # its health is told to anybody
 
 
-def _set_up_undertaker() -> None:
-    """A run that began and has been silent since is crashed: its worker has died.
+def _set_up_undertakers() -> None:
+    """A run that began and has been silent since is crashed: its worker has died. So is one that
+    was handed to a container and did not begin."""
+    alive = "prefect.flow-run.heartbeat", "prefect.flow-run.Running"
+    what = "its worker has died; nothing is lost, and the next run goes on from the last checkpoint"
+    _set_up_undertaker(UNDERTAKER, set(alive), set(alive[:1]), SILENT, what)
+    pending = {"prefect.flow-run.Pending"}
+    _set_up_undertaker(UNDERTAKER_OF_UNBEGUN, pending, set(alive), UNBEGUN, "it never began")
+
+
+def _set_up_undertaker(
+    name: str, after: set[str], expect: set[str], within: timedelta, what: str
+) -> None:
+    """Crash a run when, after one of some events, none of others comes within a time.
 
     The server refuses to crash a run that has ended (no `force`): a last heartbeat that overtakes
     the end, as in prefect#18653, changes nothing.
     """
-    states = {f"prefect.flow-run.{state}" for state in ENDS}
     automation = Automation(
-        name=UNDERTAKER,
+        name=name,
         description="Written by `bertline schedule`.",
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
@@ -216,23 +248,22 @@ def _set_up_undertaker() -> None:
                 "prefect.resource.role": "tag",
                 "prefect.resource.id": f"prefect.tag.{TAG}",
             },
-            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending"},
-            expect={"prefect.flow-run.heartbeat", *states},
+            after=after,
+            expect=expect | {f"prefect.flow-run.{state}" for state in ENDS},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=SILENT,
+            within=within,
         ),
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"no sign of life for {SILENT.seconds // 60} minutes: its worker has died;"
-                " nothing is lost, and the next run goes on from the last checkpoint",
+                message=f"no sign of life for {within.seconds // 60} minutes: {what}",
             )
         ],
     )
     try:
-        found = Automation.read(name=UNDERTAKER)
+        found = Automation.read(name=name)
     except ValueError:
         automation.create()
         return

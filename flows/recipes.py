@@ -182,10 +182,14 @@ def _copied(like: str, known: Sequence[str], task: str | None) -> Any:
     block = _yaml(quotes=True).load(PARAMS_FILE)["recipes"][like]
     if task not in (None, block["task"]):
         raise UserError(f"--task {task}: recipes.{like} is of {block['task']}: leave one out")
-    block["ingest"].update({"group": None, "split": None, "carry": [], "label_names": None})
+    ingest, own = block["ingest"], starting_block(_task(block["task"]))
+    if ingest["split"] or isinstance(ingest["source"], Mapping):  # its shares are of that
+        shares = "validation_percent", "test_percent"
+        ingest.update({share: own["ingest"][share] for share in shares})
+    ingest.update({"group": None, "split": None, "carry": [], "label_names": None})
     block["validate"]["labels"] = None
     block["evaluate"].update({"slices": [], "behaviour": []})
-    block["gate"]["floors"] = starting_block(_task(block["task"]))["gate"]["floors"]
+    block["gate"]["floors"] = own["gate"]["floors"]
     block["retrain"]["schedule"] = None
     return block
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.config import check_name
 from pipeline.errors import UserError
+from pipeline.files import write_text
 from pipeline.workspace import LOCK, STATE
 
 TREES = STATE / "worktrees"
@@ -163,7 +164,7 @@ def take(home: Path, recipe: str, version: str, branch: str | None, patch: Path 
         ) from None
     if patch:
         text = _git(home, "format-patch", "-1", "--stdout", ref)
-        patch.write_text(text + "\n", encoding="utf-8")
+        write_text(patch, text + "\n")
         return f"{patch}: apply it with git am {patch}"
     name = branch or f"bertline/{recipe}-{version}"
     _git(home, "branch", name, ref)

@@ -121,7 +121,7 @@ class Servers:
         """Make the state anew from a backup; `up` then starts it."""
         if not (folder / "prefect.dump").is_file():
             raise UserError(f"{folder}: is not a backup")
-        if self.data.exists():
+        if self.home.exists() and any(self.home.iterdir()):
             raise UserError(f"{self.home}: holds servers already: move it away, or give --state")
         with _whole(self.home) as new:
             fresh = Servers(new)
@@ -475,7 +475,8 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.servers", description=__doc__)
-    parser.add_argument("--state", type=Path, default=STATE, help=f"folder of it all ({STATE})")
+    state: dict[str, Any] = {"type": Path, "help": f"folder of it all ({STATE})"}
+    parser.add_argument("--state", default=STATE, **state)
     commands = parser.add_subparsers(required=True, dest="command")
     up = commands.add_parser("up", help="start what does not run, wait until all is healthy")
     for name, port in PORTS.items():
@@ -484,6 +485,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("status", help="say what runs; exit code 1 where not all is healthy")
     for name in ("backup", "restore"):
         commands.add_parser(name).add_argument("folder", type=Path, metavar="DIR")
+    for each in commands.choices.values():  # before the command or behind it
+        each.add_argument("--state", default=argparse.SUPPRESS, **state)
     given = parser.parse_args(arguments)
     try:
         return _call(given)
@@ -519,7 +522,8 @@ def _call(given: argparse.Namespace) -> int:
             print(f"{given.folder}: it holds the secrets too: keep it private")
         else:
             servers.restore(given.folder)
-            print(f"{given.state} is restored; next: make servers")
+            own = "" if given.state == STATE else f" ARGS='--state {given.state}'"
+            print(f"{given.state} is restored; next: make servers{own}")
     return 0
 
 

@@ -4,6 +4,10 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 
 from flows import cli
 from pipeline.config import read_recipe
+from pipeline.errors import UserError
 from tests.conftest import ROOT, make_rows, toy_block, write_csv, write_params
 
 COMMANDS = (
@@ -118,6 +123,12 @@ def test_new_keeps_the_comments_of_params_yaml(
         (("explain", "news/latest"), "write RECIPE/VERSION"),
         (("rollback", "news"), "has no champion to roll back from"),
         (("promote", "news/3"), "news/3: no such version"),
+        (("promote", "news"), "news: has no version yet: bertline run news"),
+        (("promote", "news@champion"), "name the version that should be"),
+        (("rollback", "news/2"), "recipe name 'news/2'"),
+        (("history", "news/2"), "recipe name 'news/2'"),
+        (("predict", "news", "a text", "--file", "no.txt"), "one of them"),
+        (("predict", "news", "-", "a text"), "one of them"),
         (("fsck", "nwes"), "no recipe 'nwes'; did you mean news?"),
         (("gc", "--budget", "lots"), "--budget lots: write a size such as 500MB or 2GB"),
         (("forget", "news", "--ids", "no.txt"), "no.txt: cannot be read"),
@@ -136,17 +147,19 @@ def test_a_mistake_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--port", "65536"), "'65536' is no port: 0 to 65535"),
-        (("--every", "0"), "'0' is no number of seconds: 0.05 to 86400"),
-        (("--deadline", "nan"), "'nan' is no number of seconds: 0.05 to 86400"),
-        (("--cores", "-1"), "'-1' is no whole number"),
+        (("serve", "--port", "65536"), "'65536' is no port: 0 to 65535"),
+        (("serve", "--every", "0"), "'0' is no number of seconds: 0.05 to 86400"),
+        (("serve", "--deadline", "nan"), "'nan' is no number of seconds: 0.05 to 86400"),
+        (("serve", "--cores", "-1"), "'-1' is no whole number"),
+        (("run", "--stage-timeout", "0"), "'0' is no number of hours: 0.01 to 8760"),
+        (("run", "--stage-timeout", "inf"), "'inf' is no number of hours: 0.01 to 8760"),
     ],
 )
 def test_a_number_that_cannot_be_meant_is_told(
-    capsys: pytest.CaptureFixture[str], option: tuple[str, str], message: str
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str, str], message: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["serve", "news", *option])
+        cli.main([option[0], "news", *option[1:]])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -176,6 +189,75 @@ def test_a_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         port = str(busy.getsockname()[1])
         assert cli.main(["ui", "--port", port]) == 2
     assert f"127.0.0.1:{port}: cannot be listened on" in capsys.readouterr().err
+
+
+def test_a_server_of_mlflow_is_named_instead_of_a_second_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        assert cli.main(["ui", "--port", str(busy.getsockname()[1])]) == 2
+    assert "is a server already: open http://127.0.0.1:5000" in capsys.readouterr().err
+
+
+def test_what_stops_a_retraining_is_told_without_what_prefect_says_around_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect.states import Crashed, Failed
+
+    from flows import retrain
+
+    ends = [Failed(data=UserError("no recipe 'nwes'"), message="Flow run"), Crashed(message="it")]
+    monkeypatch.setattr(retrain, "retrain", lambda *_, return_state: ends.pop(0))
+    assert cli.main(["retrain", "nwes"]) == 2
+    assert capsys.readouterr().err == "error: no recipe 'nwes'\n"
+    assert cli.main(["retrain", "nwes"]) == 2
+    assert capsys.readouterr().err == "error: it\n"
+
+
+def test_a_server_of_prefect_that_lets_nobody_in_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with Stranger.listening() as port:
+        address = f"http://127.0.0.1:{port}/api"
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        with temporary_settings({PREFECT_API_URL: address}):
+            assert cli.main(["work"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "PREFECT_API_AUTH_STRING is missing or of another server" in told
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server that tells its health to anybody, and nothing else, as one with a password does."""
+
+    def do_GET(self) -> None:
+        healthy = self.path.endswith("/health")
+        body = b"true" if healthy else b"who are you?"
+        self.send_response(200 if healthy else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    @classmethod
+    @contextmanager
+    def listening(cls) -> Iterator[int]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), cls)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            server.server_close()
 
 
 def test_a_recipe_with_a_typo_runs_nothing(own: Path) -> None:

@@ -1,7 +1,9 @@
 """Deployments as Prefect is told them, without a server."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,6 +115,30 @@ def test_a_pool_is_told_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_leaving_a_pool_is_told_to_the_server() -> None:
     made = deployments.deployment("toy", params("manual"))
     assert made.model_dump(exclude_unset=True)["work_pool_name"] is None
+
+
+@pytest.mark.parametrize("act", [deployments.schedule, deployments.work])
+def test_another_folders_deployment_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+) -> None:
+    class Client:
+        def __enter__(self) -> "Client":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def read_deployments(self) -> list[Any]:
+            ours = SimpleNamespace(name="other", tags=[f"bertline in {tmp_path}"])
+            return [ours, SimpleNamespace(name="toy", tags=["bertline", "bertline in /a/clone"])]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deployments, "need_server", lambda: None)
+    monkeypatch.setattr(deployments, "get_client", lambda sync_client: Client())
+    write_toy(tmp_path, "manual")
+    with pytest.raises(UserError) as error:
+        act()
+    assert "retrain/toy: the Prefect server has it as bertline in /a/clone" in one_line(error)
 
 
 def test_without_a_server_nothing_is_scheduled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,20 @@ def test_new_copies_a_recipe_but_not_what_it_says_of_its_rows(home: Path) -> Non
     assert mine["retrain"]["schedule"] is None
 
 
+@pytest.mark.parametrize("published", ["its own files", "a column"])
+def test_new_does_not_copy_the_shares_of_published_splits(home: Path, published: str) -> None:
+    block = read_recipe("news")
+    block["ingest"].update({"validation_percent": 10, "test_percent": 0})
+    if published == "a column":
+        block["ingest"]["split"] = "part"
+    else:
+        block["ingest"]["source"] = {"train": "train.csv", "test": "test.csv"}
+    write_params(home / "params.yaml", {"news": block})
+    write_csv(home / "a.csv", make_rows(5))
+    assert cli.main(["new", "mine", "a.csv", "--like", "news"]) == 0
+    assert read_recipe("mine")["ingest"]["test_percent"] == 20
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

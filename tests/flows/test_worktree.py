@@ -183,7 +183,7 @@ def test_a_lock_is_kept_on_a_ref_of_its_own_and_can_be_taken_over(home: Path) ->
     assert git(home, "show", "refs/bertline/toy/4:dvc.lock") == "what was made"
     assert git(home, "rev-parse", "refs/bertline/toy/4^") == git(home, "rev-parse", "HEAD")
 
-    patch = home.parent / "toy-4.patch"
+    patch = home.parent / "patches" / "toy-4.patch"
     assert "git am" in worktree.take(home, "toy", "4", None, patch)
     assert "branch take" in worktree.take(home, "toy", "4", "take", None)
     git(home, "merge", "-q", "--ff-only", "take")

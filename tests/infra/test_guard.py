@@ -54,7 +54,16 @@ def test_only_health_answers_a_stranger(guard: Guard) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "Basic", "Basic !", "Basic /w==", "Bearer " + KNOWN[1][6:], "Basic bWU6", KNOWN[1][6:]],
+    [
+        "",
+        "Basic",
+        "Basic !",
+        "Basic /w==",
+        "Bearer " + KNOWN[1][6:],
+        "Basic bWU6",
+        "Basic é",
+        KNOWN[1][6:],
+    ],
 )
 def test_what_is_no_password_opens_nothing(guard: Guard, value: str) -> None:
     assert status(guard, HOST, ("authorization", value)) == 401

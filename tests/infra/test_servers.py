@@ -50,7 +50,8 @@ def test_a_backup_is_not_written_over_nor_restored_over_servers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = tmp_path / "state"
-    (state / "postgres").mkdir(parents=True)
+    state.mkdir()
+    (state / "running.json").write_text("{}")  # as servers leave it that could not start
     backup = tmp_path / "backup"
     backup.mkdir()
     for words, message in (
@@ -60,5 +61,5 @@ def test_a_backup_is_not_written_over_nor_restored_over_servers(
         assert servers.main(["--state", str(state), *words]) == 2
         assert message in capsys.readouterr().err
     (backup / "prefect.dump").touch()
-    assert servers.main(["--state", str(state), "restore", str(backup)]) == 2
+    assert servers.main(["restore", str(backup), "--state", str(state)]) == 2
     assert "holds servers already" in capsys.readouterr().err
