@@ -189,7 +189,7 @@ class Drawn(Game):
     ) -> bool:
         ours, theirs = self.tallied(sheet, new), self.tallied(sheet, old)
         gaps = scoring.alone(self.task, ours) - scoring.alone(self.task, theirs)
-        wins, losses = int((gaps > paired.TIE).sum()), int((gaps < -paired.TIE).sum())
+        wins, losses = int((gaps > scoring.TIE).sum()), int((gaps < -scoring.TIE).sum())
         scores = [scoring.metrics(self.task.measure, side)[self.metric] for side in (ours, theirs)]
         if rule == "usual rule":
             return scores[0] >= scores[1]

@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError:  # `.venv/bin/dvc repro` finds another `python` on the path
     sys.exit(f"error: {sys.executable} has no bertline: run `source .venv/bin/activate` first")
 
-from pipeline.config import Settings, parse, read_recipe, read_task
+from pipeline.config import Settings, parse, read_recipe, read_task, suits
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import Console
 from pipeline.stages import ORDER
@@ -29,7 +29,9 @@ FAILED, TRY_LATER = 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
 def run(stage: str, recipe: str) -> None:
     """Run one stage of one recipe in the current folder."""
     block = read_recipe(recipe)
-    function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
+    task = read_task(block.get("task"), f"recipes.{recipe}.task")
+    module = importlib.import_module(f"pipeline.stages.{stage}")
+    function = getattr(module, stage)
     surroundings: dict[str, Any] = {
         **{name: DATA / recipe / name for name in ORDER},
         "out": DATA / recipe / stage,
@@ -37,7 +39,7 @@ def run(stage: str, recipe: str) -> None:
         "state": STATE / "state" / recipe,
         "recipe": recipe,
         "block": block,
-        "task": read_task(block.get("task"), f"recipes.{recipe}.task"),
+        "task": task,
         "lock": LOCK,
         "tracking": tracking(),
         "log": Console(stage),
@@ -53,6 +55,8 @@ def run(stage: str, recipe: str) -> None:
                     f"params.yaml: recipes.{recipe}.{section}: is missing: write it out"
                 )
             arguments[name] = parse(kind, block[section], f"recipes.{recipe}.{section}")
+            if name == "params" and hasattr(module, "check"):
+                suits(module.check, arguments[name], task, f"recipes.{recipe}.{section}")
         else:
             arguments[name] = surroundings[name]
     lock = STATE / "locks" / f"{recipe}.{stage}.lock"

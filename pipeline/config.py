@@ -8,6 +8,7 @@ is refused in one line that names the key, and the nearest known one.
 import difflib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -104,6 +105,15 @@ def parse(kind: type[S], content: object, where: str, path: Path = PARAMS_FILE) 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(f"{path}: {_complaint(kind, dict(first), where)}") from None
+
+
+def suits(check: Callable[[S, "Task"], None], params: S, task: "Task", where: str) -> None:
+    """Raises UserError with one line where a section has what its task has no use of: so `check`
+    says by ValueError, beginning with the key."""
+    try:
+        check(params, task)
+    except ValueError as error:
+        raise UserError(f"{PARAMS_FILE}: {where}.{error}") from None
 
 
 def nearest(word: str, known: Any) -> str:

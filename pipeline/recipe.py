@@ -1,12 +1,11 @@
 """A whole recipe, every section parsed: what is wrong in one is known before work begins."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
 
 from pipeline import behaviour
-from pipeline.config import Settings, parse, read_recipe, read_task
+from pipeline.config import Settings, parse, read_recipe, read_task, suits
 from pipeline.errors import UserError
 from pipeline.promotion import gate
 from pipeline.promotion.gate import GateParams
@@ -64,19 +63,12 @@ def load(name: str) -> Recipe:
 def _check_task(recipe: Recipe, where: str) -> None:
     """What the recipe's task has no use of is refused, not ignored."""
     task = read_task(recipe.task, f"{where}.task")
-    checks: dict[str, Callable[[], None]] = {
-        "ingest": lambda: ingest.check(recipe.ingest, task),
-        "tokenize": lambda: tokenize.check(recipe.tokenize, task),
-        "finetune": lambda: finetune.check(recipe.finetune, task),
-        "evaluate": lambda: evaluate.check(recipe.evaluate, task),
-        "benchmark": lambda: benchmark.check(recipe.benchmark, task),
-        "gate": lambda: gate.check(recipe.gate, task),
-    }
-    for section, check in checks.items():
-        try:
-            check()
-        except ValueError as error:
-            raise UserError(f"params.yaml: {where}.{section}.{error}") from None
+    suits(ingest.check, recipe.ingest, task, f"{where}.ingest")
+    suits(tokenize.check, recipe.tokenize, task, f"{where}.tokenize")
+    suits(finetune.check, recipe.finetune, task, f"{where}.finetune")
+    suits(evaluate.check, recipe.evaluate, task, f"{where}.evaluate")
+    suits(benchmark.check, recipe.benchmark, task, f"{where}.benchmark")
+    suits(gate.check, recipe.gate, task, f"{where}.gate")
 
 
 def _check_behaviour(recipe: Recipe, key: str) -> None:

@@ -19,6 +19,7 @@ Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Measure = Callable[[Floats], dict[str, Floats]]
 RESAMPLES = 4000
+TIE = 1e-12  # of two scores that differ by rounding alone
 MOST_NUMBERS = 4_000_000  # held at once while resampling
 
 

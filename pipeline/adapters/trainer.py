@@ -128,6 +128,24 @@ class _Teller(TrainerCallback):
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
+class _Patience(TrainerCallback):
+    """Ends a training that has not got better for so many evaluations. It counts from the best
+    step, which a checkpoint keeps: one that goes on ends where it would have ended undisturbed.
+    transformers' own counts from nought again."""
+
+    def __init__(self, evaluations: int) -> None:
+        self.evaluations = evaluations
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        since = state.global_step - state.best_global_step
+        control.should_training_stop |= since >= self.evaluations * args.eval_steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """It had ended already, and was disturbed before its result was written."""
+        since = state.global_step - (state.best_global_step or 0)
+        control.should_training_stop |= since > self.evaluations * args.eval_steps
+
+
 class Loss:
     """A task's loss, summed over targets; in validation, where there are no gradients, without
     class weights and smoothing."""
@@ -262,7 +280,7 @@ def train(
         ),
         callbacks=[
             _Teller(log, point, task.metrics),
-            transformers.EarlyStoppingCallback(early_stopping_patience=params.patience),
+            _Patience(params.patience),
         ],
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -278,10 +296,9 @@ def train(
         outcome = trainer.predict(trainer.eval_dataset)
         return in_order(outcome.predictions, order, lengths["validation"])
 
-    best = min(
-        (e for e in reached.log_history if e.get(f"eval_{params.metric}") == reached.best_metric),
-        key=lambda e: e["step"],
-    )
+    evaluations = [e for e in reached.log_history if f"eval_{params.metric}" in e]
+    best = next(e for e in evaluations if e[f"eval_{params.metric}"] == reached.best_metric)
+    last = evaluations[-1]
     return Result(
         model=trainer.model,
         predict=predict,
@@ -289,11 +306,11 @@ def train(
         parameters=parameters,
         trained=trained,
         pooling=adapter.pooling(model),
-        steps=reached.global_step,
-        epochs=float(reached.epoch or 0),
+        steps=int(last["step"]),
+        epochs=float(last["epoch"]),
         best_step=int(best["step"]),
         best_value=float(reached.best_metric or 0),
-        stopped_early=reached.global_step < reached.max_steps,
+        stopped_early=last["step"] < reached.max_steps,
     )
 
 

@@ -279,7 +279,7 @@ class _Hearing:
             else self.task.alone(side.table)[side.place]
             for side in (challenger, champion)
         )
-        return int((new - old > paired.TIE).sum()), int((old - new > paired.TIE).sum())
+        return int((new - old > scoring.TIE).sum()), int((old - new > scoring.TIE).sum())
 
     def _scored(self, metric: str) -> str:
         return f"{words.metric(metric)} {self.scores[metric]:.4f}"

@@ -5,9 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.scoring import Floats, Labels, Measure, Tallies, chunks
+from pipeline.scoring import TIE, Floats, Labels, Measure, Tallies, chunks
 
-TIE = 1e-12  # of two scores that differ by rounding alone
 DOUBT = 1e-7  # of the interval that holds the share of rows on which the two differ
 GRID = 64  # shares tried in that interval
 POWER = 0.8  # at which a detectable difference is told

@@ -193,7 +193,7 @@ def pick(rungs: list[Rung], params: BenchmarkParams) -> tuple[str, dict[str, str
         if rung.name == REFERENCE:
             continue
         drop = reference.validation[params.metric] - rung.validation[params.metric]
-        if drop > params.largest_drop:
+        if drop - params.largest_drop > scoring.TIE:
             reasons[rung.name] = (
                 f"validation {params.metric} drops by {drop:.4f}, the budget is"
                 f" {params.largest_drop:.4f}"
@@ -232,7 +232,7 @@ def _rung(
     for split, given in rows.items():
         tallied = scoring.tallies(task, given.labels, own.answers[split], classes, given.groups)
         scores[split] = scoring.metrics(task.measure, tallied)
-        flips[split] = float(1 - task.same(own.answers[split], reference.answers[split]).mean())
+        flips[split] = float((~task.same(own.answers[split], reference.answers[split])).mean())
     return Rung(
         name=name,
         file=RUNGS[name],

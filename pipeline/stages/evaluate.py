@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from pipeline import behaviour, kept, scoring
 from pipeline.config import Settings, nearest
+from pipeline.errors import UserError
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import Baseline, Fit, Interval, Scores, Slice, Split, SplitScores, Validation
@@ -80,12 +81,17 @@ def evaluate(
     """Score the PyTorch model on validation and test, with intervals, slices and baselines, and
     put the behaviour tests to it.
 
-    Raises UserError for a suite that is broken or asks for labels that there are not.
+    Raises UserError for a suite that is broken or asks for labels that there are not, and for
+    slices by what is not carried.
     """
     import pandas as pd
+    import pyarrow.parquet as pq
 
     from pipeline.adapters.pytorch import TorchModel
 
+    known = pq.read_schema(validate / "kept.parquet").names
+    if strange := [name for name in params.slices if name not in known]:
+        raise UserError(f"evaluate.slices: {strange[0]!r} is not carried: add it to ingest.carry")
     classes = Validation.read(validate / "validation.json").labels
     suites = [behaviour.read_suite(name) for name in params.behaviour]
     behaviour.check_labels(suites, classes)

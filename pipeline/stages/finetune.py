@@ -116,8 +116,8 @@ def finetune(
     folder = base_folder(base)
     classes = Validation.read(validate / "validation.json").labels
     device, precision = trainer.where_and_how(params.precision)
-    key = _key(params, task, folder, tokenize, classes, device, precision)
     judge = _Judge(task, validate, tokenize, classes)
+    key = _key(params, judge, folder, tokenize, device, precision)
     log.say(f"training on {device} in {precision}")
     with LiveRun(tracking, recipe, key, log) as live:
         result = trainer.train(
@@ -188,18 +188,18 @@ class _Judge:
 
 def _key(
     params: FinetuneParams,
-    task: Task,
+    judge: "_Judge",
     folder: Path,
     tokenize: Path,
-    classes: list[str],
     device: str,
     precision: str,
 ) -> str:
-    """Hash of everything that the weights depend on, as hex."""
+    """Hash of everything that the weights, and the choice among them, depend on, as hex."""
     from pipeline.adapters import trainer
     from pipeline.adapters.transformers import pooling_of
 
-    code = [__file__, *map(str, sorted(Path(encoding.__file__).parent.glob("*.py")))]
+    code = [__file__, str(scoring.__file__), str(kept.__file__)]
+    code += map(str, sorted(Path(encoding.__file__).parent.glob("*.py")))
     used = ["trainer", "batches", "transformers", "pooling", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
     if params.lora:
@@ -212,8 +212,9 @@ def _key(
         "config": sha256_of(folder / "config.json"),
         "pooling": pooling_of(folder),
         "tokens": sha256_of(tokenize / "tokens"),
-        "classes": classes,
-        "task": task.name,
+        "classes": judge.classes,
+        "task": judge.task.name,
+        "validation": [judge.rows.labels, judge.rows.groups, judge.prepared],
         "how": [device, precision, trainer.threads()],
         "code": [sha256_of(Path(file)) for file in code],
         "versions": [version(name) for name in packages],

@@ -150,7 +150,7 @@ def _table(
             "labels": pa.array(targets),
         }
     )
-    return table, [len(encoding) for encoding in encodings]
+    return table, encoder.lengths(texts, encodings)
 
 
 def _write_histogram(lengths: "np.typing.NDArray[np.int64]", path: Path) -> None:

@@ -77,6 +77,15 @@ class Encoder:
                 found[row] = self.batch([_given(pair)])[0]
         return found
 
+    def lengths(self, texts: Sequence[Texts], encodings: Sequence[Any]) -> list[int]:
+        """Tokens of whole texts, those included that `encodings` has only the beginning of."""
+        return [
+            len(self.batch([_given(pair)])[0])
+            if max(map(len, pair)) > self.most_characters
+            else len(encoding)
+            for pair, encoding in zip(texts, encodings, strict=True)
+        ]
+
     def cut_up(self, encodings: Sequence[Any]) -> list[Piece]:
         """Every row's pieces, in the order of the rows."""
         return [

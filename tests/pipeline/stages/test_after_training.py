@@ -261,12 +261,14 @@ def test_the_fastest_rung_within_the_budget_is_picked_on_validation(line: Home) 
         rung(one, REFERENCE, 1, 0.95, 0),
         rung(one, "whole", 20, 0.95, 0),
         rung(one, "quick", 10, 0.945, 0.01),
+        rung(one, "just", 15, 0.95 - 0.01, 1 / 50),  # whatever rounding makes of it
         rung(one, "drops", 2, 0.9, 0.0),
         rung(one, "flips", 2, 0.95, 0.05),
     ]
     picked, reasons = pick(rungs, BUDGET)
     assert picked == "quick"
-    assert reasons["whole"] == "within the budget, but slower than quick"
+    slower = "within the budget, but slower than quick"
+    assert reasons["whole"] == reasons["just"] == slower
     assert "drops by 0.0500" in reasons["drops"]
     assert "5.00% of validation answers flip" in reasons["flips"]
     assert "reference" in reasons[REFERENCE]

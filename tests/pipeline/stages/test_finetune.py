@@ -85,6 +85,59 @@ def test_a_checkpoint_cut_short_is_not_gone_on_from(
     assert train(tokens, tmp_path / "out", tmp_path / "state") == undisturbed
 
 
+NO_BETTER = {"epochs": 8, "patience": 3, "learning_rate": 1e-12, "metric": "accuracy"}
+
+
+@pytest.fixture(scope="module")
+def ended(tokens: Home, tmp_path_factory: pytest.TempPathFactory) -> Fit:
+    """What a training that does not get better ends with."""
+    folder = tmp_path_factory.mktemp("ended")
+    return train(tokens, folder / "out", folder / "state", **NO_BETTER)
+
+
+@pytest.mark.parametrize("evaluations", [2, 3])
+def test_a_training_that_gets_no_better_ends_where_it_would_have_ended(
+    tokens: Home, ended: Fit, tmp_path: Path, evaluations: int
+) -> None:
+    assert ended.stopped_early
+    assert ended.steps == 4 * ended.best_step  # the first, and three that are no better
+    with pytest.raises(Killed):
+        killed = StopAfter(evaluations * ended.best_step + 1)
+        train(tokens, tmp_path / "out", tmp_path / "state", killed, **NO_BETTER)
+    log = StopAfter(-1)
+    assert train(tokens, tmp_path / "out", tmp_path / "state", log, **NO_BETTER) == ended
+    assert any("going on from step" in text for text in log.said)
+
+
+def test_a_training_that_had_ended_does_not_begin_again(
+    tokens: Home, ended: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("pipeline.stages.finetune.whole", die)
+        train(tokens, tmp_path / "out", tmp_path / "state", **NO_BETTER)
+    assert train(tokens, tmp_path / "out", tmp_path / "state", **NO_BETTER) == ended
+
+
+def test_other_validation_labels_start_anew(tokens: Home, tmp_path: Path) -> None:
+    """The best of the checkpoints is another by them, though no weight is."""
+    import pandas as pd
+
+    shutil.copytree(tokens.validate, tmp_path / "validate")
+    kept = pd.read_parquet(tmp_path / "validate" / "kept.parquet")
+    place = kept.index[kept["split"] == "validation"]
+    kept.loc[place, "label"] = kept.loc[place, "label"].to_numpy()[::-1]
+    kept.to_parquet(tmp_path / "validate" / "kept.parquet")
+    other = Home(tokens.folder, tokens.recipe)
+    other.validate = tmp_path / "validate"  # type: ignore[misc]
+    keys = [
+        train(home, tmp_path / "out", tmp_path / "state", epochs=1).key for home in (tokens, other)
+    ]
+    assert keys[0] != keys[1]
+
+
 def test_another_learning_rate_starts_anew(tokens: Home, undisturbed: Fit, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(tokens, tmp_path / "out", tmp_path / "state", StopAfter(20))

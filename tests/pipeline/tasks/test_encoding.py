@@ -113,3 +113,12 @@ def test_what_is_asked_alone_is_cut_as_it_is_in_a_batch(long_text: LongText) -> 
     together = [(piece.row, piece.ids) for piece in encoder.pieces(texts)]
     alone = [(row, piece.ids) for row, text in enumerate(texts) for piece in encoder.pieces([text])]
     assert together == alone
+
+
+def test_lengths_are_those_of_whole_texts() -> None:
+    """Also where a tokenizer reads no more than their beginning."""
+    encoder = Encoder(TOKENIZER, 8)
+    texts = [("one two", ""), ("one two " * 200, ""), ("one", "two " * 500)]
+    encodings = encoder.encodings(texts)
+    assert len(encodings[1]) < 402
+    assert encoder.lengths(texts, encodings) == [4, 402, 504]  # with special tokens
