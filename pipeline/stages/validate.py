@@ -233,10 +233,12 @@ def flag(
         params.near_duplicates.characters,
         log,
     )
-    index = unique.index.to_numpy()
-    frame["near_duplicate"] = False
-    for place, rank in near.items():
-        frame.loc[index[place], ["near_duplicate", "leaks_to"]] = [True, SPLITS[rank]]
+    # the first of a split's copies was looked at for them all
+    same = ["key", "rank"]
+    found = unique[same].iloc[list(near)].assign(into=[SPLITS[rank] for rank in near.values()])
+    into = copies[same].merge(found, "left")["into"].set_axis(copies.index).dropna()
+    frame["near_duplicate"] = frame.index.isin(into.index)
+    frame.loc[into.index, "leaks_to"] = into
 
 
 def near_copies(

@@ -168,6 +168,20 @@ def test_near_copies_do_not_depend_on_the_order_of_rows(order: list[int]) -> Non
     assert {order[place]: rank for place, rank in found.items()} == expected
 
 
+def test_all_copies_of_a_near_copy_are_near_copies(tmp_path: Path) -> None:
+    """Where duplicates are kept, none of them stays in training beside its near copy in test."""
+    text = "the board of the bank said on monday that profits had risen in all of its markets"
+    rows = [row | {"part": ("train", "dev", "test")[place % 3]} for place, row in enumerate(SOUND)]
+    rows += [{"text": f"{text} today", "label": "money", "part": "train"}] * 3
+    rows.append({"text": f"{text} again", "label": "money", "part": "test"})
+    take(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), split="part")
+    record = judge(tmp_path, duplicate="warn", near_duplicate="quarantine")
+    assert record.quarantined_by_rule == {"near_duplicate": 3}
+    assert record.leaks == {"train > test": 3}
+    told = [row["reason"] for row in report(tmp_path) if row["rule"] == "near_duplicate"]
+    assert told == ["copy in test"] * 3
+
+
 def test_the_data_docs_are_kept(tmp_path: Path) -> None:
     record = run(tmp_path, SOUND)
     page = (tmp_path / "validate" / "docs" / "index.html").read_text()
