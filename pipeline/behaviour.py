@@ -439,7 +439,10 @@ def _whole(name: str) -> str:
 
 
 def _other_number(number: str, random: Random) -> str:
-    return "".join(random.choice("123456789") for _ in number)
+    other = number
+    while other == number:
+        other = "".join(random.choice("123456789") for _ in number)
+    return other
 
 
 def _mistyped(text: str, words: int, random: Random) -> str:

@@ -5,7 +5,16 @@ from functools import partial
 
 from pipeline.errors import UserError
 from pipeline.sources.bases import HUB, BaseParams, base_folder
-from pipeline.sources.rows import LARGEST_ROW, PACKAGE, Format, Layout, Reject, Row, locate
+from pipeline.sources.rows import (
+    LARGEST_ROW,
+    PACKAGE,
+    Format,
+    Layout,
+    Reject,
+    Row,
+    locate,
+    readable,
+)
 from pipeline.sources.squad import read_squad
 from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
 from pipeline.sources.tagged import read_conll, read_word_tags
@@ -55,7 +64,7 @@ def read_rows(
     a label or, in the format `lines`, one file of lines a label. `columns` must be there.
     """
     path = locate(source)
-    shown = source if source.startswith(PACKAGE) else str(path)
+    shown = readable(source if source.startswith(PACKAGE) else str(path))
     kind = layout.format or path.suffix.lower()
     if path.is_dir():
         if layout.format not in (None, "lines"):

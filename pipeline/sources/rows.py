@@ -5,6 +5,7 @@ costs its own row, which is told with its file and line.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -70,6 +71,11 @@ def locate(source: str) -> Path:
     if not path.exists():
         raise UserError(f"{source}: the package {name!r} holds no {inside!r}")
     return path
+
+
+def readable(name: str) -> str:
+    """A file's name or path, with replacement characters for bytes that are not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def read_lines(path: Path, shown: str) -> Iterator[tuple[int, str | Reject]]:

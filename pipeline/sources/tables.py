@@ -17,6 +17,8 @@ from pipeline.sources.rows import (
 )
 from pipeline.text import excerpt
 
+PLAIN_QUOTES = "set ingest.quotes to false where a quote is a character like any other"
+
 
 def read_csv(
     path: Path,
@@ -27,7 +29,11 @@ def read_csv(
     quotes: bool,
 ) -> Iterator[Row | Reject]:
     """`names` are the columns of a file without a header line; without `quotes` a quote is a
-    character like any other."""
+    character like any other.
+
+    Every line of a row that is lost to its quotes is a `Reject` of its own, so that an open quote
+    counts for as much as it swallows.
+    """
     csv.field_size_limit(LARGEST_ROW)
     # Undecodable bytes survive as lone surrogates, so that one bad byte costs one row and no more.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -56,11 +62,12 @@ def read_csv(
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Reject(shown, line, _csv_reason(str(error)))
+                yield from _lost(Reject(shown, line, _csv_reason(str(error))), reader.line_num)
                 continue
             if not values:  # a blank line
                 continue
             whole = delimiter.join(values)
+            last = line if len(values) == len(header) else reader.line_num
             try:
                 whole.encode("utf-8")
             except UnicodeEncodeError:
@@ -68,21 +75,30 @@ def read_csv(
                 try:
                     raw.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    yield undecodable(shown, line, error, raw)
+                    yield from _lost(undecodable(shown, line, error, raw), last)
                 continue
             if len(values) != len(header):
                 reason = f"has {len(values)} fields where the header has {len(header)}"
-                yield Reject(shown, line, reason, excerpt(whole))
+                reason += f", over {last - line + 1} lines: {PLAIN_QUOTES}" if last > line else ""
+                yield from _lost(Reject(shown, line, reason, excerpt(whole)), last)
                 continue
             yield Row(shown, line, dict(zip(header, values, strict=True)))
 
 
+def _lost(first: Reject, last: int) -> Iterator[Reject]:
+    """A row that cannot be read, and the lines up to `last` that its quotes have swallowed."""
+    yield first
+    for line in range(first.number + 1, last + 1):
+        yield Reject(first.file, line, f"lies behind the quote of line {first.number}")
+
+
 def _csv_reason(error: str) -> str:
     if "field limit" in error:
-        return f"a field is longer than {LARGEST_ROW:,} characters (is a quote left open?)"
+        size = f"{LARGEST_ROW:,} characters"
+        return f"a field is longer than {size} (is a quote left open?): {PLAIN_QUOTES}"
     if "unexpected end of data" in error:
-        return "a quote that opens here is never closed"
-    return f"its quotes do not match ({error})"
+        return f"a quote that opens here is never closed: {PLAIN_QUOTES}"
+    return f"its quotes do not match ({error}): {PLAIN_QUOTES}"
 
 
 def read_json_lines(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:

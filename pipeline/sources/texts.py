@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.sources.rows import LARGEST_ROW, Reject, Row, read_lines, require, undecodable
+from pipeline.sources.rows import (
+    LARGEST_ROW,
+    Reject,
+    Row,
+    read_lines,
+    readable,
+    require,
+    undecodable,
+)
 
 COLUMNS = ("text", "label")
 
@@ -21,8 +29,10 @@ def read_folder(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Ro
     )
     if not files:
         raise UserError(f"{shown}: holds no files in folders: one folder a label is expected")
+    for name in dict.fromkeys(label for label, *_ in files):
+        _label(name, f"{shown}/{readable(name)}")
     for label, name, file in files:
-        where = f"{label}/{name}"
+        where = f"{label}/{readable(name)}"
         if file.stat().st_size > LARGEST_ROW:
             yield Reject(where, 1, f"longer than {LARGEST_ROW:,} bytes")
             continue
@@ -39,14 +49,24 @@ def read_line_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterato
     if not files:
         raise UserError(f"{shown}: holds no .txt files: one file of lines a label is expected")
     for file in files:
-        yield from read_lines_of_text(file, file.name, columns)
+        _label(file.stem, f"{shown}/{readable(file.name)}")
+    for file in files:
+        yield from read_lines_of_text(file, readable(file.name), columns)
 
 
 def read_lines_of_text(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
     """A text a line, under the file's name without its extension. Blank lines are no rows."""
     require(columns, COLUMNS, f"{shown}: row 1", "lines of text give")
+    label = _label(path.stem, shown)
     for number, line in read_lines(path, shown):
         if isinstance(line, Reject):
             yield line
         elif line.strip(" \t"):
-            yield Row(shown, number, {"text": line, "label": path.stem})
+            yield Row(shown, number, {"text": line, "label": label})
+
+
+def _label(name: str, where: str) -> str:
+    """What a file or folder is named by. Raises UserError where that is not UTF-8."""
+    if name != readable(name):
+        raise UserError(f"{where}: this name is a label and not UTF-8: rename it")
+    return name

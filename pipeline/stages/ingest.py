@@ -29,7 +29,8 @@ from pipeline.text import both, content_id, excerpt, normalised, position
 
 ROW_COLUMNS = ("id", "text", "second", "label", "split", "group", "file", "line")
 REJECT_COLUMNS = ("file", "line", "reason", "excerpt")
-TAKEN = {*ROW_COLUMNS, "reason", "truth", "answer", "confidence", "probabilities"}
+ADDED = ("truth", "answer", "confidence", "whole", "scores", "far", "characters")  # by evaluate
+TAKEN = {*ROW_COLUMNS, "reason", *ADDED}
 SPLIT_NAMES: dict[str, Split] = {
     **{split: split for split in SPLITS},
     **dict.fromkeys(("valid", "val", "dev"), "validation"),

@@ -21,6 +21,7 @@ from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Validation
 from pipeline.tasks import Task
+from pipeline.tasks.encoding import Texts
 from pipeline.text import both, excerpt, normalised
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Rules(Settings):
     duplicate: Policy
     """The same text stands earlier in the same split."""
     near_duplicate: Policy
-    """Nearly the same text stands in a more precious split."""
+    """Nearly the same text stands in a more precious split. Of two texts each is compared with its
+    own, so that rows that share one long text are no copies."""
 
 
 RULES = tuple(Rules.model_fields)
@@ -67,7 +69,8 @@ class NearDuplicates(Settings):
     """Jaccard similarity of two texts' sets of character n-grams from which they are one.
     Below 0.75 the search for candidates would miss too many."""
     characters: int = Field(ge=1, le=20)
-    """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones."""
+    """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones. A text of fewer
+    characters is near to the same text alone."""
 
 
 class ValidateParams(Settings):
@@ -226,27 +229,35 @@ def flag(
     frame["leaks_to"] = top[leak].map(dict(enumerate(SPLITS))).reindex(frame.index, fill_value="")
 
     unique = copies[~frame["leak"][sound] & ~frame["duplicate"][sound]]
+    parts = (unique[column].map(normalised) for column in ("text", "second"))
     near = near_copies(
-        unique["key"].tolist(),
+        list(zip(*parts, strict=True)),
         unique["rank"].astype(int).tolist(),
         params.near_duplicates.similarity,
         params.near_duplicates.characters,
         log,
     )
-    index = unique.index.to_numpy()
-    frame["near_duplicate"] = False
-    for place, rank in near.items():
-        frame.loc[index[place], ["near_duplicate", "leaks_to"]] = [True, SPLITS[rank]]
+    # the first of a split's copies was looked at for them all
+    same = ["key", "rank"]
+    found = unique[same].iloc[list(near)].assign(into=[SPLITS[rank] for rank in near.values()])
+    into = copies[same].merge(found, "left")["into"].set_axis(copies.index).dropna()
+    frame["near_duplicate"] = frame.index.isin(into.index)
+    frame.loc[into.index, "leaks_to"] = into
 
 
 def near_copies(
-    texts: list[str], ranks: list[int], similarity: float, characters: int, log: Log = no_log
+    rows: Sequence[Texts],
+    ranks: list[int],
+    similarity: float,
+    characters: int,
+    log: Log = no_log,
 ) -> dict[int, int]:
-    """Texts that have a near copy of higher rank: their place, and the highest such rank.
+    """Rows that have a near copy of higher rank: their place, and the highest such rank. Of rows of
+    two texts both are near.
 
     Candidates come from MinHash with locality-sensitive hashing (Broder 1997; rensa's R-MinHash,
     256 permutations in 32 bands of 8: a pair at Jaccard 0.8 is missed 3 times in 1000); each is
-    then verified by the exact Jaccard similarity, so none is flagged by chance.
+    then verified by the exact Jaccard similarity of each text, so none is flagged by chance.
     """
     from rensa import RMinHash, RMinHashLSH
 
@@ -254,26 +265,30 @@ def near_copies(
         return {}
     index = RMinHashLSH(threshold=similarity, num_perm=256, num_bands=32)
     hashes = []
-    for place, text in enumerate(texts):
+    for place, texts in enumerate(rows):
         hashed = RMinHash(num_perm=256, seed=1)
-        hashed.update(list(_grams(text, characters)))
+        hashed.update(list(_grams(both(*texts), characters)))
         hashes.append(hashed)
         if ranks[place] > 0:  # a copy of the lowest rank never outranks another
             index.insert(place, hashed)
-        log.progress(place + 1, len(texts), "near duplicates")
+        log.progress(place + 1, len(rows), "near duplicates")
     found: dict[int, int] = {}
     for place, hashed in enumerate(hashes):
         higher = [other for other in index.query(hashed) if ranks[other] > ranks[place]]
         if not higher:
             continue
-        own = _grams(texts[place], characters)
+        own = [(text, _grams(text, characters)) for text in rows[place]]
         for other in sorted(higher, key=lambda o: -ranks[o]):
-            if ranks[other] <= found.get(place, 0):
-                continue
-            theirs = _grams(texts[other], characters)
-            if len(own & theirs) >= similarity * len(own | theirs):
+            if ranks[other] > found.get(place, 0) and all(
+                text == theirs or _alike(grams, _grams(theirs, characters), similarity)
+                for (text, grams), theirs in zip(own, rows[other], strict=True)
+            ):
                 found[place] = ranks[other]
     return found
+
+
+def _alike(grams: set[str], others: set[str], similarity: float) -> bool:
+    return len(grams & others) >= similarity * len(grams | others)
 
 
 def _grams(text: str, width: int) -> set[str]:

@@ -231,6 +231,12 @@ def test_numbers_keep_their_width() -> None:
     assert re.fullmatch(r"[1-9],[1-9]{3} of [1-9]\.5m in [1-9]{4}", changed)
 
 
+def test_every_number_becomes_another() -> None:
+    for seed in range(100):
+        changed = Change(digits=True).apply("7 of 12", Random(seed))
+        assert all(old != new for old, new in zip(["7", "12"], changed.split(" of "), strict=True))
+
+
 def test_rows_are_cut_between_words(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, TYPOS, characters=20))
     texts = {"a": "Twenty characters and more of them", "b": "字" * 50, "c": "short"}

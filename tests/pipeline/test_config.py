@@ -86,6 +86,9 @@ def test_an_impossible_value_is_refused_by_name(path: str, value: object, part: 
         ("ingest.source", {"test": "a.csv"}, "needs one for train"),
         ("ingest.carry", ["label"], "carry cannot hold 'label'"),
         ("ingest.carry", ["answer"], "carry cannot hold 'answer'"),
+        ("ingest.carry", ["whole"], "carry cannot hold 'whole'"),
+        ("ingest.carry", ["scores"], "carry cannot hold 'scores'"),
+        ("ingest.carry", ["characters"], "carry cannot hold 'characters'"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(path: str, value: object, part: str) -> None:

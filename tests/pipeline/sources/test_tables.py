@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.sources import Layout, locate
+from pipeline.sources.tables import PLAIN_QUOTES
 from tests.pipeline.sources.reading import bad, good, read, write
 
 
@@ -46,7 +47,34 @@ def test_a_row_with_too_many_or_few_fields_is_named(tmp_path: Path) -> None:
 def test_an_open_quote_is_named_where_it_opens(tmp_path: Path) -> None:
     rows = read(write(tmp_path, "a.csv", b'text,label\na,x\n"b,y\nc,z\n'))
     assert good(rows) == [("a", "x")]
-    assert bad(rows) == [(3, "a quote that opens here is never closed")]
+    assert bad(rows) == [
+        (3, f"a quote that opens here is never closed: {PLAIN_QUOTES}"),
+        (4, "lies behind the quote of line 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("closing", "after"),
+    [(b"", 0), (b'so "x" ends,y\n', 50), (b'x"\n', 50), (b'x\xff"\n', 50)],
+)
+def test_every_line_that_a_quote_swallows_counts(
+    tmp_path: Path, closing: bytes, after: int
+) -> None:
+    """Be it never closed, closed inside of a field, or closed in a row that is none."""
+    swallowed = [b'"b,y\n', *[b"c,z\n"] * 100, *([closing] if closing else [])]
+    lines = [b"text,label\n", b"a,x\n", *swallowed, *[b"d,z\n"] * after]
+    rows = read(write(tmp_path, "a.csv", b"".join(lines)))
+    assert good(rows) == [("a", "x"), *[("d", "z")] * after]
+    first, *others = bad(rows)
+    assert first[0] == 3
+    behind = "lies behind the quote of line 3"
+    assert others == [(line, behind) for line in range(4, 3 + len(swallowed))]
+
+
+def test_a_bad_byte_in_a_text_of_several_lines_costs_one_row(tmp_path: Path) -> None:
+    rows = read(write(tmp_path, "a.csv", b'text,label\n"a\xff\nb",x\nc,y\n'))
+    assert good(rows) == [("c", "y")]
+    assert [number for number, _ in bad(rows)] == [2]
 
 
 def test_a_row_of_100_mb_is_named(tmp_path: Path) -> None:

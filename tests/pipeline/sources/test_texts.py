@@ -1,12 +1,16 @@
 """Plain texts: a file each or a line each, under the name of what holds them."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UserError
 from pipeline.sources import Layout, Reject
+from pipeline.stages.ingest import ingest
 from tests.pipeline.sources.reading import bad, good, read, write
+from tests.pipeline.stages.rows import TOPICS, ingest_params
 
 LINES = Layout("lines")
 
@@ -46,6 +50,33 @@ def test_a_line_that_is_too_long_costs_itself(tmp_path: Path) -> None:
     rows = read(path, layout=LINES)
     assert bad(rows) == [(1, "longer than 10,000,000 bytes")]
     assert [text[:3] for text, _ in good(rows)] == ["yyy", "b"]
+
+
+CAFE = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_a_file_name_that_is_not_utf_8_is_shown(tmp_path: Path) -> None:
+    write(tmp_path, f"texts/pos/{CAFE}.txt", b"a")
+    write(tmp_path, f"texts/pos/{CAFE}2.txt", b"\xff")
+    rows = read(tmp_path / "texts")
+    assert [row.file for row in rows] == ["pos/caf\ufffd.txt", "pos/caf\ufffd2.txt"]
+    ingest(ingest_params(str(tmp_path / "texts")), TOPICS, tmp_path / "ingest")
+    table = write(tmp_path, f"{CAFE}.csv", b"text,label\na,x\nb\n")
+    assert {row.file for row in read(table)} == {f"{tmp_path}/caf\ufffd.csv"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_a_label_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    why = "this name is a label and not UTF-8: rename it"
+    write(tmp_path, f"folders/{CAFE}/1.txt", b"a")
+    with pytest.raises(UserError, match=f"^{tmp_path}/folders/caf\ufffd: {why}$"):
+        read(tmp_path / "folders")
+    file = write(tmp_path, f"lines/{CAFE}.txt", b"a\n")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/lines/caf\ufffd\.txt: {why}$"):
+        read(file.parent, layout=LINES)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/lines/caf\ufffd\.txt: {why}$"):
+        read(file, layout=LINES)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pipeline.records import Validation
 from pipeline.stages.ingest import ingest
 from pipeline.stages.validate import near_copies, validate
 from pipeline.tasks import Task
+from pipeline.text import normalised
 from tests.conftest import SHARED, make_rows, write_csv
 from tests.pipeline.stages.rows import (
     TOPICS,
@@ -154,18 +155,34 @@ def test_near_copies_across_splits_give_way_to_the_more_precious() -> None:
     text = "the board of the bank said on monday that profits had risen in all of its markets"
     texts = [text + " today", text + " again", text + " now", "something else altogether here"]
     # 0 train, 1 validation, 2 test
-    assert near_copies(texts, [0, 1, 2, 0], 0.8, 5) == {0: 2, 1: 2}
+    assert near_copies([(text, "") for text in texts], [0, 1, 2, 0], 0.8, 5) == {0: 2, 1: 2}
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(list(range(12))))
 def test_near_copies_do_not_depend_on_the_order_of_rows(order: list[int]) -> None:
     stem = "a sentence that is long enough to have very many character n-grams in it number "
-    texts = [f"{stem}{i % 4}" if i < 8 else f"other words {i} entirely {i * 7}" for i in range(12)]
+    texts = [
+        (f"{stem}{i % 4}" if i < 8 else f"other words {i} entirely {i * 7}", "") for i in range(12)
+    ]
     ranks = [i % 3 for i in range(12)]
     expected = near_copies(texts, ranks, 0.8, 5)
     found = near_copies([texts[i] for i in order], [ranks[i] for i in order], 0.8, 5)
     assert {order[place]: rank for place, rank in found.items()} == expected
+
+
+def test_all_copies_of_a_near_copy_are_near_copies(tmp_path: Path) -> None:
+    """Where duplicates are kept, none of them stays in training beside its near copy in test."""
+    text = "the board of the bank said on monday that profits had risen in all of its markets"
+    rows = [row | {"part": ("train", "dev", "test")[place % 3]} for place, row in enumerate(SOUND)]
+    rows += [{"text": f"{text} today", "label": "money", "part": "train"}] * 3
+    rows.append({"text": f"{text} again", "label": "money", "part": "test"})
+    take(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), split="part")
+    record = judge(tmp_path, duplicate="warn", near_duplicate="quarantine")
+    assert record.quarantined_by_rule == {"near_duplicate": 3}
+    assert record.leaks == {"train > test": 3}
+    told = [row["reason"] for row in report(tmp_path) if row["rule"] == "near_duplicate"]
+    assert told == ["copy in test"] * 3
 
 
 def test_the_data_docs_are_kept(tmp_path: Path) -> None:
@@ -223,15 +240,41 @@ def test_a_second_text_is_looked_at_like_the_first(tmp_path: Path, rule: str) ->
     assert [r["rule"] for r in report(tmp_path)] == [rule]
 
 
+LONG = " ".join(row["text"] for row in make_rows(20, seed=2))  # a context of many questions
+
+
+@pytest.mark.parametrize(
+    ("seconds", "near"),
+    [
+        (("who wrote the play", "where did they meet"), False),
+        (("yes", "no"), False),
+        (("yes", "Yes "), True),  # too short for n-grams: near where it is the same
+        (("who was the writer of the play", "who was the writer of the plays"), True),
+    ],
+)
+def test_pairs_are_near_where_both_texts_are(seconds: tuple[str, str], near: bool) -> None:
+    firsts = (LONG, f"{LONG} too")
+    for one, other in (firsts, firsts[::-1]):
+        pairs = list(zip((one, other), map(normalised, seconds), strict=True))
+        turned = [(second, first) for first, second in pairs]
+        for rows in (pairs, turned):
+            assert near_copies(rows, [0, 2], 0.8, 5) == ({0: 2} if near else {})
+
+
 def test_pairs_that_share_one_text_are_no_copies(tmp_path: Path) -> None:
     """Nor is a pair the copy of itself turned round."""
     other = "film" if PAIR["label"] != "film" else "money"
     turned = {"text": PAIR["second"], "second": PAIR["text"], "label": other}
     shared = {"text": PAIR["text"], "second": "something else altogether here", "label": other}
-    record = run(tmp_path, [*PAIRS, turned, shared], Pairs())
-    assert record.kept == 202
+    asked = [
+        {"text": LONG, "second": f"{row['text']}?", "label": row["label"]}
+        for row in make_rows(30, seed=3)
+    ]
+    record = run(tmp_path, [*PAIRS, turned, shared, *asked], Pairs())
+    assert record.kept == 232
     kept = pd.read_parquet(tmp_path / "validate" / "kept.parquet")
-    assert kept["second"].tolist()[-1] == shared["second"]
+    assert kept["second"].tolist()[201] == shared["second"]
+    assert set(kept["split"][202:]) == {"train", "validation", "test"}
 
 
 def test_one_pair_under_two_labels_flags_both(tmp_path: Path) -> None:
