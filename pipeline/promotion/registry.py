@@ -36,9 +36,10 @@ def _champion(registry: Registry, model: str) -> str | None:
         return found
     identity, last, settled = moves[-1]
     if not settled:
-        registry.move(model, last.version)
+        if last.event != "by hand":  # the hand has moved the alias already
+            registry.move(model, last.version)
+            found = last.version
         registry.settle(identity)
-        return last.version
     if found != (last.version or None):
         _write_hand(registry, model, found, last.version or None)
     return found

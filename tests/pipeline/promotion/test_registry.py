@@ -272,6 +272,35 @@ def test_a_crash_between_entry_and_alias_is_carried_out_at_the_next_look(
     assert told(registry) == [("promote", "1", None), ("promote", "2", "1")]
 
 
+def test_a_crash_while_a_hand_is_written_down_leaves_the_alias_where_it_is(
+    tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Versions(tracking)
+    promote(registry, "1")
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def look_and_crash() -> None:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Registry, "settle", crash)
+            promotion.champion_of(registry, "toy")
+
+    registry.client.delete_registered_model_alias("toy", "champion")
+    look_and_crash()
+    assert promotion.champion_of(registry, "toy") is None
+    registry.move("toy", "2")
+    look_and_crash()
+    registry.move("toy", "3")
+    assert promotion.champion_of(registry, "toy") == registry.champion("toy") == "3"
+    assert told(registry) == [
+        ("promote", "1", None),
+        ("by hand", "", "1"),
+        ("by hand", "2", None),
+        ("by hand", "3", "2"),
+    ]
+
+
 def test_an_alias_moved_by_hand_is_taken_in_and_can_be_rolled_back(tracking: str) -> None:
     registry = Versions(tracking)
     registry.move("toy", "3")  # before there is any ledger
