@@ -170,6 +170,13 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
         return epoch
 
 
+def freeze_anew(bench: Bench, verdict: Verdict) -> Verdict:
+    """Freeze the test set on which a rebaseline was judged without keeping it."""
+    ids = _test_rows(bench.validate / "kept.parquet")["id"].tolist()
+    epoch = _epoch(bench, ids, anew=True, keep=True)
+    return verdict.model_copy(update={"epoch": epoch.number})
+
+
 def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
     """What the judged version answered, row by row, to be kept in the ledger: with other versions
     installed it is asked again, and compared (`rescore`)."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows import gate
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import compare, learned
@@ -289,6 +290,29 @@ def test_changed_labels_go_through_a_new_baseline(bench: Bench, published: Publi
     assert bench.registry.champion("toy") == number
     with pytest.raises(UserError, match="write why"):
         ledger.force(bench.registry, "rebaseline", "toy", number, "", alone)
+
+
+def test_a_test_set_is_frozen_anew_only_by_a_rebaseline_that_is_carried_out(
+    bench: Bench, published: Publish
+) -> None:
+    number = published()
+    decided(bench, number)
+    high = with_params(bench, floors={"accuracy": 1.0, "macro_f1": 1.0})
+    path = bench.validate / "kept.parquet"
+    kept = pd.read_parquet(path)
+    wrong = kept["split"].eq("test") & kept["label"].eq("sport")
+    kept.assign(label=kept["label"].mask(wrong, "film")).to_parquet(path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="is below the floor"):
+            gate.overrule(high, "rebaseline", number, "the labels are others now")
+    assert [epoch.number for epoch in bench.registry.epochs("toy")] == [1]
+    low = with_params(bench, floors={"accuracy": 0.0})
+    verdict = gate.overrule(low, "rebaseline", number, "the labels are others now")
+    assert [epoch.number for epoch in bench.registry.epochs("toy")] == [1, verdict.epoch] == [1, 2]
+    assert set(bench.registry.epochs("toy")[1].ids) == set(kept.loc[kept["split"] == "test", "id"])
+    identity, entry, _ = bench.registry.entries("toy")[-1]
+    assert (entry.event, entry.epoch) == ("rebaseline", 2)
+    assert len(pd.read_parquet(bench.registry.artifact(identity, ANSWERS))) == verdict.rows
 
 
 def spoiled_onnx(change: Callable[[str, np.ndarray], np.ndarray | None]) -> Callable[[Home], None]:
