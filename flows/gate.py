@@ -31,16 +31,21 @@ def bench_of(registry: Registry, recipe: str, settings: Recipe, log: Log) -> Ben
 
 
 def decide(bench: Bench, number: str, *, person: bool, reason: str = "") -> tuple[Verdict, Event]:
-    """Ask the gate and write down what it said. Returns the verdict and what the ledger has of it.
+    """Ask the gate and write down what it said. Returns the verdict and what came of it.
 
-    Where the recipe asks for a person's approval, only a `person` promotes.
+    Where the recipe asks for a person's approval, and for a version that a rollback or a hand has
+    taken out of use, only a `person` promotes.
     """
     approved = person or not bench.params.approve
-    verdict, entry = ask_and_decide(bench, number, approved=approved, reason=reason, pages=pages)
+    verdict, entry = ask_and_decide(
+        bench, number, approved=approved, person=person, reason=reason, pages=pages
+    )
     verdict.write(verdict_path(bench.model))
-    if entry is None and verdict.decision == "promote" and not approved:
+    if entry:
+        return verdict, entry.event
+    if verdict.decision == "promote" and not in_use(bench, number):
         return verdict, "await"
-    return verdict, entry.event if entry else verdict.decision
+    return verdict, verdict.decision
 
 
 def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:

@@ -102,12 +102,14 @@ def ask_and_decide(
     number: str,
     *,
     approved: bool,
+    person: bool = False,
     reason: str = "",
     pages: Pages | None = None,
 ) -> tuple[Verdict, Entry | None]:
     """Ask, and write the verdict; again where another champion came in meanwhile.
 
-    `pages` makes of the verdict what is kept beside it: (file name, content).
+    `approved`, `person` and `reason` are as for the ledger's `decide`; `pages` makes of the verdict
+    what is kept beside it: (file name, content).
     """
     for _ in range(TRIES):
         verdict = ask(bench, number)
@@ -118,6 +120,7 @@ def ask_and_decide(
                 number,
                 verdict,
                 approved=approved,
+                person=person,
                 reason=reason,
                 pages=[*(pages(verdict) if pages else ()), *answers_page(bench, verdict)],
             )

@@ -2,17 +2,22 @@
 
 import socket
 import subprocess
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline import tasks
 from pipeline.adapters import mlflow_client
 from pipeline.adapters.live_run import LiveRun
 from pipeline.adapters.mlflow import KEY_TAG, Registry
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import no_log
+from pipeline.promotion import evidence
 from pipeline.promotion import registry as promotion
+from pipeline.promotion.evidence import Bench
 from pipeline.records import Entry, Ladder, Publication, Verdict
 from pipeline.stages import ORDER, publish
 from pipeline.stages.publish import PublishParams
@@ -351,6 +356,79 @@ def test_where_a_person_has_to_agree_the_gate_alone_moves_nothing(tracking: str)
     assert agreed.reason == "reason 1; looked at it"
     assert registry.champion("toy") == "1"
     assert told(registry) == [("await", "1", None), ("promote", "1", None)]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_a_person_took_out_of_use_only_a_person_brings_back(
+    tracking: str, by_hand: bool
+) -> None:
+    registry = Versions(tracking)
+    for number in ("1", "2"):
+        promote(registry, number)
+    if by_hand:
+        registry.move("toy", "1")
+        promotion.champion_of(registry, "toy")
+    else:
+        promotion.rollback(registry, "toy")
+    judged = verdict("2", "1")
+    before = told(registry)
+    for approved in (True, False):
+        assert promotion.decide(registry, "toy", "2", judged, approved=approved) is None
+    assert (registry.champion("toy"), told(registry)) == ("1", before)
+
+    later = verdict("2", "1", evidence={"challenger": "2", "champion": "1", "rows": "new"})
+    for _ in range(2):  # the gate says so on new rows: that is written, once, and waits
+        promotion.decide(registry, "toy", "2", later, approved=True)
+    assert (registry.champion("toy"), told(registry)) == ("1", [*before, ("await", "2", "1")])
+
+    again = promotion.decide(
+        registry, "toy", "2", judged, approved=True, person=True, reason="it was the data"
+    )
+    assert again is not None
+    assert (again.event, again.reason) == ("promote", "reason 2; it was the data")
+    assert registry.champion("toy") == "2"
+    assert promotion.decide(registry, "toy", "2", judged, approved=True, person=True) is None
+    assert told(registry) == [*before, ("await", "2", "1"), ("promote", "2", "1")]
+    assert promotion.rollback(registry, "toy").version == "1"
+
+
+def test_after_a_rollback_a_run_waits_and_promote_does_what_it_says(
+    tracking: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from flows import commands, gate
+
+    registry = Versions(tracking)
+    params: Any = SimpleNamespace(approve=False)
+    bench = Bench(registry, "toy", tasks.get("classification"), params, tmp_path, tmp_path)
+
+    def ask(_: Bench, number: str) -> Verdict:
+        return verdict(number, "1" if number == "2" else None)
+
+    monkeypatch.setattr(evidence, "ask", ask)
+    monkeypatch.setattr(evidence, "answers_page", lambda *_: [])
+    monkeypatch.setattr(commands, "_bench", lambda *_: bench)
+    for number in ("1", "2"):
+        assert gate.decide(bench, number, person=False)[1] == "promote"
+    promotion.rollback(registry, "toy")
+    for _ in range(2):
+        assert gate.decide(bench, "2", person=False)[1] == "await"
+    assert registry.champion("toy") == "1"
+    asked = Namespace(version="toy/2", override=False, rebaseline=False, reason="")
+    assert commands.promote(asked) == 0
+    assert capsys.readouterr().out.splitlines() == ["promote: reason 2", "toy/2 is the champion"]
+    assert registry.champion("toy") == "2"
+    events = [(event, number) for event, number, _ in told(registry)]
+    assert events == [("promote", "1"), ("promote", "2"), ("rollback", "1"), ("promote", "2")]
+
+
+def test_what_a_better_one_replaced_may_come_back_by_itself(tracking: str) -> None:
+    registry = Versions(tracking)
+    for number in ("1", "2", "1"):
+        promote(registry, number)
+    assert registry.champion("toy") == "1"
 
 
 def test_a_person_against_the_gate_gives_the_reason(tracking: str) -> None:
