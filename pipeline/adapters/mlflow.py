@@ -128,7 +128,9 @@ class Registry:
             "mlflow.runName": f"{run.recipe} {run.lineage[:8]}",
             "mlflow.note.content": run.card.split("---\n", 2)[-1],  # without its metadata
         }
-        params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items()]
+        # a run's parameters cannot be changed: those that an earlier try has written stay
+        kept = self.client.get_run(identity).data.params
+        params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items() if k not in kept]
         self.client.log_batch(identity, tags=[_tag(k, v) for k, v in tags.items()])
         for part in _parts(params, 100):
             self.client.log_batch(identity, params=part)

@@ -43,12 +43,14 @@ def write_lock(folder: Path, salt: str = "") -> Path:
     return path
 
 
-def publish_toy(home: Home, tracking: str, folder: Path, salt: str = "") -> Publication:
+def publish_toy(
+    home: Home, tracking: str, folder: Path, salt: str = "", **gate: object
+) -> Publication:
     return publish.publish(
         PublishParams(description="A toy."),
         home.task,
         "toy",
-        {"finetune": {"learning_rate": 0.1}, "ingest": {"source": "x" * 9000}},
+        {"finetune": {"learning_rate": 0.1}, "ingest": {"source": "x" * 9000}, "gate": gate},
         write_lock(folder, salt),
         tracking,
         *(home.folder / stage for stage in ORDER[:-1]),
@@ -113,13 +115,28 @@ def test_a_publication_stopped_half_way_is_completed(
 
     monkeypatch.setattr(Registry, "_register", stop)
     with pytest.raises(KeyboardInterrupt):
-        publish_toy(line, tracking, tmp_path)
+        publish_toy(line, tracking, tmp_path, margin=0.1)
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    publication = publish_toy(line, tracking, tmp_path)
+    publication = publish_toy(line, tracking, tmp_path, margin=0.2, seed=1)  # edited meanwhile
     [run] = runs(Registry(tracking))
     assert run.info.run_id == publication.run
     assert run.data.tags[KEY_TAG] == publication.key
+    params = run.data.params
+    assert (params["gate.margin"], params["gate.seed"]) == ("0.1", "1")
+
+
+def test_a_version_that_is_gone_is_registered_again_from_its_run(
+    line: Home, tracking: str, tmp_path: Path
+) -> None:
+    first = publish_toy(line, tracking, tmp_path, margin=0.1)
+    registry = Registry(tracking)
+    registry.client.delete_model_version("toy", first.version)
+    second = publish_toy(line, tracking, tmp_path, margin=0.2)
+    assert (second.run, second.version) == (first.run, "2")
+    assert registry.damage("toy", second.version) == []
+    [run] = runs(registry)
+    assert run.data.params["gate.margin"] == "0.1"
 
 
 def test_the_version_answers_through_onnx_runtime_alone(
