@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import learned
-from pipeline.errors import UserError
+from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.kept import groups_of, texts_of
 from pipeline.log import Log, no_log
@@ -209,6 +209,8 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
     ]
     try:
         path = bench.registry.artifact(judged[-1], ANSWERS) if judged else None
+    except Unavailable:
+        raise
     except UserError:
         path = None
     if path is None:
@@ -269,6 +271,8 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     try:
         answers = _answers(bench, number, texts)
         latency = _latency(registry.load(model, number), texts[:TIMED]) if timed else 0.0
+    except Unavailable:
+        raise
     except Exception as error:  # a version's own code and model: whatever they raise, it is unfit
         what = excerpt(str(error) or type(error).__name__)
         return replace(side, defects=[f"it does not answer: {what}"])
@@ -330,6 +334,8 @@ def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:
 def _trained_on(registry: Registry, model: str, number: str, run: str, ids: set[str]) -> list[str]:
     try:
         seen = learned(registry.artifact(run, ROWS))
+    except Unavailable:
+        raise
     except UserError:
         return [f"{model}/{number} has no list of the rows that it was trained on"]
     leaked = sum(_text_of(name) in seen for name in ids)

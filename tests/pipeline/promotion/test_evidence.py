@@ -15,7 +15,7 @@ from flows import gate
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import compare, learned
-from pipeline.errors import UserError
+from pipeline.errors import Unavailable, UserError
 from pipeline.promotion import registry as ledger
 from pipeline.promotion.evidence import ANSWERS, Bench, ask, ask_and_decide, rescore
 from pipeline.promotion.gate import GateParams
@@ -174,6 +174,20 @@ def test_a_test_row_that_was_trained_on_is_a_leak(bench: Bench, published: Publi
     verdict = decided(bench, published("leak", leaked(3)))
     assert (verdict.decision, verdict.unfit) == ("reject", True)
     assert "it was trained on 3 of the" in verdict.reason
+
+
+def test_an_mlflow_that_fails_makes_no_version_unfit(
+    bench: Bench, published: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = published()
+
+    def fail(*_: object) -> None:
+        raise Unavailable("MLflow does not answer")
+
+    for call in ("artifact", "table"):
+        with monkeypatch.context() as patch, pytest.raises(Unavailable):
+            patch.setattr(bench.registry, call, fail)
+            ask(bench, number)
 
 
 def test_another_tokenizer_than_the_trained_one_is_unfit(bench: Bench, published: Publish) -> None:

@@ -1,8 +1,10 @@
 """Publishing once, promoting by the ledger, rolling back: in MLflow's embedded form."""
 
 import socket
+import sqlite3
 import subprocess
 from argparse import Namespace
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -498,6 +500,56 @@ def test_the_lock_lets_one_in_and_outlives_no_dead_holder(tracking: str) -> None
     registry.client.set_registered_model_tag("toy.lock", "until", "1")  # its lease is over
     with registry.lock("toy", patience=0.3):
         pass
+
+
+def test_no_model_and_no_alias_are_no_champion(tracking: str) -> None:
+    registry = Versions(tracking)
+    assert registry.champion("nobody") is None
+    assert registry.champion("toy") is None
+    registry.move("toy", "1")
+    assert registry.champion("toy") == "1"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("get_model_version_by_alias", "get_model_version", "set_registered_model_alias"),
+        *("create_registered_model", "search_runs", "create_run", "set_tag"),
+    ],
+)
+def test_an_mlflow_that_fails_is_told_in_one_line_and_is_no_hand(
+    tracking: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+    registry = Versions(tracking)
+    promote(registry, "1")
+    promotion.champion_of(registry, "toy")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("database is locked\n[SQL: SELECT 1]", TEMPORARILY_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, call, fail)
+        judged = verdict("2", "1")
+        with pytest.raises(Unavailable, match=r"^MLflow at sqlite:.*: database is locked$"):
+            promotion.decide(registry, "toy", "2", judged, approved=True)
+    promote(registry, "2")  # where it is not there already
+    assert promotion.champion_of(registry, "toy") == "2"
+    assert told(registry) == [("promote", "1", None), ("promote", "2", "1")]
+
+
+def test_a_database_that_fails_is_not_one_without_a_champion(
+    tracking: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(tracking)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("DROP TABLE registered_models")
+    with pytest.raises(Unavailable, match=r"no such table: registered_models$"):
+        registry.champion("toy")
+    assert not caplog.records  # of MLflow's own: a stack trace
 
 
 def test_a_changed_file_of_a_version_is_named_and_not_served(
