@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 def run(given: argparse.Namespace) -> int:
     from flows.line import line
     from flows.summary import summary
+    from pipeline.adapters.mlflow import Registry
     from pipeline.adapters.mlflow_client import shown
+    from pipeline.promotion.registry import champion_of
 
     with _prefect():
         line(given.recipe, wait=not given.no_wait, stage_timeout=given.stage_timeout * 3600)
-    print(summary(given.recipe, DATA / given.recipe, shown(tracking())))
+    champion = champion_of(Registry(tracking()), given.recipe)
+    print(summary(given.recipe, DATA / given.recipe, shown(tracking()), champion))
     return 0
 
 

@@ -6,7 +6,7 @@ from pipeline.adapters.mlflow import Registry
 from pipeline.config import read_task
 from pipeline.errors import UserError
 from pipeline.log import Log
-from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide
+from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide, freeze_anew
 from pipeline.promotion.registry import champion_of, force, need_reason
 from pipeline.promotion.words import paragraph, rails_table
 from pipeline.recipe import Recipe
@@ -31,16 +31,21 @@ def bench_of(registry: Registry, recipe: str, settings: Recipe, log: Log) -> Ben
 
 
 def decide(bench: Bench, number: str, *, person: bool, reason: str = "") -> tuple[Verdict, Event]:
-    """Ask the gate and write down what it said. Returns the verdict and what the ledger has of it.
+    """Ask the gate and write down what it said. Returns the verdict and what came of it.
 
-    Where the recipe asks for a person's approval, only a `person` promotes.
+    Where the recipe asks for a person's approval, and for a version that a rollback or a hand has
+    taken out of use, only a `person` promotes.
     """
     approved = person or not bench.params.approve
-    verdict, entry = ask_and_decide(bench, number, approved=approved, reason=reason, pages=pages)
+    verdict, entry = ask_and_decide(
+        bench, number, approved=approved, person=person, reason=reason, pages=pages
+    )
     verdict.write(verdict_path(bench.model))
-    if entry is None and verdict.decision == "promote" and not approved:
+    if entry:
+        return verdict, entry.event
+    if verdict.decision == "promote" and not in_use(bench, number):
         return verdict, "await"
-    return verdict, entry.event if entry else verdict.decision
+    return verdict, verdict.decision
 
 
 def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:
@@ -49,10 +54,13 @@ def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:
     Raises UserError without a reason, for a version that is unfit, and for a rebaseline that does
     not reach the floors: that is what an override is for.
     """
-    need_reason(bench.model, number, reason)  # before a test set is frozen anew
-    verdict = ask(bench, number, rebaseline=event == "rebaseline")
-    if verdict.unfit or (event == "rebaseline" and verdict.decision != "promote"):
+    need_reason(bench.model, number, reason)
+    anew = event == "rebaseline"
+    verdict = ask(bench, number, rebaseline=anew, keep=not anew)
+    if verdict.unfit or (anew and verdict.decision != "promote"):
         raise UserError(f"{bench.model}/{number}: {verdict.reason}")
+    if anew:
+        verdict = freeze_anew(bench, verdict)
     kept = [*pages(verdict), *answers_page(bench, verdict)]
     force(bench.registry, event, bench.model, number, reason, verdict, kept)
     return verdict.write(verdict_path(bench.model))

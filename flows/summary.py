@@ -7,8 +7,8 @@ from pipeline import words
 from pipeline.records import Interval, Ladder, Publication, Scores, Validation, Verdict
 
 
-def summary(recipe: str, home: Path, tracking: str) -> str:
-    """The end of a run, from the records in a recipe's folder."""
+def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str:
+    """The end of a run, from the records in a recipe's folder; `champion` is in use now."""
     validation = Validation.read(home / "validate" / "validation.json")
     scores = Scores.read(home / "evaluate" / "scores.json")
     ladder = Ladder.read(home / "benchmark" / "ladder.json")
@@ -27,9 +27,8 @@ def summary(recipe: str, home: Path, tracking: str) -> str:
     lines += table(ladder_rows(ladder))
     for rung in ladder.rungs:
         lines.append(f"  {rung.name}: {rung.verdict}")
+    lines += ["", *verdict_lines(verdict, champion)]
     lines += [
-        "",
-        f"verdict on {recipe}/{publication.version}: {verdict.decision}: {verdict.reason}",
         "",
         "where to look next",
         f"  {home / 'report' / 'report.html'}: all of this, with pictures, in one file",
@@ -40,6 +39,15 @@ def summary(recipe: str, home: Path, tracking: str) -> str:
         f"  {home / 'validate' / 'report.csv'}: every row that a rule flagged",
     ]
     return "\n".join(lines)
+
+
+def verdict_lines(verdict: Verdict, champion: str | None) -> list[str]:
+    """What the gate said, and what is left for a person to do."""
+    name = f"{verdict.model}/{verdict.version}"
+    lines = [f"verdict on {name}: {verdict.decision}: {verdict.reason}"]
+    if verdict.decision == "promote" and verdict.version != champion:
+        lines.append(f"  it awaits a person: bertline promote {name} --reason TEXT")
+    return lines
 
 
 def validation_text(validation: Validation) -> str:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -28,6 +28,12 @@ ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
 EPOCH_TAG, EPOCH_FILE = "bertline.epoch", "epoch.json"
 CHAMPION = "champion"
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
+# what MLflow says where it or its database fails, or lets nobody in
+OUTAGES = (
+    *("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"),
+    *("REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"),
+)
+NOBODY = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model, no such alias
 LONGEST_VALUE = 5000  # characters of a parameter or tag: MLflow refuses longer ones
 
 
@@ -67,30 +73,59 @@ class Run:
     tags: Mapping[str, str]
 
 
+@contextmanager
+def answering(tracking: str) -> Iterator[None]:
+    """Raises Unavailable where MLflow does not answer what is asked inside."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        if isinstance(error, MlflowException) and error.error_code not in OUTAGES:
+            raise
+        raise _unavailable(tracking, error) from None
+
+
+def _unavailable(tracking: str, error: Exception) -> Unavailable:
+    return Unavailable(f"MLflow at {shown(tracking)}: {reason(error)}")
+
+
+class Client:
+    """An MlflowClient whose every call raises Unavailable where MLflow does not answer."""
+
+    def __init__(self, tracking: str) -> None:
+        # it logs the stack trace of every error of the database, which we tell in a line
+        logging.getLogger("mlflow.store.db.utils").disabled = True
+        self._client, self._tracking = connect(tracking), tracking
+
+    def __getattr__(self, name: str) -> Any:
+        asked = getattr(self._client, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            with answering(self._tracking):
+                return asked(*given, **named)
+
+        return call
+
+
 class Registry:
     """One MLflow server, or the SQLite file beside the project."""
 
     def __init__(self, tracking: str) -> None:
         self.tracking = tracking
-        self.client = connect(tracking)
+        self.client: Any = Client(tracking)
         self.copies: tempfile.TemporaryDirectory[str] | None = None
         self.fetched: dict[str, Path] = {}
 
     # runs and versions
 
     def publish(self, run: Run) -> Publication:
-        """Write a run and register its version, once; what an earlier try left is completed."""
-        from mlflow.exceptions import MlflowException
+        """Write a run and register its version, once; what an earlier try left is completed.
 
-        try:
+        Raises Unavailable where MLflow does not answer.
+        """
+        with answering(self.tracking):
             return self._publish(run)
-        except (MlflowException, OSError) as error:
-            if isinstance(error, MlflowException) and error.error_code not in (
-                "TEMPORARILY_UNAVAILABLE",
-                "INTERNAL_ERROR",
-            ):
-                raise
-            raise Unavailable(f"MLflow at {shown(self.tracking)}: {reason(error)}") from None
 
     def _publish(self, run: Run) -> Publication:
         experiment = experiment_id(self.client, run.recipe, self.tracking)
@@ -128,7 +163,9 @@ class Registry:
             "mlflow.runName": f"{run.recipe} {run.lineage[:8]}",
             "mlflow.note.content": run.card.split("---\n", 2)[-1],  # without its metadata
         }
-        params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items()]
+        # a run's parameters cannot be changed: those that an earlier try has written stay
+        kept = self.client.get_run(identity).data.params
+        params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items() if k not in kept]
         self.client.log_batch(identity, tags=[_tag(k, v) for k, v in tags.items()])
         for part in _parts(params, 100):
             self.client.log_batch(identity, params=part)
@@ -297,18 +334,23 @@ class Registry:
         try:
             self.client.log_artifact(identity, str(path))
         except (MlflowException, OSError) as error:
-            raise Unavailable(f"MLflow at {shown(self.tracking)}: {reason(error)}") from None
+            raise _unavailable(self.tracking, error) from None
 
     # alias and ledger
 
     def champion(self, model: str) -> str | None:
-        """The number of the version that carries the alias."""
+        """The number of the version that carries the alias; None where nobody does.
+
+        Raises Unavailable where MLflow does not say.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
             return str(self.client.get_model_version_by_alias(model, CHAMPION).version)
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            if error.error_code in NOBODY:
+                return None
+            raise _unavailable(self.tracking, error) from None
 
     def move(self, model: str, number: str) -> None:
         self.client.set_registered_model_alias(model, CHAMPION, number)

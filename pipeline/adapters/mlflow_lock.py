@@ -95,7 +95,7 @@ def _break(client: Any, name: str, token: str) -> None:
 
     try:
         client.rename_registered_model(name, f"{name}.{token}")
-    except MlflowException:
+    except (MlflowException, Unavailable):
         return
     for old in client.search_registered_models(f"name LIKE '{name}.%'"):
         if float(old.tags.get("until", 0)) + LEASE < time.time():

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import learned
-from pipeline.errors import UserError
+from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.kept import groups_of, texts_of
 from pipeline.log import Log, no_log
@@ -102,12 +102,14 @@ def ask_and_decide(
     number: str,
     *,
     approved: bool,
+    person: bool = False,
     reason: str = "",
     pages: Pages | None = None,
 ) -> tuple[Verdict, Entry | None]:
     """Ask, and write the verdict; again where another champion came in meanwhile.
 
-    `pages` makes of the verdict what is kept beside it: (file name, content).
+    `approved`, `person` and `reason` are as for the ledger's `decide`; `pages` makes of the verdict
+    what is kept beside it: (file name, content).
     """
     for _ in range(TRIES):
         verdict = ask(bench, number)
@@ -118,6 +120,7 @@ def ask_and_decide(
                 number,
                 verdict,
                 approved=approved,
+                person=person,
                 reason=reason,
                 pages=[*(pages(verdict) if pages else ()), *answers_page(bench, verdict)],
             )
@@ -170,6 +173,13 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
         return epoch
 
 
+def freeze_anew(bench: Bench, verdict: Verdict) -> Verdict:
+    """Freeze the test set on which a rebaseline was judged without keeping it."""
+    ids = _test_rows(bench.validate / "kept.parquet")["id"].tolist()
+    epoch = _epoch(bench, ids, anew=True, keep=True)
+    return verdict.model_copy(update={"epoch": epoch.number})
+
+
 def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
     """What the judged version answered, row by row, to be kept in the ledger: with other versions
     installed it is asked again, and compared (`rescore`)."""
@@ -199,6 +209,8 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
     ]
     try:
         path = bench.registry.artifact(judged[-1], ANSWERS) if judged else None
+    except Unavailable:
+        raise
     except UserError:
         path = None
     if path is None:
@@ -259,6 +271,8 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     try:
         answers = _answers(bench, number, texts)
         latency = _latency(registry.load(model, number), texts[:TIMED]) if timed else 0.0
+    except Unavailable:
+        raise
     except Exception as error:  # a version's own code and model: whatever they raise, it is unfit
         what = excerpt(str(error) or type(error).__name__)
         return replace(side, defects=[f"it does not answer: {what}"])
@@ -320,6 +334,8 @@ def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:
 def _trained_on(registry: Registry, model: str, number: str, run: str, ids: set[str]) -> list[str]:
     try:
         seen = learned(registry.artifact(run, ROWS))
+    except Unavailable:
+        raise
     except UserError:
         return [f"{model}/{number} has no list of the rows that it was trained on"]
     leaked = sum(_text_of(name) in seen for name in ids)

@@ -246,7 +246,7 @@ class _Hearing:
                 return "hold", f"champion {old.version} cannot be compared with: {error}; {way_on}"
         self.scores = scoring.metrics(self.task.measure, self._new)
         for metric, floor in self.params.floors.items():
-            if self.scores[metric] < floor:
+            if self.scores[metric] < floor - paired.TIE:
                 return "reject", f"test {self._scored(metric)} is below the floor {floor}"
         self.rails = list(self._rails())
         return self._unopposed() if old is None else self._beside(old)
@@ -390,15 +390,15 @@ class _Hearing:
         )
         for name, value, limit, unit in absolute:
             if limit is not None:
-                yield _rail(name, value, limit, unit, value > limit)
+                yield _rail(name, value, limit, unit)
         if old is None:
             return
         if limits.flips is not None:
             flips = float((~self.task.same(new.answers, old.answers)).mean())
-            yield _rail("flips", 100 * flips, 100 * limits.flips, "% of answers", None)
+            yield _rail("flips", 100 * flips, 100 * limits.flips, "% of answers")
         if limits.calibration is not None:
             rise = self._calibration(new) - self._calibration(old)
-            yield _rail("calibration", 100 * rise, 100 * limits.calibration, "points", None)
+            yield _rail("calibration", 100 * rise, 100 * limits.calibration, "points")
         if limits.worst_class is not None:
             metric = self.main if self.task.exclusive else self.task.metrics[0]
             yield from self._worst("worst class", self._by_class(), metric, limits.worst_class)
@@ -420,7 +420,7 @@ class _Hearing:
                 wins, losses = self._sides(new, old, metric)
                 before, now = (scoring.metrics(self.task.measure, x)[metric] for x in (old, new))
                 chance = paired.exact_p(losses, wins, len(new))
-                broken = before - now > limit and chance < CHANCE
+                broken = before - now > limit + paired.TIE and chance < CHANCE
                 falls.append((broken, before - now, part, chance))
         if falls:
             broken, fall, part, chance = max(falls)
@@ -523,9 +523,9 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def _rail(name: str, value: float, limit: float, unit: str, broken: bool | None) -> Rail:
+def _rail(name: str, value: float, limit: float, unit: str, broken: bool | None = None) -> Rail:
     if broken is None:
-        broken = value > limit
+        broken = value > limit + paired.TIE
     note = f"{value:.3g} {unit}, {limit:.3g} allowed"
     return Rail(name=name, value=value, limit=limit, unit=unit, held=not broken, note=note)
 

@@ -149,7 +149,7 @@ def bootstrap_p(differences: Floats, margin: float = 0.0) -> float:
 
     One is counted more than were seen, so that no p-value is 0 (Davison & Hinkley 1997).
     """
-    return float((1 + (differences <= -margin).sum()) / (1 + len(differences)))
+    return float((1 + (differences <= TIE - margin).sum()) / (1 + len(differences)))
 
 
 def randomization_p(by_chance: Floats, difference: float) -> float:

@@ -36,9 +36,10 @@ def _champion(registry: Registry, model: str) -> str | None:
         return found
     identity, last, settled = moves[-1]
     if not settled:
-        registry.move(model, last.version)
+        if last.event != "by hand":  # the hand has moved the alias already
+            registry.move(model, last.version)
+            found = last.version
         registry.settle(identity)
-        return last.version
     if found != (last.version or None):
         _write_hand(registry, model, found, last.version or None)
     return found
@@ -67,14 +68,17 @@ def decide(
     verdict: Verdict,
     *,
     approved: bool,
+    person: bool = False,
     reason: str = "",
     pages: Sequence[tuple[str, str | bytes]] = (),
 ) -> Entry | None:
     """Write a verdict to the ledger and make the version the champion where it says so.
 
-    The same verdict on the same evidence is written once. `approved` says that nobody need be asked
-    any more, `reason` what the person said; `pages` are kept with the entry, by file name. Raises
-    Overtaken where the champion is another than the one that was judged against.
+    The same verdict on the same evidence is written once, and again where a `person` asks and it
+    moves the alias. `approved` says that nobody need be asked any more, but for a version that a
+    rollback or a hand has taken out of use: only a person brings that back. `reason` is what the
+    person said; `pages` are kept with the entry, by file name. Raises Overtaken where the champion
+    is another than the one that was judged against.
     """
     with registry.lock(model):
         champion = _champion(registry, model)
@@ -84,15 +88,24 @@ def decide(
         ):
             raise Overtaken
         event: Event = verdict.decision
-        if event == "promote" and not approved:
+        if event == "promote" and not person and (not approved or _put_back(entries, number)):
             event = "await"
-        past = [entry for entry in entries if entry.version == number]
+        past = [entry for entry in entries if entry.version == number and entry.decision]
         told = f"{verdict.reason}; {reason}" if reason else verdict.reason
-        if past and (past[-1].event, past[-1].evidence) == (event, verdict.evidence):
-            return None
-        if event == "promote" and champion == number and any(entry.decision for entry in past):
+        if past and past[-1].evidence == verdict.evidence:
+            again = person and event == "promote" and champion != number
+            written = [event, "promote"] if event == "await" else [event]
+            if past[-1].event in written and not again:
+                return None
+        if verdict.decision == "promote" and champion == number and past:
             return None
         return _write(registry, event, model, number, champion, told, verdict, pages)
+
+
+def _put_back(entries: Sequence[Entry], number: str) -> bool:
+    """Whether it was a rollback or a hand that took a version out of use, the last time."""
+    after = [e.event for e in entries if e.moves and e.previous == number != e.version]
+    return after[-1:] in (["rollback"], ["by hand"])
 
 
 def _same_question(entry: Entry, verdict: Verdict) -> bool:

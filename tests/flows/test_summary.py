@@ -1,7 +1,8 @@
 """What a line found, as lines that people read."""
 
-from flows.summary import behaviour_rows, ladder_rows, score_rows, table
+from flows.summary import behaviour_rows, ladder_rows, score_rows, table, verdict_lines
 from pipeline.records import Behaviour
+from tests.pipeline.promotion.test_registry import verdict
 from tests.pipeline.report.conftest import answers, ladder, scores
 
 
@@ -39,3 +40,12 @@ def test_a_runtime_is_told_with_the_main_metric() -> None:
     assert reference["ndcg@10"] == "0.4123"
     assert "mrr@10" not in reference
     assert picked["runtime"] == "> onnx-int8"
+
+
+def test_a_promotion_that_awaits_a_person_says_so() -> None:
+    better = verdict("2", "1")
+    assert verdict_lines(better, "2") == ["verdict on toy/2: promote: reason 2"]
+    assert verdict_lines(better, "1")[1:] == [
+        "  it awaits a person: bertline promote toy/2 --reason TEXT"
+    ]
+    assert len(verdict_lines(verdict("2", "1", "hold"), "1")) == 1

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows import gate
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.changes import compare, learned
-from pipeline.errors import UserError
+from pipeline.errors import Unavailable, UserError
 from pipeline.promotion import registry as ledger
 from pipeline.promotion.evidence import ANSWERS, Bench, ask, ask_and_decide, rescore
 from pipeline.promotion.gate import GateParams
@@ -175,6 +176,20 @@ def test_a_test_row_that_was_trained_on_is_a_leak(bench: Bench, published: Publi
     assert "it was trained on 3 of the" in verdict.reason
 
 
+def test_an_mlflow_that_fails_makes_no_version_unfit(
+    bench: Bench, published: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = published()
+
+    def fail(*_: object) -> None:
+        raise Unavailable("MLflow does not answer")
+
+    for call in ("artifact", "table"):
+        with monkeypatch.context() as patch, pytest.raises(Unavailable):
+            patch.setattr(bench.registry, call, fail)
+            ask(bench, number)
+
+
 def test_another_tokenizer_than_the_trained_one_is_unfit(bench: Bench, published: Publish) -> None:
     def swap(home: Home) -> None:
         path = home.export / "tokenizer.json"
@@ -289,6 +304,29 @@ def test_changed_labels_go_through_a_new_baseline(bench: Bench, published: Publi
     assert bench.registry.champion("toy") == number
     with pytest.raises(UserError, match="write why"):
         ledger.force(bench.registry, "rebaseline", "toy", number, "", alone)
+
+
+def test_a_test_set_is_frozen_anew_only_by_a_rebaseline_that_is_carried_out(
+    bench: Bench, published: Publish
+) -> None:
+    number = published()
+    decided(bench, number)
+    high = with_params(bench, floors={"accuracy": 1.0, "macro_f1": 1.0})
+    path = bench.validate / "kept.parquet"
+    kept = pd.read_parquet(path)
+    wrong = kept["split"].eq("test") & kept["label"].eq("sport")
+    kept.assign(label=kept["label"].mask(wrong, "film")).to_parquet(path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="is below the floor"):
+            gate.overrule(high, "rebaseline", number, "the labels are others now")
+    assert [epoch.number for epoch in bench.registry.epochs("toy")] == [1]
+    low = with_params(bench, floors={"accuracy": 0.0})
+    verdict = gate.overrule(low, "rebaseline", number, "the labels are others now")
+    assert [epoch.number for epoch in bench.registry.epochs("toy")] == [1, verdict.epoch] == [1, 2]
+    assert set(bench.registry.epochs("toy")[1].ids) == set(kept.loc[kept["split"] == "test", "id"])
+    identity, entry, _ = bench.registry.entries("toy")[-1]
+    assert (entry.event, entry.epoch) == ("rebaseline", 2)
+    assert len(pd.read_parquet(bench.registry.artifact(identity, ANSWERS))) == verdict.rows
 
 
 def spoiled_onnx(change: Callable[[str, np.ndarray], np.ndarray | None]) -> Callable[[Home], None]:

@@ -250,6 +250,21 @@ def test_a_fall_that_chance_explains_breaks_no_rail() -> None:
     assert verdict.rails[0].value == 25
 
 
+def test_a_limit_that_is_met_exactly_is_kept() -> None:
+    odd, even = range(1, 400, 2), range(0, 400, 2)
+    challenger, champion = wrong_on(odd[:10]), wrong_on(even[:60], "7")
+    assert 1.0 - 0.95 > 0.05  # in floating point
+    part = {"odd": np.arange(400) % 2 == 1}
+    for limits in ({"worst_class": 0.05}, {"slices": 0.05}):
+        verdict = ask(challenger, champion, params=rails(**limits), slices=part)
+        assert (verdict.decision, verdict.rails[0].held) == ("promote", True), verdict.reason
+    less = ask(challenger, champion, params=rails(worst_class=0.0499))
+    assert (less.decision, less.rails[0].held) == ("reject", False)
+    challenger, champion = wrong_on([], sure=0.8), wrong_on(range(20), "7", sure=0.8)
+    verdict = ask(challenger, champion, params=rails(calibration=0.05))
+    assert (verdict.decision, verdict.rails[0].held) == ("promote", True), verdict.reason
+
+
 def test_the_same_inputs_give_the_same_verdict() -> None:
     challenger, champion = wrong_on([1, 5, 9]), wrong_on([1, *range(20, 30)], "7")
     params = with_(metrics=["accuracy", "macro_f1"])

@@ -164,6 +164,13 @@ def test_randomization_keeps_the_level_that_the_bootstrap_breaks() -> None:
     assert randomization <= level + 2.5 * np.sqrt(level / draws) < bootstrap
 
 
+def test_a_resample_on_the_margin_itself_is_not_better() -> None:
+    drawn = np.full(9, 0.9 - 0.95)
+    assert drawn[0] > -0.05  # in floating point
+    assert paired.bootstrap_p(drawn, 0.05) == 1
+    assert paired.bootstrap_p(drawn, 0.06) == 0.1
+
+
 def test_holm_by_hand() -> None:
     assert paired.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert paired.holm([0.9, 0.9]) == [1.0, 1.0]

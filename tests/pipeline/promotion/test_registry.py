@@ -1,18 +1,25 @@
 """Publishing once, promoting by the ledger, rolling back: in MLflow's embedded form."""
 
 import socket
+import sqlite3
 import subprocess
+from argparse import Namespace
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipeline import tasks
 from pipeline.adapters import mlflow_client
 from pipeline.adapters.live_run import LiveRun
 from pipeline.adapters.mlflow import KEY_TAG, Registry
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import no_log
+from pipeline.promotion import evidence
 from pipeline.promotion import registry as promotion
+from pipeline.promotion.evidence import Bench
 from pipeline.records import Entry, Ladder, Publication, Verdict
 from pipeline.stages import ORDER, publish
 from pipeline.stages.publish import PublishParams
@@ -38,12 +45,14 @@ def write_lock(folder: Path, salt: str = "") -> Path:
     return path
 
 
-def publish_toy(home: Home, tracking: str, folder: Path, salt: str = "") -> Publication:
+def publish_toy(
+    home: Home, tracking: str, folder: Path, salt: str = "", **gate: object
+) -> Publication:
     return publish.publish(
         PublishParams(description="A toy."),
         home.task,
         "toy",
-        {"finetune": {"learning_rate": 0.1}, "ingest": {"source": "x" * 9000}},
+        {"finetune": {"learning_rate": 0.1}, "ingest": {"source": "x" * 9000}, "gate": gate},
         write_lock(folder, salt),
         tracking,
         *(home.folder / stage for stage in ORDER[:-1]),
@@ -108,13 +117,28 @@ def test_a_publication_stopped_half_way_is_completed(
 
     monkeypatch.setattr(Registry, "_register", stop)
     with pytest.raises(KeyboardInterrupt):
-        publish_toy(line, tracking, tmp_path)
+        publish_toy(line, tracking, tmp_path, margin=0.1)
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    publication = publish_toy(line, tracking, tmp_path)
+    publication = publish_toy(line, tracking, tmp_path, margin=0.2, seed=1)  # edited meanwhile
     [run] = runs(Registry(tracking))
     assert run.info.run_id == publication.run
     assert run.data.tags[KEY_TAG] == publication.key
+    params = run.data.params
+    assert (params["gate.margin"], params["gate.seed"]) == ("0.1", "1")
+
+
+def test_a_version_that_is_gone_is_registered_again_from_its_run(
+    line: Home, tracking: str, tmp_path: Path
+) -> None:
+    first = publish_toy(line, tracking, tmp_path, margin=0.1)
+    registry = Registry(tracking)
+    registry.client.delete_model_version("toy", first.version)
+    second = publish_toy(line, tracking, tmp_path, margin=0.2)
+    assert (second.run, second.version) == (first.run, "2")
+    assert registry.damage("toy", second.version) == []
+    [run] = runs(registry)
+    assert run.data.params["gate.margin"] == "0.1"
 
 
 def test_the_version_answers_through_onnx_runtime_alone(
@@ -272,6 +296,35 @@ def test_a_crash_between_entry_and_alias_is_carried_out_at_the_next_look(
     assert told(registry) == [("promote", "1", None), ("promote", "2", "1")]
 
 
+def test_a_crash_while_a_hand_is_written_down_leaves_the_alias_where_it_is(
+    tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Versions(tracking)
+    promote(registry, "1")
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def look_and_crash() -> None:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Registry, "settle", crash)
+            promotion.champion_of(registry, "toy")
+
+    registry.client.delete_registered_model_alias("toy", "champion")
+    look_and_crash()
+    assert promotion.champion_of(registry, "toy") is None
+    registry.move("toy", "2")
+    look_and_crash()
+    registry.move("toy", "3")
+    assert promotion.champion_of(registry, "toy") == registry.champion("toy") == "3"
+    assert told(registry) == [
+        ("promote", "1", None),
+        ("by hand", "", "1"),
+        ("by hand", "2", None),
+        ("by hand", "3", "2"),
+    ]
+
+
 def test_an_alias_moved_by_hand_is_taken_in_and_can_be_rolled_back(tracking: str) -> None:
     registry = Versions(tracking)
     registry.move("toy", "3")  # before there is any ledger
@@ -324,6 +377,79 @@ def test_where_a_person_has_to_agree_the_gate_alone_moves_nothing(tracking: str)
     assert told(registry) == [("await", "1", None), ("promote", "1", None)]
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_what_a_person_took_out_of_use_only_a_person_brings_back(
+    tracking: str, by_hand: bool
+) -> None:
+    registry = Versions(tracking)
+    for number in ("1", "2"):
+        promote(registry, number)
+    if by_hand:
+        registry.move("toy", "1")
+        promotion.champion_of(registry, "toy")
+    else:
+        promotion.rollback(registry, "toy")
+    judged = verdict("2", "1")
+    before = told(registry)
+    for approved in (True, False):
+        assert promotion.decide(registry, "toy", "2", judged, approved=approved) is None
+    assert (registry.champion("toy"), told(registry)) == ("1", before)
+
+    later = verdict("2", "1", evidence={"challenger": "2", "champion": "1", "rows": "new"})
+    for _ in range(2):  # the gate says so on new rows: that is written, once, and waits
+        promotion.decide(registry, "toy", "2", later, approved=True)
+    assert (registry.champion("toy"), told(registry)) == ("1", [*before, ("await", "2", "1")])
+
+    again = promotion.decide(
+        registry, "toy", "2", judged, approved=True, person=True, reason="it was the data"
+    )
+    assert again is not None
+    assert (again.event, again.reason) == ("promote", "reason 2; it was the data")
+    assert registry.champion("toy") == "2"
+    assert promotion.decide(registry, "toy", "2", judged, approved=True, person=True) is None
+    assert told(registry) == [*before, ("await", "2", "1"), ("promote", "2", "1")]
+    assert promotion.rollback(registry, "toy").version == "1"
+
+
+def test_after_a_rollback_a_run_waits_and_promote_does_what_it_says(
+    tracking: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from flows import commands, gate
+
+    registry = Versions(tracking)
+    params: Any = SimpleNamespace(approve=False)
+    bench = Bench(registry, "toy", tasks.get("classification"), params, tmp_path, tmp_path)
+
+    def ask(_: Bench, number: str) -> Verdict:
+        return verdict(number, "1" if number == "2" else None)
+
+    monkeypatch.setattr(evidence, "ask", ask)
+    monkeypatch.setattr(evidence, "answers_page", lambda *_: [])
+    monkeypatch.setattr(commands, "_bench", lambda *_: bench)
+    for number in ("1", "2"):
+        assert gate.decide(bench, number, person=False)[1] == "promote"
+    promotion.rollback(registry, "toy")
+    for _ in range(2):
+        assert gate.decide(bench, "2", person=False)[1] == "await"
+    assert registry.champion("toy") == "1"
+    asked = Namespace(version="toy/2", override=False, rebaseline=False, reason="")
+    assert commands.promote(asked) == 0
+    assert capsys.readouterr().out.splitlines() == ["promote: reason 2", "toy/2 is the champion"]
+    assert registry.champion("toy") == "2"
+    events = [(event, number) for event, number, _ in told(registry)]
+    assert events == [("promote", "1"), ("promote", "2"), ("rollback", "1"), ("promote", "2")]
+
+
+def test_what_a_better_one_replaced_may_come_back_by_itself(tracking: str) -> None:
+    registry = Versions(tracking)
+    for number in ("1", "2", "1"):
+        promote(registry, number)
+    assert registry.champion("toy") == "1"
+
+
 def test_a_person_against_the_gate_gives_the_reason(tracking: str) -> None:
     registry = Versions(tracking)
     judged = verdict("1", None, "reject")
@@ -374,6 +500,56 @@ def test_the_lock_lets_one_in_and_outlives_no_dead_holder(tracking: str) -> None
     registry.client.set_registered_model_tag("toy.lock", "until", "1")  # its lease is over
     with registry.lock("toy", patience=0.3):
         pass
+
+
+def test_no_model_and_no_alias_are_no_champion(tracking: str) -> None:
+    registry = Versions(tracking)
+    assert registry.champion("nobody") is None
+    assert registry.champion("toy") is None
+    registry.move("toy", "1")
+    assert registry.champion("toy") == "1"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("get_model_version_by_alias", "get_model_version", "set_registered_model_alias"),
+        *("create_registered_model", "search_runs", "create_run", "set_tag"),
+    ],
+)
+def test_an_mlflow_that_fails_is_told_in_one_line_and_is_no_hand(
+    tracking: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+    registry = Versions(tracking)
+    promote(registry, "1")
+    promotion.champion_of(registry, "toy")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("database is locked\n[SQL: SELECT 1]", TEMPORARILY_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, call, fail)
+        judged = verdict("2", "1")
+        with pytest.raises(Unavailable, match=r"^MLflow at sqlite:.*: database is locked$"):
+            promotion.decide(registry, "toy", "2", judged, approved=True)
+    promote(registry, "2")  # where it is not there already
+    assert promotion.champion_of(registry, "toy") == "2"
+    assert told(registry) == [("promote", "1", None), ("promote", "2", "1")]
+
+
+def test_a_database_that_fails_is_not_one_without_a_champion(
+    tracking: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(tracking)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("DROP TABLE registered_models")
+    with pytest.raises(Unavailable, match=r"no such table: registered_models$"):
+        registry.champion("toy")
+    assert not caplog.records  # of MLflow's own: a stack trace
 
 
 def test_a_changed_file_of_a_version_is_named_and_not_served(
