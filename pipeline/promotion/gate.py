@@ -246,7 +246,7 @@ class _Hearing:
                 return "hold", f"champion {old.version} cannot be compared with: {error}; {way_on}"
         self.scores = scoring.metrics(self.task.measure, self._new)
         for metric, floor in self.params.floors.items():
-            if self.scores[metric] < floor - paired.TIE:
+            if self.scores[metric] < floor - scoring.TIE:
                 return "reject", f"test {self._scored(metric)} is below the floor {floor}"
         self.rails = list(self._rails())
         return self._unopposed() if old is None else self._beside(old)
@@ -420,7 +420,7 @@ class _Hearing:
                 wins, losses = self._sides(new, old, metric)
                 before, now = (scoring.metrics(self.task.measure, x)[metric] for x in (old, new))
                 chance = paired.exact_p(losses, wins, len(new))
-                broken = before - now > limit + paired.TIE and chance < CHANCE
+                broken = before - now > limit + scoring.TIE and chance < CHANCE
                 falls.append((broken, before - now, part, chance))
         if falls:
             broken, fall, part, chance = max(falls)
@@ -525,7 +525,7 @@ def _percent(share: float | None) -> float | None:
 
 def _rail(name: str, value: float, limit: float, unit: str, broken: bool | None = None) -> Rail:
     if broken is None:
-        broken = value > limit + paired.TIE
+        broken = value > limit + scoring.TIE
     note = f"{value:.3g} {unit}, {limit:.3g} allowed"
     return Rail(name=name, value=value, limit=limit, unit=unit, held=not broken, note=note)
 
