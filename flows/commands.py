@@ -152,10 +152,11 @@ def _uncollected() -> Iterator[None]:
 
 @_uncollected()
 def predict(given: argparse.Namespace) -> int:
+    from flows import asked
     from pipeline.config import check_name
 
     check_name(given.recipe)
-    said = _said(given)
+    said = asked.said(given.texts, given.file)
     from pipeline.adapters.mlflow import Registry, inputs_of, takes_pairs
     from pipeline.text import excerpt
 
@@ -165,12 +166,12 @@ def predict(given: argparse.Namespace) -> int:
         raise UserError(f"{given.recipe}: has no champion yet: bertline run {given.recipe}")
     loaded = registry.load(given.recipe, number)
     pairs = takes_pairs(loaded)
-    texts = _pairs(given.recipe, *said) if pairs else [(text, "") for text in said[1]]
+    texts = asked.pairs(given.recipe, *said) if pairs else [(text, "") for text in said[1]]
     answers = loaded.predict(inputs_of(loaded, texts)).to_dict("records")
     for (text, second), answer in zip(texts, answers, strict=True):
         if given.json:
-            asked = {"text": text, "second": second} if pairs else {"text": text}
-            told = asked | answer | {"version": f"{given.recipe}/{number}"}
+            own = {"text": text, "second": second} if pairs else {"text": text}
+            told = own | answer | {"version": f"{given.recipe}/{number}"}
             print(json.dumps(told, ensure_ascii=False))
         else:
             label = excerpt(_shown(loaded, answer["label"], text, second), 200)
@@ -183,58 +184,6 @@ def _shown(loaded: Any, label: str, text: str, second: str) -> str:
     """A label as people read it, in the words of the version's own task; the oldest have none."""
     answering = getattr(loaded.unwrap_python_model(), "answering", None)
     return str(answering.task.shown(label, text, second)) if answering else label
-
-
-def _said(given: argparse.Namespace) -> tuple[str | None, list[str]]:
-    """The lines that are to be answered, and where they stand; None are the arguments."""
-    if given.texts and (given.file is not None or (len(given.texts) > 1 and "-" in given.texts)):
-        raise UserError("predict: give texts, or --file FILE, or - for standard input: one of them")
-    if given.file is not None:
-        if not given.file.is_file():
-            raise UserError(f"{given.file}: no such file")
-        content = given.file.read_bytes()
-        name = str(given.file)
-    elif given.texts == ["-"] or (not given.texts and not sys.stdin.isatty()):
-        content, name = sys.stdin.buffer.read(), "standard input"
-    elif given.texts:
-        return None, list(given.texts)
-    else:
-        raise UserError("predict: give texts, --file FILE, or - for standard input")
-    texts = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
-        try:
-            texts.append(line.decode())
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{name}, line {number}: is not UTF-8 (byte {error.start + 1}): mend that line"
-            ) from None
-    if not texts:
-        raise UserError(f"{name}: is empty: one text a line is expected")
-    return name, texts
-
-
-def _pairs(recipe: str, name: str | None, texts: list[str]) -> list[tuple[str, str]]:
-    """Two arguments a pair, or a line a pair."""
-    if name is not None:
-        return [_pair(line, f"{name}, line {number}") for number, line in enumerate(texts, 1)]
-    if len(texts) % 2:
-        raise UserError(f"{recipe}: reads two texts at once: give them two by two")
-    return list(zip(texts[::2], texts[1::2], strict=True))
-
-
-def _pair(line: str, where: str) -> tuple[str, str]:
-    """Two texts with a tab between them, or JSON."""
-    try:
-        content = json.loads(line) if line.startswith("{") else None
-        text, second = (content["text"], content["second"]) if content else line.split("\t")
-        if not isinstance(text, str) or not isinstance(second, str):
-            raise TypeError
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{where}: is no pair: write two texts with a tab between them, or JSON with text and"
-            " second"
-        ) from None
-    return text, second
 
 
 def _version(name: str) -> tuple[str, str | None]:

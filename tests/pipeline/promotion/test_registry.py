@@ -277,14 +277,15 @@ def test_the_ledger_tells_promotions_and_rollbacks_in_order(tracking: str) -> No
     ]
 
 
+def crash(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_crash_between_entry_and_alias_is_carried_out_at_the_next_look(
     tracking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Versions(tracking)
     promote(registry, "1")
-
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(Registry, "move", crash)
     with pytest.raises(KeyboardInterrupt):
@@ -301,9 +302,6 @@ def test_a_crash_while_a_hand_is_written_down_leaves_the_alias_where_it_is(
 ) -> None:
     registry = Versions(tracking)
     promote(registry, "1")
-
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
 
     def look_and_crash() -> None:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
