@@ -274,14 +274,25 @@ class Registry:
 
     def folder(self, model: str, number: str) -> Path:
         """The version's files on this machine: those of a local store themselves, else a copy,
-        fetched once."""
+        fetched once.
+
+        Raises UserError where they are gone, Unavailable where MLflow does not give them.
+        """
         import mlflow
+        from mlflow.exceptions import MlflowException
 
         uri = self.client.get_model_version_download_uri(model, number)
         if uri not in self.fetched:
-            local = mlflow.artifacts.download_artifacts(
-                uri, tracking_uri=self.tracking, dst_path=self._destination()
-            )
+            try:
+                with answering(self.tracking):
+                    local = mlflow.artifacts.download_artifacts(
+                        uri, tracking_uri=self.tracking, dst_path=self._destination()
+                    )
+            except MlflowException as error:
+                raise UserError(
+                    f"{model}/{number}: its files cannot be had ({reason(error)}): restore them, or"
+                    f" bertline rollback {model}"
+                ) from None
             self.fetched[uri] = Path(local)
         return self.fetched[uri]
 

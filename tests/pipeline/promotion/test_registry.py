@@ -1,5 +1,6 @@
 """Publishing once, promoting by the ledger, rolling back: in MLflow's embedded form."""
 
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -548,6 +549,22 @@ def test_a_database_that_fails_is_not_one_without_a_champion(
     with pytest.raises(Unavailable, match=r"no such table: registered_models$"):
         registry.champion("toy")
     assert not caplog.records  # of MLflow's own: a stack trace
+
+
+def test_files_that_are_gone_and_files_that_do_not_come_are_told_apart(
+    line: Home, tracking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = publish_toy(line, tracking, tmp_path).version
+    shutil.rmtree(Registry(tracking).folder("toy", version))
+    with pytest.raises(UserError, match=r"^toy/1: its files cannot be had .* rollback toy$"):
+        Registry(tracking).load("toy", version)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", fail)
+    with pytest.raises(Unavailable, match=r"^MLflow at sqlite:.*: refused$"):
+        Registry(tracking).load("toy", version)
 
 
 def test_a_changed_file_of_a_version_is_named_and_not_served(
