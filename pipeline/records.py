@@ -150,7 +150,8 @@ class Baseline(Record):
     """Rows that just this one of the two has right, or better where no row is simply right."""
     p_model_worse: float
     """One-sided, of those rows by the sign test: how likely so bad a result is if the model is no
-    worse (the exact McNemar test, where rows are right or wrong)."""
+    worse (the exact McNemar test, where rows are right or wrong). Where rows have groups, of the
+    groups in which one of the two is better."""
 
 
 class Slice(Record):

@@ -162,6 +162,21 @@ def calibration(
     ]
 
 
+def signs(difference: Floats) -> tuple[int, int]:
+    """How many are above 0, and how many below."""
+    return int((difference > TIE).sum()), int((difference < -TIE).sum())
+
+
+def worse_p(difference: Floats, groups: Sequence[str] | None) -> float:
+    """Sign test, one-sided: how likely differences so low are, one a row, if they come as often
+    above 0 as below. Of whole `groups` where there are any, for the rows of one are alike."""
+    if groups is not None:
+        group = np.unique(np.asarray(groups), return_inverse=True)[1]
+        difference = np.asarray(np.bincount(group, weights=difference), dtype=np.float64)
+    above, below = signs(difference)
+    return mcnemar_p(below, above)
+
+
 def mcnemar_p(wins: int, losses: int) -> float:
     """Exact one-sided McNemar: the chance of at least this many wins among the rows where two
     models differ, if neither is better (McNemar 1947; the binomial form)."""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 SCORED: tuple[Split, ...] = ("validation", "test")
 LARGEST_SLICES = 12  # of each named column
 ROC_POINTS = 50
-EQUAL = 1e-12  # scores of a row that differ by no more are the same
 NOTHING = "nothing"  # in a confusion: what was missed, or made up
 
 
@@ -208,13 +207,14 @@ class _Scoring:
     ) -> Baseline:
         tallied = self.tallies(test, answers)
         difference = own - scoring.alone(self.task, tallied)
-        wins, losses = int((difference > EQUAL).sum()), int((difference < -EQUAL).sum())
+        better, worse = scoring.signs(difference)
+        groups = None if self.task.by_group else kept.groups_of(test)
         return Baseline(
             name=name,
             scores=self.intervals(test, tallied),
-            only_model_right=wins,
-            only_baseline_right=losses,
-            p_model_worse=scoring.mcnemar_p(losses, wins),
+            only_model_right=better,
+            only_baseline_right=worse,
+            p_model_worse=scoring.worse_p(difference, groups),
         )
 
     def wrong(self, test: "pd.DataFrame") -> "pd.DataFrame":

@@ -81,6 +81,13 @@ def test_mcnemar_is_the_exact_binomial_tail(wins: int, losses: int) -> None:
     assert scoring.mcnemar_p(wins, losses) == pytest.approx(expected)
 
 
+def test_rows_of_one_group_are_one_witness() -> None:
+    difference = np.array([-1.0] * 8 + [1.0] + [0.0] * 3)
+    assert scoring.worse_p(difference, None) == pytest.approx(scoring.mcnemar_p(8, 1))
+    assert scoring.worse_p(difference, ["a"] * 8 + ["b", "c", "d", "e"]) == pytest.approx(0.75)
+    assert scoring.worse_p(-difference, ["a"] * 8 + ["b"] * 4) == pytest.approx(0.75)
+
+
 def test_a_calibrated_model_has_no_calibration_error() -> None:
     assert scoring.calibration_error([(0.5, 0.5, 10), (0.9, 0.9, 5)]) == 0
     assert scoring.calibration_error([(0.9, 0.5, 10)]) == pytest.approx(0.4)
