@@ -89,8 +89,19 @@ class _Trainer(Trainer):
         targets = inputs.pop("labels")
         outputs = model(**inputs)
         loss = self.loss(outputs.logits.float(), targets, inputs["attention_mask"].bool())
+        if not loss.requires_grad:
+            self.validated += [loss.item(), int(num_items_in_batch)]
         loss = loss / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
+        """Its loss is the mean over targets, as in training; transformers' own is a mean over
+        batches, in which the words of short texts would count more."""
+        self.validated = np.zeros(2)  # loss, targets
+        output = super().evaluation_loop(*arguments, **settings)
+        loss, targets = self.validated
+        output.metrics[f"{settings.get('metric_key_prefix', 'eval')}_loss"] = loss / targets
+        return output
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
         return self.order

@@ -65,14 +65,17 @@ def read_rows(
     """
     path = locate(source)
     shown = readable(source if source.startswith(PACKAGE) else str(path))
-    kind = layout.format or path.suffix.lower()
+    kind = layout.format or ("folder" if path.is_dir() else path.suffix.lower())
+    if kind not in TABLES:
+        if layout.header:
+            raise UserError(f"{shown}: ingest.header is for CSV and TSV alone: set it to null")
+        if not layout.quotes:
+            raise UserError(f"{shown}: ingest.quotes is for CSV and TSV alone: set it to true")
     if path.is_dir():
         if layout.format not in (None, "lines"):
             raise UserError(f"{shown}: is a folder: name a file of the format {layout.format}")
         yield from (read_line_files if layout.format else read_folder)(path, shown, columns)
         return
-    if layout.header and kind not in TABLES:
-        raise UserError(f"{shown}: ingest.header is for CSV and TSV alone: set it to null")
     if kind in TABLES:
         delimiter = "\t" if kind == ".tsv" else ","
         reader: Callable[..., Iterator[Row | Reject]] = partial(

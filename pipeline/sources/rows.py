@@ -109,8 +109,9 @@ def checked(file: str, number: int, fields: Mapping[str, object]) -> Row | Rejec
 
 
 def _as_text(value: object) -> str:
-    """A cell as text: nothing stays empty, numbers, lists and truth values as JSON writes them."""
-    if value is None:
+    """A cell as text: nothing stays empty, which pandas writes as NaN; numbers, lists and truth
+    values as JSON writes them."""
+    if value is None or value != value:
         return ""
     if isinstance(value, bytes):
         return value.decode()

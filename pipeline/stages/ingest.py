@@ -55,8 +55,8 @@ class IngestParams(Settings):
     label: str
     """Column of the label."""
     label_names: str | None
-    """A file with a class a line, where cells of the label are numbers of its lines, counted from 0
-    and with commas between several; null where they say the label itself."""
+    """A file with a class a line, where cells of the label are numbers of its lines from 0 on,
+    several as a JSON list or with commas; null where they say the label itself."""
     group: str | None
     """Column whose rows stay together (an author, a thread, a document) where a split is drawn."""
     split: str | None
@@ -220,7 +220,7 @@ class Reader:
         group = cell(params.group, "") if params.group else ""
         if self.task.by_group and not group:
             raise ValueError(f"its {params.group!r} is empty: it belongs to no group")
-        label = cell(params.label, "")
+        label = cell(params.label, "").strip()
         if label:
             label = self.task.label(self._named(label), text, second)
         if params.split:
@@ -242,6 +242,7 @@ class Reader:
         Raises ValueError for a row whose label is none.
         """
         text, second, label = (row.fields.get(name, "") for name in ("text", "second", "label"))
+        label = label.strip()
         if bool(second) != self.task.two_texts:
             raise ValueError("it has a second text" if second else "it has no second text")
         if label:
@@ -274,12 +275,14 @@ class Reader:
         }
 
     def _named(self, cell: str) -> str:
-        """A cell of numbers as the classes that they stand for: one for exclusive tasks, else a
-        list of them in JSON."""
+        """A cell of numbers, with commas or as a JSON list, as the classes that they stand for: one
+        for exclusive tasks, else a list of them in JSON."""
         if self.names is None:
             return cell
         shown = f"its {self.params.label!r} is {excerpt(cell)!r}"
-        places = [int(part) if part.strip().isdecimal() else -1 for part in cell.split(",")]
+        inside = cell[1:-1].strip() if cell.startswith("[") and cell.endswith("]") else cell
+        parts = inside.split(",") if inside else []
+        places = [int(part) if part.strip().isdecimal() else -1 for part in parts]
         if not all(0 <= place < len(self.names) for place in places):
             raise ValueError(
                 f"{shown}, not numbers from 0 to {len(self.names) - 1}, the lines of"
@@ -288,7 +291,7 @@ class Reader:
         classes = [self.names[place] for place in places]
         if not self.task.exclusive:
             return json.dumps(classes, ensure_ascii=False)
-        if len(classes) > 1:
+        if len(classes) != 1:
             raise ValueError(f"{shown}, where one class is meant")
         return classes[0]
 

@@ -43,16 +43,18 @@ class Rules(Settings):
     blank: Strict
     """No visible character; of two texts, in one of them."""
     control_characters: Policy
-    """NUL or another control character besides tab, line feed and carriage return."""
+    """NUL or another control character besides tab, line feed and carriage return; those from
+    U+0080 to U+009F are what is left of a file in Windows-1252 that was read as Latin-1."""
     too_long: Policy
     """Longer than `longest_text`."""
     conflicting_labels: Policy
     """The same text (here and below: both, where there are two) stands elsewhere under another
-    label."""
+    label; where groups are ranked, in the same group."""
     leak: Policy
     """The same text stands in a more precious split (test before validation before train)."""
     duplicate: Policy
-    """The same text stands earlier in the same split."""
+    """The same text stands earlier in the same split, or in the same group where groups are
+    ranked."""
     near_duplicate: Policy
     """Nearly the same text stands in a more precious split. Of two texts each is compared with its
     own, so that rows that share one long text are no copies."""
@@ -60,7 +62,7 @@ class Rules(Settings):
 
 RULES = tuple(Rules.model_fields)
 OURS = (*RULES, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
-CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
 
@@ -204,7 +206,7 @@ def flag(
     for rule in ("blank", "control_characters", "too_long"):
         frame[rule] = False
     for text in texts:
-        frame["blank"] |= readable & (text.str.strip() == "")
+        frame["blank"] |= readable & ~text.map(_visible)
         frame["control_characters"] |= readable & text.str.contains(CONTROL, regex=True)
         frame["too_long"] |= readable & (text.str.len() > params.longest_text)
 
@@ -220,12 +222,20 @@ def flag(
     copies = frame.assign(key=key, rank=frame["split"].map(PRECIOUS))[sound]
     by_key = copies.groupby("key")
     top = by_key["rank"].transform("max")
+    within = [*["group"] * task.by_group, "key"]  # a ranked text may stand in many groups
     labelled = copies[copies["label"] != ""]
-    conflicting = labelled.groupby("key")["label"].transform("nunique") > 1
+    labelled = labelled[labelled.duplicated(within, keep=False)]
+    conflicting = _differ(labelled, within, labelled["label"].tolist())
+    if task.offsets:  # places differ where white space does
+        written = ["text", "second"]
+        said = [normalised(task.shown(*row)) for row in labelled[["label", *written]].to_numpy()]
+        conflicting = _differ(labelled, [*within, *written], labelled["label"].tolist())
+        conflicting |= _differ(labelled, within, said)
     frame["conflicting_labels"] = conflicting.reindex(frame.index, fill_value=False)
     leak = copies["rank"] < top
     frame["leak"] = leak.reindex(frame.index, fill_value=False)
-    frame["duplicate"] = copies.duplicated(["key", "split"]).reindex(frame.index, fill_value=False)
+    twice = copies.duplicated([*within, "split"])
+    frame["duplicate"] = twice.reindex(frame.index, fill_value=False)
     frame["leaks_to"] = top[leak].map(dict(enumerate(SPLITS))).reindex(frame.index, fill_value="")
 
     unique = copies[~frame["leak"][sound] & ~frame["duplicate"][sound]]
@@ -243,6 +253,15 @@ def flag(
     into = copies[same].merge(found, "left")["into"].set_axis(copies.index).dropna()
     frame["near_duplicate"] = frame.index.isin(into.index)
     frame.loc[into.index, "leaks_to"] = into
+
+
+def _differ(frame: "pd.DataFrame", by: list[str], values: Sequence[str]) -> "pd.Series[bool]":
+    """Whether the rows that are equal in the columns `by` have different values."""
+    return frame.assign(value=values).groupby(by)["value"].transform("nunique") > 1
+
+
+def _visible(text: str) -> bool:
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def near_copies(

@@ -245,6 +245,17 @@ class Task(ABC):
         return Detail()
 
 
+def class_name(cell: str) -> str:
+    """The name of a class without white space around it.
+
+    Raises ValueError for one that no list of lines could hold.
+    """
+    name = cell.strip()
+    if not name.isprintable():
+        raise ValueError(f"its class {name!r} holds a character that cannot be printed")
+    return name
+
+
 def known() -> list[str]:
     """Names of all tasks: the files of this folder."""
     files = (file for folder in __path__ for file in Path(folder).glob("*.py"))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task, counts
+from . import Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task, class_name, counts
 from .encoding import Piece, Texts
 from .terms import GRAMS, tfidf
 from .windows import row_means
@@ -40,7 +40,7 @@ class Multilabel(Task):
         """From a JSON list of names, or from names with commas between them."""
         cell = cell.strip()
         names = _listed(cell) if cell.startswith("[") else cell.split(",")
-        names = [name.strip() for name in names]
+        names = [class_name(name) for name in names]
         if "" in names:
             raise ValueError("one of its class names is empty: [] is how no class is written")
         return _label(names)

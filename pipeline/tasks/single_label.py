@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import Answer, Detail, Floats, Labelled, Logits, Target, Task, counts
+from . import Answer, Detail, Floats, Labelled, Logits, Target, Task, class_name, counts
 from .encoding import Piece, Texts
 from .windows import row_means
 
@@ -20,7 +20,7 @@ class SingleLabel(Task):
     exclusive = True
 
     def label(self, cell: str, text: str, second: str) -> str:
-        return cell
+        return class_name(cell)
 
     def classes(self, label: str) -> Sequence[str]:
         return (label,)

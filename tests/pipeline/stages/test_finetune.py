@@ -255,6 +255,40 @@ def test_the_batches_of_a_step_share_one_divisor() -> None:
     assert gradient(slice(0, 2), slice(2, 7)) == pytest.approx(gradient(slice(0, 7)), abs=1e-6)
 
 
+def test_a_validation_loss_is_the_mean_over_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not over batches: one of long texts has more words than one of short ones."""
+    import torch
+    from transformers import Trainer
+
+    own = trainer._Trainer.__new__(trainer._Trainer)
+    own.loss = trainer.Loss(tasks.get("ner"), toy_params(), {})
+    logits = torch.tensor([[[0.0, 4.0]], [[3.0, 0.0]], [[5.0, 0.0]]])
+    batches = [
+        {
+            "input_ids": logits[i].expand(1, words, 2),
+            "attention_mask": torch.ones(1, words),
+            "labels": torch.zeros(1, words, dtype=torch.long),
+        }
+        for i, words in enumerate((1, 2, 40))
+    ]
+    every = torch.cat([batch["input_ids"][0] for batch in batches])
+    expected = torch.nn.functional.cross_entropy(every, torch.zeros(43, dtype=torch.long)).item()
+
+    def model(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=input_ids)
+
+    def loop(self: Trainer, *_: object, **__: object) -> SimpleNamespace:
+        for batch in batches:
+            count = own._get_num_items_in_batch([batch], "cpu")
+            own.compute_loss(model, dict(batch), num_items_in_batch=count)
+        return SimpleNamespace(metrics={"eval_loss": 9.0})
+
+    monkeypatch.setattr(Trainer, "evaluation_loop", loop)
+    for _ in range(2):  # it begins anew each time
+        metrics = own.evaluation_loop(None, metric_key_prefix="eval").metrics
+        assert metrics == {"eval_loss": pytest.approx(expected)}
+
+
 def test_weights_and_smoothing_change_what_is_learned_and_resume_exactly(
     tokens: Home, undisturbed: Fit, tmp_path: Path
 ) -> None:
