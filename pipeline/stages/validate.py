@@ -43,8 +43,7 @@ class Rules(Settings):
     blank: Strict
     """No visible character; of two texts, in one of them."""
     control_characters: Policy
-    """NUL or another control character besides tab, line feed and carriage return; those from
-    U+0080 to U+009F are what is left of a file in Windows-1252 that was read as Latin-1."""
+    """NUL or another control character of ASCII besides tab, line feed and carriage return."""
     too_long: Policy
     """Longer than `longest_text`."""
     conflicting_labels: Policy
@@ -62,7 +61,7 @@ class Rules(Settings):
 
 RULES = tuple(Rules.model_fields)
 OURS = (*RULES, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
-CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
 

@@ -215,3 +215,12 @@ def test_a_header_that_cannot_be_used_is_refused(
     with pytest.raises(UserError) as caught:
         read(path, layout=Layout(header=header))
     assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_quotes_and_header_are_of_tables_alone(tmp_path: Path) -> None:
+    write(tmp_path / "pos", "a.txt", b"good")
+    lines = write(tmp_path, "a.jsonl", b'{"text": "a", "label": "x"}\n')
+    for path in (lines, tmp_path):
+        for layout, name in ((Layout(quotes=False), "quotes"), (Layout(header=("a",)), "header")):
+            with pytest.raises(UserError, match=rf": ingest\.{name} is for CSV and TSV alone"):
+                read(path, layout=layout)

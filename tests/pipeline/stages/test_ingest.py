@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pipeline import tasks
 from pipeline.errors import UserError
 from pipeline.stages.ingest import check, hashed_split, ingest
 from pipeline.tasks import Task
@@ -230,10 +231,27 @@ def test_numbers_of_classes_become_their_names(tmp_path: Path) -> None:
 
 
 def test_several_numbers_become_a_list_of_names(tmp_path: Path) -> None:
-    cells = ["1, 0", "2", "1,,2"]
+    cells = ["1, 0", "2", "1,,2", "[0, 1]", " [ ] ", "[0", '["0"]']
     labels = numbered(tmp_path, cells, "joy\nanger, rage\nfear", Several())
-    assert labels == ['["anger, rage", "joy"]', '["fear"]']
-    assert [line for line, _ in rejects(tmp_path)] == [4]
+    assert labels == ['["anger, rage", "joy"]', '["fear"]', '["anger, rage", "joy"]', "[]"]
+    assert [line for line, _ in rejects(tmp_path)] == [4, 7, 8]
+
+
+def test_a_class_is_its_name_without_the_blanks(tmp_path: Path) -> None:
+    fine = ["pos", "pos ", "\u3000pos", " \t ", float("nan"), None]
+    strange = ["p\no\ns", "p\u0000", "\ud83d"]
+    rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(fine + strange)]
+    frame = read(tmp_path, str(write_labels(tmp_path / "a.jsonl", rows)))
+    assert frame["label"].tolist() == ["pos", "pos", "pos", "", "", ""]
+    assert [line for line, _ in rejects(tmp_path)] == [7, 8, 9]
+
+
+def test_a_class_of_several_can_be_printed(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": []}, {"text": "b", "label": '["\\ud83d"]'}]
+    source = str(write_labels(tmp_path / "a.jsonl", rows))
+    assert read(tmp_path, source, tasks.get("multilabel"))["label"].tolist() == ["[]"]
+    [(line, reason)] = rejects(tmp_path)
+    assert (line, reason) == (2, r"its class '\ud83d' holds a character that cannot be printed")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import tasks
 from pipeline.errors import UserError
 from pipeline.records import Validation
 from pipeline.stages.ingest import ingest
@@ -23,6 +24,7 @@ from tests.pipeline.stages.rows import (
     TOPICS,
     Numbers,
     Pairs,
+    Ranking,
     Several,
     Spans,
     ingest_params,
@@ -91,6 +93,11 @@ def test_quarantine_keeps_the_row_aside_and_counts_it(tmp_path: Path, rule: str)
     assert len(pd.read_parquet(tmp_path / "validate" / "kept.parquet")) == 200
 
 
+def test_a_text_that_no_screen_shows_is_blank(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"line 202: blank"):
+        run(tmp_path, [*SOUND, {"text": "\u200b\u00ad\ufeff", "label": "film"}])
+
+
 def test_warn_counts_and_keeps(tmp_path: Path) -> None:
     row, _ = OFFENCES["control_characters"]
     record = run(tmp_path, [*SOUND, row], control_characters="warn")
@@ -122,6 +129,33 @@ def test_one_text_under_two_labels_flags_both(tmp_path: Path) -> None:
     other = {"text": TRAIN_TEXT, "label": "film" if SOUND[0]["label"] != "film" else "money"}
     record = run(tmp_path, [*SOUND, other], conflicting_labels="quarantine", duplicate="quarantine")
     assert record.quarantined_by_rule == {"conflicting_labels": 2}
+
+
+@pytest.mark.parametrize(
+    ("label", "conflicts"),
+    [
+        ('[[4, 9, "LOC"]]', False),  # the same word, one more space before it
+        ('[[4, 9, "PER"]]', True),
+        ("[]", True),
+    ],
+)
+def test_spans_conflict_by_what_they_hold(tmp_path: Path, label: str, conflicts: bool) -> None:
+    rows = [row | {"label": "[]"} for row in SOUND]
+    rows += [
+        {"text": "in Paris now", "label": '[[3, 8, "LOC"]]'},
+        {"text": "in  Paris now", "label": label},
+    ]
+    record = run(tmp_path, rows, tasks.get("ner"), conflicting_labels="warn", duplicate="warn")
+    assert record.by_rule.get("conflicting_labels", 0) == (2 if conflicts else 0)
+
+
+def test_spans_of_one_text_conflict_by_their_places(tmp_path: Path) -> None:
+    rows = [row | {"label": "[]"} for row in SOUND]
+    rows += [
+        {"text": "Li met Li", "label": label} for label in ('[[0, 2, "PER"]]', '[[7, 9, "PER"]]')
+    ]
+    record = run(tmp_path, rows, tasks.get("ner"), conflicting_labels="warn", duplicate="warn")
+    assert record.by_rule["conflicting_labels"] == 2
 
 
 def test_one_label_is_refused(tmp_path: Path) -> None:
@@ -282,6 +316,23 @@ def test_one_pair_under_two_labels_flags_both(tmp_path: Path) -> None:
     changes = {"conflicting_labels": "quarantine", "duplicate": "quarantine"}
     record = run(tmp_path, [*PAIRS, other], Pairs(), **changes)
     assert record.quarantined_by_rule == {"conflicting_labels": 2}
+
+
+def test_a_pair_to_rank_may_stand_in_many_groups(tmp_path: Path) -> None:
+    """Shown twice to a reader who took it once, it is no copy and no contradiction."""
+    parts = ["train"] * 160 + ["dev"] * 20 + ["test"] * 20
+    rows = [
+        row | {"group": f"g{place // 4}", "part": part}
+        for place, (row, part) in enumerate(zip(PAIRS, parts, strict=True))
+    ]
+    other = "film" if PAIR["label"] != "film" else "money"
+    columns = {"split": "part", "second": "second", "group": "group"}
+    for group, found in (("g7", {}), ("g0", {"conflicting_labels": 2, "duplicate": 1})):
+        again = PAIR | {"label": other, "part": "train", "group": group}
+        source = write_csv(tmp_path / "a.csv", [*rows, again])
+        take(tmp_path, str(source), Ranking(), **columns)
+        record = judge(tmp_path, Ranking(), conflicting_labels="warn", duplicate="warn")
+        assert {rule: count for rule, count in record.by_rule.items() if count} == found
 
 
 def lists(rows: list[dict[str, str]]) -> list[dict[str, str]]:
