@@ -100,6 +100,7 @@ class _Trainer(Trainer):
         self.validated = np.zeros(2)  # loss, targets
         output = super().evaluation_loop(*arguments, **settings)
         loss, targets = self.validated
+        self._check("validation loss", loss / targets, self.state.global_step)
         output.metrics[f"{settings.get('metric_key_prefix', 'eval')}_loss"] = loss / targets
         return output
 
@@ -108,12 +109,15 @@ class _Trainer(Trainer):
 
     def training_step(self, *arguments: Any, **settings: Any) -> torch.Tensor:
         loss = super().training_step(*arguments, **settings)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"finetune: the loss is {loss.item()} at step {self.state.global_step + 1}:"
-                " lower finetune.learning_rate, or set finetune.precision to fp32"
-            )
+        self._check("loss", loss.item(), self.state.global_step + 1)
         return loss
+
+    def _check(self, name: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            raise UserError(
+                f"finetune: the {name} is {value} at step {step}: lower finetune.learning_rate, or"
+                " set finetune.precision to fp32"
+            )
 
 
 class _Teller(TrainerCallback):

@@ -262,6 +262,7 @@ def test_a_validation_loss_is_the_mean_over_targets(monkeypatch: pytest.MonkeyPa
 
     own = trainer._Trainer.__new__(trainer._Trainer)
     own.loss = trainer.Loss(tasks.get("ner"), toy_params(), {})
+    own.state = SimpleNamespace(global_step=30)
     logits = torch.tensor([[[0.0, 4.0]], [[3.0, 0.0]], [[5.0, 0.0]]])
     batches = [
         {
@@ -287,6 +288,9 @@ def test_a_validation_loss_is_the_mean_over_targets(monkeypatch: pytest.MonkeyPa
     for _ in range(2):  # it begins anew each time
         metrics = own.evaluation_loop(None, metric_key_prefix="eval").metrics
         assert metrics == {"eval_loss": pytest.approx(expected)}
+    batches[2]["input_ids"] = torch.full((1, 40, 2), torch.nan)
+    with pytest.raises(UserError, match="the validation loss is nan at step 30: lower"):
+        own.evaluation_loop(None)
 
 
 def test_weights_and_smoothing_change_what_is_learned_and_resume_exactly(
