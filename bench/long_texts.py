@@ -1,129 +1,156 @@
-"""What windows give over cutting, on the texts that are cut most.
+"""What reading every word gives over cutting, on the texts that are cut most.
 
-    python bench/results.py imdb imdb-windows
-    python bench/long_texts.py
+    python bench/long_texts.py                                 # imdb of the gallery, 10,000 rows
+    python bench/long_texts.py imdb --train 20000 --data ~/datasets
 
-Two recipes of the gallery that differ in `tokenize.long_text` alone have answered the same test
-rows. On the quarter of them with the most tokens, and on all, their scores and the difference with
-its 95 % interval: a paired bootstrap over rows (Efron and Tibshirani 1993), both recipes' answers
-to a row drawn together. Writes long_texts.json and long_texts.md.
+A recipe of one text is trained with each value of `tokenize.long_text` on the same training rows,
+drawn by hash, and asked about the quarter of the test rows that have the most tokens. Beside each
+way's scores stands the difference from cutting with its 95 % interval: a paired bootstrap over rows
+(Efron and Tibshirani 1993), both answers to a row drawn together. Each way runs by `dvc repro` in a
+copy of this repository under .bertline/results; a run that was stopped goes on where it was. Writes
+long_texts.json and long_texts.md.
 """
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from report import RESULTS, machine_text, table, write
-from results import WORK
+from results import DATASETS, STAGES, WORK, run, sampled, training_seconds
 
+from flows.recipes import Ready, ready
 from pipeline import kept, scoring, tasks
 from pipeline.errors import UserError
 from pipeline.promotion.paired import resampled
-from pipeline.records import Ladder, Lengths, Machine, Scores
+from pipeline.records import Lengths, Machine, Scores, Split, Validation
+from pipeline.sources import BaseParams, Row, base_folder
+from pipeline.stages.benchmark import this_machine
 
+CUT = "truncate"
+OVERLAPS = {CUT: 0, "head_tail": 0, "windows": 64}  # tokens that neighbours share, of each way
 SEED = 17
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("cut", nargs="?", default="imdb", help="recipe that cuts (imdb)")
-    parser.add_argument("windows", nargs="?", default="imdb-windows", help="(imdb-windows)")
+    parser.add_argument("recipe", nargs="?", default="imdb", help="of the gallery (imdb)")
+    parser.add_argument("--train", type=int, default=10_000, help="training rows (10,000)")
+    parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
     given = parser.parse_args()
     try:
-        found = compared(given.cut, given.windows)
+        recipe = ready(given.recipe)
+        homes = {way: trained(recipe, way, given.data, given.train) for way in OVERLAPS}
+        found = compared({way: home / "data" / recipe.name for way, home in homes.items()})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    found["recipe"], found["machine"] = recipe.name, this_machine().model_dump()
+    found["seconds"] = {way: training_seconds(home) for way, home in homes.items()}
     write(RESULTS, "long_texts", found, markdown(found))
     return 0
 
 
-def compared(cut: str, windows: str) -> dict[str, Any]:
-    """Both recipes' scores on the longest quarter and on all test rows.
+def trained(recipe: Ready, way: str, data: Path, rows: int) -> Path:
+    """The copy of this repository in which a recipe has answered the longest texts in one way."""
+    home = WORK / f"{recipe.name}-{way}"
 
-    Raises UserError where a recipe has not been run, or both have not answered the same rows.
+    def choose(split: Split | None, found: list[Row]) -> list[Row]:
+        text = recipe.block["ingest"]["text"]
+        return (
+            longest_quarter(found, text, recipe.block["base"]) if split == "test" else found[:rows]
+        )
+
+    block = sampled(recipe, data, home, choose)
+    block["tokenize"].update({"long_text": way, "overlap": OVERLAPS[way]})
+    run(home, recipe.name, block, STAGES[: STAGES.index("evaluate") + 1])
+    return home
+
+
+def longest_quarter(rows: list[Row], text: str, base: Mapping[str, Any]) -> list[Row]:
+    """Those with the most tokens of a base, in their order."""
+    from tokenizers import Tokenizer
+
+    params = BaseParams.model_validate(base)
+    tokenizer = Tokenizer.from_file(str(base_folder(params) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    encoded = tokenizer.encode_batch_fast([row.fields[text] for row in rows])
+    tokens = np.array([len(each.ids) for each in encoded])
+    return [row for row, long in zip(rows, tokens > np.quantile(tokens, 0.75), strict=True) if long]
+
+
+def compared(folders: Mapping[str, Path]) -> dict[str, Any]:
+    """The scores of each way, from what its stages wrote, and their differences from cutting.
+
+    Raises UserError where two have not answered the same rows.
     """
-    homes = {name: WORK / name / "data" / name for name in (cut, windows)}
-    for name, home in homes.items():
-        if not (home / "evaluate" / "scores.json").exists():
-            raise UserError(f"{home}: has no scores yet: python bench/results.py {name}")
-    rows = kept.kept_rows(homes[cut] / "validate", "test")
-    answers = {name: _answers(home, rows["id"]) for name, home in homes.items()}
-    scores = Scores.read(homes[cut] / "evaluate" / "scores.json")
+    rows = kept.kept_rows(folders[CUT] / "validate", "test")
+    scores = Scores.read(folders[CUT] / "evaluate" / "scores.json")
     task = tasks.get(scores.task)
-    encoder = kept.encoder(homes[cut] / "tokenize", task)
-    tokens = np.array([len(e.ids) for e in encoder.encodings(kept.texts_of(rows))])
-    least = int(np.quantile(tokens, 0.75))
-    parts = {"longest quarter": tokens > least, "all": np.ones(len(rows), dtype=bool)}
-    found: dict[str, Any] = {
-        "cut": cut,
-        "windows": windows,
-        "how": {name: _how(home) for name, home in homes.items()},
-        "longest_from": least + 1,
-        "machine": Ladder.read(homes[cut] / "benchmark" / "ladder.json").machine.model_dump(),
-        "parts": {},
+    tallied = {
+        way: scoring.tallies(
+            task,
+            rows["label"].tolist(),
+            _answers(folder, rows["id"]),
+            scores.labels,
+            rows["group"].tolist(),
+        )
+        for way, folder in folders.items()
     }
-    for part, own in parts.items():
-        labels = rows["label"][own].tolist()
-        groups = rows["group"][own].tolist()
-        tallied = {
-            name: scoring.tallies(task, labels, given[own].tolist(), scores.labels, groups)
-            for name, given in answers.items()
-        }
-        differences = resampled(task.measure, tallied[windows], tallied[cut], None, SEED)
-        values = {name: scoring.metrics(task.measure, each) for name, each in tallied.items()}
-        found["parts"][part] = {
-            "rows": int(own.sum()),
-            "scores": values,
-            "difference": {
+    values = {way: scoring.metrics(task.measure, each) for way, each in tallied.items()}
+    differences: dict[str, Any] = {}
+    for way in folders:
+        if way != CUT:
+            drawn = resampled(task.measure, tallied[way], tallied[CUT], None, SEED)
+            differences[way] = {
                 metric: {
-                    "value": values[windows][metric] - values[cut][metric],
-                    "low": float(np.quantile(drawn, 0.025)),
-                    "high": float(np.quantile(drawn, 0.975)),
+                    "value": values[way][metric] - values[CUT][metric],
+                    "low": float(np.quantile(each, 0.025)),
+                    "high": float(np.quantile(each, 0.975)),
                 }
-                for metric, drawn in differences.items()
-            },
-        }
-    return found
+                for metric, each in drawn.items()
+            }
+    return {
+        "kept": Validation.read(folders[CUT] / "validate" / "validation.json").kept_by_split,
+        "max_length": Lengths.read(folders[CUT] / "tokenize" / "lengths.json").maximum,
+        "scores": values,
+        "differences": differences,
+    }
 
 
-def _answers(home: Path, ids: "pd.Series[str]") -> "pd.Series[str]":
-    """A recipe's answers to these rows, in their order."""
-    frame = pd.read_parquet(home / "evaluate" / "predictions.parquet", columns=["id", "answer"])
+def _answers(folder: Path, ids: "pd.Series[str]") -> list[str]:
+    """A way's answers to these rows, in their order."""
+    frame = pd.read_parquet(folder / "evaluate" / "predictions.parquet", columns=["id", "answer"])
     answers = frame.set_index("id")["answer"].reindex(ids)
     if answers.isna().any():
-        raise UserError(f"{home}: has not answered {answers.index[answers.isna()][0]}: other rows")
-    return answers.reset_index(drop=True)
-
-
-def _how(home: Path) -> str:
-    lengths = Lengths.read(home / "tokenize" / "lengths.json")
-    return f"{lengths.long_text.replace('_', ' ')} at {lengths.maximum}"
+        raise UserError(
+            f"{folder}: has not answered {answers.index[answers.isna()][0]}: other rows"
+        )
+    return answers.tolist()
 
 
 def markdown(found: dict[str, Any]) -> str:
-    cut, windows, how = found["cut"], found["windows"], found["how"]
+    metrics = list(found["scores"][CUT])
     listed = []
-    for part, of in found["parts"].items():
-        for metric, difference in of["difference"].items():
-            listed.append(
-                (
-                    part,
-                    metric.replace("_", " "),
-                    f"{of['rows']:,}",
-                    f"{of['scores'][cut][metric]:.4f}",
-                    f"{of['scores'][windows][metric]:.4f}",
-                    f"{difference['value']:+.4f} ({difference['low']:+.4f} to"
-                    f" {difference['high']:+.4f})",
-                )
-            )
-    header = ("test rows", "score", "rows", f"`{cut}`: {how[cut]}", f"`{windows}`: {how[windows]}")
-    return f"""{table((*header, "difference (95 %)"), listed)}
+    for way, values in found["scores"].items():
+        own = [way.replace("_", " "), f"{found['seconds'][way] / 60:.0f} min"]
+        for metric in metrics:
+            gap = found["differences"].get(way, {}).get(metric)
+            own += [f"{values[metric]:.4f}"]
+            own += [f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap else ""]
+        listed.append(own)
+    header = ["long texts", "training"]
+    for metric in metrics:
+        header += [metric.replace("_", " "), "less that of cutting (95 %)"]
+    rows = found["kept"]
+    return f"""{table(header, listed)}
 
-The longest quarter are the test rows of {found["longest_from"]:,} tokens and more.
+`{found["recipe"]}` at {found["max_length"]} tokens, {rows["train"]:,} training rows, the
+{rows["test"]:,} longest test rows.
 {machine_text(Machine.model_validate(found["machine"]))}
 """
 

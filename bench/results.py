@@ -17,7 +17,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,12 +30,14 @@ from flows.recipes import Ready, check_there, names, ready
 from pipeline.config import PARAMS_FILE, parse
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
-from pipeline.records import Fit, Intake, Ladder, Lengths, Scores, Validation
+from pipeline.records import Fit, Intake, Ladder, Lengths, Scores, Split, Validation
+from pipeline.sources import Row, read_rows
 from pipeline.stages import ORDER
 
 WORK = ROOT / ".bertline" / "results"
 DATASETS = ROOT.parent / "shared" / "datasets"
 STAGES = ORDER[: ORDER.index("benchmark") + 1]
+Choice = Callable[[Split | None, list[Row]], list[Row]]
 CHATTER = ("To track", "\t", "To enable", "Use `dvc", "Updating lock")  # DVC's
 EVERY = 5.0  # seconds between two notes of how long a stage has worked
 
@@ -63,7 +65,12 @@ def look(recipe: Ready, data: Path, rows: int) -> None:
     """Run a recipe on a few rows; what it gives is printed and not kept."""
     with TemporaryDirectory(prefix="bench-") as folder:
         home = Path(folder)
-        block = sampled(recipe, data, home, rows)
+        block = sampled(recipe, data, home, lambda _, found: found[:rows])
+        block["validate"].update({"fewest_rows": 1, "largest_quarantine_percent": 90})
+        block["validate"]["rules"]["unknown_label"] = "quarantine"
+        block["finetune"]["epochs"] = 1
+        block["evaluate"]["behaviour"] = []
+        block["benchmark"]["seconds"] = 0.1
         run(home, recipe.name, block)
         print(json.dumps(collected(home, recipe, block), indent=2), flush=True)
 
@@ -163,35 +170,29 @@ class Clock:
         write_json(self.file, {"seconds": self.seconds, "finished": self.finished})
 
 
-def sampled(recipe: Ready, data: Path, home: Path, rows: int) -> dict[str, Any]:
-    """A block over the first rows, by hash, of each source, written as JSON Lines into a copy of
-    this repository."""
-    from pipeline.sources import Row, read_rows
+def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, Any]:
+    """A recipe's block over rows that are chosen of each source, written as JSON Lines into a copy
+    of this repository. `choose` gets a source's split and its rows in the order of a hash."""
     from pipeline.stages.ingest import IngestParams
     from pipeline.text import position
 
+    placed = recipe.placed(str((data / recipe.folder).resolve()))
+    check_there(recipe, placed)
     copy_repository(home)
-    block: dict[str, Any] = json.loads(
-        json.dumps(recipe.placed(str((data / recipe.folder).resolve())), default=str)
-    )
+    block: dict[str, Any] = json.loads(json.dumps(placed, default=str))
     params = parse(IngestParams, block["ingest"], f"recipes.{recipe.name}.ingest")
     named = (params.text, params.second, params.label, params.group, *params.carry)
     columns = tuple(name for name in named if name)
     sources = {}
     for split, source in params.sources().items():
         found = [r for r in read_rows(source, columns, params.layout) if isinstance(r, Row)]
-        found.sort(key=lambda row: position(f"{row.file} {row.number}"))
+        found.sort(key=lambda row: position(f"{Path(row.file).name} {row.number}"))
         sources[split] = f"data/raw/sample/{split or 'all'}.jsonl"
-        lines = (json.dumps(dict(row.fields), ensure_ascii=False) for row in found[:rows])
+        lines = (json.dumps(dict(r.fields), ensure_ascii=False) for r in choose(split, found))
         write_text(home / sources[split], "\n".join(lines) + "\n")
     block["watch"] = "data/raw/sample"
     block["ingest"].update({"source": sources.get(None) or sources, "format": None, "header": None})
     block["ingest"]["quotes"] = True
-    block["validate"].update({"fewest_rows": 1, "largest_quarantine_percent": 90})
-    block["validate"]["rules"]["unknown_label"] = "quarantine"
-    block["finetune"]["epochs"] = 1
-    block["evaluate"]["behaviour"] = []
-    block["benchmark"]["seconds"] = 0.1
     return block
 
 

@@ -208,7 +208,7 @@ def test_a_look_is_at_a_few_rows_of_each_source(
         (tmp_path / "chnsenticorp").mkdir(exist_ok=True)
         (tmp_path / "chnsenticorp" / name).write_text("\n".join(lines))
     home = tmp_path / "home"
-    block = results.sampled(ready("chnsenticorp"), tmp_path, home, 10)
+    block = results.sampled(ready("chnsenticorp"), tmp_path, home, lambda _, found: found[:10])
     read = {
         split: (home / source).read_text().splitlines()
         for split, source in block["ingest"]["source"].items()
