@@ -144,6 +144,15 @@ class Encoder:
                 yield places[start : start + room]
 
 
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A place less the white space at its ends."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
 def _given(texts: Texts) -> Texts | str:
     return texts if texts[1] else texts[0]
 
