@@ -100,7 +100,7 @@ class Encoder:
 
     def _capped(self, text: str) -> str:
         if self.long_text == "head_tail" and len(text) > self.most_characters:
-            half = self.most_characters // 2
+            half = self.most_characters // 2  # no task that reads offsets is cut so
             return text[:half] + text[-half:]
         return text[: self.most_characters]
 
