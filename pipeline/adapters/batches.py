@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 import torch
 from torch.utils.data import Sampler
 
+from pipeline.tasks import IGNORED
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -50,7 +52,7 @@ class LengthSampler(Sampler[int]):
 
 
 class Collator:
-    """Stacks pieces into tensors, padded to the longest; targets with -100."""
+    """Stacks pieces into tensors, padded to the longest; targets with IGNORED."""
 
     def __init__(self, padding: int, typed: bool) -> None:
         self.padding = padding
@@ -64,7 +66,7 @@ class Collator:
         batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
         targets = [row["labels"] for row in rows]
         batch["labels"] = (
-            _stacked(targets, -100)
+            _stacked(targets, IGNORED)
             if isinstance(targets[0], list)
             else torch.tensor(
                 targets, dtype=torch.float64 if isinstance(targets[0], float) else None

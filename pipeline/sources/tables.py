@@ -35,10 +35,18 @@ def read_csv(
     counts for as much as it swallows.
     """
     csv.field_size_limit(LARGEST_ROW)
+    held = 0  # quotes in the lines of the row that is read
+
+    def lines() -> Iterator[str]:
+        nonlocal held
+        for text in file:
+            held += text.count('"')
+            yield text
+
     # Undecodable bytes survive as lone surrogates, so that one bad byte costs one row and no more.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(
-            file,
+            lines(),
             delimiter=delimiter,
             quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
             strict=True,
@@ -56,7 +64,7 @@ def read_csv(
         if repeated:
             raise UserError(f"{where}: the column {repeated[0]!r} is named twice: rename one")
         while True:
-            line = reader.line_num + 1
+            line, held = reader.line_num + 1, 0
             try:
                 values = next(reader)
             except StopIteration:
@@ -76,6 +84,10 @@ def read_csv(
                     raw.decode("utf-8")
                 except UnicodeDecodeError as error:
                     yield from _lost(undecodable(shown, line, error, raw), last)
+                continue
+            if quotes and held % 2:  # a quote within a plain field is no error to the reader
+                reason = f"its quotes do not match (it has {held} of them): {PLAIN_QUOTES}"
+                yield from _lost(Reject(shown, line, reason, excerpt(whole)), reader.line_num)
                 continue
             if len(values) != len(header):
                 reason = f"has {len(values)} fields where the header has {len(header)}"
@@ -134,9 +146,18 @@ def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[R
             require(columns, names, f"{shown}: row 1", "its columns are")
             number = 0
             for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
-                for fields in batch.to_pylist():
+                try:
+                    rows = batch.to_pylist()
+                except UnicodeDecodeError:  # which names no row
+                    rows = []
+                for i in range(len(batch)):
                     number += 1
-                    yield checked(shown, number, fields)
+                    try:
+                        fields = rows[i] if rows else batch.slice(i, 1).to_pylist()[0]
+                    except UnicodeDecodeError as error:
+                        yield undecodable(shown, number, error, error.object)
+                    else:
+                        yield checked(shown, number, fields)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(

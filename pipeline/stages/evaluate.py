@@ -288,23 +288,26 @@ def _roc(
 
 
 def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) -> None:
+    """With a column of confidence where mistakes are put in order by it."""
     pairs = zip(wrong["label"], wrong["whole"], strict=True)
     far = [task.astray(label, answer) for label, answer in pairs]
     worst = wrong.assign(far=far).sort_values(["far", "id"], ascending=[False, True]).head(most)
     rows = [
-        (
-            row["id"],
-            excerpt(task.shown(row["label"], row["text"], row["second"]), 200),
-            excerpt(task.shown(row["answer"], row["text"], row["second"]), 200),
-            f"{row['confidence']:.4f}",
-            row["file"],
-            row["line"],
-            excerpt(" | ".join(filter(None, (row["text"], row["second"]))), 200),
-        )
+        {
+            "id": row["id"],
+            "truth": excerpt(task.shown(row["label"], row["text"], row["second"]), 200),
+            "answer": excerpt(task.shown(row["answer"], row["text"], row["second"]), 200),
+            "confidence": f"{row['confidence']:.4f}",
+            "file": row["file"],
+            "line": row["line"],
+            "excerpt": excerpt(" | ".join(filter(None, (row["text"], row["second"]))), 200),
+        }
         for row in worst.to_dict("records")
     ]
-    header = ("id", "truth", "answer", "confidence", "file", "line", "excerpt")
-    write_csv(path, header, rows)
+    header = ["id", "truth", "answer", "confidence", "file", "line", "excerpt"]
+    if type(task).astray is not Task.astray:
+        header.remove("confidence")
+    write_csv(path, header, ([row[name] for name in header] for row in rows))
 
 
 def _draw(scores: Scores, finetune: Path, out: Path) -> None:

@@ -64,7 +64,8 @@ class FinetuneParams(Settings):
     """Share of each target that is spread over all classes (Szegedy et al. 2016)."""
     class_weights: Literal["none", "balanced"]
     """balanced weighs a row by rows / (classes x rows of its class), so that rare classes count
-    as much as frequent ones (King and Zeng 2001). Validation is measured without."""
+    as much as frequent ones (King and Zeng 2001); where a row is cut into windows, each counts as a
+    row. Validation is measured without."""
     precision: Literal["auto", "fp32", "bf16"]
     """auto takes bf16 where the processor or GPU computes in it, else fp32."""
     evaluations_per_epoch: int = Field(ge=1)

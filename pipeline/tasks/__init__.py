@@ -32,6 +32,7 @@ Logits = npt.NDArray[np.float32]
 Decision = Mapping[str, Any]
 """What was tuned on validation rows, such as thresholds: whatever JSON can hold."""
 Target = int | float | list[int] | list[float]
+IGNORED = -100  # a target that does not count, as PyTorch has it
 # files of this folder that are no task
 SHARED = (
     "answering",
@@ -139,7 +140,7 @@ class Task(ABC):
 
     @abstractmethod
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
-        """What the head should say of a piece: always of one kind, -100 where nothing counts."""
+        """What the head should say of a piece: always of one kind, IGNORED where nothing counts."""
 
     def prepare(self, labels: Sequence[str]) -> Decision:
         """What `scaled` and `answers` need of the training labels, one of each row, such as their
@@ -161,13 +162,13 @@ class Task(ABC):
         smoothing: float = 0.0,
     ) -> "torch.Tensor":
         """Summed over every target that counts. `logits` are (pieces, outputs) or (pieces, tokens,
-        outputs) in 32 bits, `targets` what `target` gave, stacked, padded with -100 and `scaled`,
-        `mask` (pieces, tokens) whether a token is no padding. `weights` (of each class) and
-        `smoothing` are given to exclusive tasks alone."""
+        outputs) in 32 bits, `targets` what `target` gave, stacked, padded with IGNORED and
+        `scaled`, `mask` (pieces, tokens) whether a token is no padding. `weights` (of each class)
+        and `smoothing` are given to exclusive tasks alone."""
 
     def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
         """How many of the stacked targets count: what a summed loss is divided by."""
-        return (targets != -100).sum()
+        return (targets != IGNORED).sum()
 
     def decide(
         self,

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Place = tuple[int, int]
-"""First and last-but-one of characters, or of words."""
+"""The first of characters, or of words, and one past the last."""
 
 
 class Span(NamedTuple):
-    """An entity: first and last-but-one of its characters, or of its words, and its type."""
+    """An entity: the first of its characters, or of its words, one past the last, and its type."""
 
     start: int
     end: int

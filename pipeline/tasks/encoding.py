@@ -28,7 +28,7 @@ class Piece:
 
     @property
     def offsets(self) -> list[tuple[int, int]]:
-        """First and last-but-one character of each token, in its own text."""
+        """First character of each token and one past its last, in its own text."""
         offsets = self.encoding.offsets
         return [offsets[i] for i in self.keep]
 
@@ -68,8 +68,8 @@ class Encoder:
         self.most_characters = max_length * CHARACTERS_PER_TOKEN * windows
 
     def encodings(self, texts: Sequence[Texts]) -> list[Any]:
-        """Whole texts, tokenized and not cut yet."""
-        capped = [(a[: self.most_characters], b[: self.most_characters]) for a, b in texts]
+        """Whole texts, tokenized and not cut yet; of very long ones what the pieces need."""
+        capped = [(self._capped(a), self._capped(b)) for a, b in texts]
         found = list(self.batch([_given(pair) for pair in capped]))
         for row, pair in enumerate(texts):
             # a run of signs can be one token, and what stands behind it unread
@@ -78,7 +78,7 @@ class Encoder:
         return found
 
     def lengths(self, texts: Sequence[Texts], encodings: Sequence[Any]) -> list[int]:
-        """Tokens of whole texts, those included that `encodings` has only the beginning of."""
+        """Tokens of whole texts, those included of which `encodings` has only a part."""
         return [
             len(self.batch([_given(pair)])[0])
             if max(map(len, pair)) > self.most_characters
@@ -98,6 +98,12 @@ class Encoder:
         """Every text's pieces, in the order of the texts."""
         return self.cut_up(self.encodings(texts))
 
+    def _capped(self, text: str) -> str:
+        if self.long_text == "head_tail" and len(text) > self.most_characters:
+            half = self.most_characters // 2  # no task that reads offsets is cut so
+            return text[:half] + text[-half:]
+        return text[: self.most_characters]
+
     def _cuts(self, encoding: Any) -> Iterator[Sequence[int]]:
         """Places of the tokens of each piece."""
         length = len(encoding.ids)
@@ -113,8 +119,8 @@ class Encoder:
             yield _without(length, *_longest(first, second, over))
             return
         cut = second or first
-        # the text that is not cut leaves an eighth of the room to the other at least
-        spared = max(0, over - len(cut) + self.max_length // 8)
+        # the text that is not cut leaves the other an eighth of the room, where it needs as much
+        spared = max(0, over - len(cut) + min(self.max_length // 8, len(cut)))
         gone = first[len(first) - spared :] if second and spared else []
         room = max(1, len(cut) - over + len(gone))
         # beside a long first text windows are small, and go on all the same
@@ -136,6 +142,15 @@ class Encoder:
                     yield places[start : start + room] if number == MOST_WINDOWS else places[-room:]
                     return
                 yield places[start : start + room]
+
+
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A place less the white space at its ends."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
 
 
 def _given(texts: Texts) -> Texts | str:

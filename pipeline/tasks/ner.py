@@ -1,7 +1,7 @@
 """Named entities: which stretches of a text name something, and what.
 
-A label is a JSON list of spans, `[[0,4,"PER"],[17,23,"LOC"]]`: first and last-but-one character
-and type; sorted, not overlapping, "[]" where a text names nothing.
+A label is a JSON list of spans, `[[0,4,"PER"],[17,23,"LOC"]]`: first character, one past the
+last, and type; sorted, not overlapping, "[]" where a text names nothing.
 
 The head tags the first token of each word in BIO; the other tokens of a word count neither in the
 loss nor in an answer (Devlin et al. 2019, section 5.3), so that no word is ever split.
@@ -16,14 +16,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import Answer, Detail, Floats, Labelled, Logits, Target, Task, bio_baselines, counts
+from . import (
+    IGNORED,
+    Answer,
+    Detail,
+    Floats,
+    Labelled,
+    Logits,
+    Target,
+    Task,
+    bio_baselines,
+    counts,
+)
 from .bio import Place, Span, best_path, entities, placed, tagged, tags_of
-from .encoding import Piece, Texts
+from .encoding import Piece, Texts, trimmed
+from .single_label import softmax
 
 if TYPE_CHECKING:
     import torch
 
-IGNORED = -100
 # scripts without spaces that are not wide: Thai and Lao, Burmese, Khmer
 UNSPACED = (("\u0e00", "\u0eff"), ("\u1000", "\u109f"), ("\u1780", "\u17ff"))
 
@@ -51,9 +62,11 @@ class NamedEntities(Task):
         try:
             entries = json.loads(cell)
         except (ValueError, RecursionError):
-            raise ValueError("no JSON list of spans") from None
+            entries = None
         if not isinstance(entries, list):
-            raise ValueError("no JSON list of spans")
+            raise ValueError(
+                'is no JSON list of spans: write it like [[0, 4, "PER"]], or [] for none'
+            )
         spans = sorted(_span(entry, text) for entry in entries)
         for one, other in pairwise(spans):
             if other.start < one.end:
@@ -219,9 +232,11 @@ def _span(entry: Any, text: str) -> Span:
         raise ValueError("a span's start and end are whole numbers")
     if not isinstance(kind, str) or not kind.strip() or not kind.isprintable():
         raise ValueError(f"the type of span {start} to {end} is empty or not printable")
+    if start > end:
+        raise ValueError(f"span {start} to {end} ends before it starts")
     if not 0 <= start <= end <= len(text):
         raise ValueError(f"span {start} to {end} lies outside of the text's {len(text)} characters")
-    start, end = _trimmed(text, start, end)
+    start, end = trimmed(text, start, end)
     if start == end:
         raise ValueError(f"span {entry[0]} to {entry[1]} holds no character but white space")
     return Span(start, end, kind.strip())
@@ -231,27 +246,19 @@ def _told(span: Span) -> str:
     return f"{span.start} to {span.end} ({span.type})"
 
 
-def _trimmed(text: str, start: int, end: int) -> Place:
-    """A place less the white space at its ends."""
-    while start < end and text[start].isspace():
-        start += 1
-    while start < end and text[end - 1].isspace():
-        end -= 1
-    return start, end
-
-
 # words and tags
 
 
 def words(encoding: Any, text: str) -> list[Word]:
     """The words of a tokenized text, with the characters that the tokenizer left out after them,
-    such as combining accents. In scripts without spaces every token is a word."""
+    such as combining accents, and without the emoji at their ends that it took for a part of them.
+    In scripts without spaces every token is a word."""
     found: list[Word] = []
     last = None
     for token, (offsets, word) in enumerate(zip(encoding.offsets, encoding.word_ids, strict=True)):
         if word is None:
             continue
-        start, end = _trimmed(text, *offsets)  # byte-level tokenizers count the space before
+        start, end = trimmed(text, *offsets)  # byte-level tokenizers count the space before
         if start == end:
             continue
         while end < len(text) and _attached(text[end]):
@@ -263,7 +270,7 @@ def words(encoding: Any, text: str) -> list[Word]:
         else:
             found.append(Word(token, start, end))
         last = word
-    return found
+    return [_without_emoji(word, text) for word in found]
 
 
 def plain_words(text: str) -> list[Place]:
@@ -296,7 +303,7 @@ def whole_words(found: Sequence[Word], text: str) -> list[Word]:
         # with the characters that the tokenizer left out
         own = start if not before else inner[0].start
         until = max(end, inner[-1].end) if not after else inner[-1].end
-        whole += [*before, Word(inner[0].token, own, until), *after]
+        whole += [*before, _without_emoji(Word(inner[0].token, own, until), text), *after]
     return whole
 
 
@@ -305,6 +312,18 @@ def _between_spaces(texts: Texts, label: str) -> bool:
     places = plain_words(texts[0])
     starts, ends = {start for start, _ in places}, {end for _, end in places}
     return all(span.start in starts and span.end in ends for span in read(label))
+
+
+def _without_emoji(word: Word, text: str) -> Word:
+    """Less those before its first letter or digit and behind its last."""
+    if text[word.start : word.end].isascii():
+        return word
+    said = [i for i in range(word.start, word.end) if text[i].isalnum()]
+    if not said:
+        return word
+    start = said[0] if any(map(_is_emoji, text[word.start : said[0]])) else word.start
+    end = next((i for i in range(said[-1], word.end) if _is_emoji(text[i])), word.end)
+    return Word(word.token, start, end)
 
 
 def _joined(text: str, place: int) -> bool:
@@ -317,6 +336,16 @@ def _attached(character: str) -> bool:
     if character.isascii():
         return False
     return unicodedata.category(character) in ("Mn", "Mc", "Me")
+
+
+def _is_emoji(character: str) -> bool:
+    """Whether it is a picture or the like: no sign before the arrows, such as ° and ™, and none
+    that is made of letters, such as ㎡, for these belong to what they touch."""
+    return (
+        character >= "\u2190"
+        and unicodedata.category(character) in ("So", "Sk")
+        and not unicodedata.decomposition(character)
+    )
 
 
 def _unspaced(character: str) -> bool:
@@ -376,13 +405,8 @@ def probabilities(logits: Sequence[Logits], pieces: Sequence[Piece]) -> Floats:
         context = np.minimum(context, context[::-1])
         better = context > most[keep]
         most[keep[better]] = context[better]
-        found[keep[better]] = _softmax(values[inner][better].astype(np.float64))
+        found[keep[better]] = softmax(values[inner][better].astype(np.float64))
     return found
-
-
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 # scores

@@ -78,7 +78,7 @@ class Number(Task):
         return mse_loss(logits[:, 0], targets.to(logits.dtype), reduction="sum")
 
     def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """All of them: -100 is a number like any other."""
+        """All of them: what means IGNORED elsewhere is a number like any other."""
         return targets.new_tensor(targets.numel())
 
     def answers(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import Answer, Detail, Floats, Labelled, Logits, Target, Task
-from .encoding import Piece, Texts
+from .encoding import Piece, Texts, trimmed
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ class QuestionAnswering(Task):
             if start < 0 and answer[0] in "[{":
                 raise ValueError("it is neither a list of {text, answer_start} nor a text's words")
             if start < 0:
-                raise ValueError("the answer is not in its context")
+                raise ValueError(f"the answer {answer[:40]!r} is not in its context")
             spans = [(start, answer)]
         for start, answer in spans:
             _check(start, answer, second)
@@ -316,7 +316,8 @@ def _found(
 
 
 def _candidates(logits: Logits, piece: Piece) -> Iterator[tuple[tuple[int, int], float]]:
-    """First and last-but-one character of the piece's best spans of the context, and scores."""
+    """First character, and one past the last, of the piece's best spans of the context, and
+    scores."""
     places = np.array([i for i, of in enumerate(piece.sequences) if of == 1], dtype=np.int64)
     if not len(places):
         return
@@ -355,11 +356,7 @@ def _whole(context: str, start: int, end: int) -> tuple[int, int]:
     character: accents, joiners and other characters that are none of their own."""
     while end < len(context) and _is_dropped(context[end]):
         end += 1
-    while start < end and context[end - 1].isspace():
-        end -= 1
-    while start < end and context[start].isspace():
-        start += 1
-    return start, end
+    return trimmed(context, start, end)
 
 
 def _is_dropped(character: str) -> bool:
@@ -402,7 +399,7 @@ def _f1(said: Sequence[str], reference: Sequence[str]) -> float:
 
 @lru_cache(1 << 14)
 def _words(text: str) -> tuple[tuple[int, int, str], ...]:
-    """First and last-but-one character of each word, and the word in lower case."""
+    """First character of each word, one past its last, and the word in lower case."""
     return tuple((*match.span(), match[0].lower()) for match in WORD.finditer(text))
 
 

@@ -221,7 +221,10 @@ def bm25(train: Sequence[Texts], pairs: Sequence[Texts], kind: str) -> Floats:
     counter = CountVectorizer(**words, ngram_range=(1, 1 if kind == "words" else 2))
     documents = list(dict.fromkeys(second for _, second in (*train, *pairs)))
     place = {document: i for i, document in enumerate(documents)}
-    terms = counter.fit_transform(documents).astype(np.float64).tocoo()  # (documents, terms)
+    try:
+        terms = counter.fit_transform(documents).astype(np.float64).tocoo()  # (documents, terms)
+    except ValueError:  # no candidate has a word
+        return np.zeros(len(pairs))
     present = np.bincount(terms.col, minlength=terms.shape[1])
     rarity = np.log1p((len(documents) - present + 0.5) / (present + 0.5))
     lengths = np.asarray(terms.sum(1)).ravel()

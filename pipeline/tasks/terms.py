@@ -1,7 +1,14 @@
-"""TF-IDF of texts, which baselines learn from."""
+"""What baselines learn from: the TF-IDF of texts, and how much two texts share."""
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import Floats
+from .encoding import Texts
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -10,15 +17,69 @@ GRAMS: dict[str, dict[str, Any]] = {
     "words": {"ngram_range": (1, 2)},
     "characters": {"ngram_range": (1, 3), "analyzer": "char"},
 }
+PAIRED: dict[str, dict[str, Any]] = {  # of two texts, where each word counts, however short
+    "words": {"ngram_range": (1, 2), "token_pattern": r"\w+"},
+    "characters": {"ngram_range": (1, 2), "analyzer": "char"},
+}
+COMMON = {  # n-grams whose common share is looked at
+    "words": (*(("words", n) for n in (1, 2, 3)), *(("characters", n) for n in (2, 3, 4, 5))),
+    "characters": tuple(("characters", n) for n in (1, 2, 3, 4)),
+}
 
 
 def tfidf(texts: Sequence[str], **shape: Any) -> "TfidfVectorizer":
     """Fitted to the terms that two texts or more have; to all where no term is shared, as in a few
-    lines of Chinese cut into words at spaces."""
+    lines of Chinese cut into words at spaces, or where no text has a word, as of emoji alone."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
         return TfidfVectorizer(sublinear_tf=True, min_df=2, **shape).fit(texts)
     except ValueError:  # none is left
         rest = {} if "analyzer" in shape else {"token_pattern": r"\S+"}
-        return TfidfVectorizer(sublinear_tf=True, **shape, **rest).fit(texts)
+        return TfidfVectorizer(sublinear_tf=True, **shape | rest).fit(texts)
+
+
+class Overlap:
+    """How much two texts share, on the scale of training texts."""
+
+    def __init__(self, train: Sequence[Texts], kind: str) -> None:
+        from sklearn.preprocessing import StandardScaler
+
+        self.kind = kind
+        self.terms = tfidf([text for pair in train for text in pair], **PAIRED[kind])
+        self.scale = StandardScaler().fit(self._shares(train))
+
+    def weighed(self, pairs: Sequence[Texts]) -> list[Any]:
+        """TF-IDF of the first and of the second texts, (pairs, terms) each."""
+        return [self.terms.transform(texts) for texts in zip(*pairs, strict=True)]
+
+    def shares(self, pairs: Sequence[Texts]) -> Floats:
+        """(pairs, shares)"""
+        return np.asarray(self.scale.transform(self._shares(pairs)))
+
+    def _shares(self, pairs: Sequence[Texts]) -> Floats:
+        first, second = self.weighed(pairs)
+        cosines = np.asarray(first.multiply(second).sum(1))  # TF-IDF rows have length 1
+        return np.hstack([cosines, [list(_shares(*pair, self.kind)) for pair in pairs]])
+
+
+def _shares(first: str, second: str, kind: str) -> Iterator[float]:
+    """Of the n-grams of two texts, the share that is common to both: of all (Jaccard), of each
+    text's and of the shorter's (containment, Broder 1997); then their lengths."""
+    for unit, size in COMMON[kind]:
+        mine, others = (set(_grams(_units(text, unit), size)) for text in (first, second))
+        common, lengths = len(mine & others), (len(mine), len(others))
+        for whole in (sum(lengths) - common, *lengths, min(lengths)):
+            yield common / max(whole, 1)
+    a, b = len(first), len(second)
+    difference = (a - b) / max(a, b, 1)
+    yield from (difference, abs(difference), math.log(a + b + 1))
+
+
+def _units(text: str, kind: str) -> list[str]:
+    text = text.lower()
+    return re.findall(r"\w+", text) if kind == "words" else list(text)
+
+
+def _grams(units: Sequence[str], size: int) -> Iterator[str]:
+    return (" ".join(units[i : i + size]) for i in range(len(units) - size + 1))

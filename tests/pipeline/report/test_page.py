@@ -271,7 +271,8 @@ def test_a_task_without_classes_shows_neither_confusion_nor_calibration(
         "Test F1 0.8634 0.8534 to 0.8734, 200 rows",
         "exact match of answerable 0.8021",
         "answerable rows 1,532",
-        "Tuned on validation rows besides the weights name value null threshold −1.375",
+        "What answers need besides the weights Taken from training labels or tuned on validation"
+        " rows; test rows play no part. name value null threshold −1.375",
         "this model 0.7812 [0.7712, 0.7912] 0.8634 [0.8534, 0.8734]",
         "runtime validation exact match flips test exact match test F1 flips why",
         "Texts of more than 64 tokens (5.00 % of train, 5.00 % of validation, 5.00 % of test) are"
@@ -285,6 +286,19 @@ def test_a_task_without_classes_shows_neither_confusion_nor_calibration(
     assert "ccuracy" not in told
     assert "acro-F1" not in told
     assert "classes" not in told
+
+
+def test_mistakes_are_told_by_what_puts_them_in_order(make_home: MakeHome) -> None:
+    home = make_home()
+    told = Page(build(home, "toy")).text
+    assert "Wrong test answers, the surest first." in told
+    assert "truth answer confidence where text" in told
+    (home / "evaluate" / "mistakes.csv").write_text(
+        "id,truth,answer,file,line,excerpt\n1,0.5,3.5,a.csv,9,the worst one\n"
+    )
+    told = Page(build(home, "toy")).text
+    assert "Wrong test answers, the farthest from the truth first." in told
+    assert "truth answer where text 0.5 3.5 a.csv:9 the worst one" in told
 
 
 def test_texts_cut_in_their_middle_are_told_so(make_home: MakeHome) -> None:

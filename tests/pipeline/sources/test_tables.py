@@ -71,6 +71,19 @@ def test_every_line_that_a_quote_swallows_counts(
     assert others == [(line, behind) for line in range(4, 3 + len(swallowed))]
 
 
+def test_a_quote_that_never_opened_is_named(tmp_path: Path) -> None:
+    """In a line, in one of several lines, and where a quote is an inch."""
+    lines = [b'"text","label"', b'"a","x"', b'b","y"', b'"c', b'd",z"', b'5" disk,x', b'"e","z"']
+    rows = read(write(tmp_path, "a.csv", b"\n".join(lines)))
+    assert good(rows) == [("a", "x"), ("e", "z")]
+    assert bad(rows) == [
+        (3, f"its quotes do not match (it has 3 of them): {PLAIN_QUOTES}"),
+        (4, f"its quotes do not match (it has 3 of them): {PLAIN_QUOTES}"),
+        (5, "lies behind the quote of line 4"),
+        (6, f"its quotes do not match (it has 1 of them): {PLAIN_QUOTES}"),
+    ]
+
+
 def test_a_bad_byte_in_a_text_of_several_lines_costs_one_row(tmp_path: Path) -> None:
     rows = read(write(tmp_path, "a.csv", b'text,label\n"a\xff\nb",x\nc,y\n'))
     assert good(rows) == [("c", "y")]
@@ -118,6 +131,18 @@ def test_parquet_and_its_broken_copy(tmp_path: Path) -> None:
     cut = write(tmp_path, "b.parquet", path.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"b\.parquet: is not a whole Parquet file"):
         read(cut)
+
+
+def test_a_cell_of_parquet_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    cells = pa.array([b"a", b"b\xff", b"c"]).view(pa.string())
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": cells, "label": ["x", "y", "z"]}), path)
+    rows = read(path)
+    assert good(rows) == [("a", "x"), ("c", "z")]
+    assert bad(rows) == [(2, "is not UTF-8 (byte 0xff at offset 1)")]
 
 
 def test_tsv(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
 from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
 from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, pick
-from pipeline.stages.evaluate import evaluate
+from pipeline.stages.evaluate import _write_mistakes, evaluate
 from pipeline.tasks.answering import Answering
 from tests.conftest import tiny_config
 from tests.pipeline.conftest import Home
@@ -64,6 +64,39 @@ def test_pictures_are_the_same_bytes_again(line: Home, tmp_path: Path) -> None:
         if file.is_file():
             again = tmp_path / file.relative_to(line.evaluate)
             assert again.read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize(
+    ("task", "answers", "header", "order"),
+    [
+        (
+            "classification",
+            [("9.0", 0.3), ("4.0", 0.9)],
+            ["id", "truth", "answer", "confidence", "file", "line", "excerpt"],
+            ["b", "a"],
+        ),
+        (
+            "regression",
+            [("9.0", 1.0), ("4.0", 1.0)],
+            ["id", "truth", "answer", "file", "line", "excerpt"],
+            ["a", "b"],
+        ),
+    ],
+)
+def test_confidence_stands_where_it_puts_mistakes_in_order(
+    tmp_path: Path,
+    task: str,
+    answers: list[tuple[str, float]],
+    header: list[str],
+    order: list[str],
+) -> None:
+    frame = pd.DataFrame({"id": ["a", "b"], "text": "t", "second": "", "file": "f", "line": [1, 2]})
+    frame["label"], frame["answer"], frame["confidence"] = "3.0", *zip(*answers, strict=True)
+    frame["whole"] = [tasks.Answer(*answer) for answer in answers]
+    _write_mistakes(frame, tasks.get(task), 10, tmp_path / "mistakes.csv")
+    found = pd.read_csv(tmp_path / "mistakes.csv")
+    assert found.columns.tolist() == header
+    assert found["id"].tolist() == order
 
 
 SUITE = """

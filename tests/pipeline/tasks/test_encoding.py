@@ -33,6 +33,12 @@ def test_head_and_tail_are_a_quarter_and_the_rest() -> None:
     assert cut(TEXT, long_text="head_tail") == ["[CLS] one two nine ten eleven twelve [SEP]"]
 
 
+def test_the_tail_is_that_of_the_whole_text_however_long_it_is() -> None:
+    assert cut("one " * 10_000 + "two three four five", long_text="head_tail") == [
+        "[CLS] one one two three four five [SEP]"
+    ]
+
+
 def test_windows_overlap_and_the_last_is_full() -> None:
     assert cut(TEXT, long_text="windows", overlap=2) == [
         "[CLS] one two three four five six [SEP]",
@@ -57,6 +63,13 @@ def test_a_long_first_text_leaves_room_for_the_second() -> None:
     for piece in cut(TEXT, TEXT, long_text="windows", cut="second"):
         assert piece.count("[SEP]") == 2
         assert not piece.endswith("[SEP] [SEP]")
+
+
+def test_a_long_first_text_fills_the_room_that_a_short_second_leaves() -> None:
+    encoder = Encoder(TOKENIZER, 128, "windows", 16)
+    (piece,) = encoder.pieces([("one " * 500, "two three four five")])
+    assert len(piece) == 128
+    assert words(encoder, piece).endswith("one [SEP] two three four five [SEP]")
 
 
 def test_a_long_first_text_leaves_every_token_of_the_second_a_window() -> None:

@@ -118,7 +118,7 @@ def test_a_label_is_written_in_one_way() -> None:
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        ("PER", "no JSON list"),
+        ("PER", r'no JSON list of spans: write it like \[\[0, 4, "PER"\]\], or \[\] for none'),
         ('{"start": 0}', "no JSON list"),
         ("[" * 100_000, "no JSON list"),
         ("[[0,3]]", "a span is"),
@@ -133,7 +133,7 @@ def test_a_label_is_written_in_one_way() -> None:
         ("[[0,3,null]]", "span 0 to 3 is empty"),
         ('[[-1,3,"PER"]]', "outside of the text's 8"),
         ('[[4,9,"PER"]]', "4 to 9 lies outside of the text's 8"),
-        ('[[5,4,"PER"]]', "5 to 4 lies outside"),
+        ('[[5,4,"PER"]]', "5 to 4 ends before it starts"),
         ('[[2,2,"PER"]]', "2 to 2 holds no character"),
         ('[[3,4,"PER"]]', "3 to 4 holds no character"),
         ('[[0,5,"PER"],[4,8,"LOC"]]', r"0 to 5 \(PER\) and 4 to 8 \(LOC\) overlap"),
@@ -331,6 +331,41 @@ def test_signs_around_a_name_are_none_of_it_where_words_come_apart_already() -> 
     (piece,) = encoder().pieces([texts])
     logits = perfect(TASK.target(label, piece, texts, TYPES))  # type: ignore[arg-type]
     (answer,) = TASK.answers([logits], [piece], [texts], TYPES, {"whole_words": True})
+    assert answer.label == label
+
+
+GLUED = [
+    "👍🏽 met ⟦PER:Alice⟧👍🏽 in 🎉⟦LOC:London⟧🎉, not in ⟦LOC:Paris⟧❤️",
+    "👨‍👩‍👧⟦PER:Bob⟧👨‍👩‍👧 and ⟦PER:Zoe\u0308⟧🇫🇷 paid ⟦LOC:5€⟧ for ⟦LOC:20°⟧ and ⟦LOC:30㎡⟧ 🎉",
+    "我在⟦LOC:北京⟧🎉见了⟦PER:Alice⟧👍🏽",
+]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("text", GLUED)
+def test_emoji_that_a_tokenizer_reads_as_one_with_a_name_are_none_of_it(
+    text: str, whole: bool
+) -> None:
+    texts, label = marked(text)
+    decision = {"whole_words": whole}
+    (answer,), _ = round_trip(Labelled([texts], [label]), encoder(), decision=decision)
+    assert answer.label == label
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer to which all between two spaces is one token."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    path = tmp_path_factory.mktemp("runs") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+@pytest.mark.parametrize("text", ["🎉⟦LOC:北京市⟧🎉 ⟦PER:王小明⟧❤️", "住在 ⟦LOC:上海⟧👨‍👩‍👧"])
+def test_emoji_beside_chinese_names_are_none_of_them(text: str, runs: Path) -> None:
+    texts, label = marked(text)
+    (answer,), _ = round_trip(Labelled([texts], [label]), encoder(tokenizer=runs))
     assert answer.label == label
 
 

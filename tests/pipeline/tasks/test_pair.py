@@ -80,6 +80,14 @@ def test_which_text_holds_the_other_is_learned() -> None:
     assert regression > 0.95
 
 
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_that_two_texts_share_emoji_is_learned(kind: str) -> None:
+    random = Random(3)
+    train, test = (made_up(random, "😀🎉🚀🍎🌍🎸🐙🌵", 300, " ") for _ in range(2))
+    _, regression = learned(train, test, ["other", "same"], kind)
+    assert regression > 0.95
+
+
 def test_the_majority_is_that_of_training_rows() -> None:
     train = Labelled([("a b", "a b"), ("a c", "b c"), ("c a", "c b")], ["no", "yes", "yes"])
     test = Labelled([("a b", "b c")] * 2, ["no", "no"])

@@ -90,7 +90,7 @@ def test_the_answer_that_most_people_gave_comes_first_and_stays_there() -> None:
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        ("London", "not in its context"),
+        ("London", "the answer 'London' is not in its context"),
         ('[{"text": "Paris", "answer_start": 24}]', "' Pari' at character 24, not 'Paris'"),
         ('[[-27, "Paris"]]', "at character -27"),
         ('[[99, "Paris"]]', "'' at character 99"),

@@ -254,6 +254,11 @@ def test_characters_find_text_without_spaces() -> None:
     assert found[0] > found[1] == 0
 
 
+def test_candidates_without_a_word_fit_alike() -> None:
+    pairs = [("which one", "😀 !"), ("which one", "?")]
+    assert ranking.bm25(pairs, pairs, "words").tolist() == [0, 0]
+
+
 def test_popularity_is_left_out_where_no_candidate_comes_again() -> None:
     train = Labelled([("q", "one thing")], ["1"], ["t"])
     test = Labelled([("q", "another"), ("q", "third")], ["1", "0"], ["a", "a"])

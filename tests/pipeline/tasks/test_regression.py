@@ -274,6 +274,13 @@ def test_ridge_regression_learns_what_words_tell(task, pairs, kind):
     assert scores[1]["r2"] > 0.5 > 0.1 > scores[0]["r2"]
 
 
+@pytest.mark.parametrize("kind", ["words", "characters"])
+def test_ridge_regression_learns_of_texts_without_a_word(kind):
+    rows = Labelled([("😀 🎉", "🎉 😀"), ("😀 !", "🎉 ?")] * 5, labels([1, 0] * 5))
+    _, learned = PAIRS.baselines(rows, rows, rows, (), kind, 0).values()
+    assert float(learned[0]) > 0.9 > 0.1 > float(learned[1])
+
+
 def test_ridge_regression_tells_ratings_of_films():
     import pandas as pd
 

@@ -1,8 +1,10 @@
 """What baselines learn from is there, however little texts share."""
 
+from typing import Any
+
 import pytest
 
-from pipeline.tasks.terms import GRAMS, tfidf
+from pipeline.tasks.terms import GRAMS, PAIRED, tfidf
 
 
 @pytest.mark.parametrize("kind", GRAMS)
@@ -12,6 +14,9 @@ def test_terms_of_one_text_alone_do_not_count(kind: str) -> None:
     assert {"words": "good", "characters": "goo"}[kind] in terms
 
 
-def test_texts_that_share_no_term_have_terms_all_the_same() -> None:
-    terms = tfidf(["今天天气很好", "我想退款", "!"], **GRAMS["words"])
+@pytest.mark.parametrize("grams", [GRAMS, PAIRED])
+def test_texts_that_share_no_term_have_terms_all_the_same(
+    grams: dict[str, dict[str, Any]],
+) -> None:
+    terms = tfidf(["今天天气很好", "我想退款", "!"], **grams["words"])
     assert set(terms.get_feature_names_out()) == {"今天天气很好", "我想退款", "!"}
