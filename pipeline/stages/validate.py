@@ -112,6 +112,8 @@ def validate(
         kept = frame[frame["fate"] == ""]
     _write_report(frame, policies, out / "report.csv")
     _refuse_failures(frame, policies, out / "report.csv")
+    if not task.outputs(labels):
+        raise UserError(f"{_source(frame)}: no training row has a class: there is nothing to learn")
 
     log.say("asserting the Great Expectations suite")
     suite = training_suite(

@@ -52,6 +52,9 @@ class Numbers(Classification):
     def classes(self, label: str) -> Sequence[str]:
         return ()
 
+    def outputs(self, classes: Sequence[str]) -> list[str]:
+        return ["number"]
+
 
 class Ranking(Pairs):
     by_group = True

@@ -350,6 +350,11 @@ def test_classes_are_counted_not_labels(tmp_path: Path) -> None:
     assert sum(counts.values()) == 200
 
 
+def test_rows_without_any_class_teach_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.csv: no training row has a class: there is nothing"):
+        run(tmp_path, [row | {"label": "[]"} for row in SOUND], Several())
+
+
 def test_rows_without_any_label_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 2: no label \(and 199 more rows\)"):
         run(tmp_path, [row | {"label": ""} for row in SOUND])
