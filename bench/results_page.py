@@ -66,7 +66,8 @@ Nothing here is chosen by looking at test rows: the checkpoint, thresholds and t
 picked on validation rows, which are drawn from the training rows where the data set has none of
 its own; the other values come from the literature and the lengths of the texts. Training rows whose
 exact or near copy is a test row are set aside before training. Published test sets also hold copies
-of their own rows, so beside each score stands the one over all published test rows.
+of their own rows, so beside each score is the one over the published test rows with those copies.
+Rows that cannot be used (without a label, or set aside for another fault) are in neither.
 {waiting}
 ## Scores
 

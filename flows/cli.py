@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 EXAMPLES = """examples:
   bertline recipes
   bertline add imdb --data ~/imdb
-  bertline new reviews reviews.csv --text review --label stars
+  bertline new reviews reviews.csv --text review --label sentiment
   bertline check reviews
   bertline run reviews
   bertline predict reviews "I would buy it again"
@@ -112,22 +112,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("name", help="of bertline recipes")
     add.add_argument("--as", dest="other", metavar="OTHER", help="its name in params.yaml (NAME)")
-    add.add_argument("--data", metavar="FOLDER", help="where its data lies (data/raw/NAME)")
+    add.add_argument("--data", metavar="FOLDER", help="where its data is (data/raw/NAME)")
 
     new = command(
         "new",
         commands.new,
         "Add a recipe for your own rows to params.yaml.",
-        "bertline new reviews data/raw/reviews.csv --text review --label stars",
+        "bertline new reviews data/raw/reviews.csv --text review --label sentiment",
     )
     new.add_argument("name", help="a-z, 0-9, - and _")
-    new.add_argument("file", help="a file of rows, or a folder with a folder or file a label")
-    new.add_argument("--task", help="what is asked of each row (classification)")
+    new.add_argument("file", help="a file of rows, or a folder of a folder of text files a label")
+    new.add_argument("--task", help="what is asked of each row: docs/TASKS.md (classification)")
     new.add_argument("--text", default="text", help="column of the text (text)")
     new.add_argument("--second", metavar="TEXT", help="column of the second text, of two")
     new.add_argument("--label", default="label", help="column of the label (label)")
     new.add_argument("--group", help="column whose rows stay together in one split")
-    new.add_argument("--format", help="conll, squad, word_tags or lines (by the file's extension)")
+    new.add_argument(
+        "--format", help="conll, squad, word_tags or lines; others go by their extension"
+    )
     new.add_argument("--header", metavar="A,B", help="columns of a file that does not name them")
     new.add_argument("--no-quotes", action="store_true", help="a quote is a character like others")
     new.add_argument("--like", help="recipe whose other values are copied (the task's defaults)")
@@ -280,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     gc = command(
         "gc",
         commands.gc,
-        "Say what may go; nothing that the ledger can return to.",
+        "Say what may go, and delete it with --yes; nothing that the ledger can return to.",
         "bertline gc --budget 2GB --yes",
     )
     gc.add_argument(
@@ -301,11 +303,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _with_yes(forget)
 
-    ui = command(
-        "ui", commands.ui, "MLflow's pages on this machine only.", "bertline ui --port 5001"
-    )
-    ui.add_argument("--host", default="127.0.0.1")
-    ui.add_argument("--port", type=int, default=5000)
+    ui = command("ui", commands.ui, "MLflow's pages, with no password.", "bertline ui --port 5001")
+    ui.add_argument("--host", default="127.0.0.1", help="who reaches it may change all (127.0.0.1)")
+    ui.add_argument("--port", type=int, default=5000, help="(5000)")
     return parser
 
 

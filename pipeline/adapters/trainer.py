@@ -239,15 +239,16 @@ def train(
     data = {split: rows.remove_columns("id") for split, rows in data.items()}
     lengths = {split: lengths_of(rows) for split, rows in data.items()}
     order = np.argsort(lengths["validation"], kind="stable")
-    steps_per_epoch = math.ceil(len(data["train"]) / (params.batch_size * params.accumulate))
+    own, batch = shares(params.batch_size, torch.cuda.device_count())
+    steps_per_epoch = math.ceil(len(data["train"]) / (batch * params.accumulate))
     steps = steps_per_epoch * params.epochs
     interval = math.ceil(steps_per_epoch / params.evaluations_per_epoch)
     state.mkdir(parents=True, exist_ok=True)
     arguments = TrainingArguments(
         output_dir=str(state),
         num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_size,
-        per_device_eval_batch_size=4 * params.batch_size,
+        per_device_train_batch_size=own,
+        per_device_eval_batch_size=4 * own,
         gradient_accumulation_steps=params.accumulate,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
@@ -276,7 +277,7 @@ def train(
         remove_unused_columns=False,
     )
     trainer = _Trainer(
-        order=LengthSampler(lengths["train"], params.batch_size, params.seed),
+        order=LengthSampler(lengths["train"], batch, params.seed),
         model=model,
         args=arguments,
         train_dataset=data["train"],
@@ -327,6 +328,13 @@ def train(
         best_value=float(reached.best_metric or 0),
         stopped_early=last["step"] < reached.max_steps,
     )
+
+
+def shares(batch_size: int, devices: int) -> tuple[int, int]:
+    """Texts a device, and of all devices, in a step: PyTorch cuts each batch into even parts."""
+    devices = max(devices, 1)
+    own = math.ceil(batch_size / devices)
+    return own, own * devices
 
 
 def _count(model: Any, learning: bool = False) -> int:

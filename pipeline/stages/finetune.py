@@ -46,7 +46,7 @@ class Lora(Settings):
 class FinetuneParams(Settings):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    """Texts a step on the device."""
+    """Texts a step, of all devices together."""
     accumulate: int = Field(ge=1)
     """Steps whose gradients are summed before the weights move."""
     learning_rate: float = Field(gt=0, lt=1)

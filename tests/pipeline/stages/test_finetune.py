@@ -224,6 +224,13 @@ def test_what_the_task_does_not_know_is_refused(changes: dict[str, Any], told: s
         check(toy_params(**changes), tasks.get("classification"))
 
 
+@pytest.mark.parametrize(
+    ("devices", "expected"), [(0, (16, 16)), (1, (16, 16)), (4, (4, 16)), (3, (6, 18))]
+)
+def test_several_devices_share_a_batch(devices: int, expected: tuple[int, int]) -> None:
+    assert trainer.shares(16, devices) == expected
+
+
 def test_the_batches_of_a_step_share_one_divisor() -> None:
     """So the gradients of two batches, summed, are those of one that holds all their rows."""
     import torch
