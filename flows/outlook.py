@@ -94,9 +94,8 @@ class _Rows:
                     self.sample.append(texts)
                 elif place < SAMPLE:
                     self.sample[place] = texts
-        self.rejects = reader.rejects
-        if not self.by_split and not self.rejects:
-            raise UserError(f"{self.sources[0]}: no rows")
+        reader.require(self.by_split.total())
+        self.rejects, self.limits = reader.rejects, recipe.validate_
 
     def told(self) -> Iterable[str]:
         splits = ", ".join(f"{self.by_split[split]:,} {split}" for split in SPLITS)
@@ -105,6 +104,12 @@ class _Rows:
             yield f"       {reject.file}, line {reject.number}: {reject.reason}"
         if more := len(self.rejects[SHOWN:]):
             yield f"       and {more:,} more that cannot be used"
+        percent = 100 * len(self.rejects) / (len(self.rejects) + self.by_split.total())
+        if self.rejects and self.limits.rules.undecodable == "fail":
+            yield "       validate.rules.undecodable is fail: the line would end there"
+        elif percent > self.limits.largest_quarantine_percent:
+            limit = "validate.largest_quarantine_percent"
+            yield f"       {percent:.0f} % of all rows, more than {limit}: the line would end there"
         if self.classes:
             named = ", ".join(f"{name} {rows:,}" for name, rows in self.classes.most_common())
             yield f"label  {len(self.classes):,} classes: {excerpt(named, 160)}"

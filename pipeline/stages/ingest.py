@@ -137,10 +137,7 @@ def ingest(
                 log.say(f"{counts.total():,} rows read")
                 batch.clear()
         writer.write_table(pa.Table.from_pylist(batch, schema))
-        if counts.total() == reader.labelled:
-            where = f"{rejects[0].file}, line {rejects[0].number}" if rejects else params.source
-            reason = f": all are unreadable, the first {rejects[0].reason}" if rejects else ""
-            raise UserError(f"{where}: no rows{reason}")
+        reader.require(counts.total())
     with whole(out / "rejects.parquet") as temporary:
         listing = [
             dict(zip(REJECT_COLUMNS, (r.file, r.number, r.reason, r.excerpt), strict=True))
@@ -177,6 +174,14 @@ class Reader:
     def __post_init__(self) -> None:
         self.given = set(self.params.sources()) - {None}
         self.names = read_names(self.params.label_names) if self.params.label_names else None
+
+    def require(self, rows: int) -> None:
+        """Raises UserError where none of so many rows that were read is of the source."""
+        if rows == self.labelled:
+            first = self.rejects[0] if self.rejects else None
+            where = f"{first.file}, line {first.number}" if first else self.params.source
+            reason = f": all are unreadable, the first {first.reason}" if first else ""
+            raise UserError(f"{where}: no rows{reason}")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         params = self.params

@@ -261,3 +261,19 @@ def test_check_knows_the_labels_of_any_task(
     assert "29 rows (" in told
     assert "a.csv, line 2: " in told
     assert "label  4 classes: all 29" in told
+
+
+def test_check_tells_what_would_end_the_line(
+    home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(home / "params.yaml", {"toy": toy_block(tiny_base, "a.csv")})
+    rows = write_csv(home / "a.csv", make_rows(40)).read_bytes()
+    (home / "a.csv").write_bytes(rows + "很好,film\n".encode("gbk") * 10)
+    assert cli.main(["check", "toy"]) == 0
+    told = capsys.readouterr().out
+    assert "a.csv, line 42: is not UTF-8" in told
+    assert "20 % of all rows, more than validate.largest_quarantine_percent" in told
+    (home / "a.csv").write_bytes(b"text,label\n" + "很好,film\n".encode("gbk") * 10)
+    assert cli.main(["check", "toy"]) == 2
+    told = capsys.readouterr().err
+    assert "a.csv, line 2: no rows: all are unreadable, the first is not UTF-8" in told
