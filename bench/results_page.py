@@ -82,9 +82,9 @@ what the recipe should reach.
 {table((*cost, "served by", "speed-up", "its score"), [_cost(each) for each in results])}
 
 Leaks are rows set aside for a copy in a more precious split. The time is that of the stage
-`finetune`, with its validation runs and what was done again after a stop; it is no benchmark, for some
-recipes were trained side by side, a core each. The speed-up is over
-PyTorch at batch 1, on texts of the recipe's own lengths.
+`finetune`, with its validation runs and what was done again after a stop; it is no benchmark, for
+some recipes were trained side by side, a core each. The speed-up is over PyTorch at batch 1, on
+texts of the recipe's own lengths.
 
 {_tried(trials, {each["recipe"]: each for each in results})}## Machines
 
