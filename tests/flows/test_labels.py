@@ -221,7 +221,7 @@ def test_a_label_is_checked_by_the_task_again(capsys: pytest.CaptureFixture[str]
     send("a goal", '[[2, 60, "sport"]]')
     send("a match", "[" * 100_000)
     told = labels(capsys)
-    assert "line 1: " in told and "line 2: no JSON list of spans" in told
+    assert "line 1: " in told and "line 2: is no JSON list of spans" in told
     assert "taken   0 into" in told
 
 
