@@ -34,7 +34,7 @@ from pipeline.files import size_of, whole, write_json
 from pipeline.log import Log, no_log
 from pipeline.records import Fit, Ladder, Lengths, Machine, Rung, Split, Timing, Validation
 from pipeline.tasks import Answer, Labelled, Task
-from pipeline.tasks.answering import Answering, Runtime
+from pipeline.tasks.answering import AT_ONCE, Answering, Runtime
 from pipeline.tasks.encoding import MOST_WINDOWS, Texts
 
 REFERENCE = "pytorch"
@@ -81,7 +81,6 @@ class Measured:
     peak_memory_mb: float
     provider: str
     grid: list[Timing]
-    answers: dict[Split, list[str]]
     smoke: list[Answer]
 
 
@@ -107,6 +106,8 @@ def benchmark(
         {min(quantiles.quantiles[q], quantiles.maximum) for q in ("p25", "p50", "p95")}
     )
     smoke = smoke_texts(tokenize / "tokenizer" / "tokenizer.json", lengths, task)
+    rows = {split: kept.labelled(kept.kept_rows(validate, split)) for split in SCORED}
+    answers = {REFERENCE: _evaluated(evaluate / "predictions.parquet")}
     measured: dict[str, Measured] = {}
     times: dict[str, list[float]] = {name: [] for name in RUNGS}
     with ExitStack() as stack:
@@ -133,17 +134,18 @@ def benchmark(
             for name, process in alone.items():
                 times[name] += process.submit(_turn).result()
         for name, process in alone.items():
-            log.say(f"{name}: {np.median(times[name]):.1f} ms a text; now its grid and answers")
-            measured[name] = process.submit(_measure, answers=name != REFERENCE).result()
+            log.say(f"{name}: {np.median(times[name]):.1f} ms a text; now its answers and grid")
+            if name != REFERENCE:
+                answers[name] = _answers(process, rows, log)
+            measured[name] = process.submit(_measure).result()
     timings = {name: _timing(found, 1, length) for name, found in times.items()}
 
-    measured[REFERENCE].answers.update(_evaluated(evaluate / "predictions.parquet"))
-    rows = {split: kept.labelled(kept.kept_rows(validate, split)) for split in SCORED}
     classes = Validation.read(validate / "validation.json").labels
     rungs = [
         _rung(
             name,
-            measured,
+            measured[name],
+            answers,
             timings,
             task,
             rows,
@@ -170,6 +172,19 @@ def benchmark(
         pictures.ladder(record, temporary / "ladder.png")
     log.say(f"picked {picked}: {reasons[picked]}")
     return record.write(out / "ladder.json")
+
+
+def _answers(
+    process: ProcessPoolExecutor, rows: dict[Split, Labelled], log: Log
+) -> dict[Split, list[str]]:
+    """What the rung of a process answers."""
+    said: dict[Split, list[str]] = {}
+    for split, given in rows.items():
+        said[split] = []
+        while len(said[split]) < len(given.texts):
+            said[split] += process.submit(_say, split, len(said[split])).result()
+            log.progress(len(said[split]), len(given.texts), f"{split} rows")
+    return said
 
 
 def _evaluated(predictions: Path) -> dict[Split, list[str]]:
@@ -220,19 +235,19 @@ def pick(rungs: list[Rung], params: BenchmarkParams) -> tuple[str, dict[str, str
 
 def _rung(
     name: str,
-    measured: dict[str, Measured],
+    own: Measured,
+    answers: dict[str, dict[Split, list[str]]],
     timings: dict[str, Timing],
     task: Task,
     rows: dict[Split, Labelled],
     classes: list[str],
     file: Path,
 ) -> Rung:
-    own, reference = measured[name], measured[REFERENCE]
     scores, flips = {}, {}
     for split, given in rows.items():
-        tallied = scoring.tallies(task, given.labels, own.answers[split], classes, given.groups)
+        tallied = scoring.tallies(task, given.labels, answers[name][split], classes, given.groups)
         scores[split] = scoring.metrics(task.measure, tallied)
-        flips[split] = float((~task.same(own.answers[split], reference.answers[split])).mean())
+        flips[split] = float((~task.same(answers[name][split], answers[REFERENCE][split])).mean())
     return Rung(
         name=name,
         file=RUNGS[name],
@@ -290,6 +305,13 @@ class Rig:
         started = time.perf_counter()
         self.runtime = work.load(self.task)
         self.load_ms = (time.perf_counter() - started) * 1e3
+        self.answering = Answering(
+            self.task,
+            self.encoder,
+            self.runtime,
+            Validation.read(work.validate / "validation.json").labels,
+            Fit.read(work.finetune / "fit.json").decision,
+        )
         timed = [self.encoder.pieces([text]) for text in self.texts["validation"][:MOST_TIMED]]
         self.singles = cycle(timed)
         self.length = int(np.median([sum(len(piece) for piece in pieces) for pieces in timed]))
@@ -301,8 +323,13 @@ class Rig:
         seconds = 4 * self.work.params.seconds / TURNS
         return _times(lambda: self.runtime.logits(next(self.singles), MOST_WINDOWS), seconds)
 
-    def measured(self, answers: bool) -> Measured:
-        """The grid of timings, and what the rung answers to validation and test where asked."""
+    def said(self, split: Split, start: int) -> list[str]:
+        """What the rung answers to as many rows from there as are answered at once."""
+        texts = self.texts[split][start : start + AT_ONCE]
+        return [answer.label for answer in self.answering(texts)]
+
+    def measured(self) -> Measured:
+        """The grid of timings, and what the rung answers to the made-up texts."""
         work, runtime = self.work, self.runtime
         grid = []
         for length in work.lengths:
@@ -313,15 +340,9 @@ class Rig:
                 same = [full[i % len(full)] for i in range(batch)]
                 found = _times(partial(runtime.logits, same, len(same)), work.params.seconds)
                 grid.append(_timing(found, batch, length))
-        classes = Validation.read(work.validate / "validation.json").labels
-        decision = Fit.read(work.finetune / "fit.json").decision
-        answering = Answering(self.task, self.encoder, runtime, classes, decision)
-        said: dict[Split, list[str]] = {}
-        for split in SCORED if answers else ():
-            said[split] = [answer.label for answer in answering(self.texts[split])]
-        smoke = answering(work.smoke)
+        smoke = self.answering(work.smoke)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
-        return Measured(self.load_ms, peak, runtime.provider, grid, said, smoke)
+        return Measured(self.load_ms, peak, runtime.provider, grid, smoke)
 
 
 _rig: Rig  # of this process
@@ -338,8 +359,12 @@ def _turn() -> list[float]:
     return _rig.turn()
 
 
-def _measure(answers: bool) -> Measured:
-    return _rig.measured(answers)
+def _say(split: Split, start: int) -> list[str]:
+    return _rig.said(split, start)
+
+
+def _measure() -> Measured:
+    return _rig.measured()
 
 
 def _times(call: Callable[[], object], seconds: float) -> list[float]:

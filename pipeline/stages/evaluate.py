@@ -105,7 +105,7 @@ def evaluate(
     for split in SCORED:
         frame = kept.kept_rows(validate, split)
         log.say(f"answering {len(frame):,} {split} rows")
-        answers = answering(kept.texts_of(frame), batch_size=32)
+        answers = answering(kept.texts_of(frame), batch_size=32, progress=log.progress)
         frame["answer"] = [answer.label for answer in answers]
         frame["confidence"] = [answer.confidence for answer in answers]
         frame["whole"] = pd.Series(answers, index=frame.index, dtype="object")
@@ -114,7 +114,7 @@ def evaluate(
         suites,
         dict(zip(frames["test"]["id"], frames["test"]["text"], strict=True)),
         classes,
-        _class_scores(answering),
+        _class_scores(answering, log),
         log=log,
     )
     judge = _Scoring(params, task, classes)
@@ -138,11 +138,12 @@ def evaluate(
     return scores.write(out / "scores.json")
 
 
-def _class_scores(answering: Answering) -> behaviour.Answers:
+def _class_scores(answering: Answering, log: Log) -> behaviour.Answers:
     """Probabilities of raw texts, (texts, classes)."""
 
     def scores(texts: list[str]) -> npt.NDArray[np.float64]:
-        answers = answering([(text, "") for text in texts], batch_size=32)
+        pairs = [(text, "") for text in texts]
+        answers = answering(pairs, batch_size=32, progress=log.progress)
         return np.array([[a.scores[name] for name in answering.classes] for a in answers])
 
     return scores

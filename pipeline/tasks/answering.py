@@ -1,6 +1,6 @@
 """From raw texts to answers, whatever runs the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from .encoding import Encoder, Piece, Texts
 if TYPE_CHECKING:
     from . import Answer, Decision, Task
 
-AT_ONCE = 2048  # texts whose logits are held together
+AT_ONCE = 512  # texts whose logits are held together, and between two notes of progress
 
 
 class Runtime(Protocol):
@@ -39,12 +39,18 @@ class Answering:
         self.task, self.encoder, self.runtime = task, encoder, runtime
         self.classes, self.decision = classes, decision
 
-    def __call__(self, texts: Sequence[Texts], batch_size: int = 8) -> "list[Answer]":
-        """One answer a text."""
+    def __call__(
+        self,
+        texts: Sequence[Texts],
+        batch_size: int = 8,
+        progress: Callable[[int, int], object] = lambda *_: None,
+    ) -> "list[Answer]":
+        """One answer a text; how many of how many are answered is told to `progress`."""
         answers = []
         for start in range(0, len(texts), AT_ONCE):
             part = texts[start : start + AT_ONCE]
             pieces = self.encoder.pieces(part)
             logits = self.runtime.logits(pieces, batch_size)
             answers += self.task.answers(logits, pieces, part, self.classes, self.decision)
+            progress(start + len(part), len(texts))
         return answers

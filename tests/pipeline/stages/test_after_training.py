@@ -275,6 +275,25 @@ def test_made_up_texts_are_kept_with_what_the_picked_rung_answers(line: Home) ->
         assert answer.scores == pytest.approx(told["scores"])
 
 
+def test_what_is_answered_in_parts_is_told(line: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tasks.get("classification")
+    serving = json.loads((line.export / "serving.json").read_text())
+    answering = Answering(
+        task,
+        kept.encoder(line.tokenize, task),
+        OnnxModel(line.export / "fp32.onnx", serving["padding"]),
+        serving["classes"],
+        serving["decision"],
+    )
+    texts = kept.texts_of(kept.kept_rows(line.validate, "validation"))[:25]
+    at_once = [answer.label for answer in answering(texts)]
+    monkeypatch.setattr("pipeline.tasks.answering.AT_ONCE", 10)
+    told: list[tuple[int, int]] = []
+    in_parts = answering(texts, progress=lambda *each: told.append(each))
+    assert told == [(10, 25), (20, 25), (25, 25)]
+    assert [answer.label for answer in in_parts] == at_once
+
+
 def rung(template: Rung, name: str, ms: float, accuracy: float, flips: float) -> Rung:
     single = template.single.model_copy(update={"p50_ms": ms})
     values = {"validation": {"accuracy": accuracy}, "validation_flips": flips, "single": single}
