@@ -19,7 +19,7 @@ from pipeline.records import SPLITS
 from pipeline.sources import base_folder
 from pipeline.stages.ingest import BATCH, Reader
 from pipeline.tasks import Task
-from pipeline.tasks.encoding import Encoder, Texts
+from pipeline.tasks.encoding import Texts
 from pipeline.text import excerpt
 from pipeline.workspace import LABELS
 
@@ -122,13 +122,12 @@ def _tokens(folder: Path, recipe: recipes.Recipe, task: Task, sample: Sequence[T
     how = recipe.tokenize
     with TemporaryDirectory(prefix="bertline-") as saved:
         load_tokenizer(folder, recipe.base.model).save_pretrained(saved)
-        encoder = Encoder(
+        encoder = task.encoder(
             Path(saved) / "tokenizer.json",
             how.max_length,
             how.long_text,
             how.overlap,
-            task.cut,
-            task.offsets,
+            how.hide and how.hide.model_dump(),
         )
         return sum(map(len, encoder.pieces(sample))) / max(len(sample), 1)
 

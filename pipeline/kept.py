@@ -36,11 +36,10 @@ def groups_of(rows: "pd.DataFrame") -> list[str] | None:
 def encoder(tokenize: Path, task: Task, length: int | None = None) -> Encoder:
     """The one by which the rows were tokenized; with shorter pieces where a `length` is given."""
     how = Lengths.read(tokenize / "lengths.json")
-    return Encoder(
+    return task.encoder(
         tokenize / "tokenizer" / "tokenizer.json",
         length or how.maximum,
         how.long_text,
         how.overlap * (length or how.maximum) // how.maximum,
-        task.cut,
-        task.offsets,
+        how.hide,
     )

@@ -93,6 +93,8 @@ class Lengths(Record):
     maximum: int
     long_text: Literal["truncate", "head_tail", "windows"]
     overlap: int
+    hide: dict[str, Any] | None = None
+    """What is hidden, and how, of tasks that guess it."""
     truncated_share: dict[str, float]
     """Of rows longer than that, whatever long_text makes of them."""
     pieces: dict[str, int]

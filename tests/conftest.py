@@ -76,7 +76,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words += [word for group in WORDS.values() for word in group]
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     words += [*letters, *(f"##{letter}" for letter in letters)]
-    vocabulary = {word: i for i, word in enumerate(words)}
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from pipeline.tasks import IGNORED
+from pipeline.tasks.guessing import Hider
+from pipeline.tasks.passages import Passage
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,11 +54,41 @@ class LengthSampler(Sampler[int]):
             yield from rows.tolist()
 
 
-class Collator:
-    """Stacks pieces into tensors, padded to the longest; targets with IGNORED."""
+class Drawn(TorchDataset[dict[str, Any]]):
+    """Passages of which in every epoch other tokens are hidden, and other ends swapped; drawn from
+    seed, epoch and place alone, as is their order."""
 
-    def __init__(self, padding: int, typed: bool) -> None:
-        self.padding = padding
+    def __init__(self, rows: "Dataset", hider: Hider, order: LengthSampler) -> None:
+        self.rows, self.hider, self.order = rows, hider, order
+        self.alone = rows[0]["id"] == rows[-1]["id"]  # they are of one document
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def passage(self, place: int) -> Passage:
+        row = self.rows[place]
+        return Passage(row["id"], row["input_ids"], row["labels"])
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        random = np.random.default_rng((self.order.seed, self.order.epoch, 1, place))
+        own = self.passage(place)
+
+        def another() -> Passage:
+            found = own
+            while found.document == own.document:
+                found = self.passage(int(random.integers(len(self))))
+            return found
+
+        piece = self.hider.drawn(0, own, None if self.alone else another, random)
+        return {"input_ids": piece.ids, "token_type_ids": piece.types, "labels": piece.targets}
+
+
+class Collator:
+    """Stacks pieces into tensors, padded to the longest; targets with IGNORED. A model that
+    guesses is given the targets too."""
+
+    def __init__(self, padding: int, typed: bool, guessing: bool = False) -> None:
+        self.padding, self.guessing = padding, guessing
         self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -72,6 +105,8 @@ class Collator:
                 targets, dtype=torch.float64 if isinstance(targets[0], float) else None
             )
         )
+        if self.guessing:
+            batch["targets"] = batch["labels"].clone()
         return batch
 
 

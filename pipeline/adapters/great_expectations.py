@@ -27,6 +27,7 @@ def training_suite(
     *,
     labels: list[str] | None,
     texts: Sequence[str],
+    labelled: bool,
     longest_text: int | None,
     fewest_rows: int,
     fewest_kept: int,
@@ -43,9 +44,10 @@ def training_suite(
         gxe.ExpectTableRowCountToBeBetween(min_value=fewest_kept),
         gxe.ExpectColumnValuesToBeUnique(column="id"),
         gxe.ExpectColumnValuesToBeOfType(column="label", type_="str"),
-        gxe.ExpectColumnUniqueValueCountToBeBetween(column="label", min_value=2),
         gxe.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
     ]
+    if labelled:
+        suite.append(gxe.ExpectColumnUniqueValueCountToBeBetween(column="label", min_value=2))
     for text in texts:
         suite += [
             gxe.ExpectColumnValuesToNotBeNull(column=text),

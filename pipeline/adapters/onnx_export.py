@@ -55,7 +55,9 @@ def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
     layers = config.num_hidden_layers
     example = torch.ones(2, 8, dtype=torch.int64, device=model.device)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if model.typed else [])]
-    named = [*inputs, "logits"] if model.head == "token" else inputs
+    if model.head == "guess":
+        inputs.append("targets")
+    named = inputs if model.head == "sequence" else [*inputs, "logits"]
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.onnx"
         with warnings.catch_warnings(), torch.inference_mode():
@@ -151,6 +153,23 @@ def _split_skips(model: Any) -> None:
     model.topological_sort()
 
 
+def _apart(model: Any) -> Any:
+    """A model in which no two kinds of operators share a matrix, for each wants it quantized in its
+    own way: the embeddings of words that a head guesses words by."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    readers: dict[str, str] = {}
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name in tensors and readers.setdefault(name, node.op_type) != node.op_type:
+                copied = f"{name}_{node.op_type}"
+                if copied not in tensors:
+                    tensors[copied] = model.graph.initializer.add()
+                    tensors[copied].CopyFrom(tensors[name])
+                    tensors[copied].name = copied
+                node.input[place] = copied
+    return model
+
+
 def quantize(source: Path, path: Path, *, per_channel: bool, reduce_range: bool) -> None:
     """Write int8 weights, with activations quantized as they come (dynamic quantization)."""
     import onnx
@@ -158,7 +177,7 @@ def quantize(source: Path, path: Path, *, per_channel: bool, reduce_range: bool)
 
     logging.getLogger().setLevel(logging.ERROR)  # quantize_dynamic warns on the root logger
     quantize_dynamic(
-        str(source),
+        _apart(onnx.load(source)),
         str(path),
         per_channel=per_channel,
         reduce_range=reduce_range,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+IGNORED = -100  # a token that is not hidden
 
 
 class Tokens(Protocol):
@@ -20,6 +21,8 @@ class Tokens(Protocol):
 
     ids: list[int]
     types: list[int]
+    targets: list[int]
+    """What hidden tokens are: asked of models that guess them."""
 
 
 class OnnxModel:
@@ -38,7 +41,8 @@ class OnnxModel:
         )
         self.provider = str(self.session.get_providers()[0])
         self.padding = padding
-        self.typed = any(given.name == "token_type_ids" for given in self.session.get_inputs())
+        inputs = {given.name for given in self.session.get_inputs()}
+        self.typed, self.guesses = "token_type_ids" in inputs, "targets" in inputs
 
     def logits(self, pieces: Sequence[Tokens], batch_size: int = 8) -> list[Floats]:
         """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
@@ -57,6 +61,10 @@ class OnnxModel:
             given = {"input_ids": ids, "attention_mask": mask}
             if self.typed:
                 given["token_type_ids"] = types
+            if self.guesses:
+                given["targets"] = np.full_like(ids, IGNORED)
+                for place, i in enumerate(rows):
+                    given["targets"][place, : len(pieces[i].ids)] = pieces[i].targets
             answer = self.session.run(None, given)[0]
             for place, i in enumerate(rows):
                 own = answer[place]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.adapters.transformers import load_model, takes_types
+from pipeline.tasks import IGNORED
 
 if TYPE_CHECKING:
     from pipeline.tasks import Task
@@ -54,6 +55,8 @@ class TorchModel:
                 }
                 if self.typed:
                     given["token_type_ids"] = padded([p.types for p in batch], 0)
+                if self.head == "guess":
+                    given["targets"] = padded([p.targets for p in batch], IGNORED)
                 answer = self.model(**given).logits.float().cpu().numpy()
                 for place, i in enumerate(order[start : start + batch_size]):
                     own = answer[place]

@@ -30,16 +30,14 @@ class Served(PythonModel):
         files = {name: Path(path) for name, path in context.artifacts.items()}
         runtime, tasks = _loaded(files["runtime"]), _loaded(files["tasks"] / "__init__.py")
         answering = import_module(f"{tasks.__name__}.answering")
-        encoding = import_module(f"{tasks.__name__}.encoding")
         serving = json.loads(files["settings"].read_text(encoding="utf-8"))
         task = tasks.get(serving["task"])
-        encoder = encoding.Encoder(
+        encoder = task.encoder(
             files["tokenizer"],
             serving["max_length"],
             serving["long_text"],
             serving["overlap"],
-            task.cut,
-            task.offsets,
+            serving["hide"],
         )
         model = runtime.OnnxModel(files["model"], serving["padding"])
         self.answering = answering.Answering(

@@ -14,7 +14,14 @@ import numpy as np
 import torch
 
 from pipeline.adapters import transformers as adapter
-from pipeline.adapters.batches import Collator, LengthSampler, Logits, in_order, lengths_of
+from pipeline.adapters.batches import (
+    Collator,
+    Drawn,
+    LengthSampler,
+    Logits,
+    in_order,
+    lengths_of,
+)
 from pipeline.adapters.checkpoints import last_whole, seal
 from pipeline.adapters.dropout import quicken
 from pipeline.adapters.pooling import narrow
@@ -31,6 +38,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 if TYPE_CHECKING:
     from pipeline.stages.finetune import FinetuneParams
     from pipeline.tasks import Decision, Task
+    from pipeline.tasks.encoding import Encoder
 
 Measure = Callable[[Logits], dict[str, float]]
 """From the logits of every validation piece, in the order of its file, to metrics."""
@@ -213,6 +221,7 @@ def train(
     task: "Task",
     classes: list[str],
     tokenize: Path,
+    encoder: "Encoder",
     prepared: "Decision",
     measure: Measure,
     state: Path,
@@ -236,7 +245,6 @@ def train(
     data = {
         split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
     }
-    data = {split: rows.remove_columns("id") for split, rows in data.items()}
     lengths = {split: lengths_of(rows) for split, rows in data.items()}
     order = np.argsort(lengths["validation"], kind="stable")
     own, batch = shares(params.batch_size, torch.cuda.device_count())
@@ -276,14 +284,17 @@ def train(
         label_names=["labels"],
         remove_unused_columns=False,
     )
+    shuffled = LengthSampler(lengths["train"], batch, params.seed)
     trainer = _Trainer(
-        order=LengthSampler(lengths["train"], batch, params.seed),
+        order=shuffled,
         model=model,
         args=arguments,
-        train_dataset=data["train"],
+        train_dataset=Drawn(data["train"], encoder, shuffled) if task.fresh else data["train"],
         eval_dataset=data["validation"].select(order),
         data_collator=Collator(
-            model.config.pad_token_id or 0, adapter.takes_types(model.config, task)
+            model.config.pad_token_id or 0,
+            adapter.takes_types(model.config, task),
+            guessing=task.head == "guess",
         ),
         compute_metrics=lambda given: measure(
             in_order(given.predictions, order, lengths["validation"])

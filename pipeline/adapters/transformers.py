@@ -103,10 +103,16 @@ def load_model(
             "label2id": {output: i for i, output in enumerate(outputs)},
             "ignore_mismatched_sizes": True,
         }
-    kind = {
-        "sequence": transformers.AutoModelForSequenceClassification,
-        "token": transformers.AutoModelForTokenClassification,
-    }[head]
+    kind: Any
+    if head == "guess":
+        from pipeline.adapters.guess import GuessingBert
+
+        kind = GuessingBert
+    else:
+        kind = {
+            "sequence": transformers.AutoModelForSequenceClassification,
+            "token": transformers.AutoModelForTokenClassification,
+        }[head]
     try:
         model = kind.from_pretrained(
             folder,
@@ -136,7 +142,9 @@ def pooling(model: Any) -> str:
 
 def takes_types(config: Any, task: "Task") -> bool:
     """Whether the model is told which of two texts a token is of."""
-    return task.two_texts and (getattr(config, "type_vocab_size", None) or 0) > 1
+    return (task.two_texts or task.head == "guess") and (
+        getattr(config, "type_vocab_size", None) or 0
+    ) > 1
 
 
 def _first_line(error: Exception) -> str:

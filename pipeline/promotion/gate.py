@@ -394,7 +394,7 @@ class _Hearing:
         if old is None:
             return
         if limits.flips is not None:
-            flips = float((~self.task.same(new.answers, old.answers)).mean())
+            flips = float(1 - self.task.agreement(new.answers, old.answers).mean())
             yield _rail("flips", 100 * flips, 100 * limits.flips, "% of answers")
         if limits.calibration is not None:
             rise = self._calibration(new) - self._calibration(old)

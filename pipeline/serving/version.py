@@ -51,13 +51,12 @@ class Version:
         self.classes: list[str] = list(serving["classes"])
         self.two_texts: bool = self.task.two_texts
         self.threads = threads
-        encoder = import_module(f"{tasks.__name__}.encoding").Encoder(
+        encoder = self.task.encoder(
             files["tokenizer"],
             serving["max_length"],
             serving["long_text"],
             serving["overlap"],
-            self.task.cut,
-            self.task.offsets,
+            serving["hide"],
         )
         model = runtime.OnnxModel(files["model"], serving["padding"], threads)
         self.provider: str = model.provider

@@ -247,7 +247,8 @@ def _rung(
     for split, given in rows.items():
         tallied = scoring.tallies(task, given.labels, answers[name][split], classes, given.groups)
         scores[split] = scoring.metrics(task.measure, tallied)
-        flips[split] = float((~task.same(answers[name][split], answers[REFERENCE][split])).mean())
+        agreed = task.agreement(answers[name][split], answers[REFERENCE][split])
+        flips[split] = float(1 - agreed.mean())
     return Rung(
         name=name,
         file=RUNGS[name],

@@ -23,6 +23,7 @@ from pipeline.log import Log, no_log
 from pipeline.records import Baseline, Fit, Interval, Scores, Slice, Split, SplitScores, Validation
 from pipeline.tasks import Answer, Task
 from pipeline.tasks.answering import Answering
+from pipeline.tasks.encoding import Encoder
 from pipeline.text import excerpt
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def evaluate(
         _class_scores(answering, log),
         log=log,
     )
-    judge = _Scoring(params, task, classes)
+    judge = _Scoring(params, task, answering.encoder, classes)
     log.say("fitting the baselines")
     scores = Scores(
         task=task.name,
@@ -152,8 +153,10 @@ def _class_scores(answering: Answering, log: Log) -> behaviour.Answers:
 class _Scoring:
     """How answers are scored in this recipe."""
 
-    def __init__(self, params: EvaluateParams, task: Task, classes: list[str]) -> None:
-        self.params, self.task, self.classes = params, task, classes
+    def __init__(
+        self, params: EvaluateParams, task: Task, encoder: Encoder, classes: list[str]
+    ) -> None:
+        self.params, self.task, self.encoder, self.classes = params, task, encoder, classes
 
     def tallies(self, frame: "pd.DataFrame", answers: list[str]) -> scoring.Tallies:
         return scoring.tallies(
@@ -195,6 +198,7 @@ class _Scoring:
             self.classes,
             self.params.baseline,
             self.params.seed,
+            self.encoder,
         )
         own = scoring.alone(self.task, self.tallies(test, test["answer"].tolist()))
         return [self._baseline(name, test, answers, own) for name, answers in found.items()]

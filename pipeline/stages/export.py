@@ -66,6 +66,7 @@ def export(
         "max_length": how.maximum,
         "long_text": how.long_text,
         "overlap": how.overlap,
+        "hide": how.hide,
         "padding": model.padding,
     }
     write_json(out / "serving.json", serving)
@@ -95,9 +96,12 @@ def export(
         for shape, (reference, said) in zip(shapes, expected, strict=True):
             logits, answers = _outcome(task, runtime, shape, texts, classes, decision)
             differences.append(
-                max(float(np.abs(a - b).max()) for a, b in zip(logits, reference, strict=True))
+                max(
+                    float(np.abs(task.comparable(a) - task.comparable(b)).max())
+                    for a, b in zip(logits, reference, strict=True)
+                )
             )
-            flips.append(float(1 - task.same(answers, said).mean()))
+            flips.append(float(1 - task.agreement(answers, said).mean()))
         parity = Parity(
             file=name,
             sha256=sha256_of(out / name),

@@ -128,6 +128,7 @@ def finetune(
             task,
             classes,
             tokenize,
+            judge.encoder,
             judge.prepared,
             judge.metrics,
             state / key,
@@ -172,7 +173,8 @@ class _Judge:
         self.task, self.classes = task, classes
         self.prepared = task.prepare(kept.kept_rows(validate, "train")["label"].tolist())
         self.rows = kept.labelled(kept.kept_rows(validate, "validation"))
-        self.pieces = kept.encoder(tokenize, task).pieces(self.rows.texts)
+        self.encoder = kept.encoder(tokenize, task)
+        self.pieces = self.encoder.pieces(self.rows.texts)
 
     def decision(self, logits: list[Logits]) -> Decision:
         """`logits` are those of the validation pieces, in their order."""

@@ -52,8 +52,8 @@ class IngestParams(Settings):
     """Column of the text."""
     second: str | None
     """Column of the second text, for tasks that have two."""
-    label: str
-    """Column of the label."""
+    label: str | None
+    """Column of the label; null for tasks whose rows have none."""
     label_names: str | None
     """A file with a class a line, where cells of the label are numbers of its lines from 0 on,
     several as a JSON list or with commas; null where they say the label itself."""
@@ -93,6 +93,10 @@ def check(params: IngestParams, task: Task) -> None:
         raise ValueError(f"second: {task.name} reads two texts: name the column of the second")
     if params.second and not task.two_texts:
         raise ValueError(f"second: {task.name} reads one text: set it to null")
+    if task.labelled and not params.label:
+        raise ValueError(f"label: {task.name} learns labels: name their column")
+    if params.label and not task.labelled:
+        raise ValueError(f"label: {task.name} learns from texts alone: set it to null")
     if task.by_group and not params.group:
         raise ValueError(f"group: {task.name} is scored by group: name the column that groups rows")
     drawn = params.split is None and not params.sources().keys() >= set(SPLITS)
@@ -225,8 +229,8 @@ class Reader:
         group = cell(params.group, "") if params.group else ""
         if self.task.by_group and not group:
             raise ValueError(f"its {params.group!r} is empty: it belongs to no group")
-        label = cell(params.label, "").strip()
-        if label:
+        label = cell(params.label, "").strip() if params.label else ""
+        if label or not self.task.labelled:
             label = self.task.label(self._named(label), text, second)
         if params.split:
             value = cell(params.split, "")

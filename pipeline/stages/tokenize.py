@@ -9,7 +9,7 @@ histogram). Pieces keep the order of kept.parquet.
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -29,6 +29,16 @@ BATCH = 1000  # rows
 BINS = 40
 
 
+class Hide(Settings):
+    """What is hidden of a text, for tasks that guess it: of these tokens 80 % become the mask, 10 %
+    another token and 10 % stay (Devlin et al. 2019)."""
+
+    share: float = Field(gt=0, lt=1)
+    """Of the tokens."""
+    whole_words: bool
+    """Whether all tokens of a word are hidden or none."""
+
+
 class TokenizeParams(Settings):
     max_length: int = Field(ge=8, le=8192)
     """Tokens that the model reads at once, special tokens included."""
@@ -37,6 +47,8 @@ class TokenizeParams(Settings):
     beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
     overlap: int = Field(ge=0)
     """Tokens that one window shares with the next."""
+    hide: Hide | None
+    """null for tasks that guess nothing."""
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Self:
@@ -48,7 +60,16 @@ class TokenizeParams(Settings):
 
 
 def check(params: TokenizeParams, task: Task) -> None:
-    """Raises ValueError, beginning with the key, for what the task has no use of."""
+    """Raises ValueError, beginning with the key, for what the task has no use of, or needs."""
+    if params.hide and not task.fresh:
+        raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
+    if task.fresh and not params.hide:
+        raise ValueError(f"hide: {task.name} guesses what is hidden: name its share")
+    if task.fresh and (params.long_text != "windows" or params.overlap):
+        raise ValueError(
+            f"long_text: {task.name} reads the whole of a text once: set it to windows, and overlap"
+            " to 0"
+        )
     if params.long_text == "head_tail" and (task.two_texts or task.offsets):
         raise ValueError(
             f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
@@ -79,13 +100,12 @@ def tokenize(
     tokenizer = load_tokenizer(folder, base.model)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
-    encoder = Encoder(
+    encoder = task.encoder(
         out / "tokenizer" / "tokenizer.json",
         params.max_length,
         params.long_text,
         params.overlap,
-        task.cut,
-        task.offsets,
+        params.hide and params.hide.model_dump(),
     )
     classes = Validation.read(validate / "validation.json").labels
     lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -102,7 +122,11 @@ def tokenize(
                     done += batch.num_rows
                     rows = [row for row in batch.to_pylist() if row["split"] == split]
                     if rows:
-                        table, counts = _table(rows, encoder, task, classes)
+                        table, counts = (
+                            _passages(rows, encoder)
+                            if task.fresh and split == "train"
+                            else _table(rows, encoder, task, classes)
+                        )
                         lengths[split] += counts
                         pieces[split] += table.num_rows
                         writer = writer or pa.ipc.new_stream(sink, table.schema)
@@ -117,6 +141,7 @@ def tokenize(
         maximum=params.max_length,
         long_text=params.long_text,
         overlap=params.overlap,
+        hide=params.hide and params.hide.model_dump(),
         truncated_share={
             split: float(np.mean(np.asarray(lengths[split]) > params.max_length))
             for split in SPLITS
@@ -148,6 +173,23 @@ def _table(
             "input_ids": pa.array([piece.ids for piece in pieces], pa.list_(pa.int32())),
             "token_type_ids": pa.array([piece.types for piece in pieces], pa.list_(pa.int8())),
             "labels": pa.array(targets),
+        }
+    )
+    return table, encoder.lengths(texts, encodings)
+
+
+def _passages(rows: list[dict[str, str]], encoder: Any) -> "tuple[pa.Table, list[int]]":
+    """What is drawn from in every epoch: `labels` are the ends of a passage's sentences."""
+    import pyarrow as pa
+
+    texts = [(row["text"], "") for row in rows]
+    encodings = encoder.encodings(texts)
+    found = encoder.passages_of(encodings)
+    table = pa.table(
+        {
+            "id": pa.array([rows[each.document]["id"] for each in found], pa.string()),
+            "input_ids": pa.array([each.ids for each in found], pa.list_(pa.int32())),
+            "labels": pa.array([each.ends for each in found], pa.list_(pa.int32())),
         }
     )
     return table, encoder.lengths(texts, encodings)

@@ -119,6 +119,7 @@ def validate(
     suite = training_suite(
         labels=labels if task.exclusive else None,
         texts=("text", "second") if task.two_texts else ("text",),
+        labelled=task.labelled,
         longest_text=None if params.rules.too_long == "warn" else params.longest_text,
         fewest_rows=params.fewest_rows,
         fewest_kept=_fewest_kept(len(frame), params.largest_quarantine_percent),
@@ -131,6 +132,9 @@ def validate(
             f" mend the data or the recipe's validate section (rows: {out / 'report.csv'})"
         )
 
+    if task.beside:
+        beside = kept.groupby("split")["text"]
+        kept = kept.assign(second=beside.shift(-1).fillna(beside.transform("first")))
     columns = [column for column in kept.columns if column not in OURS]
     with whole(out / "kept.parquet") as temporary:
         kept[columns].to_parquet(temporary, index=False)

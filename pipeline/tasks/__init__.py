@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .encoding import Piece, Texts
+from .encoding import Encoder, LongText, Piece, Texts
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,10 @@ SHARED = (
     "bio_baselines",
     "counts",
     "encoding",
+    "guessing",
+    "masking",
     "number",
+    "passages",
     "single_label",
     "terms",
     "windows",
@@ -88,15 +91,22 @@ class Detail:
 class Task(ABC):
     """One kind of problem: its rows, targets, loss, answers and scores."""
 
-    head: ClassVar[Literal["sequence", "token"]]
-    """Whether the model scores a whole text or each of its tokens."""
+    head: ClassVar[Literal["sequence", "token", "guess"]]
+    """Whether the model scores a whole text or each of its tokens, or guesses hidden ones."""
     metrics: ClassVar[tuple[str, ...]]
     """Names of its scores, the higher the better; it is known by the first."""
     exact: ClassVar[str | None] = None
     """The metric that is the share of rows answered rightly, where there is one: an exact test
     compares two models by it. Else rows are compared by what `alone` says of each."""
+    labelled: ClassVar[bool] = True
+    """Whether rows have labels; else `label` is given an empty cell."""
     two_texts: ClassVar[bool] = False
     """Whether a row has a second text."""
+    beside: ClassVar[bool] = False
+    """Whether a row is asked of with another of its split as its second text."""
+    fresh: ClassVar[bool] = False
+    """Whether what is learned is drawn anew in every epoch, by the encoder's `passages_of` and
+    `drawn`."""
     cut: ClassVar[Literal["longest", "second"]] = "longest"
     """Which of two texts is cut where both are too long for the model."""
     offsets: ClassVar[bool] = False
@@ -131,6 +141,18 @@ class Task(ABC):
     def shown(self, label: str, text: str, second: str) -> str:
         """A label as people read it in a table, with its row's texts at hand."""
         return label
+
+    def encoder(
+        self,
+        tokenizer: Path,
+        max_length: int,
+        long_text: LongText,
+        overlap: int,
+        hide: Mapping[str, Any] | None = None,
+    ) -> Encoder:
+        """What cuts this task's texts into pieces; `tokenizer` is its tokenizer.json, `hide` what
+        is hidden of them."""
+        return Encoder(tokenizer, max_length, long_text, overlap, self.cut, self.offsets)
 
     # learning
 
@@ -223,6 +245,14 @@ class Task(ABC):
         """Where two models say the same, (rows,)."""
         return np.array([a == b for a, b in zip(answers, others, strict=True)], dtype=bool)
 
+    def agreement(self, answers: Sequence[str], others: Sequence[str]) -> Floats:
+        """How much of each answer two models say alike, (rows,), in [0, 1]."""
+        return self.same(answers, others).astype(np.float64)
+
+    def comparable(self, logits: Logits) -> Logits:
+        """Those of a piece's logits that two runtimes must give nearly alike."""
+        return logits
+
     def astray(self, label: str, answer: Answer) -> float:
         """How far from its label a wrong answer is, by which mistakes are put in order: how sure
         the model is of it, where labels know no distance."""
@@ -237,9 +267,10 @@ class Task(ABC):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """Labels that little effort gives the test rows, by the name of the effort. `kind` is one
-        of `baseline`."""
+        of `baseline`; `encoder` cuts texts up as they are for the model."""
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
         """What the report shows besides the metrics."""

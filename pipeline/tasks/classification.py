@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from . import Labelled
+from .encoding import Encoder
 from .single_label import SingleLabel
 from .terms import GRAMS, tfidf
 
@@ -17,6 +18,7 @@ class Classification(SingleLabel):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """The most frequent training class, and logistic regression on TF-IDF n-grams."""
         from sklearn.linear_model import LogisticRegression

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task, class_name, counts
-from .encoding import Piece, Texts
+from .encoding import Encoder, Piece, Texts
 from .terms import GRAMS, tfidf
 from .windows import row_means
 
@@ -168,6 +168,7 @@ class Multilabel(Task):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """The most frequent training label, and a logistic regression on TF-IDF n-grams for each
         class, answering by thresholds that are tuned as the model's are."""

@@ -29,7 +29,7 @@ from . import (
     counts,
 )
 from .bio import Place, Span, best_path, entities, placed, tagged, tags_of
-from .encoding import Piece, Texts, trimmed
+from .encoding import Encoder, Piece, Texts, trimmed
 from .single_label import softmax
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ class NamedEntities(Task):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """The types that training rows give to names, looked up, and a conditional random field."""
         words_of = bio_baselines.words if kind == "words" else bio_baselines.characters

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import Labelled
-from .encoding import Texts
+from .encoding import Encoder, Texts
 from .single_label import SingleLabel
 from .terms import Overlap
 
@@ -21,6 +21,7 @@ class Pair(SingleLabel):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """The most frequent training class, and logistic regression on what two texts share."""
         from sklearn.linear_model import LogisticRegression

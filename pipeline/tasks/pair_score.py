@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from . import Labelled
+from .encoding import Encoder
 from .number import Number, labels_of, mean_label
 from .terms import Overlap
 
@@ -18,6 +19,7 @@ class PairScore(Number):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """The mean of the training labels, and ridge regression on how much two texts share."""
         from sklearn.linear_model import Ridge

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import Answer, Detail, Floats, Labelled, Logits, Target, Task
-from .encoding import Piece, Texts, trimmed
+from .encoding import Encoder, Piece, Texts, trimmed
 
 if TYPE_CHECKING:
     import torch
@@ -166,6 +166,7 @@ class QuestionAnswering(Task):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """The same words' places for every question (or no answer for any); and a sliding window
         over the sentence that shares most with the question (Richardson et al. 2013, as for SQuAD

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import Answer, Detail, Floats, Labelled, Logits, Target, Task
-from .encoding import Piece, Texts
+from .encoding import Encoder, Piece, Texts
 
 if TYPE_CHECKING:
     import torch
@@ -135,6 +135,7 @@ class Ranking(Task):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """Any order, in expectation; BM25 of the candidate for the query; and, where candidates of
         training come up again, how often they were relevant then."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from . import Labelled
+from .encoding import Encoder
 from .number import Number, labels_of, mean_label
 from .terms import GRAMS, tfidf
 
@@ -16,6 +17,7 @@ class Regression(Number):
         classes: Sequence[str],
         kind: str,
         seed: int,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """The mean of the training labels, and ridge regression on TF-IDF n-grams."""
         from sklearn.linear_model import Ridge

@@ -35,11 +35,15 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
     main = task.metrics[0]
     block["task"] = name
     block["ingest"]["second"] = "second" if task.two_texts else None
+    block["ingest"]["label"] = "label" if task.labelled else None
     block["ingest"]["group"] = "group" if task.by_group else None
     block["ingest"]["validation_percent"] = block["ingest"]["test_percent"] = 20
     block["validate"]["near_duplicates"]["similarity"] = 0.99
     if task.cut == "second":
         block["tokenize"].update({"long_text": "windows", "overlap": 4})
+    if task.fresh:
+        block["tokenize"]["long_text"] = "windows"
+        block["tokenize"]["hide"] = {"share": 0.15, "whole_words": True}
     block["finetune"].update({"epochs": 2, "metric": main})
     block["evaluate"]["baseline"] = task.baseline[0]
     block["benchmark"].update(

@@ -104,14 +104,29 @@ def question_answering(count: int, random: Random) -> Rows:
     return rows
 
 
+def pretraining(count: int, random: Random) -> Rows:
+    """Documents of four sentences, all of one topic."""
+    rows = []
+    for _ in range(count):
+        topic = random.choice(TOPICS)
+        rows.append({"text": " ".join(" ".join(_words(random, topic)) + "." for _ in range(4))})
+    return rows
+
+
+def masked_words(count: int, random: Random) -> Rows:
+    return pretraining(count, random)
+
+
 TOYS: dict[str, Callable[[int, Random], Rows]] = {
     toy.__name__: toy
     for toy in (
         classification,
+        masked_words,
         multilabel,
         ner,
         pair,
         pair_score,
+        pretraining,
         question_answering,
         ranking,
         regression,
