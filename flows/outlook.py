@@ -127,7 +127,7 @@ def _tokens(folder: Path, recipe: recipes.Recipe, task: Task, sample: Sequence[T
             how.max_length,
             how.long_text,
             how.overlap,
-            how.hide and how.hide.model_dump(),
+            how.hidden,
         )
         return sum(map(len, encoder.pieces(sample))) / max(len(sample), 1)
 

@@ -18,7 +18,7 @@ class GuessingBert(BertForPreTraining):
     where a token is hidden, and nowhere else.
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,

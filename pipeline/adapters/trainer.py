@@ -28,6 +28,7 @@ from pipeline.adapters.pooling import narrow
 from pipeline.errors import UserError
 from pipeline.log import Log
 from pipeline.records import SPLITS
+from pipeline.tasks.guessing import Hider
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -289,7 +290,9 @@ def train(
         order=shuffled,
         model=model,
         args=arguments,
-        train_dataset=Drawn(data["train"], encoder, shuffled) if task.fresh else data["train"],
+        train_dataset=Drawn(data["train"], encoder, shuffled)
+        if isinstance(encoder, Hider)
+        else data["train"],
         eval_dataset=data["validation"].select(order),
         data_collator=Collator(
             model.config.pad_token_id or 0,

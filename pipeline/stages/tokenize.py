@@ -50,6 +50,11 @@ class TokenizeParams(Settings):
     hide: Hide | None
     """null for tasks that guess nothing."""
 
+    @property
+    def hidden(self) -> dict[str, Any] | None:
+        """`hide` as plain values."""
+        return self.hide.model_dump() if self.hide else None
+
     @model_validator(mode="after")
     def _windows_advance(self) -> Self:
         if self.overlap and self.long_text != "windows":
@@ -105,7 +110,7 @@ def tokenize(
         params.max_length,
         params.long_text,
         params.overlap,
-        params.hide and params.hide.model_dump(),
+        params.hidden,
     )
     classes = Validation.read(validate / "validation.json").labels
     lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -141,7 +146,7 @@ def tokenize(
         maximum=params.max_length,
         long_text=params.long_text,
         overlap=params.overlap,
-        hide=params.hide and params.hide.model_dump(),
+        hide=params.hidden,
         truncated_share={
             split: float(np.mean(np.asarray(lengths[split]) > params.max_length))
             for split in SPLITS

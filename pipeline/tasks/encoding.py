@@ -15,13 +15,15 @@ HEAD = 0.25  # share of a text's tokens that head_tail takes from its beginning 
 class Piece:
     """What a model reads at once of one row: the whole of it, or a window."""
 
-    __slots__ = ("encoding", "ids", "keep", "row", "types")
+    __slots__ = ("encoding", "ids", "keep", "row", "targets", "types")
 
     def __init__(self, row: int, encoding: Any, keep: Sequence[int]) -> None:
         self.row, self.encoding, self.keep = row, encoding, keep
         ids, types = encoding.ids, encoding.type_ids
         self.ids: list[int] = [ids[i] for i in keep]
         self.types: list[int] = [types[i] for i in keep]
+        self.targets: list[int] = []
+        """What hidden tokens are, where any are hidden."""
 
     def __len__(self) -> int:
         return len(self.ids)

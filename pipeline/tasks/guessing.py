@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task
-from .encoding import Encoder, LongText, Texts
+from .encoding import Encoder, LongText, Piece, Texts
 from .masking import hidden, vocabulary_of
 from .passages import Passage, packed, paired, passages, sentences
 
@@ -31,10 +31,10 @@ BEST = 5  # tokens that a model tells of each place
 COUNTS = ("hidden", "right", "log", "pairs", "followed")  # of an answer, in a tally's order
 
 
-class HiddenPiece:
+class HiddenPiece(Piece):
     """A passage, or two, of which tokens are hidden."""
 
-    __slots__ = ("asked", "ids", "name", "row", "targets", "types")
+    __slots__ = ("asked", "name")
 
     def __init__(
         self,
@@ -51,9 +51,6 @@ class HiddenPiece:
         second passage FOLLOWS."""
         self.name, self.asked = name, asked
         """`asked` by a person, who wrote [MASK]: then nobody knows what is right."""
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 class Cut(NamedTuple):
@@ -79,6 +76,9 @@ class Hider(Encoder):
         self.share, self.whole_words, self.pairs = share, whole_words, pairs
         self.room = max_length - (3 if pairs else 2)
 
+    def _name(self, token: int) -> str:
+        return str(self.tokenizer.id_to_token(token))
+
     def encodings(self, texts: Sequence[Texts]) -> list[Cut]:
         """Each text's sentences in tokens, and those of the second text where pairs are asked."""
         parts = [[sentences(a), sentences(b) if self.pairs else []] for a, b in texts]
@@ -92,7 +92,7 @@ class Hider(Encoder):
     def lengths(self, texts: Sequence[Texts], encodings: Sequence[Cut]) -> list[int]:
         return [sum(map(len, cut.own)) for cut in encodings]
 
-    def cut_up(self, encodings: Sequence[Cut]) -> list[HiddenPiece]:
+    def cut_up(self, encodings: Sequence[Cut]) -> list[Piece]:
         return [
             piece
             for row, (own, other) in enumerate(encodings)
@@ -142,9 +142,7 @@ class Hider(Encoder):
             targets = np.where(found == words.mask, found, IGNORED)
         else:
             found, targets = hidden(ids, words, self.share, self.whole_words, random)
-        return HiddenPiece(
-            row, found.tolist(), types, [follows, *targets[1:]], self.tokenizer.id_to_token, asked
-        )
+        return HiddenPiece(row, found.tolist(), types, [follows, *targets[1:]], self._name, asked)
 
 
 def _seed(ids: Sequence[int]) -> int:
@@ -189,9 +187,7 @@ class Guessing(Task):
     def outputs(self, classes: Sequence[str]) -> list[str]:
         return ["truth", *(f"{what}_{i}" for what in ("log", "token") for i in range(BEST))]
 
-    def target(
-        self, label: str, piece: HiddenPiece, texts: Texts, classes: Sequence[str]
-    ) -> Target:
+    def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
         return piece.targets
 
     def loss(
@@ -222,13 +218,14 @@ class Guessing(Task):
     def answers(
         self,
         logits: Sequence[Logits],
-        pieces: Sequence[HiddenPiece],
+        pieces: Sequence[Piece],
         texts: Sequence[Texts],
         classes: Sequence[str],
         decision: Decision,
     ) -> list[Answer]:
         told: list[_Told] = [_Told() for _ in texts]
         for own, piece in zip(logits, pieces, strict=True):
+            assert isinstance(piece, HiddenPiece)
             told[piece.row].take(own, piece)
         return [each.answer() for each in told]
 
@@ -252,7 +249,7 @@ class Guessing(Task):
         return {name: of_all[name] for name in self.metrics}
 
     def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
-        return self.agreement(answers, others) == 1
+        return np.asarray(self.agreement(answers, others) == 1)
 
     def agreement(self, answers: Sequence[str], others: Sequence[str]) -> Floats:
         """The share of the guesses that are the same; beside a label, of those that are right."""
@@ -273,7 +270,7 @@ class Guessing(Task):
         classes: Sequence[str],
         kind: str,
         seed: int,
-        encoder: Hider,
+        encoder: Encoder,
     ) -> dict[str, list[str]]:
         """Every hidden token guessed by how frequent the tokens are in training rows; a second
         passage held to follow where it shares so many words with the first, each weighed by how
@@ -286,12 +283,13 @@ class Guessing(Task):
             frequent.learn_overlap(encoder.pieces(validation.texts))
         told = [_Told() for _ in test.texts]
         for piece in encoder.pieces(test.texts):
+            assert isinstance(piece, HiddenPiece)
             told[piece.row].take(frequent.outputs(piece), piece)
         name = "token frequencies" + (" + shared words" if self.pairs else "")
         return {name: [each.answer().label for each in told]}
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
-        total = sum(self.tally([""], [answer.label], classes) for answer in answers)
+        total = np.sum([self.tally([""], [answer.label], classes) for answer in answers], axis=0)
         return Detail(more={"perplexity": float(1 / self.measure(total)["inverse_perplexity"])})
 
 
@@ -347,7 +345,7 @@ class _Frequencies:
         self.best = np.argsort(-self.log, kind="stable")[:BEST]
         self.least = 0.0
 
-    def shared(self, piece: HiddenPiece) -> float:
+    def shared(self, piece: Piece) -> float:
         """How much the two passages of a piece share: the sum over common tokens of how rare each
         is, over that of the second."""
         sides: list[set[int]] = [set(), set()]
@@ -356,7 +354,7 @@ class _Frequencies:
         second = sum(-self.log[token] for token in sides[1])
         return float(sum(-self.log[token] for token in sides[0] & sides[1]) / max(second, 1e-9))
 
-    def learn_overlap(self, pieces: Iterable[HiddenPiece]) -> None:
+    def learn_overlap(self, pieces: Iterable[Piece]) -> None:
         """The share from which most pieces are told rightly."""
         pairs = [
             (self.shared(piece), piece.targets[0] == FOLLOWS)
@@ -372,7 +370,7 @@ class _Frequencies:
         at = int(right.argmax())
         self.least = pairs[at][0] if at < len(pairs) else math.inf
 
-    def outputs(self, piece: HiddenPiece) -> Logits:
+    def outputs(self, piece: Piece) -> Logits:
         found = np.zeros((len(piece), 1 + 2 * BEST), np.float32)
         places = [i for i, truth in enumerate(piece.targets) if i and truth != IGNORED]
         found[places, 0] = self.log[[piece.targets[i] for i in places]]

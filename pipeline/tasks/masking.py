@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ class Vocabulary:
     continues: Flags
     """Tokens that go on with the word before them, as WordPiece's ## does, (tokens,)."""
 
-    @property
+    @cached_property
     def plain(self) -> Ints:
         """What a hidden token can be replaced by."""
         return np.flatnonzero(~self.special)
@@ -45,10 +46,11 @@ def vocabulary_of(tokenizer: object) -> Vocabulary:
     for name, place in names.items():
         continues[place] = name.startswith("##")
         special[place] |= name.startswith("[unused")
-    own = ("[MASK]", "[CLS]", "[SEP]")
-    if missing := [name for name in own if name not in names]:
-        raise ValueError(f"its tokenizer has no {missing[0]}")
-    return Vocabulary(*(names[name] for name in own), special, continues)
+    try:
+        mask, first, separator = names["[MASK]"], names["[CLS]"], names["[SEP]"]
+    except KeyError as error:
+        raise ValueError(f"its tokenizer has no {error.args[0]}") from None
+    return Vocabulary(mask, first, separator, special, continues)
 
 
 def hidden(

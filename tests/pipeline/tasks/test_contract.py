@@ -83,7 +83,8 @@ def all_stages(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked_texts(home: Home) -> list[Texts]:
-    return kept.texts_of(kept.kept_rows(home.validate, "test"))
+    texts = kept.texts_of(kept.kept_rows(home.validate, "test"))
+    return texts if home.task.two_texts else [(text, "") for text, _ in texts]
 
 
 def publish_and_promote(home: Home, tracking: str) -> Registry:
@@ -208,7 +209,7 @@ class Loudest(Task):
     def measure(self, tallies):
         return {"agreement": tallies[..., 0] / np.maximum(tallies[..., 1], 1)}
 
-    def baselines(self, train, validation, test, classes, kind, seed):
+    def baselines(self, train, validation, test, classes, kind, seed, encoder):
         return {"always yes": ["yes"] * len(test.texts)}
 '''
 

@@ -1,0 +1,229 @@
+"""What is hidden follows the 15 and 80/10/10 rules, passages are whole, and the loss is BERT's."""
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertForPreTraining
+
+from pipeline.adapters.batches import Collator
+from pipeline.adapters.guess import GuessingBert
+from pipeline.tasks import IGNORED, get
+from pipeline.tasks.guessing import FOLLOWS, STRANGE, Hider
+from pipeline.tasks.masking import Vocabulary, hidden
+from pipeline.tasks.passages import Passage, packed, paired, passages, sentences
+from tests.pipeline.tasks.toys import pretraining
+
+MASK, FIRST, SEPARATOR = 3, 1, 2
+SIZE = 1000
+special = np.zeros(SIZE, bool)
+special[:5] = True
+continues = np.zeros(SIZE, bool)
+continues[700:] = True
+WORDS = Vocabulary(MASK, FIRST, SEPARATOR, special, continues)
+
+
+def within(count: int, of: int, share: float) -> bool:
+    """Whether a count is within three standard errors of a share."""
+    return abs(count - of * share) <= 3 * np.sqrt(of * share * (1 - share))
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_of_a_million_tokens_15_percent_are_hidden_by_the_80_10_10_rule(whole_words: bool) -> None:
+    random = np.random.default_rng(17)
+    seen, chosen, fates = 0, 0, Counter[str]()
+    while seen < 1_000_000:
+        ids = random.integers(5, SIZE, size=int(random.integers(60, 254)))
+        found, targets = hidden(ids, WORDS, 0.15, whole_words, random)
+        places = np.flatnonzero(targets != IGNORED)
+        assert (targets[places] == ids[places]).all()
+        untouched = np.delete(np.arange(len(ids)), places)
+        assert (found[untouched] == ids[untouched]).all()
+        seen, chosen = seen + len(ids), chosen + len(places)
+        now, truth = found[places], ids[places]
+        fates["masked"] += int((now == MASK).sum())
+        fates["kept"] += int((now == truth).sum())
+        fates["other"] += int(((now != MASK) & (now != truth)).sum())
+    assert within(chosen, seen, 0.15)
+    by_chance = 0.1 / (SIZE - 5)  # another token that is the same by chance
+    assert within(fates["masked"], chosen, 0.8)
+    assert within(fates["kept"], chosen, 0.1 + by_chance)
+    assert within(fates["other"], chosen, 0.1 - by_chance)
+
+
+def test_whole_words_are_hidden_whole() -> None:
+    random = np.random.default_rng(3)
+    ids = [10, 700, 701, 11, 12, 702, 13, 14, 15, 16, 703]
+    words = [{0, 1, 2}, {3}, {4, 5}, {6}, {7}, {8}, {9, 10}]
+    for _ in range(200):
+        _, targets = hidden(ids, WORDS, 0.4, True, random)
+        places = set(np.flatnonzero(targets != IGNORED).tolist())
+        assert all(word <= places or not word & places for word in words)
+
+
+def test_special_tokens_are_neither_hidden_nor_drawn() -> None:
+    random = np.random.default_rng(3)
+    ids = [FIRST, *[20] * 40, SEPARATOR, *[21] * 40, SEPARATOR]
+    for _ in range(200):
+        found, targets = hidden(ids, WORDS, 0.5, False, random)
+        assert targets[[0, 41, 82]].tolist() == [IGNORED] * 3
+        assert set(found[special[found]].tolist()) <= {FIRST, SEPARATOR, MASK}
+
+
+def test_something_is_hidden_of_the_shortest_text_and_nothing_of_none() -> None:
+    random = np.random.default_rng(3)
+    assert hidden([50], WORDS, 0.15, True, random)[1].tolist() == [50]
+    assert hidden([FIRST, SEPARATOR], WORDS, 0.15, False, random)[1].tolist() == [IGNORED] * 2
+    assert (hidden([50, 700, 701], WORDS, 0.15, True, random)[1] != IGNORED).all()
+
+
+# passages
+
+
+def test_sentences_end_at_their_marks() -> None:
+    text = 'He said "No." Then Mr. X left... Really?! Yes<br />so. 好的。他说：“不！”然后走了\nend'
+    assert sentences(text) == [
+        'He said "No."',
+        "Then Mr.",
+        "X left...",
+        "Really?!",
+        "Yes<br />so.",
+        "好的。",
+        "他说：“不！”",
+        "然后走了",
+        "end",
+    ]
+
+
+documents = st.lists(
+    st.lists(st.lists(st.integers(5, 99), min_size=1, max_size=9), max_size=6), min_size=1
+)
+
+
+@given(documents, st.integers(2, 12))
+def test_passages_hold_all_of_a_document_in_order_and_end_with_sentences(
+    texts: list[list[list[int]]], room: int
+) -> None:
+    for number, tokens in enumerate(texts):
+        found = list(passages(number, tokens, room))
+        assert [i for each in found for i in each.ids] == [i for part in tokens for i in part]
+        for each in found:
+            assert len(each.ids) <= room
+            assert each.ends[-1] == len(each.ids)
+            assert sorted(set(each.ends)) == list(each.ends)
+
+
+@given(documents, st.integers(2, 12))
+def test_packed_passages_are_full_and_hold_everything(
+    texts: list[list[list[int]]], room: int
+) -> None:
+    found = list(packed(texts, room, SEPARATOR))
+    whole = [i for each in found for i in each.ids]
+    assert [i for i in whole if i != SEPARATOR] == [i for t in texts for part in t for i in part]
+    assert all(len(each.ids) == room for each in found[:-1])
+
+
+def test_half_of_the_pairs_follow_and_the_others_are_of_another_document() -> None:
+    random = np.random.default_rng(5)
+    of = [Passage(d, [100 * d + i for i in range(30)], range(5, 31, 5)) for d in range(1, 9)]
+    follows = 0
+    for _ in range(4000):
+        own = of[int(random.integers(8))]
+        others = iter(random.permutation([each for each in of if each is not own]))
+        a, b, truth = paired(own, others.__next__, 30, random)
+        assert a and b and len(a) + len(b) <= 30
+        assert list(a) == list(own.ids[: len(a)])
+        if truth:
+            assert [*a, *b] == list(own.ids)
+        else:
+            assert {i // 100 for i in b} == {b[0] // 100} != {own.document}
+        follows += truth
+    assert within(follows, 4000, 0.5)
+
+
+def test_lengths_do_not_tell_whether_a_passage_follows() -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import cross_val_score
+
+    random = np.random.default_rng(5)
+    of: list[Passage] = []
+    for document in range(400):
+        long = random.integers(3, 40, size=int(random.integers(2, 40)))
+        of += passages(document, [[9] * int(n) for n in long], 125)
+    shapes, truths = [], []
+    for own in of * 3:
+        if len(own.ids) < 2:
+            continue
+
+        def another(own: Passage = own) -> Passage:
+            while (found := of[int(random.integers(len(of)))]).document == own.document:
+                pass
+            return found
+
+        a, b, truth = paired(own, another, 125, random)
+        shapes.append((len(a), len(b), len(a) + len(b)))
+        truths.append(truth)
+    judge = HistGradientBoostingClassifier(max_iter=40)
+    assert cross_val_score(judge, np.array(shapes), truths, cv=3).mean() < 0.56
+
+
+# the encoder
+
+
+@pytest.fixture
+def hider(tiny_base: Path) -> Hider:
+    encoder = get("pretraining").encoder(
+        tiny_base / "tokenizer.json", 24, "windows", 0, {"share": 0.15, "whole_words": True}
+    )
+    assert isinstance(encoder, Hider)
+    return encoder
+
+
+def test_the_same_text_is_asked_in_the_same_way_whatever_is_asked_beside_it(hider: Hider) -> None:
+    rows = [(row["text"], "the last team. a new match.") for row in pretraining(20, Random(1))]
+    together = hider.pieces(rows)
+    alone = [piece for row in rows for piece in hider.pieces([row])]
+    assert [(p.ids, p.targets) for p in together] == [(p.ids, p.targets) for p in alone]
+    assert {piece.targets[0] for piece in together} == {FOLLOWS, STRANGE}
+    assert all(piece.targets[0] == IGNORED for piece in hider.pieces([(rows[0][0], "")]))
+
+
+def test_a_person_asks_for_what_stands_at_their_masks(hider: Hider) -> None:
+    (piece,) = hider.pieces([("the [MASK] of the league", "")])
+    assert [token for token in piece.targets if token != IGNORED] == [hider.vocabulary.mask]
+    assert piece.asked
+
+
+# the loss
+
+
+def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Hider) -> None:
+    torch.manual_seed(2)
+    bert = BertForPreTraining.from_pretrained(tiny_base).eval()
+    ours = GuessingBert.from_pretrained(tiny_base)
+    ours.load_state_dict(bert.state_dict())
+    task = get("pretraining")
+    rows = [(row["text"], "the last team. a new match.") for row in pretraining(20, Random(1))]
+    batch = Collator(0, typed=True, guessing=True)(
+        [
+            {"input_ids": p.ids, "token_type_ids": p.types, "labels": p.targets}
+            for p in hider.pieces(rows)
+        ]
+    )
+    targets = batch.pop("labels")
+    mask = batch["attention_mask"].bool()
+    words = targets.clone()
+    words[:, 0] = IGNORED
+    given = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    truth = bert(**given, labels=words, next_sentence_label=targets[:, 0]).loss
+    for model in (ours.eval(), ours):
+        logits = model(**batch).logits
+        loss = task.loss(logits, targets, mask) / task.counted(targets)
+        assert loss.item() == pytest.approx(truth.item(), abs=1e-6)
+    logits[..., 0].sum().backward()
+    assert ours.bert.embeddings.word_embeddings.weight.grad is not None
