@@ -260,7 +260,7 @@ def _data_of(recipe: str, settings: recipes.Recipe) -> list[str]:
     """The paths that hold rows and weights which lie in the owner's folder."""
     rows = [] if _is_packaged(*settings.ingest.sources().values()) else [settings.watch]
     rows.append(str(LABELS / f"{recipe}.jsonl"))
-    return rows + ([] if _is_packaged(settings.base.model) else [settings.base.watch])
+    return rows + ([settings.base.watch] if settings.base.local else [])
 
 
 def _is_packaged(*sources: str) -> bool:
@@ -271,7 +271,7 @@ def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs
     """Changed inputs by what they mean to people; what stages hand on does not count."""
     rows = _is_packaged(*settings.ingest.sources().values())
     kinds: dict[str, Kind] = {PINS: "pins", f"recipes.{recipe}.base": "base", str(LABELS): "data"}
-    if not _is_packaged(settings.base.model):
+    if settings.base.local:
         kinds[os.path.normpath(settings.base.watch)] = "base"
     if not rows:
         kinds[os.path.normpath(settings.watch)] = "data"  # also where the base lies beside them

@@ -55,7 +55,8 @@ def load(name: str) -> Recipe:
         _check_watch(source, recipe.watch, f"recipes.{name}.watch")
     if recipe.ingest.label_names:
         _check_watch(recipe.ingest.label_names, recipe.watch, f"recipes.{name}.watch")
-    _check_watch(recipe.base.model, recipe.base.watch, f"recipes.{name}.base.watch")
+    if recipe.base.local:
+        _check_watch(recipe.base.model, recipe.base.watch, f"recipes.{name}.base.watch")
     _check_behaviour(recipe, f"recipes.{name}.evaluate.behaviour")
     return recipe
 

@@ -102,6 +102,12 @@ class Lengths(Record):
     quantiles: dict[str, int]
     """Of all splits: p5, p25, p50, p75, p95, p99, max."""
     rows: dict[str, int]
+    vocabulary: int = 0
+    """Tokens that the tokenizer knows."""
+    coverage: float = 1.0
+    """Share of the tokens of validation and test rows that are not the unknown one."""
+    fertility: float = 0.0
+    """Tokens a word of these rows; a Chinese character is a word."""
 
 
 class Fit(Record):

@@ -108,7 +108,7 @@ def toy_block(base: Path | str, source: str) -> dict[str, Any]:
 
     block = json.loads(json.dumps(read_recipe("news", ROOT / "params.yaml")))
     block["watch"] = source
-    block["base"] = {"model": str(base), "sha256": None, "watch": str(base)}
+    block["base"] = {"model": str(base), "sha256": None, "watch": str(base), "network": None}
     block["ingest"]["source"] = source
     block["validate"]["fewest_rows"] = 5
     block["tokenize"]["max_length"] = 24

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+from pipeline.files import whole
 
 if TYPE_CHECKING:
+    from pipeline.sources import Network
     from pipeline.tasks import Task
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -62,6 +64,22 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     tokenizer.name_or_path = ""
     tokenizer.init_kwargs.pop("name_or_path", None)
     return tokenizer
+
+
+def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int) -> Path:
+    """A BERT of random weights for the words of a saved tokenizer, in a folder; the same of the
+    same seed."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        **network.model_dump(), vocab_size=len(words), pad_token_id=words.pad_token_id
+    )
+    with whole(folder) as temporary:
+        BertModel(config).save_pretrained(temporary)
+    return folder
 
 
 def pooling_of(folder: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from pipeline.errors import UserError
-from pipeline.sources.bases import HUB, BaseParams, base_folder
+from pipeline.sources.bases import HUB, BaseParams, Network, base_folder
 from pipeline.sources.rows import (
     LARGEST_ROW,
     PACKAGE,
@@ -30,6 +30,7 @@ __all__ = [
     "BaseParams",
     "Format",
     "Layout",
+    "Network",
     "Reject",
     "Row",
     "base_folder",

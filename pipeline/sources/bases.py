@@ -1,24 +1,64 @@
-"""The pretrained encoders that recipes start from: in a package, in a folder or on the hub."""
+"""The encoders that recipes start from: a package's, a folder's, the hub's, or of random weights."""
 
 from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from pipeline.config import Settings
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
-from pipeline.sources.rows import locate
+from pipeline.sources.rows import PACKAGE, locate
 
 HUB = "hub:"
+SCRATCH = "scratch"
+
+
+class Network(Settings):
+    """The shape of a BERT (https://huggingface.co/docs/transformers/model_doc/bert#bertconfig)."""
+
+    hidden_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
+    """Width inside of each layer's feed-forward network; four times hidden_size is usual."""
+    max_position_embeddings: int = Field(ge=8)
+    """Tokens that it can read at once."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("hidden_size is no multiple of num_attention_heads")
+        return self
 
 
 class BaseParams(Settings):
-    """The pretrained encoder that a recipe starts from."""
+    """The encoder that a recipe starts from."""
 
     model: str
-    """`package:NAME/FOLDER` in an installed package, a local folder, or `hub:NAME@REVISION`."""
+    """`package:NAME/FOLDER` in an installed package, a local folder, `hub:NAME@REVISION`, or
+    `scratch` for random weights. What another recipe has pretrained is
+    `data/<recipe>/finetune/model`."""
     sha256: str | None
     """Digest of its model.safetensors, checked before every use; null leaves it unchecked."""
     watch: str
-    """The path that DVC watches for a new base: the folder, or the versions file of a package."""
+    """The path that DVC watches for a new base: the folder, or the versions file of a package or of
+    `scratch`."""
+    network: Network | None
+    """Of `scratch`; null where the base says its own."""
+
+    @property
+    def local(self) -> bool:
+        """Whether its weights lie in a folder that people can change."""
+        return not self.model.startswith((PACKAGE, HUB)) and self.model != SCRATCH
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.model == SCRATCH) != (self.network is not None):
+            raise ValueError(f"network: goes with the model {SCRATCH!r}, and with that alone")
+        if self.network and self.sha256:
+            raise ValueError("sha256: random weights have none: set it to null")
+        return self
 
 
 def base_folder(base: BaseParams) -> Path:

@@ -112,9 +112,14 @@ def finetune(
     Raises UserError where the loss is not a number, naming the step.
     """
     from pipeline.adapters import trainer
+    from pipeline.adapters import transformers as adapter
     from pipeline.adapters.live_run import LiveRun
 
-    folder = base_folder(base)
+    folder = (
+        adapter.new_bert(state / "base", base.network, tokenize / "tokenizer", params.seed)
+        if base.network
+        else base_folder(base)
+    )
     classes = Validation.read(validate / "validation.json").labels
     device, precision = trainer.where_and_how(params.precision)
     judge = _Judge(task, validate, tokenize, classes)

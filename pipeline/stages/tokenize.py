@@ -7,7 +7,9 @@ piece, several a row where long_text is windows), tokenizer/, lengths.json and l
 histogram). Pieces keep the order of kept.parquet.
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,18 +17,31 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.config import Settings
+from pipeline.errors import UserError
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
-from pipeline.records import SPLITS, Lengths, Validation
+from pipeline.records import SPLITS, Lengths, Split, Validation
 from pipeline.sources import BaseParams, base_folder
 from pipeline.tasks import Task
-from pipeline.tasks.encoding import Encoder, LongText
+from pipeline.tasks.encoding import LongText, Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 1000  # rows
 BINS = 40
+WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")  # a Chinese character is one by itself
+
+
+class Vocabulary(Settings):
+    """A WordPiece vocabulary that is learned from the training rows (Wu et al. 2016)."""
+
+    size: int = Field(ge=100)
+    """Tokens, at most."""
+    lower_case: bool
+    """Whether letters lose their case and their accents, as in BERT's uncased vocabularies."""
+    fewest: int = Field(ge=1)
+    """How often two parts of a word must stand together to be joined."""
 
 
 class Hide(Settings):
@@ -47,6 +62,8 @@ class TokenizeParams(Settings):
     beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
     overlap: int = Field(ge=0)
     """Tokens that one window shares with the next."""
+    vocabulary: Vocabulary | None
+    """null takes the base's tokenizer; a base from scratch has none."""
     hide: Hide | None
     """null for tasks that guess nothing."""
 
@@ -98,11 +115,7 @@ def tokenize(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipeline.adapters.transformers import load_tokenizer, most_tokens
-
-    folder = base_folder(base)
-    most_tokens(folder, params.max_length, base.model)
-    tokenizer = load_tokenizer(folder, base.model)
+    tokenizer = _tokenizer(params, base, validate / "kept.parquet", log)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
     encoder = task.encoder(
@@ -113,8 +126,7 @@ def tokenize(
         params.hidden,
     )
     classes = Validation.read(validate / "validation.json").labels
-    lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
-    pieces: Counter[str] = Counter()
+    tables = _Tables(encoder, task, classes, tokenizer.unk_token_id)
     kept = pq.ParquetFile(validate / "kept.parquet")
     done, total = 0, len(SPLITS) * kept.metadata.num_rows
     columns = ["id", "text", "second", "label", "split"]
@@ -127,19 +139,14 @@ def tokenize(
                     done += batch.num_rows
                     rows = [row for row in batch.to_pylist() if row["split"] == split]
                     if rows:
-                        table, counts = (
-                            _passages(rows, encoder)
-                            if task.fresh and split == "train"
-                            else _table(rows, encoder, task, classes)
-                        )
-                        lengths[split] += counts
-                        pieces[split] += table.num_rows
+                        table = tables.of(rows, split)
                         writer = writer or pa.ipc.new_stream(sink, table.schema)
                         writer.write_table(table)
                     log.progress(done, total, "rows")
                 if writer:
                     writer.close()
-    everything = np.concatenate([np.asarray(lengths[split]) for split in SPLITS])
+    lengths = {split: np.asarray(tables.lengths[split]) for split in SPLITS}
+    everything = np.concatenate(list(lengths.values()))
     _write_histogram(everything, out / "lengths.csv")
     points = (5, 25, 50, 75, 95, 99, 100)
     return Lengths(
@@ -148,56 +155,115 @@ def tokenize(
         overlap=params.overlap,
         hide=params.hidden,
         truncated_share={
-            split: float(np.mean(np.asarray(lengths[split]) > params.max_length))
-            for split in SPLITS
+            split: float(np.mean(own > params.max_length)) for split, own in lengths.items()
         },
-        pieces={split: pieces[split] for split in SPLITS},
+        pieces={split: tables.pieces[split] for split in SPLITS},
         quantiles={
             f"p{p}" if p < 100 else "max": int(q)
             for p, q in zip(points, np.percentile(everything, points), strict=True)
         },
-        rows={split: len(lengths[split]) for split in SPLITS},
+        rows={split: len(own) for split, own in lengths.items()},
+        vocabulary=len(tokenizer),
+        coverage=1 - tables.unknown / max(tables.tokens, 1),
+        fertility=tables.tokens / max(tables.words, 1),
     ).write(out / "lengths.json")
 
 
-def _table(
-    rows: list[dict[str, str]], encoder: Encoder, task: Task, classes: list[str]
-) -> "tuple[pa.Table, list[int]]":
-    """The rows' pieces with what the head should say of each, and the rows' lengths in tokens."""
-    import pyarrow as pa
+class _Tables:
+    """Rows as the model reads them, and what is counted on the way."""
 
-    texts = [(row["text"], row["second"]) for row in rows]
-    encodings = encoder.encodings(texts)
-    pieces = encoder.cut_up(encodings)
-    targets = [
-        task.target(rows[piece.row]["label"], piece, texts[piece.row], classes) for piece in pieces
-    ]
-    table = pa.table(
-        {
-            "id": pa.array([rows[piece.row]["id"] for piece in pieces], pa.string()),
-            "input_ids": pa.array([piece.ids for piece in pieces], pa.list_(pa.int32())),
-            "token_type_ids": pa.array([piece.types for piece in pieces], pa.list_(pa.int8())),
-            "labels": pa.array(targets),
-        }
-    )
-    return table, encoder.lengths(texts, encodings)
+    def __init__(self, encoder: Any, task: Task, classes: list[str], unknown: int | None) -> None:
+        self.encoder, self.task, self.classes, self.unknown_token = encoder, task, classes, unknown
+        self.lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
+        self.pieces: Counter[str] = Counter()
+        self.tokens, self.unknown, self.words = 0, 0, 0
+        """Of rows that a vocabulary was not learned from."""
+
+    def of(self, rows: list[dict[str, str]], split: Split) -> "pa.Table":
+        learned = split == "train"
+        alone = learned and self.task.fresh
+        texts = [(row["text"], "" if alone else row["second"]) for row in rows]
+        encodings = self.encoder.encodings(texts)
+        self.lengths[split] += self.encoder.lengths(texts, encodings)
+        if not learned:
+            self._count(texts, encodings)
+        table = self._passages(rows, encodings) if alone else self._pieces(rows, texts, encodings)
+        self.pieces[split] += table.num_rows
+        return table
+
+    def _count(self, texts: list[Texts], encodings: list[Any]) -> None:
+        for ids in self.encoder.tokens(encodings):
+            self.tokens += len(ids)
+            self.unknown += sum(token == self.unknown_token for token in ids)
+        for pair in texts:
+            self.words += sum(len(WORD.findall(text)) for text in pair)
+
+    def _pieces(
+        self, rows: list[dict[str, str]], texts: list[Texts], encodings: list[Any]
+    ) -> "pa.Table":
+        """The rows' pieces with what the head should say of each."""
+        import pyarrow as pa
+
+        pieces = self.encoder.cut_up(encodings)
+        targets = [
+            self.task.target(rows[each.row]["label"], each, texts[each.row], self.classes)
+            for each in pieces
+        ]
+        return pa.table(
+            {
+                "id": pa.array([rows[each.row]["id"] for each in pieces], pa.string()),
+                "input_ids": pa.array([each.ids for each in pieces], pa.list_(pa.int32())),
+                "token_type_ids": pa.array([each.types for each in pieces], pa.list_(pa.int8())),
+                "labels": pa.array(targets),
+            }
+        )
+
+    def _passages(self, rows: list[dict[str, str]], encodings: list[Any]) -> "pa.Table":
+        """What is drawn from in every epoch: `labels` are the ends of a passage's sentences."""
+        import pyarrow as pa
+
+        found = self.encoder.passages_of(encodings)
+        return pa.table(
+            {
+                "id": pa.array([rows[each.document]["id"] for each in found], pa.string()),
+                "input_ids": pa.array([each.ids for each in found], pa.list_(pa.int32())),
+                "labels": pa.array([each.ends for each in found], pa.list_(pa.int32())),
+            }
+        )
 
 
-def _passages(rows: list[dict[str, str]], encoder: Any) -> "tuple[pa.Table, list[int]]":
-    """What is drawn from in every epoch: `labels` are the ends of a passage's sentences."""
-    import pyarrow as pa
+def _tokenizer(params: TokenizeParams, base: BaseParams, kept: Path, log: Log) -> Any:
+    """The base's, or one that is learned.
 
-    texts = [(row["text"], "") for row in rows]
-    encodings = encoder.encodings(texts)
-    found = encoder.passages_of(encodings)
-    table = pa.table(
-        {
-            "id": pa.array([rows[each.document]["id"] for each in found], pa.string()),
-            "input_ids": pa.array([each.ids for each in found], pa.list_(pa.int32())),
-            "labels": pa.array([each.ends for each in found], pa.list_(pa.int32())),
-        }
-    )
-    return table, encoder.lengths(texts, encodings)
+    Raises UserError where the base takes no texts of that length, or has words of its own.
+    """
+    from pipeline.adapters import wordpiece
+    from pipeline.adapters.transformers import load_tokenizer, most_tokens
+
+    own = params.vocabulary
+    if base.network is None:
+        if own is not None:
+            raise UserError(
+                f"tokenize.vocabulary: {base.model} has a vocabulary of its own: set it to null"
+            )
+        folder = base_folder(base)
+        most_tokens(folder, params.max_length, base.model)
+        return load_tokenizer(folder, base.model)
+    if own is None:
+        raise UserError("tokenize.vocabulary: a base from scratch has none: say how it is learned")
+    if (most := base.network.max_position_embeddings) < params.max_length:
+        raise UserError(
+            f"base.network.max_position_embeddings is {most}: set tokenize.max_length to {most}"
+        )
+    log.say("learning the vocabulary")
+    return wordpiece.trained(lambda: _training_texts(kept), own.size, own.lower_case, own.fewest)
+
+
+def _training_texts(kept: Path) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(kept).iter_batches(BATCH, columns=["text", "split"]):
+        yield from (row["text"] for row in batch.to_pylist() if row["split"] == "train")
 
 
 def _write_histogram(lengths: "np.typing.NDArray[np.int64]", path: Path) -> None:

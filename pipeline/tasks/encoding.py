@@ -79,6 +79,12 @@ class Encoder:
                 found[row] = self.batch([_given(pair)])[0]
         return found
 
+    def tokens(self, encodings: Sequence[Any]) -> Iterator[list[int]]:
+        """Those of each text, without special ones."""
+        for encoding in encodings:
+            special = encoding.special_tokens_mask
+            yield [token for token, own in zip(encoding.ids, special, strict=True) if not own]
+
     def lengths(self, texts: Sequence[Texts], encodings: Sequence[Any]) -> list[int]:
         """Tokens of whole texts, those included of which `encodings` has only a part."""
         return [

@@ -89,6 +89,10 @@ class Hider(Encoder):
             for row in parts
         ]
 
+    def tokens(self, encodings: Sequence[Cut]) -> Iterator[list[int]]:
+        for cut in encodings:
+            yield [token for sentence in [*cut.own, *cut.other] for token in sentence]
+
     def lengths(self, texts: Sequence[Texts], encodings: Sequence[Cut]) -> list[int]:
         return [sum(map(len, cut.own)) for cut in encodings]
 

@@ -253,7 +253,7 @@ def test_check_knows_the_labels_of_any_task(
     write_csv(home / "a.csv", rows)
     assert cli.main(["new", "tags", "a.csv", "--task", "multilabel"]) == 0
     block = read_recipe("tags")
-    block["base"] = {"model": str(tiny_base), "sha256": None, "watch": str(tiny_base)}
+    block["base"].update({"model": str(tiny_base), "sha256": None, "watch": str(tiny_base)})
     block["tokenize"]["max_length"] = 24
     write_params(home / "params.yaml", {"tags": block})
     assert cli.main(["check", "tags"]) == 0

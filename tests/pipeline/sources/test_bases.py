@@ -12,7 +12,7 @@ from pipeline.sources import BaseParams, base_folder
 
 
 def base(model: str, sha256: str | None = None) -> BaseParams:
-    return BaseParams(model=model, sha256=sha256, watch="x")
+    return BaseParams(model=model, sha256=sha256, watch="x", network=None)
 
 
 def test_a_base_with_another_digest_is_refused(tiny_base: Path) -> None:

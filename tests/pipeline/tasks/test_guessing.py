@@ -13,10 +13,17 @@ from transformers import BertForPreTraining
 
 from pipeline.adapters.batches import Collator
 from pipeline.adapters.guess import GuessingBert
+from pipeline.config import parse
+from pipeline.recipe import Recipe
+from pipeline.records import Lengths
+from pipeline.stages.finetune import finetune
 from pipeline.tasks import IGNORED, get
 from pipeline.tasks.guessing import FOLLOWS, STRANGE, Hider
 from pipeline.tasks.masking import Vocabulary, hidden
 from pipeline.tasks.passages import Passage, packed, paired, passages, sentences
+from tests.conftest import write_csv
+from tests.pipeline.conftest import Home, make_home, up_to_tokens
+from tests.pipeline.tasks.test_contract import block_of
 from tests.pipeline.tasks.toys import pretraining
 
 MASK, FIRST, SEPARATOR = 3, 1, 2
@@ -227,3 +234,49 @@ def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Hider)
         assert loss.item() == pytest.approx(truth.item(), abs=1e-6)
     logits[..., 0].sum().backward()
     assert ours.bert.embeddings.word_embeddings.weight.grad is not None
+
+
+# from scratch
+
+
+def test_a_base_is_made_of_random_weights_and_learned_words_and_others_start_from_it(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_csv(tmp_path / "rows.csv", pretraining(120, Random(3)))
+    block = block_of("pretraining", tiny_base, source)
+    block["base"] = {
+        "model": "scratch",
+        "sha256": None,
+        "watch": "constraints.txt",
+        "network": {
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "max_position_embeddings": 24,
+        },
+    }
+    block["tokenize"]["vocabulary"] = {"size": 100, "lower_case": True, "fewest": 2}
+    home = up_to_tokens(Home(tmp_path / "zh", parse(Recipe, block, "recipes.zh")))
+    r, t = home.recipe, home.task
+    fit = finetune(
+        r.finetune, t, r.base, home.validate, home.tokenize, home.finetune, tmp_path / "s"
+    )
+    assert fit.base == "scratch"
+    assert not (tmp_path / "s").exists()
+    again = finetune(
+        r.finetune, t, r.base, home.validate, home.tokenize, tmp_path / "again", tmp_path / "s"
+    )
+    assert again.weights_sha256 == fit.weights_sha256
+
+    model = home.finetune / "model"
+    assert BertForPreTraining.from_pretrained(model).config.vocab_size <= 100
+    other = make_home(tmp_path / "news", model, rows=60)
+    taught = up_to_tokens(other)
+    r, t = taught.recipe, taught.task
+    finetune(
+        r.finetune, t, r.base, taught.validate, taught.tokenize, taught.finetune, tmp_path / "s"
+    )
+    lengths = Lengths.read(taught.tokenize / "lengths.json")
+    assert lengths.coverage > 0.9
+    assert 1 <= lengths.fertility < 8
