@@ -24,6 +24,7 @@ PLACE = "{data}"
 RAW = "data/raw"
 DEFAULT_TASK = "classification"
 OVERLAP = 3  # windows share a third of their tokens with the next (Devlin et al. 2019)
+HIDE = {"share": 0.15, "whole_words": True}  # as BERT was pretrained (Devlin et al. 2019)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,10 @@ def starting_block(task: Task) -> Any:
     if task.cut == "second":  # of a long second text, any part may be the one that matters
         length = block["tokenize"]["max_length"]
         block["tokenize"].update({"long_text": "windows", "overlap": length // OVERLAP})
+    if not task.labelled:
+        block["ingest"]["label"] = None
+    if task.fresh:
+        block["tokenize"].update({"long_text": "windows", "hide": HIDE})
     block["benchmark"]["metric"] = main
     gate = block["gate"]
     gate["metrics"][:] = [main]
@@ -169,8 +174,13 @@ def add_own(
     block["ingest"].update({"source": file, **ingest})
     if Path(file).is_dir() and not ingest.get("format"):
         block["ingest"].update({"text": "text", "label": "label"})
+    kind = _task(block["task"])
+    if not kind.labelled:
+        block["ingest"]["label"] = None
     _check_readable(block, name)
-    what = f"{_task(block['task']).plain}: {block['ingest']['label']} of {Path(file).name}."
+    what = (
+        f"{kind.plain}: {block['ingest']['label'] or block['ingest']['text']} of {Path(file).name}."
+    )
     block["publish"]["description"] = what
     _write(name, block)
 

@@ -4,15 +4,16 @@ Import it inside a function: it loads PyTorch.
 """
 
 import torch
+import transformers
 from torch.nn.functional import pad
-from transformers import BertForPreTraining
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from pipeline.tasks.guessing import BEST
 
 
-class GuessingBert(BertForPreTraining):
-    """`forward` gives logits (batch, tokens, 1 + 2 x BEST) as `tasks.guessing` reads them.
+class BertForPreTraining(transformers.BertForPreTraining):
+    """Saved and loaded as transformers' own; `forward` gives logits (batch, tokens, 1 + 2 x BEST)
+    as `tasks.guessing` reads them.
 
     The product with the whole vocabulary, as dear as six layers of a small encoder, is computed
     where a token is hidden, and nowhere else.

@@ -5,6 +5,7 @@ Import it inside a function: it loads PyTorch.
 
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,12 +251,13 @@ def train(
     order = np.argsort(lengths["validation"], kind="stable")
     own, batch = shares(params.batch_size, torch.cuda.device_count())
     steps_per_epoch = math.ceil(len(data["train"]) / (batch * params.accumulate))
-    steps = steps_per_epoch * params.epochs
+    steps = min(steps_per_epoch * params.epochs, params.steps or sys.maxsize)
     interval = math.ceil(steps_per_epoch / params.evaluations_per_epoch)
     state.mkdir(parents=True, exist_ok=True)
     arguments = TrainingArguments(
         output_dir=str(state),
         num_train_epochs=params.epochs,
+        max_steps=steps,
         per_device_train_batch_size=own,
         per_device_eval_batch_size=4 * own,
         gradient_accumulation_steps=params.accumulate,

@@ -123,9 +123,9 @@ def load_model(
         }
     kind: Any
     if head == "guess":
-        from pipeline.adapters.guess import GuessingBert
+        from pipeline.adapters.guess import BertForPreTraining
 
-        kind = GuessingBert
+        kind = BertForPreTraining
     else:
         kind = {
             "sequence": transformers.AutoModelForSequenceClassification,

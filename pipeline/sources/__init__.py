@@ -18,7 +18,13 @@ from pipeline.sources.rows import (
 from pipeline.sources.squad import read_squad
 from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
 from pipeline.sources.tagged import read_conll, read_word_tags
-from pipeline.sources.texts import read_folder, read_line_files, read_lines_of_text
+from pipeline.sources.texts import (
+    read_document_files,
+    read_documents,
+    read_folder,
+    read_line_files,
+    read_lines_of_text,
+)
 
 __all__ = [
     "FORMATS",
@@ -51,6 +57,12 @@ READERS: dict[str, Callable[..., Iterator[Row | Reject]]] = {
     **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
     "word_tags": read_word_tags,
     "lines": read_lines_of_text,
+    "documents": read_documents,
+}
+FOLDERS: dict[str | None, Callable[..., Iterator[Row | Reject]]] = {
+    None: read_folder,
+    "lines": read_line_files,
+    "documents": read_document_files,
 }
 FORMATS = (*TABLES, *(name for name in READERS if name.startswith(".")))
 
@@ -62,7 +74,8 @@ def read_rows(
 
     The extension tells a file's format where the layout does not: CSV and TSV, JSON Lines,
     Parquet, SQuAD's JSON, or tokens with tags in columns. A folder holds one folder of text files
-    a label or, in the format `lines`, one file of lines a label. `columns` must be there.
+    a label or, in the format `lines`, one file of lines a label, or `documents` in files.
+    `columns` must be there.
     """
     path = locate(source)
     shown = readable(source if source.startswith(PACKAGE) else str(path))
@@ -73,9 +86,9 @@ def read_rows(
         if not layout.quotes:
             raise UserError(f"{shown}: ingest.quotes is for CSV and TSV alone: set it to true")
     if path.is_dir():
-        if layout.format not in (None, "lines"):
+        if layout.format not in FOLDERS:
             raise UserError(f"{shown}: is a folder: name a file of the format {layout.format}")
-        yield from (read_line_files if layout.format else read_folder)(path, shown, columns)
+        yield from FOLDERS[layout.format](path, shown, columns)
         return
     if kind in TABLES:
         delimiter = "\t" if kind == ".tsv" else ","

@@ -1,4 +1,4 @@
-"""The encoders that recipes start from: a package's, a folder's, the hub's, or of random weights."""
+"""The encoders that recipes start from: of a package, a folder, the hub, or of random weights."""
 
 from pathlib import Path
 from typing import Self

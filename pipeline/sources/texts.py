@@ -65,6 +65,48 @@ def read_lines_of_text(path: Path, shown: str, columns: tuple[str, ...]) -> Iter
             yield Row(shown, number, {"text": line, "label": label})
 
 
+def read_document_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    """The documents of all .txt files of a folder, in the order of their names."""
+    files = sorted(file for file in path.glob("*.txt") if file.is_file())
+    if not files:
+        raise UserError(f"{shown}: holds no .txt files: files of documents are expected")
+    for file in files:
+        yield from read_documents(file, readable(file.name), columns)
+
+
+def read_documents(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    """Documents of several lines with blank lines between them; a row's number is that of its
+    document's first line. One in which a line cannot be read is one `Reject` that names the line.
+    """
+    require(columns, ("text",), f"{shown}: row 1", "documents give")
+    first, size = 0, 0
+    lines: list[str] = []
+    fault: Reject | None = None
+
+    def document() -> Iterator[Row | Reject]:
+        if fault:
+            yield fault
+        elif lines:
+            yield Row(shown, first, {"text": "\n".join(lines)})
+
+    for number, line in read_lines(path, shown):
+        if isinstance(line, Reject):
+            fault = fault or line
+        elif not line.strip(" \t"):
+            yield from document()
+            lines, fault, size = [], None, 0
+        else:
+            first = first if lines else number
+            size += len(line)
+            if size > LARGEST_ROW:
+                reason = f"its document is longer than {LARGEST_ROW:,} characters"
+                fault = fault or Reject(shown, number, reason)
+                lines = []
+            else:
+                lines.append(line)
+    yield from document()
+
+
 def _label(name: str, where: str) -> str:
     """What a file or folder is named by. Raises UserError where that is not UTF-8."""
     if name != readable(name):

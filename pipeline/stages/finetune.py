@@ -45,6 +45,8 @@ class Lora(Settings):
 
 class FinetuneParams(Settings):
     epochs: int = Field(ge=1)
+    steps: int | None = Field(ge=1)
+    """Most of them, where the epochs would be more: the learning rate has come down by then."""
     batch_size: int = Field(ge=1)
     """Texts a step, of all devices together."""
     accumulate: int = Field(ge=1)
@@ -87,6 +89,8 @@ def check(params: FinetuneParams, task: Task) -> None:
         raise ValueError(
             f"metric: {task.name} has no {params.metric!r}{nearest(params.metric, known)}"
         )
+    if params.lora and task.head == "guess":
+        raise ValueError(f"lora: {task.name} learns all weights: set it to null")
     for key, plain in (("class_weights", "none"), ("label_smoothing", 0.0)):
         if getattr(params, key) != plain and not task.exclusive:
             raise ValueError(

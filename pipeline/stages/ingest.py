@@ -43,7 +43,8 @@ class IngestParams(Settings):
     """A file, a folder a label, `package:NAME/FOLDER`, or one of these for each split."""
     format: Format | None
     """`conll` (tokens and tags in columns), `squad` (its JSON), `word_tags` (a text a line as
-    word/tag) or `lines` (a text a line, a file a label); null goes by the file's extension."""
+    word/tag), `lines` (a text a line, a file a label) or `documents` (with blank lines between
+    them); null goes by the file's extension."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
