@@ -34,6 +34,7 @@ LAYERS = [
         "pipeline.kept",
         "pipeline.changes",
         "pipeline.config",
+        "pipeline.copies",
         "pipeline.records",
         "pipeline.retraining",
         "pipeline.scoring",

@@ -8,14 +8,17 @@ what is kept is fit to train on. Writes kept.parquet, report.csv (one line a fla
 rule), validation.json and the suite's Data Docs in docs/.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from pipeline.config import Settings
+from pipeline.copies import NearCopies
 from pipeline.errors import UserError
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
@@ -60,7 +63,10 @@ class Rules(Settings):
 
 
 RULES = tuple(Rules.model_fields)
-OURS = (*RULES, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
+PLAIN = ("id", "label", "split", "group", "file", "line")
+MADE = ("key", "written", "said", "fewest_characters", "most_characters", "shown")  # by _survey
+OURS = (*RULES, *MADE, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
+BATCH = 5000  # rows
 CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
@@ -98,10 +104,11 @@ def validate(
     """
     from pipeline.adapters.great_expectations import assert_suite, training_suite
 
-    frame = _read(ingest)
+    rows = ingest / "rows.parquet"
+    frame = _survey(params, task, ingest, log)
     classes = {label: task.classes(label) for label in frame["label"].unique() if label}
     labels = _labels(params, frame, classes)
-    flag(frame, params, task, labels, classes, log)
+    flag(frame, params, task, labels, classes, rows, log)
     policies = params.rules.model_dump()
     frame["fate"] = _fate(frame, policies)
     kept = frame[frame["fate"] == ""]
@@ -110,7 +117,7 @@ def validate(
         _flag_unknown(frame, _taught(kept, classes) & set(labels), classes)
         frame["fate"] = _fate(frame, policies)
         kept = frame[frame["fate"] == ""]
-    _write_report(frame, policies, out / "report.csv")
+    _write_report(frame, policies, rows, out / "report.csv")
     _refuse_failures(frame, policies, out / "report.csv")
     if not task.outputs(labels):
         raise UserError(f"{_source(frame)}: no training row has a class: there is nothing to learn")
@@ -118,7 +125,6 @@ def validate(
     log.say("asserting the Great Expectations suite")
     suite = training_suite(
         labels=labels if task.exclusive else None,
-        texts=("text", "second") if task.two_texts else ("text",),
         labelled=task.labelled,
         longest_text=None if params.rules.too_long == "warn" else params.longest_text,
         fewest_rows=params.fewest_rows,
@@ -132,33 +138,74 @@ def validate(
             f" mend the data or the recipe's validate section (rows: {out / 'report.csv'})"
         )
 
-    if task.beside:
-        beside = kept.groupby("split")["text"]
-        kept = kept.assign(second=beside.shift(-1).fillna(beside.transform("first")))
-    columns = [column for column in kept.columns if column not in OURS]
-    with whole(out / "kept.parquet") as temporary:
-        kept[columns].to_parquet(temporary, index=False)
+    _write_kept(rows, kept, task.beside, out / "kept.parquet")
     by_label = _by_label(kept, classes, labels)
     record = _record(frame, kept, policies, by_label, outcome.asserted, outcome.met)
     log.say(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
     return record.write(out / "validation.json")
 
 
-def _read(ingest: Path) -> "pd.DataFrame":
+def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.DataFrame":
+    """What the rules need to know of every row, and of every reject; texts are read and let go, so
+    that a corpus may be larger than memory. A row's place in the file is its place in the index."""
     import pandas as pd
+    import pyarrow.parquet as pq
 
-    rows = pd.read_parquet(ingest / "rows.parquet")
-    rejects = pd.read_parquet(ingest / "rejects.parquet")
-    if taken := [column for column in rows.columns if column in OURS]:
+    rows = pq.ParquetFile(ingest / "rows.parquet")
+    if taken := [column for column in rows.schema_arrow.names if column in OURS]:
         raise UserError(
             f"{ingest / 'rows.parquet'}: carries {taken[0]!r}, a name that this stage uses: rename"
             " the column in the source and in ingest.carry"
         )
-    rows["undecodable"], rows["reason"] = False, ""
-    rejects["undecodable"] = True
-    frame = pd.concat([rows, rejects.rename(columns={"excerpt": "text"})], ignore_index=True)
-    empty = {column: "" for column in frame.columns if column not in ("line", "undecodable")}
-    return frame.fillna(empty)
+    parts, done = [], 0
+    for batch in rows.iter_batches(BATCH, columns=[*PLAIN, "text", "second"]):
+        parts.append(_traits(batch.to_pandas(), params, task))
+        done += len(parts[-1])
+        log.progress(done, rows.metadata.num_rows, "rows")
+    rejects = pd.read_parquet(ingest / "rejects.parquet")
+    rejects = rejects.rename(columns={"excerpt": "shown"}).assign(undecodable=True)
+    frame = pd.concat([*parts, rejects], ignore_index=True)
+    texts = ("id", "label", "split", "group", "file", "reason", "shown")
+    numbers = ("key", "written", "said", "fewest_characters", "most_characters")
+    flags = ("blank", "control_characters", "too_long", "undecodable")
+    for names, value in ((texts, ""), (numbers, 0), (flags, False)):
+        for name in names:
+            frame[name] = frame[name].fillna(value).astype(type(value))
+    return frame
+
+
+def _traits(rows: "pd.DataFrame", params: ValidateParams, task: Task) -> "pd.DataFrame":
+    """Some rows without their texts."""
+    texts = [rows["text"], rows["second"]] if task.two_texts else [rows["text"]]
+    lengths = [text.str.len() for text in texts]
+    found = rows[list(PLAIN)].assign(
+        undecodable=False,
+        reason="",
+        shown="",
+        fewest_characters=np.minimum.reduce(lengths),
+        most_characters=np.maximum.reduce(lengths),
+    )
+    found["blank"] = ~np.logical_and.reduce([text.map(_visible) for text in texts])
+    found["control_characters"] = np.logical_or.reduce(
+        [text.str.contains(CONTROL, regex=True) for text in texts]
+    )
+    found["too_long"] = found["most_characters"] > params.longest_text
+    pairs = list(zip(rows["text"], rows["second"], strict=True))
+    found["key"] = [_digest(normalised(both(*pair))) for pair in pairs]
+    found["written"], found["said"] = 0, 0
+    if task.offsets:
+        found["written"] = [_digest(both(*pair)) for pair in pairs]
+        found["said"] = [
+            _digest(normalised(task.shown(label, *pair))) if label else 0
+            for label, pair in zip(rows["label"], pairs, strict=True)
+        ]
+    return found
+
+
+def _digest(text: str) -> int:
+    """63 bits: of 200,000 corpora of ten million texts one has two texts with the same."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
 
 
 def _labels(
@@ -194,6 +241,7 @@ def flag(
     task: Task,
     labels: Sequence[str],
     classes: Mapping[str, Sequence[str]],
+    rows: Path,
     log: Log,
 ) -> None:
     """Add one boolean column a rule to the rows, `outside`: a class that rows have and may not,
@@ -202,40 +250,24 @@ def flag(
     Every flag is a function of the set of rows, not of their order, but for `duplicate`, which
     spares the first of a split's copies.
     """
-    import pandas as pd
 
     readable = ~frame["undecodable"]
-    texts = [frame["text"], frame["second"]] if task.two_texts else [frame["text"]]
     frame["unlabelled"] = readable & (frame["label"] == "")
     _flag_unknown(frame, set(labels) & _taught(frame, classes), classes)
-    for rule in ("blank", "control_characters", "too_long"):
-        frame[rule] = False
-    for text in texts:
-        frame["blank"] |= readable & ~text.map(_visible)
-        frame["control_characters"] |= readable & text.str.contains(CONTROL, regex=True)
-        frame["too_long"] |= readable & (text.str.len() > params.longest_text)
 
     # a row that is set aside anyway has no copies
     policies = params.rules.model_dump()
     aside = [r for r in RULES if r in frame.columns and policies[r] == "quarantine"]
     sound = readable & ~frame["blank"] & ~frame[aside].any(axis=1)
-    rows = zip(
-        *(column.tolist() for column in (sound, frame["text"], frame["second"])), strict=True
-    )
-    keys = [normalised(both(text, second)) if kept else "" for kept, text, second in rows]
-    key = pd.Series(keys, index=frame.index)
-    copies = frame.assign(key=key, rank=frame["split"].map(PRECIOUS))[sound]
-    by_key = copies.groupby("key")
-    top = by_key["rank"].transform("max")
+    copies = frame.assign(rank=frame["split"].map(PRECIOUS))[sound]
+    top = copies.groupby("key")["rank"].transform("max")
     within = [*["group"] * task.by_group, "key"]  # a ranked text may stand in many groups
     labelled = copies[copies["label"] != ""]
     labelled = labelled[labelled.duplicated(within, keep=False)]
-    conflicting = _differ(labelled, within, labelled["label"].tolist())
+    conflicting = _differ(labelled, within, "label")
     if task.offsets:  # places differ where white space does
-        written = ["text", "second"]
-        said = [normalised(task.shown(*row)) for row in labelled[["label", *written]].to_numpy()]
-        conflicting = _differ(labelled, [*within, *written], labelled["label"].tolist())
-        conflicting |= _differ(labelled, within, said)
+        conflicting = _differ(labelled, [*within, "written"], "label")
+        conflicting |= _differ(labelled, within, "said")
     frame["conflicting_labels"] = conflicting.reindex(frame.index, fill_value=False)
     leak = copies["rank"] < top
     frame["leak"] = leak.reindex(frame.index, fill_value=False)
@@ -244,78 +276,55 @@ def flag(
     frame["leaks_to"] = top[leak].map(dict(enumerate(SPLITS))).reindex(frame.index, fill_value="")
 
     unique = copies[~frame["leak"][sound] & ~frame["duplicate"][sound]]
-    parts = (unique[column].map(normalised) for column in ("text", "second"))
-    near = near_copies(
-        list(zip(*parts, strict=True)),
-        unique["rank"].astype(int).tolist(),
-        params.near_duplicates.similarity,
-        params.near_duplicates.characters,
-        log,
-    )
+    near = _near(rows, unique["rank"].astype(int), params.near_duplicates, log)
     # the first of a split's copies was looked at for them all
     same = ["key", "rank"]
-    found = unique[same].iloc[list(near)].assign(into=[SPLITS[rank] for rank in near.values()])
+    found = unique.loc[list(near), same].assign(into=[SPLITS[rank] for rank in near.values()])
     into = copies[same].merge(found, "left")["into"].set_axis(copies.index).dropna()
     frame["near_duplicate"] = frame.index.isin(into.index)
     frame.loc[into.index, "leaks_to"] = into
 
 
-def _differ(frame: "pd.DataFrame", by: list[str], values: Sequence[str]) -> "pd.Series[bool]":
-    """Whether the rows that are equal in the columns `by` have different values."""
-    return frame.assign(value=values).groupby(by)["value"].transform("nunique") > 1
+def _differ(frame: "pd.DataFrame", by: list[str], column: str) -> "pd.Series[bool]":
+    """Whether the rows that are equal in the columns `by` differ in another."""
+    return frame.groupby(by)[column].transform("nunique") > 1
 
 
 def _visible(text: str) -> bool:
     return any(character.isprintable() and not character.isspace() for character in text)
 
 
-def near_copies(
-    rows: Sequence[Texts],
-    ranks: list[int],
-    similarity: float,
-    characters: int,
-    log: Log = no_log,
+def _near(
+    rows: Path, ranks: "pd.Series[int]", settings: NearDuplicates, log: Log
 ) -> dict[int, int]:
-    """Rows that have a near copy of higher rank: their place, and the highest such rank. Of rows of
-    two texts both are near.
-
-    Candidates come from MinHash with locality-sensitive hashing (Broder 1997; rensa's R-MinHash,
-    256 permutations in 32 bands of 8: a pair at Jaccard 0.8 is missed 3 times in 1000); each is
-    then verified by the exact Jaccard similarity of each text, so none is flagged by chance.
-    """
-    from rensa import RMinHash, RMinHashLSH
-
-    if len(set(ranks)) < 2:
+    """The rank of a near copy, by the place of its row, among rows with their ranks by place."""
+    if ranks.nunique() < 2:
         return {}
-    index = RMinHashLSH(threshold=similarity, num_perm=256, num_bands=32)
-    found: dict[int, int] = {}
-    # from the highest rank down: all of the index is there when it is asked, and what is of the
-    # lowest, most of the rows, is never kept in it
-    for done, place in enumerate(sorted(range(len(rows)), key=lambda i: -ranks[i]), 1):
-        hashed = RMinHash(num_perm=256, seed=1)
-        hashed.update(list(_grams(both(*rows[place]), characters)))
-        higher = [other for other in index.query(hashed) if ranks[other] > ranks[place]]
-        if ranks[place] > 0:
-            index.insert(place, hashed)
-        log.progress(done, len(rows), "near duplicates")
-        if not higher:
-            continue
-        own = [(text, _grams(text, characters)) for text in rows[place]]
-        for other in sorted(higher, key=lambda o: -ranks[o]):
-            if ranks[other] > found.get(place, 0) and all(
-                text == theirs or _alike(grams, _grams(theirs, characters), similarity)
-                for (text, grams), theirs in zip(own, rows[other], strict=True)
-            ):
-                found[place] = ranks[other]
-    return found
+    near = NearCopies(settings.similarity, settings.characters)
+    rank = ranks.to_dict()
+    precious = {
+        place: texts for place, texts in _texts(rows) if rank.get(place, 0) > 0
+    }  # validation and test: few, and looked at in the order of their ranks
+    found: dict[int, int | None] = {}
+    for place in sorted(precious, key=lambda place: -rank[place]):
+        found[place] = near.rank(precious[place], rank[place])
+        log.progress(len(found), len(rank), "near duplicates")
+    for place, texts in _texts(rows):
+        if rank.get(place) == 0:
+            found[place] = near.rank(texts, 0)
+            log.progress(len(found), len(rank), "near duplicates")
+    return {place: rank for place, rank in found.items() if rank is not None}
 
 
-def _alike(grams: set[str], others: set[str], similarity: float) -> bool:
-    return len(grams & others) >= similarity * len(grams | others)
+def _texts(rows: Path) -> Iterator[tuple[int, Texts]]:
+    """Every row's texts as near copies are sought among them, behind its place."""
+    import pyarrow.parquet as pq
 
-
-def _grams(text: str, width: int) -> set[str]:
-    return {text[i : i + width] for i in range(max(len(text) - width + 1, 1))}
+    place = 0
+    for batch in pq.ParquetFile(rows).iter_batches(BATCH, columns=["text", "second"]):
+        for row in batch.to_pylist():
+            yield place, (normalised(row["text"]), normalised(row["second"]))
+            place += 1
 
 
 def _flag_unknown(
@@ -341,19 +350,63 @@ def _fate(frame: "pd.DataFrame", policies: dict[str, str]) -> "pd.Series[str]":
     return fate
 
 
-def _flagged(frame: "pd.DataFrame", policies: dict[str, str]) -> Iterator[tuple[Any, ...]]:
+def _write_report(frame: "pd.DataFrame", policies: dict[str, str], rows: Path, path: Path) -> None:
+    header = ("id", "file", "line", "split", "label", "rule", "policy", "reason", "excerpt")
+    flagged = set(frame.index[frame[list(RULES)].any(axis=1) & ~frame["undecodable"]])
+    shown = {place: excerpt(text) for place, text in _raw(rows) if place in flagged}
+    write_csv(path, header, _flagged(frame, policies, shown))
+
+
+def _raw(rows: Path) -> Iterator[tuple[int, str]]:
+    import pyarrow.parquet as pq
+
+    texts = (
+        text
+        for batch in pq.ParquetFile(rows).iter_batches(BATCH, columns=["text"])
+        for text in batch["text"].to_pylist()
+    )
+    return enumerate(texts)
+
+
+def _flagged(
+    frame: "pd.DataFrame", policies: dict[str, str], shown: Mapping[int, str]
+) -> Iterator[tuple[Any, ...]]:
     for rule in RULES:
-        for row in frame[frame[rule]].to_dict("records"):
+        for row in frame[frame[rule]].reset_index(names="at").to_dict("records"):
             what = row["reason"] or (f"copy in {row['leaks_to']}" if row["leaks_to"] else "")
             if rule == "unknown_label":
                 what = f"class {row['outside']!r}"
             place = (row[name] for name in ("id", "file", "line", "split", "label"))
-            yield (*place, rule, policies[rule], what, excerpt(row["text"]))
+            yield (*place, rule, policies[rule], what, shown.get(row["at"], row["shown"]))
 
 
-def _write_report(frame: "pd.DataFrame", policies: dict[str, str], path: Path) -> None:
-    header = ("id", "file", "line", "split", "label", "rule", "policy", "reason", "excerpt")
-    write_csv(path, header, _flagged(frame, policies))
+def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> None:
+    """The kept rows as they are; where `beside`, with the one before it in its split as its second
+    text, and with the split's last as that of its first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = pq.ParquetFile(rows)
+    last: dict[str, str] = {}
+    if beside:
+        ends = dict(zip(kept.index, kept["split"], strict=True))
+        last = {ends[place]: text for place, text in _raw(rows) if place in ends}
+    keep = np.zeros(source.metadata.num_rows, dtype=bool)
+    keep[kept.index] = True
+    start = 0
+    with whole(path) as temporary, pq.ParquetWriter(temporary, source.schema_arrow) as writer:
+        for batch in source.iter_batches(BATCH):
+            own = pa.Table.from_batches([batch]).filter(keep[start : start + batch.num_rows])
+            start += batch.num_rows
+            if beside:
+                seconds = []
+                named = (own[name].to_pylist() for name in ("split", "text"))
+                for split, text in zip(*named, strict=True):
+                    seconds.append(last[split])
+                    last[split] = text
+                place = own.schema.get_field_index("second")
+                own = own.set_column(place, "second", pa.array(seconds, pa.string()))
+            writer.write_table(own)
 
 
 def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Path) -> None:
@@ -365,7 +418,7 @@ def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Pa
         what = first["reason"] or {
             "unknown_label": f"label {first['outside']!r} is not one that training rows teach",
             "unlabelled": "no label",
-            "too_long": f"{max(len(first['text']), len(first['second'])):,} characters",
+            "too_long": f"{first['most_characters']:,} characters",
         }.get(rule, rule.replace("_", " "))
         more = f" (and {len(bad) - 1:,} more rows)" if len(bad) > 1 else ""
         raise UserError(

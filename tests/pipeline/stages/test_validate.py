@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import tasks
+from pipeline.copies import NearCopies
 from pipeline.errors import UserError
 from pipeline.records import Validation
 from pipeline.stages.ingest import ingest
-from pipeline.stages.validate import near_copies, validate
+from pipeline.stages.validate import validate
 from pipeline.tasks import Task
+from pipeline.tasks.encoding import Texts
 from pipeline.text import normalised
 from tests.conftest import SHARED, make_rows, write_csv
 from tests.pipeline.stages.rows import (
@@ -183,6 +185,17 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
 def test_too_large_a_quarantine_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="largest_quarantine_percent"):
         run(tmp_path, [*SOUND, *SOUND[:60]], duplicate="quarantine")
+
+
+def near_copies(
+    rows: list[Texts], ranks: list[int], similarity: float, characters: int
+) -> dict[int, int]:
+    """The rank of each near copy, by its place."""
+    near = NearCopies(similarity, characters)
+    found = {
+        i: near.rank(rows[i], ranks[i]) for i in sorted(range(len(rows)), key=lambda i: -ranks[i])
+    }
+    return {place: rank for place, rank in found.items() if rank is not None}
 
 
 def test_near_copies_across_splits_give_way_to_the_more_precious() -> None:
