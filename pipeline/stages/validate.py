@@ -284,17 +284,16 @@ def near_copies(
     if len(set(ranks)) < 2:
         return {}
     index = RMinHashLSH(threshold=similarity, num_perm=256, num_bands=32)
-    hashes = []
-    for place, texts in enumerate(rows):
-        hashed = RMinHash(num_perm=256, seed=1)
-        hashed.update(list(_grams(both(*texts), characters)))
-        hashes.append(hashed)
-        if ranks[place] > 0:  # a copy of the lowest rank never outranks another
-            index.insert(place, hashed)
-        log.progress(place + 1, len(rows), "near duplicates")
     found: dict[int, int] = {}
-    for place, hashed in enumerate(hashes):
+    # from the highest rank down: all of the index is there when it is asked, and what is of the
+    # lowest, most of the rows, is never kept in it
+    for done, place in enumerate(sorted(range(len(rows)), key=lambda i: -ranks[i]), 1):
+        hashed = RMinHash(num_perm=256, seed=1)
+        hashed.update(list(_grams(both(*rows[place]), characters)))
         higher = [other for other in index.query(hashed) if ranks[other] > ranks[place]]
+        if ranks[place] > 0:
+            index.insert(place, hashed)
+        log.progress(done, len(rows), "near duplicates")
         if not higher:
             continue
         own = [(text, _grams(text, characters)) for text in rows[place]]
