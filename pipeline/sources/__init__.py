@@ -17,7 +17,7 @@ from pipeline.sources.rows import (
 )
 from pipeline.sources.squad import read_squad
 from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
-from pipeline.sources.tagged import read_conll, read_word_tags
+from pipeline.sources.tagged import read_conll, read_conll_documents, read_word_tags
 from pipeline.sources.texts import read_folder, read_line_files, read_lines_of_text
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "base_folder",
     "locate",
     "read_conll",
+    "read_conll_documents",
     "read_rows",
     "read_squad",
 ]
@@ -48,6 +49,7 @@ READERS: dict[str, Callable[..., Iterator[Row | Reject]]] = {
     ".json": read_squad,
     "squad": read_squad,
     **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
+    "conll_documents": read_conll_documents,
     "word_tags": read_word_tags,
     "lines": read_lines_of_text,
 }
