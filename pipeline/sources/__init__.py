@@ -17,6 +17,7 @@ from pipeline.sources.rows import (
 )
 from pipeline.sources.squad import read_squad
 from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
+<<<<<<< HEAD
 from pipeline.sources.tagged import read_conll, read_word_tags
 from pipeline.sources.texts import (
     read_document_files,
@@ -25,6 +26,10 @@ from pipeline.sources.texts import (
     read_line_files,
     read_lines_of_text,
 )
+=======
+from pipeline.sources.tagged import read_conll, read_conll_documents, read_word_tags
+from pipeline.sources.texts import read_folder, read_line_files, read_lines_of_text
+>>>>>>> ffd141b02495af1c3b6c2aec99b33bd80178b2f3
 
 __all__ = [
     "FORMATS",
@@ -42,6 +47,7 @@ __all__ = [
     "base_folder",
     "locate",
     "read_conll",
+    "read_conll_documents",
     "read_rows",
     "read_squad",
 ]
@@ -55,6 +61,7 @@ READERS: dict[str, Callable[..., Iterator[Row | Reject]]] = {
     ".json": read_squad,
     "squad": read_squad,
     **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
+    "conll_documents": read_conll_documents,
     "word_tags": read_word_tags,
     "lines": read_lines_of_text,
     "documents": read_documents,

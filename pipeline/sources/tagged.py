@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ FAMILY_NAMES = frozenset(
 )
 WORD = re.compile(r"(.+)/([A-Za-z][A-Za-z0-9]*)")
 
+PRESENT = ("text", "label", "tokens", "document")
+
 Span = tuple[int, int, str]
 
 
@@ -46,6 +49,14 @@ class Line(NamedTuple):
     @property
     def tag(self) -> str:
         return self.fields[-1]
+
+
+class Sentence(NamedTuple):
+    number: int
+    """Of its first line."""
+    text: str
+    spans: list[Span]
+    tokens: list[str]
 
 
 @dataclass(frozen=True)
@@ -65,21 +76,60 @@ def read_conll(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row
     another number of columns than most, or a tag that does not fit the file's scheme, is one
     `Reject` that names this line.
     """
-    present = ("text", "label", "tokens", "document")
-    require(columns, present, f"{shown}: row 1", "tokens with tags give")
+    require(columns, PRESENT, f"{shown}: row 1", "tokens with tags give")
+    for document, found in _read(path, shown):
+        yield found if isinstance(found, Reject) else _row(shown, document, [found])
+
+
+def read_conll_documents(
+    path: Path, shown: str, columns: tuple[str, ...]
+) -> Iterator[Row | Reject]:
+    """Documents, each behind a -DOCSTART- line, whose sentences are lines of one text: so a name is
+    read beside all else that its document says of it. A document in which a line is wrong is one
+    `Reject` that names this line.
+
+    Raises UserError where a sentence belongs to no document.
+    """
+    require(columns, PRESENT, f"{shown}: row 1", "tokens with tags give")
+    for document, members in groupby(_read(path, shown), key=itemgetter(0)):
+        found = [each for _, each in members]
+        if not document:
+            raise UserError(
+                f"{shown}, line {found[0].number}: no {DOCUMENT} line stands before it, so its"
+                " document cannot be told: set ingest.format to conll"
+            )
+        fault = next((each for each in found if isinstance(each, Reject)), None)
+        sentences = [each for each in found if isinstance(each, Sentence)]
+        yield fault or _row(shown, document, sentences)
+
+
+def _read(path: Path, shown: str) -> Iterator[tuple[int, "Sentence | Reject"]]:
+    """Each sentence, or why it is none, behind the number of its document."""
     survey = _survey(path, shown)
-    for document, sentence in _sentences(path, shown):
-        if isinstance(sentence, Reject):
-            yield sentence
-        elif fault := _fault(sentence, survey):
-            words = " ".join(line.fields[0] for line in sentence)
-            yield Reject(shown, *fault, excerpt(words))
+    for document, lines in _sentences(path, shown):
+        if isinstance(lines, Reject):
+            yield document, lines
+        elif fault := _fault(lines, survey):
+            words = " ".join(line.fields[0] for line in lines)
+            yield document, Reject(shown, *fault, excerpt(words))
         else:
-            tokens = [line.fields[0] for line in sentence]
+            tokens = [line.fields[0] for line in lines]
             text, starts = _joined(tokens, survey.by_characters)
-            spans = _spans(sentence, starts, survey.scheme)
-            fields = _fields(text, spans, tokens) | {"document": str(document or "")}
-            yield Row(shown, sentence[0].number, fields)
+            spans = _spans(lines, starts, survey.scheme)
+            yield document, Sentence(lines[0].number, text, spans, tokens)
+
+
+def _row(shown: str, document: int, sentences: Sequence["Sentence"]) -> Row:
+    """Some sentences of one document, a line each."""
+    spans: list[Span] = []
+    place = 0
+    for sentence in sentences:
+        spans += [(start + place, end + place, kind) for start, end, kind in sentence.spans]
+        place += len(sentence.text) + 1
+    text = "\n".join(sentence.text for sentence in sentences)
+    tokens = [token for sentence in sentences for token in sentence.tokens]
+    fields = _fields(text, spans, tokens) | {"document": str(document or "")}
+    return Row(shown, sentences[0].number, fields)
 
 
 def _sentences(path: Path, shown: str) -> Iterator[tuple[int, list[Line] | Reject]]:

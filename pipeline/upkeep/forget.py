@@ -26,7 +26,17 @@ from pipeline.changes import learned
 from pipeline.errors import UserError
 from pipeline.files import whole
 from pipeline.log import Log, no_log
-from pipeline.sources import PACKAGE, PLAIN, READERS, Layout, Row, read_conll, read_rows, read_squad
+from pipeline.sources import (
+    PACKAGE,
+    PLAIN,
+    READERS,
+    Layout,
+    Row,
+    read_conll,
+    read_conll_documents,
+    read_rows,
+    read_squad,
+)
 from pipeline.text import both, content_id, normalised
 from pipeline.upkeep.cache import FOLDER, Cache, md5_of
 from pipeline.upkeep.rows import Forgotten, records, texts_of
@@ -43,7 +53,11 @@ PREFECT_TEXTS = {
 }
 
 # formats in which a row is not a line or a record
-MANY_LINES = {name for name, reader in READERS.items() if reader in (read_conll, read_squad)}
+MANY_LINES = {
+    name
+    for name, reader in READERS.items()
+    if reader in (read_conll, read_conll_documents, read_squad)
+}
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,43 @@ def test_a_sentence_is_a_row_with_its_tokens_and_document(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+DOCUMENTS = Layout("conll_documents")
+NEWS = (
+    "-DOCSTART- O\n\nEU B-ORG\nrejects O\n\nPeter B-PER\nBlackburn I-PER\n\n"
+    "-DOCSTART- O\n\n法 B-LOC\n国 I-LOC\nsays O\n"
+)
+
+
+def documents(folder: Path, text: str) -> Rows:
+    file = write(folder, "a.conll", text.encode())
+    return read(file, ("text", "label", "tokens", "document"), DOCUMENTS)
+
+
+def test_a_document_is_a_row_whose_sentences_are_lines(tmp_path: Path) -> None:
+    rows = documents(tmp_path, NEWS)
+    assert [row.number for row in rows] == [3, 11]
+    assert good(rows, ("text", "document")) == [
+        ("EU rejects\nPeter Blackburn", "1"),
+        ("法国 says", "2"),
+    ]
+    assert named(rows) == [[("EU", "ORG"), ("Peter Blackburn", "PER")], [("法国", "LOC")]]
+    assert [json.loads(*tokens) for tokens in good(rows, ("tokens",))] == [
+        ["EU", "rejects", "Peter", "Blackburn"],
+        ["法", "国", "says"],
+    ]
+
+
+def test_a_line_that_is_wrong_costs_its_document_and_no_other(tmp_path: Path) -> None:
+    rows = documents(tmp_path, NEWS.replace("Blackburn I-PER", "Blackburn"))
+    assert bad(rows) == [(7, "has 1 columns where the file has 2")]
+    assert good(rows, ("text",)) == [("法国 says",)]
+
+
+def test_sentences_of_no_document_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"line 1: no -DOCSTART- line stands before it.* to conll$"):
+        documents(tmp_path, "EU B-ORG\n\nPeter B-PER\n")
+
+
 SENTENCE = "New York and Berlin Paris Oslo"
 FOUND = [("New York", "LOC"), ("Berlin", "LOC"), ("Paris", "LOC"), ("Oslo", "ORG")]
 SCHEMES = {
