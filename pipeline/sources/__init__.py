@@ -17,8 +17,7 @@ from pipeline.sources.rows import (
 )
 from pipeline.sources.squad import read_squad
 from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
-<<<<<<< HEAD
-from pipeline.sources.tagged import read_conll, read_word_tags
+from pipeline.sources.tagged import read_conll, read_conll_documents, read_word_tags
 from pipeline.sources.texts import (
     read_document_files,
     read_documents,
@@ -26,10 +25,6 @@ from pipeline.sources.texts import (
     read_line_files,
     read_lines_of_text,
 )
-=======
-from pipeline.sources.tagged import read_conll, read_conll_documents, read_word_tags
-from pipeline.sources.texts import read_folder, read_line_files, read_lines_of_text
->>>>>>> ffd141b02495af1c3b6c2aec99b33bd80178b2f3
 
 __all__ = [
     "FORMATS",

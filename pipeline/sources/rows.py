@@ -19,11 +19,7 @@ from pipeline.text import excerpt
 PACKAGE = "package:"
 LARGEST_ROW = 10_000_000  # characters of one field or line: beyond it a file is taken for broken
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-<<<<<<< HEAD
-Format = Literal["conll", "squad", "word_tags", "lines", "documents"]
-=======
-Format = Literal["conll", "conll_documents", "squad", "word_tags", "lines"]
->>>>>>> ffd141b02495af1c3b6c2aec99b33bd80178b2f3
+Format = Literal["conll", "conll_documents", "squad", "word_tags", "lines", "documents"]
 
 
 @dataclass(frozen=True)

@@ -42,15 +42,9 @@ class IngestParams(Settings):
     source: str | dict[Split, str]
     """A file, a folder a label, `package:NAME/FOLDER`, or one of these for each split."""
     format: Format | None
-<<<<<<< HEAD
-    """`conll` (tokens and tags in columns), `squad` (its JSON), `word_tags` (a text a line as
-    word/tag), `lines` (a text a line, a file a label) or `documents` (with blank lines between
-    them); null goes by the file's extension."""
-=======
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
-    (its JSON), `word_tags` (a text a line as word/tag) or `lines` (a text a line, a file a label);
-    null goes by the file's extension."""
->>>>>>> ffd141b02495af1c3b6c2aec99b33bd80178b2f3
+    (its JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a label) or
+    `documents` (with blank lines between them); null goes by the file's extension."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
