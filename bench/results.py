@@ -185,7 +185,7 @@ def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, 
     columns = tuple(name for name in named if name)
     sources = {}
     for split, source in params.sources().items():
-        found = [r for r in read_rows(source, columns, params.layout) if isinstance(r, Row)]
+        found = [r for r in read_rows(source, columns, params.layout(split)) if isinstance(r, Row)]
         found.sort(key=lambda row: position(f"{Path(row.file).name} {row.number}"))
         sources[split] = f"data/raw/sample/{split or 'all'}.jsonl"
         lines = (json.dumps(dict(r.fields), ensure_ascii=False) for r in choose(split, found))

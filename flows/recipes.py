@@ -222,7 +222,7 @@ def _check_readable(block: Mapping[str, Any], name: str) -> None:
     except ValueError as error:
         raise UserError(f"{where}.{error}") from None
     columns = (params.text, params.second, params.label, params.group)
-    next(read_rows(block["watch"], tuple(filter(None, columns)), params.layout), None)
+    next(read_rows(block["watch"], tuple(filter(None, columns)), params.layout(None)), None)
 
 
 def _check_free(name: str) -> Sequence[str]:

@@ -117,8 +117,8 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
         made = forgetting.below(DATA / recipe)
         tables = [path for path in (rows, *cache.objects().values()) if path.exists()]
         columns = (params.text, *([params.second] if params.second else []))
-        sources = params.sources().values()
-        found = forgetting.find(wanted, sources, columns, tables, params.layout)
+        sources = params.layouts()
+        found = forgetting.find(wanted, sources, columns, tables)
         sent = [folder / f"{recipe}.jsonl" for folder in (LABELS, FEEDBACK)]
         places = [*found.places, *map(str, returned.look(sent, wanted, found))]
         trained = forgetting.trained_on(registry, recipe, wanted)
@@ -139,7 +139,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *_trees(params)]),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
-            *forgetting.source_steps(found.places, root, params.layout),
+            *forgetting.source_steps(found.places, root, sources),
             *returned.steps(sent, forgotten),
             *forgetting.file_steps([f for f in made if f == rows], forgotten, root),
         ]

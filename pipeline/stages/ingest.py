@@ -41,10 +41,11 @@ BATCH = 10_000  # rows
 class IngestParams(Settings):
     source: str | dict[Split, str]
     """A file, a folder a label, `package:NAME/FOLDER`, or one of these for each split."""
-    format: Format | None
+    format: Format | dict[Split, Format | None] | None
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
     (its JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a label) or
-    `documents` (with blank lines between them); null goes by the file's extension."""
+    `documents` (with blank lines between them); null goes by the file's extension. One for all, or
+    one for each split."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
@@ -74,13 +75,26 @@ class IngestParams(Settings):
             raise ValueError("validation_percent and test_percent leave nothing to train on")
         if isinstance(self.source, dict) and (self.split or "train" not in self.source):
             raise ValueError("a source for each split needs one for train, and no split column")
+        if isinstance(self.format, dict) and (
+            isinstance(self.source, str) or set(self.format) != set(self.source)
+        ):
+            raise ValueError("a format for each split needs a source for each of these splits")
         if clash := set(self.carry) & TAKEN:
             raise ValueError(f"carry cannot hold {sorted(clash)[0]!r}: the line uses that name")
         return self
 
-    @property
-    def layout(self) -> Layout:
-        return Layout(self.format, tuple(self.header) if self.header else None, self.quotes)
+    def layout(self, split: Split | None) -> Layout:
+        """How the source of a split is read. Where each has a format of its own, header and quotes
+        are of those that go by their extension."""
+        header = tuple(self.header) if self.header else None
+        if not isinstance(self.format, dict):
+            return Layout(self.format, header, self.quotes)
+        own = self.format.get(split) if split else None
+        return Layout(own) if own else Layout(None, header, self.quotes)
+
+    def layouts(self) -> dict[str, Layout]:
+        """That of each source."""
+        return {source: self.layout(split) for split, source in self.sources().items()}
 
     def sources(self) -> dict[Split | None, str]:
         if isinstance(self.source, str):
@@ -196,7 +210,7 @@ class Reader:
         )
         columns = tuple(dict.fromkeys(name for name in named if name))
         for split, source in params.sources().items():
-            read = read_rows(source, columns, params.layout)
+            read = read_rows(source, columns, params.layout(split))
             yield from self._taken(read, partial(self._row, split=split), params.text)
         if self.labels and self.labels.exists():
             read = read_json_lines(self.labels, str(self.labels), ("text", "label"))

@@ -28,7 +28,6 @@ from pipeline.files import whole
 from pipeline.log import Log, no_log
 from pipeline.sources import (
     PACKAGE,
-    PLAIN,
     READERS,
     Layout,
     Row,
@@ -85,17 +84,17 @@ class Found:
 
 def find(
     ids: set[str],
-    sources: Iterable[str],
+    sources: Mapping[str, Layout],
     columns: tuple[str, ...],
     tables: Iterable[Path],
-    layout: Layout = PLAIN,
 ) -> Found:
-    """Look the rows up in the sources, and their texts in tables where the sources lack them.
+    """Look the rows up in the sources, each with how it is read, and their texts in tables where
+    the sources lack them.
 
     `columns` are that of the text and, where there is one, that of the second.
     """
     found = Found()
-    for source in sources:
+    for source, layout in sources.items():
         if not source.startswith(PACKAGE) and not Path(source).exists():
             continue
         for row in read_rows(source, columns, layout):
@@ -120,7 +119,7 @@ def find(
 
 
 def source_steps(
-    places: Mapping[str, Sequence[tuple[str, int]]], root: Path, layout: Layout = PLAIN
+    places: Mapping[str, Sequence[tuple[str, int]]], root: Path, sources: Mapping[str, Layout]
 ) -> list[Step]:
     """How the sources lose the rows. Raises UserError for one that cannot be rewritten here."""
     steps = []
@@ -136,6 +135,7 @@ def source_steps(
                 f"{source}: still holds {len(rows)} of the rows and lies outside of this folder:"
                 " take them out there, or copy it to data/raw, and call again"
             )
+        layout = sources[source]
         if path.is_dir() and layout.format is None:
             for file, _ in rows:
                 steps.append(_removal(path / file, root))

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.adapters import mlflow_files
 from pipeline.errors import UserError
-from pipeline.sources import Layout
+from pipeline.sources import PLAIN, Layout
 from pipeline.text import both, content_id
 from pipeline.upkeep import forget, fsck
 from pipeline.upkeep.forget import Step
@@ -40,9 +40,9 @@ def hash_of(content: bytes) -> str:
 
 
 def take_out(source: str, root: Path) -> list[str]:
-    found = forget.find({NAME}, [source], ("text",), [])
+    found = forget.find({NAME}, {source: PLAIN}, ("text",), [])
     assert found.texts == {NAME: TEXT}
-    return act(forget.source_steps(found.places, root))
+    return act(forget.source_steps(found.places, root, {source: PLAIN}))
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
@@ -100,10 +100,10 @@ def test_a_source_that_cannot_be_rewritten_is_refused_with_the_way_on(tmp_path: 
     with pytest.raises(
         UserError, match=r"copy it to data/raw, name the copy in .*source and watch"
     ):
-        forget.source_steps({"package:some/rows": [("a", 1)]}, tmp_path)
+        forget.source_steps({"package:some/rows": [("a", 1)]}, tmp_path, {})
     (tmp_path / "rows.csv").write_text("text\n")
     with pytest.raises(UserError, match="lies outside of this folder"):
-        forget.source_steps({str(tmp_path / "rows.csv"): [("a", 2)]}, tmp_path / "project")
+        forget.source_steps({str(tmp_path / "rows.csv"): [("a", 2)]}, tmp_path / "project", {})
 
 
 def test_a_text_is_known_from_an_old_table_too(tmp_path: Path) -> None:
@@ -112,9 +112,9 @@ def test_a_text_is_known_from_an_old_table_too(tmp_path: Path) -> None:
     pd.DataFrame({"id": [f"{NAME}-2", "y"], "text": [TEXT, OTHER]}).to_parquet(tmp_path / "a")
     pd.DataFrame({"id": ["y"]}).to_parquet(tmp_path / "b")
     (tmp_path / "c").write_bytes(b"PAR1 is not all of a table")
-    found = forget.find({NAME}, [], ("text",), [tmp_path / name for name in "abc"])
+    found = forget.find({NAME}, {}, ("text",), [tmp_path / name for name in "abc"])
     assert (found.texts, found.known) == ({NAME: TEXT}, {NAME})
-    assert forget.find({"0" * 20}, [], ("text",), [tmp_path / "a"]).known == set()
+    assert forget.find({"0" * 20}, {}, ("text",), [tmp_path / "a"]).known == set()
 
 
 def test_rows_of_the_same_words_are_told(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_rows_of_the_same_words_are_told(tmp_path: Path) -> None:
     twin = TEXT.upper() + "  "
     lines = (json.dumps({"text": text}) for text in (TEXT, OTHER, twin))
     path.write_text("\n".join(lines))
-    assert forget.find({NAME}, [str(path)], ("text",), []).twins() == [content_id(twin)]
+    assert forget.find({NAME}, {str(path): PLAIN}, ("text",), []).twins() == [content_id(twin)]
 
 
 def test_the_cache_loses_the_objects_and_what_names_them(shop: Shop, forgotten: Forgotten) -> None:
@@ -143,7 +143,7 @@ def test_the_cache_loses_the_objects_and_what_names_them(shop: Shop, forgotten: 
 def test_a_copy_of_the_source_goes_whatever_its_words(shop: Shop) -> None:
     Path("rows.csv").write_text("text\nok\nok then\n")
     copy, other = shop.keep(Path("rows.csv").read_bytes()), shop.keep(b"ok, ok")
-    found = forget.find({content_id("ok")}, ["rows.csv"], ("text",), [])
+    found = forget.find({content_id("ok")}, {"rows.csv": PLAIN}, ("text",), [])
     short = Forgotten.of([content_id("ok")], found.texts.values(), found.others)
     assert short.wordless == 1
     surely = forget.source_objects(found.places)
@@ -229,9 +229,10 @@ def test_a_pair_is_found_by_both_of_its_texts(tmp_path: Path, monkeypatch: Any) 
     path.write_text('1\tmy "own question\tthe answer\n2\tmy "own question\tanother\n')
     layout = Layout(header=("n", "a", "b"), quotes=False)
     name = content_id(both('my "own question', "the answer"))
-    found = forget.find({name}, [str(path)], ("a", "b"), [], layout)
+    sources = {str(path): layout}
+    found = forget.find({name}, sources, ("a", "b"), [])
     assert found.places == {str(path): [(str(path), 1)]}
-    act(forget.source_steps(found.places, tmp_path, layout))
+    act(forget.source_steps(found.places, tmp_path, sources))
     assert path.read_text() == '2\tmy "own question\tanother\n'
 
 
@@ -241,8 +242,9 @@ def test_lines_leave_their_file_and_the_file_stays(tmp_path: Path, monkeypatch: 
     folder.mkdir()
     (folder / "good.txt").write_text("fine words here\nsomebody's own words\n")
     layout = Layout(format="lines")
-    found = forget.find({content_id("somebody's own words")}, ["reviews"], ("text",), [], layout)
-    act(forget.source_steps(found.places, tmp_path, layout))
+    sources = {"reviews": layout}
+    found = forget.find({content_id("somebody's own words")}, sources, ("text",), [])
+    act(forget.source_steps(found.places, tmp_path, sources))
     assert (folder / "good.txt").read_text() == "fine words here\n"
 
 
@@ -251,9 +253,9 @@ def test_a_format_of_many_lines_a_row_is_left_to_its_owner(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("tags.conll").write_text("Anna B-PER\nsings O\n\nBirds O\nsing O\n")
-    found = forget.find({content_id("Anna sings")}, ["tags.conll"], ("text",), [])
+    found = forget.find({content_id("Anna sings")}, {"tags.conll": PLAIN}, ("text",), [])
     assert found.places
     with pytest.raises(
         UserError, match=r"tags.conll: still holds 1 of the rows, the first at line"
     ):
-        forget.source_steps(found.places, tmp_path)
+        forget.source_steps(found.places, tmp_path, {"tags.conll": PLAIN})
