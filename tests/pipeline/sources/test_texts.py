@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.sources import Layout, Reject
+from pipeline.sources import Layout, Reject, texts
 from pipeline.stages.ingest import ingest
 from tests.pipeline.sources.reading import bad, good, read, write
 from tests.pipeline.stages.rows import TOPICS, ingest_params
 
 LINES = Layout("lines")
+DOCUMENTS = Layout("documents")
 
 
 def test_a_folder_a_label(tmp_path: Path) -> None:
@@ -55,6 +56,30 @@ def test_a_line_that_is_too_long_costs_itself(tmp_path: Path) -> None:
 CAFE = os.fsdecode(b"caf\xe9")
 
 
+def test_documents_stand_between_blank_lines(tmp_path: Path) -> None:
+    text = b"\n\nOne.\nGoes on.\n \t\nTwo.\r\n\r\n\nThree\nwith \xff in it\n\nFour."
+    file = write(tmp_path, "texts/b.txt", text)
+    rows = read(file, ("text",), DOCUMENTS)
+    assert good(rows, ("text",)) == [("One.\nGoes on.",), ("Two.",), ("Four.",)]
+    assert [row.number for row in rows] == [3, 6, 10, 12]
+    assert bad(rows) == [(10, "is not UTF-8 (byte 0xff at offset 5)")]
+    write(tmp_path, "texts/a.txt", b"First.")
+    assert [row.file for row in read(file.parent, ("text",), DOCUMENTS)] == [
+        "a.txt",
+        *["b.txt"] * 4,
+    ]
+
+
+def test_a_document_without_an_end_is_one_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "LARGEST_ROW", 100)
+    file = write(tmp_path, "a.txt", b"a line of words\n" * 20 + b"\nshort\n")
+    rows = read(file, ("text",), DOCUMENTS)
+    assert bad(rows) == [(7, "its document is longer than 100 characters")]
+    assert good(rows, ("text",)) == [("short",)]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
 def test_a_file_name_that_is_not_utf_8_is_shown(tmp_path: Path) -> None:
     write(tmp_path, f"texts/pos/{CAFE}.txt", b"a")
@@ -84,6 +109,7 @@ def test_a_label_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     [
         (LINES, "holds no .txt files: one file of lines a label is expected"),
         (Layout("conll"), "is a folder: name a file of the format conll"),
+        (DOCUMENTS, "holds no .txt files: files of documents are expected"),
         (Layout(), "holds no files in folders"),
     ],
 )

@@ -268,6 +268,21 @@ def test_names_that_are_not_one_a_line_are_refused(
         numbered(tmp_path, ["0"], names, TOPICS)
 
 
+def test_splits_can_be_files_of_different_kinds(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "good.txt").write_text("a line\nanother\n")
+    (tmp_path / "test.tsv").write_text("one\tgood\ntwo\tgood\n")
+    given = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test.tsv")}
+    params = ingest_params(
+        given, format={"train": "lines", "test": None}, header=["text", "label"], quotes=False
+    )
+    intake = ingest(params, TOPICS, tmp_path / "out")
+    assert intake.by_split["test"] == 2
+    assert intake.rows == 4
+    with pytest.raises(ValueError, match="a format for each split needs a source for each"):
+        ingest_params(given, format={"train": "lines"})
+
+
 def test_layouts_reach_the_reader(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text('so "good\tx\nso "bad\ty\n')
     changes = {"header": ["text", "label"], "quotes": False}
