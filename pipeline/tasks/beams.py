@@ -1,0 +1,97 @@
+"""Beam search: the likeliest text that a decoder can write, a token at a time, whatever runs it.
+
+Where it stops, and how it weighs lengths, is as transformers' `generate` does it by default
+(https://huggingface.co/docs/transformers/main_classes/text_generation): so the same tokens come.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Step = Callable[[Ints, Ints, Ints], npt.NDArray[np.float32]]
+"""The log probabilities of what comes next, (hypotheses, vocabulary), of hypotheses that go on:
+their last tokens, the sources that they translate, and their places among those of the step before
+(in the first step those of the sources)."""
+
+
+@dataclass
+class _Search:
+    """Of one source: what may go on, and what has ended."""
+
+    live: list[tuple[np.float32, list[int], int]]
+    """Summed log probability, tokens, and the place in the last step."""
+    done: list[tuple[np.float32, list[int]]] = field(default_factory=list)
+    """Mean log probability, or as the length penalty has it, and tokens; the best first."""
+
+    def grow(
+        self,
+        logs: npt.NDArray[np.float32],
+        first: int,
+        end: int,
+        beams: int,
+        last: bool,
+        per: float,
+    ) -> None:
+        """`logs` of what is live, (live, vocabulary), which stand from place `first` on; `last`
+        where no token may follow; `per` what a sum is divided by."""
+        scores = np.array([score for score, *_ in self.live], np.float32)
+        total = (logs + scores[:, None]).ravel()
+        most = min(2 * beams, len(total))
+        best = np.argpartition(-total, most - 1)[:most]
+        best = best[np.lexsort((best, -total[best]))]
+        live = []
+        for rank, place in enumerate(best.tolist()):
+            beam, token = divmod(place, logs.shape[1])
+            tokens = [*self.live[beam][1], token]
+            if token == end or last:
+                if rank < beams:
+                    self.done.append((np.float32(total[place] / np.float32(per)), tokens))
+            elif len(live) < beams:
+                live.append((total[place], tokens, first + beam))
+        self.done = sorted(self.done, key=lambda found: -found[0])[:beams]
+        full = len(self.done) == beams
+        if full and live and live[0][0] / np.float32(per) <= self.done[-1][0]:
+            live = []
+        self.live = live
+
+
+def search(
+    step: Step,
+    sources: int,
+    *,
+    begin: int,
+    end: int,
+    beams: int,
+    most: int,
+    length_penalty: float = 1.0,
+) -> list[tuple[list[int], float]]:
+    """For each source the tokens of the best hypothesis, at most so many, without `begin` and `end`,
+    and its score: its log probability divided by its length to the power of the penalty."""
+    found = [_Search([(np.float32(0), [begin], place)]) for place in range(sources)]
+    for length in range(1, most + 1):
+        going = [(place, each) for place, each in enumerate(found) if each.live]
+        if not going:
+            break
+        flat = [(tokens[-1], place, old) for place, each in going for _, tokens, old in each.live]
+        logs = step(*np.array(flat, np.int64).T)
+        first = 0
+        for _, each in going:
+            count = len(each.live)
+            each.grow(
+                logs[first : first + count],
+                first,
+                end,
+                beams,
+                length == most,
+                length**length_penalty,
+            )
+            first += count
+    return [_best(each.done[0], end) for each in found]
+
+
+def _best(done: tuple[np.float32, list[int]], end: int) -> tuple[list[int], float]:
+    score, tokens = done
+    return tokens[1:-1] if tokens[-1] == end else tokens[1:], float(score)
