@@ -24,6 +24,8 @@ PLACE = "{data}"
 RAW = "data/raw"
 DEFAULT_TASK = "classification"
 OVERLAP = 3  # windows share a third of their tokens with the next (Devlin et al. 2019)
+WRITTEN_WORDS = {"size": 8000, "lower_case": False, "fewest": 2}
+DECODER = {"layers": 3, "longest": 128, "beams": 4, "length_penalty": 1.0}
 HIDE = {"share": 0.15, "whole_words": True}  # as BERT was pretrained (Devlin et al. 2019)
 
 
@@ -82,6 +84,9 @@ def starting_block(task: Task) -> Any:
         block["ingest"]["label"] = None
     if task.fresh:
         block["tokenize"].update({"long_text": "windows", "hide": HIDE})
+    if task.head == "translation":
+        block["tokenize"]["vocabulary"] = WRITTEN_WORDS
+        block["finetune"].update({"decoder": DECODER, "label_smoothing": 0.1})
     block["benchmark"]["metric"] = main
     gate = block["gate"]
     gate["metrics"][:] = [main]

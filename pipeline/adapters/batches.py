@@ -4,7 +4,7 @@ Import it inside a function: it loads PyTorch.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -83,12 +83,22 @@ class Drawn(TorchDataset[dict[str, Any]]):
         return {"input_ids": piece.ids, "token_type_ids": piece.types, "labels": piece.targets}
 
 
+class Writing(NamedTuple):
+    """Of a model that writes: the tokens that begin a text and fill it up, and its longest."""
+
+    begin: int
+    padding: int
+    longest: int
+
+
 class Collator:
     """Stacks pieces into tensors, padded to the longest; targets with IGNORED. A model that
-    guesses is given the targets too."""
+    guesses is given the targets too, and one that writes each token behind the one before it."""
 
-    def __init__(self, padding: int, typed: bool, guessing: bool = False) -> None:
-        self.padding, self.guessing = padding, guessing
+    def __init__(
+        self, padding: int, typed: bool, guessing: bool = False, writing: "Writing | None" = None
+    ) -> None:
+        self.padding, self.guessing, self.writing = padding, guessing, writing
         self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -107,6 +117,11 @@ class Collator:
         )
         if self.guessing:
             batch["targets"] = batch["labels"].clone()
+        if self.writing:
+            labels = batch["labels"] = batch["labels"][:, : self.writing.longest]
+            before = labels.roll(1, dims=1)
+            before[:, 0] = self.writing.begin
+            batch["decoder_input_ids"] = before.masked_fill(before == IGNORED, self.writing.padding)
         return batch
 
 

@@ -44,47 +44,139 @@ def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
     AssertionError where a layer's attention was not fused.
     """
     import onnx
+
+    if model.head == "translation":
+        return _export_translator(model.model, path)
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if model.typed else [])]
+    if model.head == "guess":
+        inputs.append("targets")
+    named = inputs if model.head == "sequence" else [*inputs, "logits"]
+    axes = {name: {0: "batch", 1: "length"} for name in named}
+    fused = _fused(model.model, model.model.config, inputs, "logits", axes)
+    if model.head == "sequence" and pooling(model.model) == "cls":
+        _for_first_token(fused)
+    _split_skips(fused)
+    fused.save_model_to_file(str(path))
+    return _counted(onnx.load(path), model.model.config.num_hidden_layers)
+
+
+def _fused(
+    module: Any, config: Any, inputs: list[str], output: str, axes: dict[str, dict[int, str]]
+) -> Any:
+    """ONNX Runtime's wrapper of the fused graph of a module that holds a BERT of that
+    configuration."""
     import torch
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
     logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
     logging.getLogger(optimizer.__name__).setLevel(logging.ERROR)
-    config = model.model.config
-    heads, width = config.num_attention_heads, config.hidden_size
-    layers = config.num_hidden_layers
-    example = torch.ones(2, 8, dtype=torch.int64, device=model.device)
-    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if model.typed else [])]
-    if model.head == "guess":
-        inputs.append("targets")
-    named = inputs if model.head == "sequence" else [*inputs, "logits"]
+    device = next(module.parameters()).device
+    example = torch.ones(2, 8, dtype=torch.int64, device=device)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.onnx"
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                model.model,
-                (example,) * len(inputs),
-                str(raw),
-                input_names=inputs,
-                output_names=["logits"],
-                dynamic_axes={name: {0: "batch", 1: "length"} for name in named},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        options = FusionOptions("bert")
-        fused = optimizer.optimize_model(
-            str(raw), "bert", num_heads=heads, hidden_size=width, optimization_options=options
+        _traced(module, (example,) * len(inputs), raw, inputs, [output], axes)
+        return optimizer.optimize_model(
+            str(raw),
+            "bert",
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            optimization_options=FusionOptions("bert"),
         )
-        if model.head == "sequence" and pooling(model.model) == "cls":
-            _for_first_token(fused)
-        _split_skips(fused)
-        fused.save_model_to_file(str(path))
-    counts = Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def _traced(
+    module: Any,
+    examples: tuple[Any, ...],
+    path: Path,
+    inputs: list[str],
+    outputs: list[str],
+    axes: dict[str, dict[int, str]],
+) -> None:
+    import torch
+
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            examples,
+            str(path),
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _counted(model: Any, layers: int) -> dict[str, int]:
+    """How many of each fused operator a model has."""
+    counts = Counter(node.op_type for node in model.graph.node)
     attention = counts["Attention"] + counts["MultiHeadAttention"]
     if attention != layers:
         raise AssertionError(f"{attention} of {layers} attention layers were fused")
     return {name: counts[name] for name in FUSED if counts[name]}
+
+
+def _export_translator(model: Any, path: Path) -> dict[str, int]:
+    """Reading and one step of writing, two graphs in one file: all inputs of both may be left out,
+    and who runs it asks for the outputs of one."""
+    import onnx
+    import torch
+    from onnx import compose
+
+    from pipeline.adapters import translator
+
+    axes = {0: "batch", 1: "length"}
+    reading = translator.Reading(model).eval()
+    fused = _fused(
+        reading,
+        model.encoder.config,
+        ["input_ids", "attention_mask"],
+        "read",
+        {"input_ids": axes, "attention_mask": axes, "read": {1: "batch", 3: "length"}},
+    )
+    _split_skips(fused)
+    whole = fused.model
+    device = model.device
+    ids, place = (torch.ones(*size, dtype=torch.int64, device=device) for size in ((2, 8), (3,)))
+    with torch.inference_mode():
+        read = reading(ids, ids)
+    with tempfile.TemporaryDirectory() as folder:
+        step = Path(folder) / "step.onnx"
+        _traced(
+            translator.Writing(model).eval(),
+            (place, place, place, read[:, :, :, :3], read, ids),
+            step,
+            ["tokens", "of", "before", "past", "known", "mask"],
+            ["logs", "now"],
+            {
+                **{name: {0: "hypotheses"} for name in ("tokens", "of", "before", "logs")},
+                "past": {1: "old", 3: "written"},
+                "known": {1: "batch", 3: "length"},
+                "mask": axes,
+                "now": {1: "hypotheses", 3: "longer"},
+            },
+        )
+        writing = compose.add_prefix(
+            onnx.load(step), "write/", rename_inputs=False, rename_outputs=False
+        )
+    for part in ("node", "initializer", "input", "output"):
+        getattr(whole.graph, part).extend(getattr(writing.graph, part))
+    onnx.save(_optional(whole), path)
+    return _counted(whole, model.encoder.config.num_hidden_layers)
+
+
+def _optional(model: Any) -> Any:
+    """A model that can be run without some of its inputs, each having a value by default."""
+    from onnx import helper, numpy_helper
+
+    for given in model.graph.input:
+        tensor = given.type.tensor_type
+        shape = [size.dim_value or 1 for size in tensor.shape.dim]
+        kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, kind), given.name))
+    return model
 
 
 def _for_first_token(model: Any) -> None:
@@ -153,6 +245,29 @@ def _split_skips(model: Any) -> None:
     model.topological_sort()
 
 
+def quantize(source: Path, path: Path, *, per_channel: bool, reduce_range: bool) -> None:
+    """Write int8 weights, with activations quantized as they come (dynamic quantization)."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().setLevel(logging.ERROR)  # quantize_dynamic warns on the root logger
+    model = onnx.load(source)
+    inputs = {given.name for given in model.graph.input}
+    defaults = [tensor for tensor in model.graph.initializer if tensor.name in inputs]
+    for tensor in defaults:
+        model.graph.initializer.remove(tensor)
+    quantize_dynamic(
+        _apart(model),
+        str(path),
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        weight_type=QuantType.QInt8,
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+    )
+    if defaults:
+        onnx.save(_optional(onnx.load(path)), path)
+
+
 def _apart(model: Any) -> Any:
     """A model in which no two kinds of operators share a matrix, for each wants it quantized in its
     own way: the embeddings of words that a head guesses words by."""
@@ -168,19 +283,3 @@ def _apart(model: Any) -> Any:
                     tensors[copied].name = copied
                 node.input[place] = copied
     return model
-
-
-def quantize(source: Path, path: Path, *, per_channel: bool, reduce_range: bool) -> None:
-    """Write int8 weights, with activations quantized as they come (dynamic quantization)."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    logging.getLogger().setLevel(logging.ERROR)  # quantize_dynamic warns on the root logger
-    quantize_dynamic(
-        _apart(onnx.load(source)),
-        str(path),
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-        weight_type=QuantType.QInt8,
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-    )

@@ -5,7 +5,7 @@ that it was judged with. It therefore imports nothing of ours, and neither PyTor
 transformers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 IGNORED = -100  # a token that is not hidden
 
 
@@ -43,6 +44,33 @@ class OnnxModel:
         self.padding = padding
         inputs = {given.name for given in self.session.get_inputs()}
         self.typed, self.guesses = "token_type_ids" in inputs, "targets" in inputs
+
+    def steps(self, pieces: Sequence[Tokens]) -> Callable[[Ints, Ints, Ints], Floats]:
+        """Of a model that writes: what comes next in texts about these pieces. A step takes, of
+        hypotheses that go on, the last tokens, the pieces that they are about, and their places in
+        the step before, and gives log probabilities, (hypotheses, vocabulary)."""
+        import onnxruntime
+
+        # its two halves lie in one file, and only the one that is asked is computed
+        half = onnxruntime.RunOptions()
+        half.only_execute_path_to_fetches = True
+        ids = np.full((len(pieces), max(len(piece.ids) for piece in pieces)), self.padding)
+        mask = np.zeros_like(ids)
+        for place, piece in enumerate(pieces):
+            ids[place, : len(piece.ids)] = piece.ids
+            mask[place, : len(piece.ids)] = 1
+        given = {"input_ids": ids, "attention_mask": mask}
+        (read,) = self.session.run(["read"], given, half)
+        past = read[:, :, :, :0]
+
+        def step(tokens: Ints, of: Ints, before: Ints) -> Floats:
+            nonlocal past
+            known = {"known": read, "mask": mask, "past": past}
+            now = {"tokens": tokens, "of": of, "before": before}
+            logs, past = self.session.run(["logs", "now"], {**known, **now}, half)
+            return np.asarray(logs)
+
+        return step
 
     def logits(self, pieces: Sequence[Tokens], batch_size: int = 8) -> list[Floats]:
         """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""

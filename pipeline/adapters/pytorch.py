@@ -11,7 +11,10 @@ from pipeline.adapters.transformers import load_model, takes_types
 from pipeline.tasks import IGNORED
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.tasks import Task
+    from pipeline.tasks.beams import Step
     from pipeline.tasks.encoding import Piece
 
 Floats = npt.NDArray[np.float32]
@@ -35,14 +38,25 @@ class TorchModel:
         self.typed = takes_types(self.model.config, task)
         self.provider = f"PyTorch {self.device.type} {attention}"
 
-    def logits(self, pieces: "Sequence[Piece]", batch_size: int = 32) -> list[Floats]:
-        """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
+    def _padded(self, rows: list[list[int]], value: int) -> "torch.Tensor":
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        def padded(rows: list[list[int]], value: int) -> torch.Tensor:
-            stacked = [torch.as_tensor(row) for row in rows]
-            return pad_sequence(stacked, batch_first=True, padding_value=value).to(self.device)
+        stacked = [torch.as_tensor(row) for row in rows]
+        return pad_sequence(stacked, batch_first=True, padding_value=value).to(self.device)
+
+    def steps(self, pieces: "Sequence[Piece]") -> "Step":
+        """What comes next in texts about these pieces."""
+        from pipeline.adapters import translator
+
+        ids = self._padded([piece.ids for piece in pieces], self.padding)
+        mask = self._padded([[1] * len(piece) for piece in pieces], 0)
+        step: Step = translator.steps(self.model, ids, mask)
+        return step
+
+    def logits(self, pieces: "Sequence[Piece]", batch_size: int = 32) -> list[Floats]:
+        """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
+        import torch
 
         result: list[Floats] = [np.empty(0, np.float32)] * len(pieces)
         order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
@@ -50,13 +64,14 @@ class TorchModel:
             for start in range(0, len(order), batch_size):
                 batch = [pieces[i] for i in order[start : start + batch_size]]
                 given = {
-                    "input_ids": padded([p.ids for p in batch], self.padding),  # (batch, length)
-                    "attention_mask": padded([[1] * len(p) for p in batch], 0),
+                    # (batch, length)
+                    "input_ids": self._padded([p.ids for p in batch], self.padding),
+                    "attention_mask": self._padded([[1] * len(p) for p in batch], 0),
                 }
                 if self.typed:
-                    given["token_type_ids"] = padded([p.types for p in batch], 0)
+                    given["token_type_ids"] = self._padded([p.types for p in batch], 0)
                 if self.head == "guess":
-                    given["targets"] = padded([p.targets for p in batch], IGNORED)
+                    given["targets"] = self._padded([p.targets for p in batch], IGNORED)
                 answer = self.model(**given).logits.float().cpu().numpy()
                 for place, i in enumerate(order[start : start + batch_size]):
                     own = answer[place]

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from pipeline.adapters import transformers as adapter
+from pipeline.adapters import translator
 from pipeline.adapters.batches import (
     Collator,
     Drawn,
     LengthSampler,
     Logits,
+    Writing,
     in_order,
     lengths_of,
 )
@@ -29,12 +31,14 @@ from pipeline.adapters.pooling import narrow
 from pipeline.errors import UserError
 from pipeline.log import Log
 from pipeline.records import SPLITS
+from pipeline.tasks.encoding import WRITTEN
 from pipeline.tasks.guessing import Hider
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import transformers
 from datasets import Dataset
+from tokenizers import Tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 if TYPE_CHECKING:
@@ -103,6 +107,26 @@ class _Trainer(Trainer):
             self.validated += [loss.item(), int(num_items_in_batch)]
         loss = loss / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> Any:
+        """Of a model that writes: not what it would say behind each word of the truth, but what it
+        writes by itself, the likeliest token each time; behind a score, which nobody asks here."""
+        writing = self.data_collator.writing
+        if writing is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs["labels"]
+        with torch.inference_mode(), self.compute_loss_context_manager():
+            count = self._get_num_items_in_batch([inputs], labels.device)
+            loss = self.compute_loss(model, dict(inputs), num_items_in_batch=count)
+        written = translator.written(self.model, inputs["input_ids"], inputs["attention_mask"])
+        return loss.detach(), written.float(), labels
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
         """Its loss is the mean over targets, as in training; transformers' own is a mean over
@@ -234,7 +258,15 @@ def train(
     """Train to the end, from the last whole checkpoint in `state` where there is one."""
     transformers.set_seed(params.seed)
     dropouts = _dropouts(folder, name, params)
-    model = adapter.load_model(folder, name, task.head, outputs=task.outputs(classes), **dropouts)
+    writing = None
+    if params.decoder:
+        words = Tokenizer.from_file(str(tokenize / "tokenizer" / WRITTEN))
+        model = translator.new(folder, params.decoder, words, dropouts)
+        begins, fills = model.decoder.config.bos_token_id, model.decoder.config.pad_token_id
+        writing = Writing(begins, fills, params.decoder.longest)
+    else:
+        outputs = task.outputs(classes)
+        model = adapter.load_model(folder, name, task.head, outputs=outputs, **dropouts)
     if task.head == "sequence" and adapter.pooling(model) == "cls":
         narrow(model)
     parameters = _count(model)
@@ -300,6 +332,7 @@ def train(
             model.config.pad_token_id or 0,
             adapter.takes_types(model.config, task),
             guessing=task.head == "guess",
+            writing=writing,
         ),
         compute_metrics=lambda given: measure(
             in_order(given.predictions, order, lengths["validation"])

@@ -113,7 +113,8 @@ def load_model(
     from pipeline.adapters.pooling import by_mean
 
     disable_progress_bar()
-    read_config(folder, name)
+    if head != "translation":
+        read_config(folder, name)
     if outputs is not None:
         settings |= {
             "num_labels": len(outputs),
@@ -130,6 +131,7 @@ def load_model(
         kind = {
             "sequence": transformers.AutoModelForSequenceClassification,
             "token": transformers.AutoModelForTokenClassification,
+            "translation": transformers.EncoderDecoderModel,
         }[head]
     try:
         model = kind.from_pretrained(

@@ -19,10 +19,11 @@ from transformers import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.stages.finetune import Decoder
     from pipeline.tasks.beams import Ints, Step
 
 
-def new(folder: Path, layers: int, longest: int, words: Any, dropouts: dict[str, float]) -> Any:
+def new(folder: Path, decoder: "Decoder", words: Any, dropouts: dict[str, float]) -> Any:
     """The encoder of a folder and, for the words of a tokenizer (`tokenizers.Tokenizer`), a decoder
     of random weights: as wide, with attention to what was read (Rothe et al. 2020)."""
     encoder = AutoModel.from_pretrained(
@@ -33,10 +34,10 @@ def new(folder: Path, layers: int, longest: int, words: Any, dropouts: dict[str,
     config = BertConfig(
         vocab_size=words.get_vocab_size(),
         hidden_size=read.hidden_size,
-        num_hidden_layers=layers,
+        num_hidden_layers=decoder.layers,
         num_attention_heads=read.num_attention_heads,
         intermediate_size=read.intermediate_size,
-        max_position_embeddings=longest,
+        max_position_embeddings=decoder.longest,
         type_vocab_size=1,
         is_decoder=True,
         add_cross_attention=True,
@@ -48,32 +49,53 @@ def new(folder: Path, layers: int, longest: int, words: Any, dropouts: dict[str,
     model = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(config))
     model.config.decoder_start_token_id = begin
     model.config.pad_token_id = read.pad_token_id or 0
+    for each in (model.config, read, config):
+        each._name_or_path = ""
     return model
 
 
-@torch.inference_mode()
+def written(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What a model writes by the likeliest token each time, (texts, 1 + tokens): a 0, and the
+    tokens before that which ends them; behind them there is -1."""
+    own = model.decoder.config
+    found = model.generate(
+        ids,
+        attention_mask=mask,
+        num_beams=1,
+        do_sample=False,
+        max_new_tokens=own.max_position_embeddings - 1,
+        decoder_start_token_id=own.bos_token_id,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=own.pad_token_id,
+    )
+    tokens = found[:, 1:]
+    ended = (tokens == own.eos_token_id).cumsum(1) > 0
+    return torch.cat([torch.zeros_like(found[:, :1]), tokens.masked_fill(ended, -1)], 1)
+
+
 def steps(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> "Step":
     """What comes next, by transformers' own decoder and its cache."""
-    states = model.encoder(ids, attention_mask=mask).last_hidden_state
+    with torch.inference_mode():
+        states = model.encoder(ids, attention_mask=mask).last_hidden_state
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     begun = False
 
-    @torch.inference_mode()
     def step(tokens: "Ints", of: "Ints", before: "Ints") -> "np.typing.NDArray[np.float32]":
         nonlocal begun
-        if begun:
-            cache.reorder_cache(torch.from_numpy(before).to(ids.device))
-        begun = True
-        source = torch.from_numpy(of).to(ids.device)
-        logits = model.decoder(
-            torch.from_numpy(tokens).to(ids.device)[:, None],
-            encoder_hidden_states=states[source],
-            encoder_attention_mask=mask[source],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits
-        found: np.typing.NDArray[np.float32] = logits[:, -1].float().log_softmax(-1).cpu().numpy()
-        return found
+        with torch.inference_mode():
+            if begun:
+                cache.reorder_cache(torch.from_numpy(before).to(ids.device))
+            begun = True
+            source = torch.from_numpy(of).to(ids.device)
+            logits = model.decoder(
+                torch.from_numpy(tokens).to(ids.device)[:, None],
+                encoder_hidden_states=states[source],
+                encoder_attention_mask=mask[source],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
+            logs = logits[:, -1].float().log_softmax(-1)
+        return np.asarray(logs.cpu().numpy())
 
     return step
 
@@ -102,8 +124,8 @@ class Reading(torch.nn.Module):
 class Writing(torch.nn.Module):
     """One step of the decoder: what comes next, and its keys and values with those of this step.
 
-    `past` (2 x layers, hypotheses before, heads, tokens, width) and `read` (2 x layers, texts, heads,
-    tokens, width) are picked from by `before` and `of`, (hypotheses,).
+    `past`, (2 x layers, hypotheses before, heads, tokens, width), and `read`, (2 x layers, texts,
+    heads, tokens, width), are picked from by `before` and `of`, (hypotheses,).
     """
 
     def __init__(self, model: Any) -> None:

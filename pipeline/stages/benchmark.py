@@ -35,7 +35,7 @@ from pipeline.log import Log, no_log
 from pipeline.records import Fit, Ladder, Lengths, Machine, Rung, Split, Timing, Validation
 from pipeline.tasks import Answer, Labelled, Task
 from pipeline.tasks.answering import AT_ONCE, Answering, Runtime
-from pipeline.tasks.encoding import MOST_WINDOWS, Texts
+from pipeline.tasks.encoding import MOST_WINDOWS, Piece, Texts
 
 REFERENCE = "pytorch"
 RUNGS: dict[str, str | None] = {
@@ -317,12 +317,15 @@ class Rig:
         self.singles = cycle(timed)
         self.length = int(np.median([sum(len(piece) for piece in pieces) for pieces in timed]))
         for pieces in timed[:10]:
-            self.runtime.logits(pieces, len(pieces))
+            self.run(pieces, len(pieces))
+
+    def run(self, pieces: list[Piece], batch_size: int) -> None:
+        self.task.run(self.runtime, pieces, batch_size, self.answering.decision)
 
     def turn(self) -> list[float]:
         """Milliseconds of texts of the recipe's own lengths, one at a time."""
         seconds = 4 * self.work.params.seconds / TURNS
-        return _times(lambda: self.runtime.logits(next(self.singles), MOST_WINDOWS), seconds)
+        return _times(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
 
     def said(self, split: Split, start: int) -> list[str]:
         """What the rung answers to as many rows from there as are answered at once."""
@@ -339,7 +342,7 @@ class Rig:
             full = [piece for piece in cut if len(piece) >= length] or cut
             for batch in work.params.batches:
                 same = [full[i % len(full)] for i in range(batch)]
-                found = _times(partial(runtime.logits, same, len(same)), work.params.seconds)
+                found = _times(partial(self.run, same, len(same)), work.params.seconds)
                 grid.append(_timing(found, batch, length))
         smoke = self.answering(work.smoke)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB

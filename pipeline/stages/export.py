@@ -135,7 +135,7 @@ def _outcome(
     """The logits of every piece and the answer to every text, at one length and batch."""
     encoder, batch = shape
     pieces = encoder.pieces(texts)
-    logits = runtime.logits(pieces, batch)
+    logits = task.run(runtime, pieces, batch, decision)
     answers = task.answers(logits, pieces, texts, classes, decision)
     return logits, [answer.label for answer in answers]
 

@@ -25,6 +25,7 @@ from pipeline.log import Log, no_log
 from pipeline.records import Fit, Validation
 from pipeline.sources import BaseParams, base_folder
 from pipeline.tasks import Decision, Logits, Task, encoding
+from pipeline.tasks.encoding import WRITTEN
 
 TRAINING_CURVE = ("step", "loss", "learning_rate", "grad_norm")
 
@@ -41,6 +42,19 @@ class Lora(Settings):
     """The change is scaled by alpha / rank; twice the rank is usual."""
     dropout: float = Field(ge=0, lt=1)
     """Of what the changes read."""
+
+
+class Decoder(Settings):
+    """What writes a text of what the encoder has read: of random weights, and as wide."""
+
+    layers: int = Field(ge=1)
+    longest: int = Field(ge=4)
+    """Tokens that it can write, those that begin and end a text included."""
+    beams: int = Field(ge=1)
+    """Hypotheses that are followed at once."""
+    length_penalty: float
+    """A hypothesis's log probability is divided by its length to this power: more makes longer
+    texts (Wu et al. 2016)."""
 
 
 class FinetuneParams(Settings):
@@ -68,6 +82,8 @@ class FinetuneParams(Settings):
     """balanced weighs a row by rows / (classes x rows of its class), so that rare classes count
     as much as frequent ones (King and Zeng 2001); where a row is cut into windows, each counts as a
     row. Validation is measured without."""
+    decoder: Decoder | None
+    """Of tasks that write; else null."""
     precision: Literal["auto", "fp32", "bf16"]
     """auto takes bf16 where the processor or GPU computes in it, else fp32."""
     evaluations_per_epoch: int = Field(ge=1)
@@ -89,7 +105,11 @@ def check(params: FinetuneParams, task: Task) -> None:
         raise ValueError(
             f"metric: {task.name} has no {params.metric!r}{nearest(params.metric, known)}"
         )
-    if params.lora and task.head == "guess":
+    writes = task.head == "translation"
+    if writes != bool(params.decoder):
+        what = "say what writes" if writes else "set it to null"
+        raise ValueError(f"decoder: {task.name} {'writes' if writes else 'writes nothing'}: {what}")
+    if params.lora and (task.head == "guess" or writes):
         raise ValueError(f"lora: {task.name} learns all weights: set it to null")
     for key, plain in (("class_weights", "none"), ("label_smoothing", 0.0)):
         if getattr(params, key) != plain and not task.exclusive:
@@ -126,7 +146,7 @@ def finetune(
     )
     classes = Validation.read(validate / "validation.json").labels
     device, precision = trainer.where_and_how(params.precision)
-    judge = _Judge(task, validate, tokenize, classes)
+    judge = _Judge(task, validate, tokenize, classes, params.decoder)
     key = _key(params, judge, folder, tokenize, device, precision)
     log.say(f"training on {device} in {precision}")
     with LiveRun(tracking, recipe, key, log) as live:
@@ -178,9 +198,19 @@ def finetune(
 class _Judge:
     """Scores the model on validation rows while it learns, and tunes what its answers need."""
 
-    def __init__(self, task: Task, validate: Path, tokenize: Path, classes: list[str]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        validate: Path,
+        tokenize: Path,
+        classes: list[str],
+        decoder: Decoder | None,
+    ) -> None:
         self.task, self.classes = task, classes
         self.prepared = task.prepare(kept.kept_rows(validate, "train")["label"].tolist())
+        if decoder:
+            words = (tokenize / "tokenizer" / WRITTEN).read_text(encoding="utf-8")
+            self.prepared = {**self.prepared, **decoder.model_dump(), "target": words}
         self.rows = kept.labelled(kept.kept_rows(validate, "validation"))
         self.encoder = kept.encoder(tokenize, task)
         self.pieces = self.encoder.pieces(self.rows.texts)

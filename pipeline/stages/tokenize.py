@@ -23,7 +23,7 @@ from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Lengths, Split, Validation
 from pipeline.sources import BaseParams, base_folder
 from pipeline.tasks import Task
-from pipeline.tasks.encoding import LongText, Texts
+from pipeline.tasks.encoding import WRITTEN, LongText, Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,8 @@ class TokenizeParams(Settings):
     overlap: int = Field(ge=0)
     """Tokens that one window shares with the next."""
     vocabulary: Vocabulary | None
-    """null takes the base's tokenizer; a base from scratch has none."""
+    """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,
+    where a task writes."""
     hide: Hide | None
     """null for tasks that guess nothing."""
 
@@ -83,6 +84,10 @@ class TokenizeParams(Settings):
 
 def check(params: TokenizeParams, task: Task) -> None:
     """Raises ValueError, beginning with the key, for what the task has no use of, or needs."""
+    if task.head == "translation" and not params.vocabulary:
+        raise ValueError(
+            f"vocabulary: {task.name} writes words of its own: say how they are learned"
+        )
     if params.hide and not task.fresh:
         raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
     if task.fresh and not params.hide:
@@ -115,9 +120,13 @@ def tokenize(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tokenizer = _tokenizer(params, base, validate / "kept.parquet", log)
+    writes = task.head == "translation"
+    tokenizer = _tokenizer(params, base, writes, validate / "kept.parquet", log)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
+        if writes and params.vocabulary:
+            words = _learned(params.vocabulary, validate / "kept.parquet", "label", log)
+            words.backend_tokenizer.save(str(temporary / WRITTEN))
     encoder = task.encoder(
         out / "tokenizer" / "tokenizer.json",
         params.max_length,
@@ -232,17 +241,16 @@ class _Tables:
         )
 
 
-def _tokenizer(params: TokenizeParams, base: BaseParams, kept: Path, log: Log) -> Any:
-    """The base's, or one that is learned.
+def _tokenizer(params: TokenizeParams, base: BaseParams, writes: bool, kept: Path, log: Log) -> Any:
+    """Of what is read: the base's, or one that is learned.
 
     Raises UserError where the base takes no texts of that length, or has words of its own.
     """
-    from pipeline.adapters import wordpiece
     from pipeline.adapters.transformers import load_tokenizer, most_tokens
 
     own = params.vocabulary
     if base.network is None:
-        if own is not None:
+        if own is not None and not writes:
             raise UserError(
                 f"tokenize.vocabulary: {base.model} has a vocabulary of its own: set it to null"
             )
@@ -255,15 +263,27 @@ def _tokenizer(params: TokenizeParams, base: BaseParams, kept: Path, log: Log) -
         raise UserError(
             f"base.network.max_position_embeddings is {most}: set tokenize.max_length to {most}"
         )
+    return _learned(own, kept, "text", log)
+
+
+def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> Any:
+    """A tokenizer of the words of a column of training rows."""
+    from pipeline.adapters import wordpiece
+
     log.say("learning the vocabulary")
-    return wordpiece.trained(lambda: _training_texts(kept), own.size, own.lower_case, own.fewest)
+    return wordpiece.trained(
+        lambda: _training_cells(kept, column),
+        vocabulary.size,
+        vocabulary.lower_case,
+        vocabulary.fewest,
+    )
 
 
-def _training_texts(kept: Path) -> Iterator[str]:
+def _training_cells(kept: Path, column: str) -> Iterator[str]:
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(kept).iter_batches(BATCH, columns=["text", "split"]):
-        yield from (row["text"] for row in batch.to_pylist() if row["split"] == "train")
+    for batch in pq.ParquetFile(kept).iter_batches(BATCH, columns=[column, "split"]):
+        yield from (row[column] for row in batch.to_pylist() if row["split"] == "train")
 
 
 def _write_histogram(lengths: "np.typing.NDArray[np.int64]", path: Path) -> None:

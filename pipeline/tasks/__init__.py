@@ -26,6 +26,8 @@ from .encoding import Encoder, LongText, Piece, Texts
 if TYPE_CHECKING:
     import torch
 
+    from .answering import Runtime
+
 Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
 """Of one piece: (outputs,) from a sequence head, (tokens, outputs) from a token head."""
@@ -36,6 +38,7 @@ IGNORED = -100  # a target that does not count, as PyTorch has it
 # files of this folder that are no task
 SHARED = (
     "answering",
+    "beams",
     "bio",
     "bio_baselines",
     "counts",
@@ -46,6 +49,7 @@ SHARED = (
     "passages",
     "single_label",
     "terms",
+    "translated",
     "windows",
 )
 
@@ -91,8 +95,9 @@ class Detail:
 class Task(ABC):
     """One kind of problem: its rows, targets, loss, answers and scores."""
 
-    head: ClassVar[Literal["sequence", "token", "guess"]]
-    """Whether the model scores a whole text or each of its tokens, or guesses hidden ones."""
+    head: ClassVar[Literal["sequence", "token", "guess", "translation"]]
+    """Whether the model scores a whole text or each of its tokens, guesses hidden ones, or writes a
+    text."""
     metrics: ClassVar[tuple[str, ...]]
     """Names of its scores, the higher the better; it is known by the first."""
     exact: ClassVar[str | None] = None
@@ -208,6 +213,12 @@ class Task(ABC):
         return type(self).decide is not Task.decide
 
     # answering
+
+    def run(
+        self, runtime: "Runtime", pieces: Sequence[Piece], batch_size: int, decision: Decision
+    ) -> list[Logits]:
+        """What the model says of each piece."""
+        return runtime.logits(pieces, batch_size)
 
     @abstractmethod
     def answers(

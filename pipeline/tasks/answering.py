@@ -10,6 +10,7 @@ from .encoding import Encoder, Piece, Texts
 
 if TYPE_CHECKING:
     from . import Answer, Decision, Task
+    from .beams import Step
 
 AT_ONCE = 512  # texts whose logits are held together, and between two notes of progress
 
@@ -23,6 +24,9 @@ class Runtime(Protocol):
         self, pieces: Sequence[Piece], batch_size: int = ...
     ) -> list[npt.NDArray[np.float32]]:
         """Of each piece, (outputs,) or (tokens, outputs)."""
+
+    def steps(self, pieces: Sequence[Piece]) -> "Step":
+        """Of a model that writes: what comes next in texts about these pieces."""
 
 
 class Answering:
@@ -50,7 +54,7 @@ class Answering:
         for start in range(0, len(texts), AT_ONCE):
             part = texts[start : start + AT_ONCE]
             pieces = self.encoder.pieces(part)
-            logits = self.runtime.logits(pieces, batch_size)
+            logits = self.task.run(self.runtime, pieces, batch_size, self.decision)
             answers += self.task.answers(logits, pieces, part, self.classes, self.decision)
             progress(start + len(part), len(texts))
         return answers

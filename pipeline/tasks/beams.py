@@ -42,7 +42,7 @@ class _Search:
         most = min(2 * beams, len(total))
         best = np.argpartition(-total, most - 1)[:most]
         best = best[np.lexsort((best, -total[best]))]
-        live = []
+        live: list[tuple[np.float32, list[int], int]] = []
         for rank, place in enumerate(best.tolist()):
             beam, token = divmod(place, logs.shape[1])
             tokens = [*self.live[beam][1], token]
@@ -68,8 +68,8 @@ def search(
     most: int,
     length_penalty: float = 1.0,
 ) -> list[tuple[list[int], float]]:
-    """For each source the tokens of the best hypothesis, at most so many, without `begin` and `end`,
-    and its score: its log probability divided by its length to the power of the penalty."""
+    """For each source the tokens of the best hypothesis, without `begin` and `end`, and its score:
+    its log probability divided by its length to the power of the penalty."""
     found = [_Search([(np.float32(0), [begin], place)]) for place in range(sources)]
     for length in range(1, most + 1):
         going = [(place, each) for place, each in enumerate(found) if each.live]

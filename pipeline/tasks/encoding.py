@@ -7,6 +7,7 @@ from typing import Any, Literal
 Texts = tuple[str, str]
 """A row's text and its second text, which is empty where it has one alone."""
 LongText = Literal["truncate", "head_tail", "windows"]
+WRITTEN = "target.json"  # beside tokenizer.json: the tokenizer of what a model writes
 CHARACTERS_PER_TOKEN = 32  # texts are cut to so many a token before a tokenizer reads them
 MOST_WINDOWS = 64  # of one text
 HEAD = 0.25  # share of a text's tokens that head_tail takes from its beginning (Sun et al. 2019)

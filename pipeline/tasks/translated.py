@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     from . import Floats
 
@@ -38,7 +38,8 @@ def bleu(sums: "Floats") -> "Floats":
     with np.errstate(divide="ignore"):
         mean = np.exp(np.log(precision).mean(axis=-1))
         brevity = np.exp(np.minimum(0, 1 - true / np.maximum(answered, 1e-9)))
-    return np.where(missing.all(axis=-1) | (total == 0).any(axis=-1), 0.0, mean * brevity)
+    nothing = missing.all(axis=-1) | (total == 0).any(axis=-1)
+    return np.asarray(np.where(nothing, 0.0, mean * brevity))
 
 
 def chrf_counts(answer: str, truth: str) -> list[int]:
@@ -61,7 +62,7 @@ def chrf(sums: "Floats") -> "Floats":
     precision = (np.where(there, shared, 0) / np.maximum(said, 1)).sum(axis=-1) / lengths
     recall = (np.where(there, shared, 0) / np.maximum(true, 1)).sum(axis=-1) / lengths
     weighed = BETA**2 * precision + recall
-    return (1 + BETA**2) * precision * recall / np.maximum(weighed, 1e-12)
+    return np.asarray((1 + BETA**2) * precision * recall / np.maximum(weighed, 1e-12))
 
 
 def signature() -> str:
@@ -73,7 +74,7 @@ def signature() -> str:
 
 @cache
 def _sacrebleu(effective: bool = True) -> "BLEU":
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(effective_order=effective)
 

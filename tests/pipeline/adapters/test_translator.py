@@ -8,8 +8,10 @@ import torch
 from tokenizers import Tokenizer
 
 from pipeline.adapters import translator
+from pipeline.stages.finetune import Decoder
 from pipeline.tasks.beams import Ints, search
 
+DECODER = Decoder(layers=2, longest=20, beams=3, length_penalty=1.0)
 TEXTS = ["the goal of the team", "a bank", "new shares in the last market of this trade"]
 
 
@@ -23,7 +25,7 @@ def words(tiny_base: Path) -> Tokenizer:
 @pytest.fixture(scope="module")
 def model(tiny_base: Path, words: Tokenizer) -> torch.nn.Module:
     torch.manual_seed(3)
-    made = translator.new(tiny_base, 2, 20, words, {})
+    made = translator.new(tiny_base, DECODER, words, {})
     for name, weights in made.decoder.named_parameters():
         if "LayerNorm" not in name:
             torch.nn.init.normal_(weights, std=0.3)

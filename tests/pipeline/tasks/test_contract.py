@@ -44,6 +44,14 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
     if task.fresh:
         block["tokenize"]["long_text"] = "windows"
         block["tokenize"]["hide"] = {"share": 0.15, "whole_words": True}
+    if task.head == "translation":
+        block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": False, "fewest": 1}
+        block["finetune"]["decoder"] = {
+            "layers": 1,
+            "longest": 24,
+            "beams": 2,
+            "length_penalty": 1.0,
+        }
     block["finetune"].update({"epochs": 2, "metric": main})
     block["evaluate"]["baseline"] = task.baseline[0]
     block["benchmark"].update(

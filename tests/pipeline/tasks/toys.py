@@ -117,6 +117,22 @@ def masked_words(count: int, random: Random) -> Rows:
     return pretraining(count, random)
 
 
+ENGLISH = [*FILLER, *(word for group in WORDS.values() for word in group)]
+FRENCH = """
+    le un de dans après pour neuf dernier ce avec but jeu attaquant ligue entraîneur équipe
+    banque actions profit marché échange taux acteur metteur écran oscar film comédie
+"""
+WORD_FOR = dict(zip(ENGLISH, FRENCH.split(), strict=True))
+
+
+def translation(count: int, random: Random) -> Rows:
+    rows = []
+    for row in classification(count, random):
+        words = row["text"].split()[:5]
+        rows.append({"text": " ".join(words), "label": " ".join(WORD_FOR[word] for word in words)})
+    return rows
+
+
 TOYS: dict[str, Callable[[int, Random], Rows]] = {
     toy.__name__: toy
     for toy in (
@@ -130,5 +146,6 @@ TOYS: dict[str, Callable[[int, Random], Rows]] = {
         question_answering,
         ranking,
         regression,
+        translation,
     )
 }
