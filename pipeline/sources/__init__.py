@@ -5,6 +5,7 @@ from functools import partial
 
 from pipeline.errors import UserError
 from pipeline.sources.bases import HUB, BaseParams, Network, base_folder
+from pipeline.sources.parallel import read_parallel
 from pipeline.sources.rows import (
     LARGEST_ROW,
     PACKAGE,
@@ -60,6 +61,7 @@ READERS: dict[str, Callable[..., Iterator[Row | Reject]]] = {
     "word_tags": read_word_tags,
     "lines": read_lines_of_text,
     "documents": read_documents,
+    "parallel": read_parallel,
 }
 FOLDERS: dict[str | None, Callable[..., Iterator[Row | Reject]]] = {
     None: read_folder,

@@ -19,7 +19,7 @@ from pipeline.text import excerpt
 PACKAGE = "package:"
 LARGEST_ROW = 10_000_000  # characters of one field or line: beyond it a file is taken for broken
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-Format = Literal["conll", "conll_documents", "squad", "word_tags", "lines", "documents"]
+Format = Literal["conll", "conll_documents", "squad", "word_tags", "lines", "documents", "parallel"]
 
 
 @dataclass(frozen=True)

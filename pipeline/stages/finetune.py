@@ -112,7 +112,8 @@ def check(params: FinetuneParams, task: Task) -> None:
     if params.lora and (task.head == "guess" or writes):
         raise ValueError(f"lora: {task.name} learns all weights: set it to null")
     for key, plain in (("class_weights", "none"), ("label_smoothing", 0.0)):
-        if getattr(params, key) != plain and not task.exclusive:
+        fits = task.exclusive or (writes and key == "label_smoothing")
+        if getattr(params, key) != plain and not fits:
             raise ValueError(
                 f"{key}: is for tasks with one class a row, not for {task.name}: set it to {plain}"
             )

@@ -44,8 +44,8 @@ class IngestParams(Settings):
     format: Format | dict[Split, Format | None] | None
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
     (its JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a label) or
-    `documents` (with blank lines between them); null goes by the file's extension. One for all, or
-    one for each split."""
+    `documents` (with blank lines between them) or `parallel` (a file a language, a text a line);
+    null goes by the file's extension. One for all, or one for each split."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool

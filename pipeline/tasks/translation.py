@@ -11,7 +11,7 @@ import numpy as np
 from . import IGNORED, Answer, Decision, Floats, Labelled, Logits, Target, Task
 from .beams import search
 from .encoding import WRITTEN, Encoder, LongText, Piece, Texts
-from .translated import BLEU_COUNTS, bleu, bleu_counts, chrf, chrf_counts
+from .translated import BLEU_COUNTS, CHRF_COUNTS, bleu, bleu_counts, chrf, chrf_counts
 
 if TYPE_CHECKING:
     import torch
@@ -157,6 +157,13 @@ class Translation(Task):
             "bleu": bleu(tallies[..., :BLEU_COUNTS]),
             "chrf": chrf(tallies[..., BLEU_COUNTS:]),
         }
+
+    def agreement(self, answers: Sequence[str], others: Sequence[str]) -> Floats:
+        """How much two translations have in common, by chrF."""
+        pairs = zip(answers, others, strict=True)
+        counts = np.array([chrf_counts(*pair) for pair in pairs], dtype=np.float64)
+        same = [one == other for one, other in zip(answers, others, strict=True)]
+        return np.where(same, 1.0, chrf(counts.reshape(-1, CHRF_COUNTS)))
 
     def alone(self, tallies: Floats) -> Floats:
         """By chrF: of a single sentence BLEU says little."""
