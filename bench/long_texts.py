@@ -1,6 +1,6 @@
 """What reading every word gives over cutting, on the texts that are cut most.
 
-    python bench/long_texts.py                                 # imdb of the gallery, 10,000 rows
+    python bench/long_texts.py                                 # imdb of the gallery, 5,000 rows
     python bench/long_texts.py imdb --train 20000 --data ~/datasets
 
 A recipe of one text is trained with each value of `tokenize.long_text` on the same training rows,
@@ -38,7 +38,7 @@ SEED = 17
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("recipe", nargs="?", default="imdb", help="of the gallery (imdb)")
-    parser.add_argument("--train", type=int, default=10_000, help="training rows (10,000)")
+    parser.add_argument("--train", type=int, default=5_000, help="training rows (5,000)")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
     given = parser.parse_args()
     try:
