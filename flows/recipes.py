@@ -84,7 +84,7 @@ def starting_block(task: Task) -> Any:
         block["ingest"]["label"] = None
     if task.fresh:
         block["tokenize"].update({"long_text": "windows", "hide": HIDE})
-    if task.head == "translation":
+    if task.head == "writer":
         block["tokenize"]["vocabulary"] = WRITTEN_WORDS
         block["finetune"].update({"decoder": DECODER, "label_smoothing": 0.1})
     block["benchmark"]["metric"] = main

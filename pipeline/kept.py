@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.records import Lengths, Split
-from pipeline.tasks import Labelled, Task
+from pipeline.tasks import Labelled, Target, Task
 from pipeline.tasks.encoding import Encoder, Texts
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ def groups_of(rows: "pd.DataFrame") -> list[str] | None:
     """The group of each row, and its id where it has none; None where no row has one."""
     grouped = rows["group"] != ""
     return rows["group"].where(grouped, rows["id"]).tolist() if grouped.any() else None
+
+
+def targets(tokenize: Path, split: Split) -> list[Target]:
+    """What the head should say of each piece of a split, in their order."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(tokenize / "tokens" / f"{split}.arrow")) as file:
+        found: list[Target] = pa.ipc.open_stream(file).read_all()["labels"].to_pylist()
+    return found
 
 
 def encoder(tokenize: Path, task: Task, length: int | None = None) -> Encoder:

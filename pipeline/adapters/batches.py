@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
+from pipeline.errors import UserError
 from pipeline.tasks import IGNORED
 from pipeline.tasks.guessing import Hider
 from pipeline.tasks.passages import Passage
@@ -54,11 +55,44 @@ class LengthSampler(Sampler[int]):
             yield from rows.tolist()
 
 
+class ClassSampler(Sampler[int]):
+    """Rows in an order whose batches hold two texts or more of each of several classes; another
+    order each epoch, of seed and epoch alone.
+
+    Raises UserError where no two classes have two rows, or the batch is odd or smaller than 4.
+    """
+
+    def __init__(self, rows: "Dataset", batch: int, seed: int) -> None:
+        from sentence_transformers.base.sampler import GroupByLabelBatchSampler
+
+        try:
+            self.batches = GroupByLabelBatchSampler(
+                rows, batch, False, ["labels"], torch.Generator(), seed
+            )
+        except ValueError as error:
+            raise UserError(f"finetune: texts cannot be drawn by class: {error}") from None
+        self.seed, self.epoch, self.rows = seed, 0, sum(map(len, self.batches))
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        for rows in self.batches:
+            yield from rows
+
+
+Order = LengthSampler | ClassSampler
+
+
 class Drawn(TorchDataset[dict[str, Any]]):
     """Passages of which in every epoch other tokens are hidden, and other ends swapped; drawn from
     seed, epoch and place alone, as is their order."""
 
-    def __init__(self, rows: "Dataset", hider: Hider, order: LengthSampler) -> None:
+    def __init__(self, rows: "Dataset", hider: Hider, order: Order) -> None:
         self.rows, self.hider, self.order = rows, hider, order
         self.alone = rows[0]["id"] == rows[-1]["id"]  # they are of one document
 
@@ -129,6 +163,12 @@ def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
     )
+
+
+def unlabelled(rows: "Dataset") -> "Dataset":
+    """Pieces whose targets do not count."""
+    ignored = np.full(len(rows), IGNORED, dtype=np.int64)
+    return rows.remove_columns("labels").add_column("labels", ignored)
 
 
 def lengths_of(rows: "Dataset") -> "np.typing.NDArray[np.int64]":

@@ -16,6 +16,7 @@ from typing import ParamSpec
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -26,6 +27,8 @@ P = ParamSpec("P")
 WIDTH = 440  # user units, which are CSS pixels at full size
 LETTER = 12.5  # height of letters, in the same units
 MOST_POINTS = 800  # of a curve
+MOST_NAMED = 15  # classes
+GOLDEN = 0.618034  # turns that spread hues evenly, however many there are
 FAR = 0.2  # share of the model's score: what lies further below is named at the edge, not drawn
 # colours that the page decides on: matplotlib draws these, the page's variables replace them
 INK, QUIET, RULE, ACCENT, SECOND = (f"#0a0b0{number}" for number in range(1, 6))
@@ -228,6 +231,30 @@ def confusion(counts: Sequence[Sequence[int]]) -> Figure:
     axes.imshow(pixels, interpolation="none")
     axes.grid(visible=False)
     axes.set(xlabel="answer (number of its name)", ylabel="truth (number of its name)")
+    return figure
+
+
+@_drawn
+def space(
+    across: Sequence[float], up: Sequence[float], classes: Sequence[str], right: Sequence[bool]
+) -> Figure:
+    """Texts in a plane, a dot each in the colour of its class, a cross over those whose answer is
+    wrong. Of few classes each is named in the middle of its dots."""
+    figure, axes = _new(400)
+    x, y, own, wrong = np.asarray(across), np.asarray(up), np.asarray(classes), ~np.asarray(right)
+    names = sorted(set(classes))
+    for number, name in enumerate(names):
+        hue = number * GOLDEN % 1  # far from that of its neighbours
+        mine = own == name
+        axes.scatter(x[mine], y[mine], s=9, color=hsv_to_rgb((hue, 0.65, 0.75)), linewidths=0)
+        if len(names) <= MOST_NAMED:
+            axes.text(np.median(x[mine]), np.median(y[mine]), name, ha="center", va="center")
+    axes.scatter(x[wrong], y[wrong], s=16, color=INK, marker="x", lw=0.8, label="answered wrongly")
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if wrong.any():
+        _legend(figure)
     return figure
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.adapters.pytorch import TorchModel
-from pipeline.adapters.transformers import pooling
+from pipeline.adapters.transformers import OF_WHOLE_TEXTS, pooling
 
 OPSET = 17
 FUSED = (
@@ -45,15 +45,16 @@ def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
     """
     import onnx
 
-    if model.head == "translation":
+    if model.head == "writer":
         return _export_translator(model.model, path)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if model.typed else [])]
     if model.head == "guess":
         inputs.append("targets")
-    named = inputs if model.head == "sequence" else [*inputs, "logits"]
+    whole = model.head in OF_WHOLE_TEXTS
+    named = inputs if whole else [*inputs, "logits"]
     axes = {name: {0: "batch", 1: "length"} for name in named}
     fused = _fused(model.model, model.model.config, inputs, "logits", axes)
-    if model.head == "sequence" and pooling(model.model) == "cls":
+    if whole and pooling(model.model) == "cls":
         _for_first_token(fused)
     _split_skips(fused)
     fused.save_model_to_file(str(path))

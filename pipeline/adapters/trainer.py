@@ -17,13 +17,16 @@ import torch
 from pipeline.adapters import transformers as adapter
 from pipeline.adapters import translator
 from pipeline.adapters.batches import (
+    ClassSampler,
     Collator,
     Drawn,
     LengthSampler,
     Logits,
+    Order,
     Writing,
     in_order,
     lengths_of,
+    unlabelled,
 )
 from pipeline.adapters.checkpoints import last_whole, seal
 from pipeline.adapters.dropout import quicken
@@ -37,7 +40,7 @@ from pipeline.tasks.guessing import Hider
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import transformers
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from tokenizers import Tokenizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -47,7 +50,8 @@ if TYPE_CHECKING:
     from pipeline.tasks.encoding import Encoder
 
 Measure = Callable[[Logits], dict[str, float]]
-"""From the logits of every validation piece, in the order of its file, to metrics."""
+"""From the logits of every validation piece, and of every training piece where the task remembers
+them, in the order of their files, to metrics."""
 Point = Callable[[int, Mapping[str, float]], None]
 
 
@@ -55,7 +59,7 @@ Point = Callable[[int, Mapping[str, float]], None]
 class Result:
     model: Any
     predict: Callable[[], Logits]
-    """The logits of every validation piece, in the order of its file, by the kept weights."""
+    """The logits that a `Measure` is given, by the kept weights."""
     history: list[dict[str, float]]
     parameters: int
     trained: int
@@ -84,7 +88,7 @@ def where_and_how(precision: str) -> tuple[str, str]:
 
 
 class _Trainer(Trainer):
-    def __init__(self, *, order: LengthSampler, loss: "Loss", **settings: Any) -> None:
+    def __init__(self, *, order: Order, loss: "Loss", **settings: Any) -> None:
         super().__init__(**settings)
         self.order, self.loss = order, loss
 
@@ -138,7 +142,7 @@ class _Trainer(Trainer):
         output.metrics[f"{settings.get('metric_key_prefix', 'eval')}_loss"] = loss / targets
         return output
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.order
 
     def training_step(self, *arguments: Any, **settings: Any) -> torch.Tensor:
@@ -267,7 +271,7 @@ def train(
     else:
         outputs = task.outputs(classes)
         model = adapter.load_model(folder, name, task.head, outputs=outputs, **dropouts)
-    if task.head == "sequence" and adapter.pooling(model) == "cls":
+    if task.head in adapter.OF_WHOLE_TEXTS and adapter.pooling(model) == "cls":
         narrow(model)
     parameters = _count(model)
     if params.lora:
@@ -279,10 +283,18 @@ def train(
     data = {
         split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
     }
-    lengths = {split: lengths_of(rows) for split, rows in data.items()}
-    order = np.argsort(lengths["validation"], kind="stable")
+    asked = data["validation"]  # after each part of the training
+    if task.remembers:
+        asked = concatenate_datasets([asked, unlabelled(data["train"])])
+    lengths = lengths_of(asked)
+    order = np.argsort(lengths, kind="stable")
     own, batch = shares(params.batch_size, torch.cuda.device_count())
-    steps_per_epoch = math.ceil(len(data["train"]) / (batch * params.accumulate))
+    shuffled: Order = (
+        ClassSampler(data["train"], batch, params.seed)
+        if task.head == "embedding"
+        else LengthSampler(lengths_of(data["train"]), batch, params.seed)
+    )
+    steps_per_epoch = math.ceil(len(shuffled) / (batch * params.accumulate))
     steps = min(steps_per_epoch * params.epochs, params.steps or sys.maxsize)
     interval = math.ceil(steps_per_epoch / params.evaluations_per_epoch)
     state.mkdir(parents=True, exist_ok=True)
@@ -319,7 +331,6 @@ def train(
         label_names=["labels"],
         remove_unused_columns=False,
     )
-    shuffled = LengthSampler(lengths["train"], batch, params.seed)
     trainer = _Trainer(
         order=shuffled,
         model=model,
@@ -327,16 +338,14 @@ def train(
         train_dataset=Drawn(data["train"], encoder, shuffled)
         if isinstance(encoder, Hider)
         else data["train"],
-        eval_dataset=data["validation"].select(order),
+        eval_dataset=asked.select(order),
         data_collator=Collator(
             model.config.pad_token_id or 0,
             adapter.takes_types(model.config, task),
             guessing=task.head == "guess",
             writing=writing,
         ),
-        compute_metrics=lambda given: measure(
-            in_order(given.predictions, order, lengths["validation"])
-        ),
+        compute_metrics=lambda given: measure(in_order(given.predictions, order, lengths)),
         loss=Loss(
             task,
             params,
@@ -359,7 +368,7 @@ def train(
 
     def predict() -> Logits:
         outcome = trainer.predict(trainer.eval_dataset)
-        return in_order(outcome.predictions, order, lengths["validation"])
+        return in_order(outcome.predictions, order, lengths)
 
     evaluations = [e for e in reached.log_history if f"eval_{params.metric}" in e]
     best = next(e for e in evaluations if e[f"eval_{params.metric}"] == reached.best_metric)

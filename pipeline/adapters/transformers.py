@@ -17,6 +17,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+OF_WHOLE_TEXTS = ("sequence", "embedding")  # heads that read one state
 POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start behind padding
 
 
@@ -101,10 +102,10 @@ def load_model(
     folder: Path, name: str, head: str, *, outputs: Sequence[str] | None = None, **settings: Any
 ) -> Any:
     """The encoder of a folder under a head for whole sequences or for tokens; a new head where
-    `outputs` names what it is to compute.
+    `outputs` names what it is to compute. Under the head "embedding" there is nothing but pooling.
 
     `settings` go to its configuration (dropout, attention implementation). Its classifier_pooling
-    says what a head for whole sequences reads: "cls" or "mean", as its base was trained.
+    says what a head for whole texts reads: "cls" or "mean", as its base was trained.
     """
     import transformers
     from safetensors import SafetensorError
@@ -113,9 +114,9 @@ def load_model(
     from pipeline.adapters.pooling import by_mean
 
     disable_progress_bar()
-    if head != "translation":
+    if head != "writer":
         read_config(folder, name)
-    if outputs is not None:
+    if outputs is not None and head != "embedding":
         settings |= {
             "num_labels": len(outputs),
             "id2label": dict(enumerate(outputs)),
@@ -131,7 +132,8 @@ def load_model(
         kind = {
             "sequence": transformers.AutoModelForSequenceClassification,
             "token": transformers.AutoModelForTokenClassification,
-            "translation": transformers.EncoderDecoderModel,
+            "embedding": transformers.AutoModel,
+            "writer": transformers.EncoderDecoderModel,
         }[head]
     try:
         model = kind.from_pretrained(
@@ -147,7 +149,11 @@ def load_model(
             " it may be cut short, get it again"
         ) from None
     model.config._name_or_path = ""
-    if head == "sequence":
+    if head == "embedding":
+        from pipeline.adapters.embedder import Embedder
+
+        model = Embedder(model)
+    if head in OF_WHOLE_TEXTS:
         if outputs is not None:
             model.config.classifier_pooling = pooling_of(folder)
         if pooling(model) == "mean":

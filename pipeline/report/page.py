@@ -89,6 +89,7 @@ def build(home: Path, recipe: str) -> str:
         "confusions": _confusions(scores),
         "failures": [(test.name, case) for test in scores.behaviour for case in test.examples],
         "mistakes": _table(home / "evaluate" / "mistakes.csv")[:MOST_MISTAKES],
+        "samples": _table(home / "evaluate" / "samples.csv"),
         "lock": lock,
         "base_digest": _base_digest(lock, recipe),
         "changed": _changed(home, recipe, lock),
@@ -150,7 +151,7 @@ def _decision(
             value = dict(zip(labels, value, strict=True))
         if isinstance(value, Mapping):
             yield from ((name, part, each) for part, each in _flat(value))
-        else:
+        elif not isinstance(value, str):  # a vocabulary, or vectors: nothing to read
             yield name, "", value
 
 
@@ -237,6 +238,10 @@ def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
         drawn["slices"] = charts.slices(parts, whole, scores.main)
     if scores.test.confusions and len(values["confused_names"]) > MOST_CELLS:
         drawn["confusion"] = charts.confusion(values["confused_counts"])
+    if points := _table(home / "evaluate" / "map.csv"):
+        x, y = ([float(point[name]) for point in points] for name in ("x", "y"))
+        right = [point["right"] == "True" for point in points]
+        drawn["space"] = charts.space(x, y, [_short(point["class"]) for point in points], right)
     if verdict and verdict.comparisons:
         margin = verdict.rule.get("margin", 0)
         margin = float(margin) if isinstance(margin, int | float) else 0.0

@@ -3,8 +3,9 @@
     python -m pipeline evaluate news
 
 Writes scores.json, predictions.parquet (every validation and test row), the plots that DVC
-draws (confusion.csv, roc.csv, calibration.csv), mistakes.csv, behaviour.csv (every case of a
-behaviour test that failed) and pictures/.
+draws (confusion.csv, roc.csv, calibration.csv), mistakes.csv, samples.csv (answers drawn by
+chance), map.csv (where embeddings of test rows lie), behaviour.csv (every case of a behaviour test
+that failed) and pictures/.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from pipeline.records import Baseline, Fit, Interval, Scores, Slice, Split, Spli
 from pipeline.tasks import Answer, Task
 from pipeline.tasks.answering import Answering
 from pipeline.tasks.encoding import Encoder
+from pipeline.tasks.windows import row_means
 from pipeline.text import excerpt
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 SCORED: tuple[Split, ...] = ("validation", "test")
 LARGEST_SLICES = 12  # of each named column
 ROC_POINTS = 50
+FEWEST_MAPPED, MOST_MAPPED = 10, 1_500  # rows
+SAMPLES = 20
 NOTHING = "nothing"  # in a confusion: what was missed, or made up
 
 
@@ -132,6 +136,9 @@ def evaluate(
     _write_predictions(frames, out / "predictions.parquet")
     _write_plots(frames["test"], scores, params, task, out)
     _write_mistakes(judge.wrong(frames["test"]), task, params.worst_mistakes, out / "mistakes.csv")
+    _write_samples(frames["test"], task, out / "samples.csv")
+    points = _map(answering, frames["test"], params.seed) if task.head == "embedding" else []
+    write_csv(out / "map.csv", ("id", "x", "y", "class", "right"), points)
     write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
     _draw(scores, finetune, out)
     main = scores.test.scores[scores.main]
@@ -313,6 +320,44 @@ def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) ->
     if type(task).astray is not Task.astray:
         header.remove("confidence")
     write_csv(path, header, ([row[name] for name in header] for row in rows))
+
+
+def _write_samples(test: "pd.DataFrame", task: Task, path: Path) -> None:
+    """Ids are hashes, so the first of them are of rows drawn by chance, the same each time."""
+    rows = [
+        [
+            row["id"],
+            excerpt(" | ".join(filter(None, (row["text"], row["second"]))), 200),
+            *(
+                excerpt(task.shown(row[name], row["text"], row["second"]), 200)
+                for name in ("label", "answer")
+            ),
+        ]
+        for row in test.sort_values("id").head(SAMPLES).to_dict("records")
+    ]
+    write_csv(path, ("id", "text", "truth", "answer"), rows)
+
+
+def _map(
+    answering: Answering, test: "pd.DataFrame", seed: int
+) -> Iterator[tuple[str, float, float, str, bool]]:
+    """Of test rows, their ids, the place in a plane in which near embeddings stay near (t-SNE, van der Maaten
+    and Hinton 2008), the class, and whether the answer is right."""
+    from sklearn.manifold import TSNE
+
+    rows = test.sort_values("id").head(MOST_MAPPED)
+    if len(rows) < FEWEST_MAPPED:
+        return
+    texts = kept.texts_of(rows)
+    pieces = answering.encoder.pieces(texts)
+    vectors = row_means(np.stack(answering.runtime.logits(pieces, 32)), pieces, len(texts))
+    plane = TSNE(
+        perplexity=min(30, (len(rows) - 1) / 3), metric="cosine", init="pca", random_state=seed
+    )
+    places = plane.fit_transform(vectors.astype(np.float32))
+    right = answering.task.same(rows["label"].tolist(), rows["answer"].tolist())
+    for name, (x, y), label, hit in zip(rows["id"], places, rows["label"], right, strict=True):
+        yield name, round(float(x), 2), round(float(y), 2), label, bool(hit)
 
 
 def _draw(scores: Scores, finetune: Path, out: Path) -> None:

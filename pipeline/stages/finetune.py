@@ -105,12 +105,16 @@ def check(params: FinetuneParams, task: Task) -> None:
         raise ValueError(
             f"metric: {task.name} has no {params.metric!r}{nearest(params.metric, known)}"
         )
-    writes = task.head == "translation"
+    writes = task.head == "writer"
     if writes != bool(params.decoder):
         what = "say what writes" if writes else "set it to null"
         raise ValueError(f"decoder: {task.name} {'writes' if writes else 'writes nothing'}: {what}")
     if params.lora and (task.head == "guess" or writes):
         raise ValueError(f"lora: {task.name} learns all weights: set it to null")
+    if task.head == "embedding" and (params.batch_size < 4 or params.batch_size % 2):
+        raise ValueError(
+            f"batch_size: {task.name} learns from two texts a class: make it even, 4 or more"
+        )
     for key, plain in (("class_weights", "none"), ("label_smoothing", 0.0)):
         fits = task.exclusive or (writes and key == "label_smoothing")
         if getattr(params, key) != plain and not fits:
@@ -166,11 +170,16 @@ def finetune(
             log,
             live.point,
         )
-    decision = judge.decision(result.predict()) if task.tunes else judge.prepared
+    decided = task.tunes or task.remembers
+    decision = judge.decision(result.predict()) if decided else judge.prepared
     with whole(out / "model") as temporary:
         result.model.save_pretrained(temporary)
         for file in sorted((tokenize / "tokenizer").iterdir()):
             shutil.copyfile(file, temporary / file.name)
+        if task.head == "embedding":
+            from pipeline.adapters.embedder import describe
+
+            describe(temporary, result.pooling, judge.encoder.max_length)
     columns = ("step", "loss", *task.metrics)
     training, validation = _curves(result.history, columns)
     write_csv(out / "training.csv", TRAINING_CURVE, training)
@@ -180,7 +189,7 @@ def finetune(
         base=base.model,
         parameters=result.parameters,
         trained=result.trained,
-        pooling=result.pooling if task.head == "sequence" else None,
+        pooling=result.pooling if task.head in adapter.OF_WHOLE_TEXTS else None,
         precision=precision,
         device=device,
         steps=result.steps,
@@ -215,15 +224,21 @@ class _Judge:
         self.rows = kept.labelled(kept.kept_rows(validate, "validation"))
         self.encoder = kept.encoder(tokenize, task)
         self.pieces = self.encoder.pieces(self.rows.texts)
+        self.known = kept.targets(tokenize, "train") if task.remembers else []
 
     def decision(self, logits: list[Logits]) -> Decision:
-        """`logits` are those of the validation pieces, in their order."""
-        decided = self.task.decide(logits, self.pieces, self.rows, self.classes)
+        """`logits` are those of the validation pieces, in their order, and of the training pieces
+        where the task remembers them."""
+        own, others = logits[: len(self.pieces)], logits[len(self.pieces) :]
+        decided = self.task.decide(own, self.pieces, self.rows, self.classes)
+        if self.task.remembers:
+            decided = {**decided, **self.task.remember(others, self.known, self.classes)}
         return {**self.prepared, **decided}
 
     def metrics(self, logits: list[Logits]) -> dict[str, float]:
         rows, decision = self.rows, self.decision(logits)
-        answers = self.task.answers(logits, self.pieces, rows.texts, self.classes, decision)
+        own = logits[: len(self.pieces)]
+        answers = self.task.answers(own, self.pieces, rows.texts, self.classes, decision)
         said = [answer.label for answer in answers]
         tallied = scoring.tallies(self.task, rows.labels, said, self.classes, rows.groups)
         return scoring.metrics(self.task.measure, tallied)
@@ -245,6 +260,9 @@ def _key(
     code += map(str, sorted(Path(encoding.__file__).parent.glob("*.py")))
     used = ["trainer", "batches", "transformers", "pooling", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
+    if judge.task.head == "embedding":
+        used.append("embedder")
+        packages.append("sentence-transformers")
     if params.lora:
         used.append("lora")
         packages.append("peft")

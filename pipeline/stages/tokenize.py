@@ -84,7 +84,7 @@ class TokenizeParams(Settings):
 
 def check(params: TokenizeParams, task: Task) -> None:
     """Raises ValueError, beginning with the key, for what the task has no use of, or needs."""
-    if task.head == "translation" and not params.vocabulary:
+    if task.head == "writer" and not params.vocabulary:
         raise ValueError(
             f"vocabulary: {task.name} writes words of its own: say how they are learned"
         )
@@ -120,7 +120,7 @@ def tokenize(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writes = task.head == "translation"
+    writes = task.head == "writer"
     tokenizer = _tokenizer(params, base, writes, validate / "kept.parquet", log)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)

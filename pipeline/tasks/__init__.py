@@ -95,9 +95,9 @@ class Detail:
 class Task(ABC):
     """One kind of problem: its rows, targets, loss, answers and scores."""
 
-    head: ClassVar[Literal["sequence", "token", "guess", "translation"]]
-    """Whether the model scores a whole text or each of its tokens, guesses hidden ones, or writes a
-    text."""
+    head: ClassVar[Literal["sequence", "token", "embedding", "guess", "writer"]]
+    """Whether the model scores a whole text or each of its tokens, places a text in a space, near
+    those of its class, guesses hidden tokens, or writes a text."""
     metrics: ClassVar[tuple[str, ...]]
     """Names of its scores, the higher the better; it is known by the first."""
     exact: ClassVar[str | None] = None
@@ -211,6 +211,18 @@ class Task(ABC):
     def tunes(self) -> bool:
         """Whether there is anything to decide."""
         return type(self).decide is not Task.decide
+
+    def remember(
+        self, logits: Sequence[Logits], targets: Sequence[Target], classes: Sequence[str]
+    ) -> Decision:
+        """What answers need of the training pieces, from what the model says of each and should
+        say: it is part of the decision."""
+        return {}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether training pieces are asked about besides validation rows."""
+        return type(self).remember is not Task.remember
 
     # answering
 

@@ -50,7 +50,7 @@ class Reader(Encoder):
 class Translation(Task):
     """`logits` of a piece are its score and the tokens that were written, (1 + tokens,)."""
 
-    head = "translation"
+    head = "writer"
     metrics = ("bleu", "chrf")
     baseline = ("words",)
     plain = "Translation"

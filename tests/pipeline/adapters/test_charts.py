@@ -49,6 +49,16 @@ def test_any_number_of_metrics_is_drawn_and_named(metrics: list[str]) -> None:
         assert f">{told}<" in curves
 
 
+def test_a_map_names_few_classes_and_crosses_what_is_wrong() -> None:
+    places = [float(n) for n in range(40)]
+    few = charts.space(places, places, ["a <b>", "c"] * 20, [True] * 39 + [False])
+    assert "a &lt;b&gt;" in few
+    assert "answered wrongly" in few
+    many = charts.space(places, places, [f"class {n}" for n in range(40)], [True] * 40)
+    assert "class 1" not in many
+    assert "answered wrongly" not in many
+
+
 def test_the_same_numbers_give_the_same_bytes() -> None:
     first = charts.loss(([1, 2], [3, 2]), ([2], [1.5]), 2)
     assert charts.loss(([1, 2], [3, 2]), ([2], [1.5]), 2) == first

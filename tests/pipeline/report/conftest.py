@@ -353,6 +353,8 @@ def make_home(tmp_path: Path) -> MakeHome:
         labels: Sequence[str] = ("film", "money", "sport"),
         flagged: Sequence[Sequence[str]] = (),
         mistakes: Sequence[Sequence[str]] = (),
+        samples: Sequence[Sequence[str]] = (),
+        points: Sequence[Sequence[object]] = (),
         slices: Sequence[str] = ("characters: (1, 20]",),
         curves: tuple[Sequence[str], Sequence[Sequence[float]]] = (
             tuple(ONE_OF_SEVERAL),
@@ -404,6 +406,11 @@ def make_home(tmp_path: Path) -> MakeHome:
                 "id,truth,answer,confidence,file,line,excerpt",
                 mistakes or [("1", "film", "money", "0.97", "a.csv", "9", "the worst one")],
             ),
+            "evaluate/samples.csv": (
+                "id,text,truth,answer",
+                samples or [("1", "any text", "film", "film")],
+            ),
+            "evaluate/map.csv": ("id,x,y,class,right", points),
         }
         for name, (header, rows) in tables.items():
             write_csv(home / name, header.split(","), rows)

@@ -122,7 +122,13 @@ def test_hostile_texts_are_shown_and_not_obeyed(make_home: MakeHome) -> None:
     mistake = ["id", HOSTILE, labels[1], "0.9", BROKEN_NAME, "1", f"half \x07 {HOSTILE}"]
     told = verdict().model_copy(update={"reason": f"{HOSTILE}\x07, turned \u202e"})
     home = make_home(
-        labels, [row], [mistake], slices=[HOSTILE, "$\\frac{$", "a\x00b"], verdict=told
+        labels,
+        [row],
+        [mistake],
+        [["id", f"said {HOSTILE}", labels[1], HOSTILE]],
+        [["id", n, n, label, n > 1] for n, label in enumerate(labels)],
+        slices=[HOSTILE, "$\\frac{$", "a\x00b"],
+        verdict=told,
     )
     report = home / "validate" / "report.csv"
     report.write_bytes(report.read_bytes() + b",\xed\xa0\xbd.txt,1,train,film,blank,warn,,\xff\n")
@@ -132,6 +138,7 @@ def test_hostile_texts_are_shown_and_not_obeyed(make_home: MakeHome) -> None:
     assert BROKEN_NAME in seen.text
     assert "$\\frac{$" in seen.text
     assert "half � " in seen.text
+    assert f"said {HOSTILE}" in seen.text
     assert f"{HOSTILE}�, turned �" in seen.text
     assert not {"script", "img", "iframe", "object", "link", "foreignobject"} & set(seen.tags)
     assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
@@ -286,6 +293,14 @@ def test_a_task_without_classes_shows_neither_confusion_nor_calibration(
     assert "ccuracy" not in told
     assert "acro-F1" not in told
     assert "classes" not in told
+
+
+def test_a_space_is_drawn_where_there_is_one(make_home: MakeHome) -> None:
+    places = [("id", n, n, "film", n > 1) for n in range(9)]
+    home = make_home(points=places)
+    assert "what lies together is alike" in Page(build(home, "toy")).text
+    (home / "evaluate" / "map.csv").write_text("id,x,y,class,right\n")
+    assert "what lies together is alike" not in Page(build(home, "toy")).text
 
 
 def test_mistakes_are_told_by_what_puts_them_in_order(make_home: MakeHome) -> None:

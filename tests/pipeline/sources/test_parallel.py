@@ -13,7 +13,7 @@ PARALLEL = Layout("parallel")
 
 def test_a_line_stands_beside_the_same_line_of_the_other_file(tmp_path: Path) -> None:
     english = write(tmp_path, "train.en", b"A cat.\n\n\nTwo dogs.\n")
-    write(tmp_path, "train.fr", "Un chat.\n\nRien.\nDeux chiens.\n".encode())
+    write(tmp_path, "train.fr", b"Un chat.\n\nRien.\nDeux chiens.\n")
     write(tmp_path, "training.fr", b"of another name\n")
     rows = read(english, ("en", "fr"), PARALLEL)
     assert good(rows, ("en", "fr")) == [

@@ -44,7 +44,7 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
     if task.fresh:
         block["tokenize"]["long_text"] = "windows"
         block["tokenize"]["hide"] = {"share": 0.15, "whole_words": True}
-    if task.head == "translation":
+    if task.head == "writer":
         block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": False, "fewest": 1}
         block["finetune"]["decoder"] = {
             "layers": 1,

@@ -133,6 +133,10 @@ def translation(count: int, random: Random) -> Rows:
     return rows
 
 
+def retrieval(count: int, random: Random) -> Rows:
+    return classification(count, random)
+
+
 TOYS: dict[str, Callable[[int, Random], Rows]] = {
     toy.__name__: toy
     for toy in (
@@ -146,6 +150,7 @@ TOYS: dict[str, Callable[[int, Random], Rows]] = {
         question_answering,
         ranking,
         regression,
+        retrieval,
         translation,
     )
 }
