@@ -341,8 +341,8 @@ def _write_samples(test: "pd.DataFrame", task: Task, path: Path) -> None:
 def _map(
     answering: Answering, test: "pd.DataFrame", seed: int
 ) -> Iterator[tuple[str, float, float, str, bool]]:
-    """Of test rows, their ids, the place in a plane in which near embeddings stay near (t-SNE, van der Maaten
-    and Hinton 2008), the class, and whether the answer is right."""
+    """Of test rows, their ids, the place in a plane in which near embeddings stay near (t-SNE, van
+    der Maaten and Hinton 2008), the class, and whether the answer is right."""
     from sklearn.manifold import TSNE
 
     rows = test.sort_values("id").head(MOST_MAPPED)
