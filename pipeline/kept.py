@@ -10,13 +10,23 @@ from pipeline.tasks.encoding import Encoder, Texts
 if TYPE_CHECKING:
     import pandas as pd
 
+SEED = 17  # of rows that are drawn
 
-def kept_rows(validate: Path, split: Split) -> "pd.DataFrame":
-    """The rows of a split, in the order of kept.parquet."""
+
+def kept_rows(
+    validate: Path, split: Split, columns: list[str] | None = None, most: int | None = None
+) -> "pd.DataFrame":
+    """The rows of a split, in the order of kept.parquet; `most` of them, drawn by chance, the same
+    each time, where there are more."""
     import pandas as pd
 
-    rows = pd.read_parquet(validate / "kept.parquet", filters=[("split", "==", split)])
-    return rows.reset_index(drop=True)
+    path = validate / "kept.parquet"
+    chosen: list[tuple[str, str, str | list[str]]] = [("split", "==", split)]
+    if most is not None:
+        ids = pd.read_parquet(path, columns=["id"], filters=chosen)["id"]
+        if len(ids) > most:
+            chosen.append(("id", "in", ids.sample(most, random_state=SEED).tolist()))
+    return pd.read_parquet(path, columns=columns, filters=chosen).reset_index(drop=True)
 
 
 def texts_of(rows: "pd.DataFrame") -> list[Texts]:

@@ -148,6 +148,8 @@ class SplitScores(Record):
     """Where a row is right or wrong as a whole."""
     confusions: dict[str, dict[str, int]]
     """truth -> answer -> how often; "" for nothing."""
+    signatures: dict[str, str] = {}
+    """How metrics were computed, where people quote that beside them."""
 
 
 class Baseline(Record):

@@ -10,6 +10,8 @@ TOLD = {
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
     "r2": "R²",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "f1": "F1",
     "(micro|macro|weighted|samples?) F1": r"\1-F1",
 }

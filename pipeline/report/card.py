@@ -174,6 +174,7 @@ validation rows.""",
         more.append(f"expected calibration error {test.calibration_error:.3f}")
     if more:
         parts.append(f"Besides: {_cell(', '.join(more))}.")
+    parts += [f"{words.metric(name)}: `{each}`." for name, each in test.signatures.items()]
     return "\n\n".join(parts)
 
 

@@ -36,6 +36,7 @@ LARGEST_SLICES = 12  # of each named column
 ROC_POINTS = 50
 FEWEST_MAPPED, MOST_MAPPED = 10, 1_500  # rows
 SAMPLES = 20
+MOST_READ = 50_000  # training documents by a baseline, of a corpus that memory may not hold
 NOTHING = "nothing"  # in a confusion: what was missed, or made up
 
 
@@ -129,7 +130,9 @@ def evaluate(
         labels=classes,
         validation=judge.of_split(frames["validation"]),
         test=judge.of_split(frames["test"]),
-        baselines=judge.baselines(kept.kept_rows(validate, "train"), frames),
+        baselines=judge.baselines(
+            kept.kept_rows(validate, "train", most=MOST_READ if task.fresh else None), frames
+        ),
         slices=judge.slices(frames["test"]),
         behaviour=tested,
     )
@@ -192,6 +195,7 @@ class _Scoring:
             more=detail.more,
             calibration_error=scoring.calibration_error(bins) if bins else None,
             confusions={truth: confusions[truth] for truth in sorted(confusions)},
+            signatures=dict(detail.signatures),
         )
 
     def baselines(

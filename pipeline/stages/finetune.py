@@ -217,7 +217,8 @@ class _Judge:
         decoder: Decoder | None,
     ) -> None:
         self.task, self.classes = task, classes
-        self.prepared = task.prepare(kept.kept_rows(validate, "train")["label"].tolist())
+        labels = kept.kept_rows(validate, "train", ["label"])["label"]
+        self.prepared = task.prepare(labels.tolist())
         if decoder:
             words = (tokenize / "tokenizer" / WRITTEN).read_text(encoding="utf-8")
             self.prepared = {**self.prepared, **decoder.model_dump(), "target": words}

@@ -90,6 +90,8 @@ class Detail:
     """Further numbers by name, without intervals."""
     confusions: Sequence[tuple[str, str]] = ()
     """(truth, answer) of everything that can be confused; "" for nothing."""
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    """How metrics were computed, where people quote that beside them: by name."""
 
 
 class Task(ABC):

@@ -23,7 +23,7 @@ CHRF_COUNTS = 3 * CHARACTERS
 def bleu_counts(answer: str, truth: str) -> list[int]:
     """Tokens of an answer and of its truth, n-grams that they share, and the answer's n-grams; of
     sacrebleu's tokens."""
-    score = _sacrebleu().sentence_score(answer, [truth])
+    score = _bleu().sentence_score(answer, [truth])
     return [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
 
@@ -65,18 +65,22 @@ def chrf(sums: "Floats") -> "Floats":
     return np.asarray((1 + BETA**2) * precision * recall / np.maximum(weighed, 1e-12))
 
 
-def signature() -> str:
-    """How sacrebleu says that it computed BLEU."""
-    bleu = _sacrebleu(effective=False)
-    bleu.corpus_score(["a"], [["a"]])
-    return str(bleu.get_signature())
+def signatures() -> dict[str, str]:
+    """How sacrebleu computes both, in its words."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    metrics = {"bleu": BLEU(), "chrf": CHRF()}
+    for metric in metrics.values():
+        metric.corpus_score(["a"], [["a"]])
+    return {name: str(metric.get_signature()) for name, metric in metrics.items()}
 
 
 @cache
-def _sacrebleu(effective: bool = True) -> "BLEU":
+def _bleu() -> "BLEU":
     from sacrebleu.metrics.bleu import BLEU
 
-    return BLEU(effective_order=effective)
+    return BLEU(effective_order=True)
 
 
 def _grams(text: str, length: int) -> Counter[str]:

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import IGNORED, Answer, Decision, Floats, Labelled, Logits, Target, Task
+from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task
 from .beams import search
 from .encoding import WRITTEN, Encoder, LongText, Piece, Texts
-from .translated import BLEU_COUNTS, CHRF_COUNTS, bleu, bleu_counts, chrf, chrf_counts
+from .translated import (
+    BLEU_COUNTS,
+    CHRF_COUNTS,
+    bleu,
+    bleu_counts,
+    chrf,
+    chrf_counts,
+    signatures,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -188,6 +196,9 @@ class Translation(Task):
                 " ".join(beside.get(word, word) for word in text.split()) for text, _ in test.texts
             ],
         }
+
+    def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
+        return Detail(signatures=signatures())
 
 
 def _dictionary(train: Labelled) -> dict[str, str]:

@@ -1,11 +1,18 @@
-"""What later stages read of the kept rows."""
+"""What earlier stages hand on, read back."""
 
-import pandas as pd
+from pipeline import kept
+from tests.pipeline.conftest import Home
 
-from pipeline.kept import groups_of
+
+def test_a_share_of_the_rows_is_drawn_by_chance_and_the_same_each_time(tokens: Home) -> None:
+    every = kept.kept_rows(tokens.validate, "train")
+    some = kept.kept_rows(tokens.validate, "train", most=50)
+    assert len(some) == 50
+    assert some.equals(kept.kept_rows(tokens.validate, "train", most=50))
+    assert set(some["id"]) < set(every["id"])
+    assert some["id"].tolist() == [name for name in every["id"] if name in set(some["id"])]
+    assert kept.kept_rows(tokens.validate, "train", most=10 * len(every)).equals(every)
 
 
-def test_a_row_without_a_group_is_one_by_itself() -> None:
-    rows = pd.DataFrame({"id": ["1", "2", "3"], "group": ["", "a", ""]})
-    assert groups_of(rows) == ["1", "a", "3"]
-    assert groups_of(rows.iloc[[0, 2]]) is None
+def test_columns_are_read_alone(tokens: Home) -> None:
+    assert list(kept.kept_rows(tokens.validate, "train", ["label"])) == ["label"]

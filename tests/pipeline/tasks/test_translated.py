@@ -42,5 +42,7 @@ def test_many_sums_are_measured_at_once(
     assert measure(same) == pytest.approx(1)
 
 
-def test_the_signature_is_told() -> None:
-    assert translated.signature().startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp")
+def test_the_signatures_are_told() -> None:
+    told = translated.signatures()
+    assert told["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert told["chrf"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
