@@ -27,8 +27,10 @@ from pipeline import kept, scoring, tasks
 from pipeline.errors import UserError
 from pipeline.promotion.paired import resampled
 from pipeline.records import Lengths, Machine, Scores, Split, Validation
+from pipeline.scoring import Tallies
 from pipeline.sources import BaseParams, Row, base_folder
 from pipeline.stages.benchmark import this_machine
+from pipeline.tasks import Task
 
 CUT = "truncate"
 OVERLAPS = {CUT: 0, "head_tail": 0, "windows": 64}  # tokens that neighbours share, of each way
@@ -102,23 +104,26 @@ def compared(folders: Mapping[str, Path]) -> dict[str, Any]:
         for way, folder in folders.items()
     }
     values = {way: scoring.metrics(task.measure, each) for way, each in tallied.items()}
-    differences: dict[str, Any] = {}
-    for way in folders:
-        if way != CUT:
-            drawn = resampled(task.measure, tallied[way], tallied[CUT], None, SEED)
-            differences[way] = {
-                metric: {
-                    "value": values[way][metric] - values[CUT][metric],
-                    "low": float(np.quantile(each, 0.025)),
-                    "high": float(np.quantile(each, 0.975)),
-                }
-                for metric, each in drawn.items()
-            }
     return {
         "kept": Validation.read(folders[CUT] / "validate" / "validation.json").kept_by_split,
         "max_length": Lengths.read(folders[CUT] / "tokenize" / "lengths.json").maximum,
         "scores": values,
-        "differences": differences,
+        "differences": {
+            way: gained(task, tallied[way], tallied[CUT]) for way in folders if way != CUT
+        },
+    }
+
+
+def gained(task: Task, new: Tallies, old: Tallies) -> dict[str, dict[str, float]]:
+    """New scores less old ones of the same units, with the 95 % interval."""
+    before, after = (scoring.metrics(task.measure, each) for each in (old, new))
+    return {
+        metric: {
+            "value": after[metric] - before[metric],
+            "low": float(np.quantile(drawn, 0.025)),
+            "high": float(np.quantile(drawn, 0.975)),
+        }
+        for metric, drawn in resampled(task.measure, new, old, None, SEED).items()
     }
 
 

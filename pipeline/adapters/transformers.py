@@ -154,8 +154,7 @@ def load_model(
 
         model = Embedder(model)
     if head in OF_WHOLE_TEXTS:
-        if outputs is not None:
-            model.config.classifier_pooling = pooling_of(folder)
+        model.config.classifier_pooling = pooling_of(folder)
         if pooling(model) == "mean":
             by_mean(model)
     return model

@@ -1,0 +1,111 @@
+"""What learning by contrast gives over the embeddings of a base as it is.
+
+    python bench/retrieval.py                          # banking77-search of the gallery
+    python bench/retrieval.py NAME --data ~/datasets
+
+A recipe of retrieval is trained by `dvc repro` in a copy of this repository under .bertline/results
+(where it is, if `bench/results.py` has run it). Its base, untouched, then places the same training
+and test rows in its own space, and each class at its centroid there. Beside both scores stands
+their difference with its 95 % interval: a paired bootstrap over test rows (Efron and Tibshirani
+1993). Writes retrieval.json and retrieval.md.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from long_texts import gained
+from report import RESULTS, machine_text, table, write
+from results import DATASETS, STAGES, WORK, prepared, run
+
+from flows.recipes import Ready, ready
+from pipeline import kept, scoring, tasks
+from pipeline.adapters.pytorch import TorchModel
+from pipeline.errors import UserError
+from pipeline.records import Machine, Validation
+from pipeline.sources import BaseParams, base_folder
+from pipeline.stages.benchmark import this_machine
+from pipeline.tasks.answering import Answering
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("recipe", nargs="?", default="banking77-search", help="of the gallery")
+    parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
+    given = parser.parse_args()
+    try:
+        recipe = ready(given.recipe)
+        block = recipe.placed()
+        home = prepared(WORK / recipe.name, recipe, given.data / recipe.folder)
+        run(home, recipe.name, block, STAGES[: STAGES.index("evaluate") + 1])
+        found = compared(home / "data" / recipe.name, recipe, block)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    write(RESULTS, "retrieval", found, markdown(found))
+    return 0
+
+
+def compared(folder: Path, recipe: Ready, block: dict[str, Any]) -> dict[str, Any]:
+    """The base's scores, the trained model's and their difference, from the recipe's folder."""
+    validate, tokenize = folder / "validate", folder / "tokenize"
+    task, classes = tasks.get(block["task"]), Validation.read(validate / "validation.json").labels
+    train, test = (kept.kept_rows(validate, split) for split in ("train", "test"))
+    encoder = kept.encoder(tokenize, task)
+    base = TorchModel(base_folder(BaseParams.model_validate(block["base"])), task)
+    pieces = encoder.pieces(kept.texts_of(train))
+    places = [classes.index(train["label"][piece.row]) for piece in pieces]
+    decision = task.remember(base.logits(pieces, 32), places, classes)
+    untouched = Answering(task, encoder, base, classes, decision)(kept.texts_of(test), 32)
+    answers = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
+    said = {
+        "base": [answer.label for answer in untouched],
+        "trained": answers["answer"].reindex(test["id"]).tolist(),
+    }
+    tallied = {
+        name: scoring.tallies(task, test["label"].tolist(), each, classes)
+        for name, each in said.items()
+    }
+    return {
+        "recipe": recipe.name,
+        "rows": {"train": len(train), "test": len(test)},
+        "classes": len(classes),
+        "scores": {
+            name: {
+                metric: value.model_dump()
+                for metric, value in scoring.intervals(task.measure, each).items()
+            }
+            for name, each in tallied.items()
+        },
+        "difference": gained(task, tallied["trained"], tallied["base"]),
+        "machine": this_machine().model_dump(),
+    }
+
+
+def markdown(found: dict[str, Any]) -> str:
+    def told(each: dict[str, float], sign: str = "") -> str:
+        value, low, high = (f"{each[name]:{sign}.4f}" for name in ("value", "low", "high"))
+        return f"{value} ({low} to {high})"
+
+    listed = [
+        [
+            metric.replace("_", " "),
+            told(found["scores"]["base"][metric]),
+            told(found["scores"]["trained"][metric]),
+            told(gain, "+"),
+        ]
+        for metric, gain in found["difference"].items()
+    ]
+    header = ["of the nearest classes", "base as it is", "trained", "difference (95 %)"]
+    return f"""{table(header, listed)}
+
+`{found["recipe"]}`: {found["rows"]["test"]:,} test rows, {found["classes"]} classes, each at the
+centroid of its rows among {found["rows"]["train"]:,} of training.
+{machine_text(Machine.model_validate(found["machine"]))}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
