@@ -83,6 +83,8 @@ def finish(recipe: Ready, data: Path) -> None:
         print(f"{recipe.name}: is there; delete {result} to run it anew", flush=True)
     else:
         home = prepared(WORK / recipe.name, recipe, folder)
+        if before := pretrained_by(block):
+            link(home, before, data)
         run(home, recipe.name, block)
         write_json(result, collected(home, recipe, block))
         print(f"{recipe.name}: {result}", flush=True)
@@ -106,6 +108,24 @@ def prepared(home: Path, recipe: Ready, folder: Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(folder.resolve())
     return home
+
+
+def pretrained_by(block: Mapping[str, Any]) -> str | None:
+    """The recipe whose weights a block starts from; None where it starts from none's."""
+    folder, *rest = Path(block["base"]["model"]).parts
+    return rest[0] if folder == "data" else None
+
+
+def link(home: Path, name: str, data: Path) -> Path:
+    """Put what another recipe has learned where a copy of this repository looks for it; it is
+    trained first, where it has not been. Returns the folder of its weights."""
+    recipe = ready(name)
+    other = prepared(WORK / name, recipe, data / recipe.folder)
+    run(other, name, recipe.placed(), STAGES[: STAGES.index("finetune") + 1])
+    place = home / "data" / name
+    if not place.is_symlink():
+        place.symlink_to((other / "data" / name).resolve())
+    return other / "data" / name / "finetune" / "model"
 
 
 def run(home: Path, name: str, block: Mapping[str, Any], stages: Sequence[str] = STAGES) -> None:

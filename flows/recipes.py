@@ -84,6 +84,8 @@ def starting_block(task: Task) -> Any:
         block["ingest"]["label"] = None
     if task.fresh:
         block["tokenize"].update({"long_text": "windows", "hide": HIDE})
+    if task.head == "embedding":
+        block["finetune"]["metric"] = main  # a loss within batches tells little
     if task.head == "writer":
         block["tokenize"]["vocabulary"] = WRITTEN_WORDS
         block["finetune"].update({"decoder": DECODER, "label_smoothing": 0.1})

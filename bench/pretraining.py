@@ -1,0 +1,154 @@
+"""What pretraining gives to the recipe that starts from it.
+
+    python bench/pretraining.py chnsenticorp-zh                        # 3 seeds of all its rows
+    python bench/pretraining.py imdb --by imdb-domain --seeds 1 --train 5000
+
+A recipe of the gallery is trained from what another has pretrained, and from what that one itself
+began with: its base, or the same network with other random weights for each seed. Everything else
+is alike: vocabulary, rows, values. The difference is that of the mean over seeds, with its 95 %
+interval: a paired bootstrap over test rows, of which each brings the answers of all seeds (Efron
+and Tibshirani 1993). Each training runs by `dvc repro` in a copy of this repository under
+.bertline/results; one that was stopped goes on where it was. Writes pretraining-RECIPE.json and
+.md.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from long_texts import gained
+from report import RESULTS, machine_text, table, write
+from results import DATASETS, STAGES, WORK, link, prepared, pretrained_by, run, sampled
+
+from flows.recipes import Ready, ready
+from pipeline import kept, scoring, tasks
+from pipeline.adapters.transformers import new_bert
+from pipeline.errors import UserError
+from pipeline.records import Machine, Scores, Split
+from pipeline.scoring import Tallies
+from pipeline.sources import BaseParams, Row, base_folder
+from pipeline.stages.benchmark import this_machine
+
+WITHOUT, WITH = "without", "with"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("recipe", help="of the gallery")
+    parser.add_argument("--by", metavar="NAME", help="recipe that pretrains (that of its base)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind (3)")
+    parser.add_argument("--train", type=int, help="training rows (all)")
+    parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
+    given = parser.parse_args()
+    try:
+        recipe = ready(given.recipe)
+        by = given.by or pretrained_by(recipe.block)
+        if by is None:
+            raise UserError(f"--by: {recipe.name} starts from no recipe: name one that pretrains")
+        homes = {
+            start: [
+                trained(recipe, by, start, seed, given.data, given.train)
+                for seed in range(given.seeds)
+            ]
+            for start in (WITHOUT, WITH)
+        }
+        found = compared(recipe.name, homes)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    found |= {"by": by, "machine": this_machine().model_dump()}
+    write(RESULTS, f"pretraining-{recipe.name}", found, markdown(found))
+    return 0
+
+
+def trained(recipe: Ready, by: str, start: str, seed: int, data: Path, rows: int | None) -> Path:
+    """The copy of this repository in which the recipe has been evaluated."""
+    home = WORK / f"{recipe.name}-{start}-{by}-{seed}"
+
+    def choose(split: Split | None, found: list[Row]) -> list[Row]:
+        return found if split == "test" else found[:rows]
+
+    if rows:
+        block = sampled(recipe, data, home, choose)
+    else:
+        block = recipe.placed()
+        prepared(home, recipe, data / recipe.folder)
+    weights = link(home, by, data)
+    if start == WITHOUT:
+        weights = begun(by, weights, home / "data" / "begun", seed)
+    block["base"] = {"model": str(weights), "sha256": None, "watch": str(weights), "network": None}
+    block["finetune"]["seed"] = seed
+    run(home, recipe.name, block, STAGES[: STAGES.index("evaluate") + 1])
+    return home
+
+
+def begun(by: str, learned: Path, folder: Path, seed: int) -> Path:
+    """What a pretraining began with."""
+    base = BaseParams.model_validate(ready(by).placed()["base"])
+    if base.network is None:
+        return base_folder(base)
+    if not folder.exists():
+        new_bert(folder, base.network, learned, seed)
+        for file in learned.glob("*token*"):
+            shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def compared(name: str, homes: dict[str, list[Path]]) -> dict[str, Any]:
+    """Scores by start and seed, and the difference of their means."""
+    tallied: dict[str, list[Tallies]] = {}
+    for start, copies in homes.items():
+        tallied[start] = [_tallies(home / "data" / name) for home in copies]
+    first = homes[WITH][0] / "data" / name
+    scores = Scores.read(first / "evaluate" / "scores.json")
+    task = tasks.get(scores.task)
+    whole = {start: _together(each) for start, each in tallied.items()}
+    return {
+        "recipe": name,
+        "metric": scores.main,
+        "rows": scores.test.rows,
+        "scores": {
+            start: [scoring.metrics(task.measure, each)[scores.main] for each in every]
+            for start, every in tallied.items()
+        },
+        "difference": gained(task, whole[WITH], whole[WITHOUT])[scores.main],
+        "baselines": {each.name: each.scores[scores.main].value for each in scores.baselines},
+    }
+
+
+def _tallies(folder: Path) -> Tallies:
+    rows = kept.kept_rows(folder / "validate", "test")
+    scores = Scores.read(folder / "evaluate" / "scores.json")
+    answers = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
+    said = answers["answer"].reindex(rows["id"]).tolist()
+    return scoring.tallies(
+        tasks.get(scores.task), rows["label"].tolist(), said, scores.labels, rows["group"].tolist()
+    )
+
+
+def _together(seeds: Sequence[Tallies]) -> Tallies:
+    """Each row with what all seeds answered."""
+    return Tallies(*scoring.distinct(sum(each.rows for each in seeds)))
+
+
+def markdown(found: dict[str, Any]) -> str:
+    listed = [
+        [name, f"{sum(each) / len(each):.4f}", ", ".join(f"{value:.4f}" for value in each)]
+        for name, each in found["scores"].items()
+    ]
+    listed += [[name, f"{value:.4f}", ""] for name, value in found["baselines"].items()]
+    gap = found["difference"]
+    return f"""{table(["pretraining", found["metric"].replace("_", " "), "of each seed"], listed)}
+
+`{found["recipe"]}` on {found["rows"]:,} test rows; `{found["by"]}` pretrains. With less without:
+{gap["value"]:+.4f} ({gap["low"]:+.4f} to {gap["high"]:+.4f}).
+{machine_text(Machine.model_validate(found["machine"]))}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
