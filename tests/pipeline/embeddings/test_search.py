@@ -1,0 +1,148 @@
+"""The rows nearest to a query are found, whether all are compared or a graph is followed."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.adapters import usearch_index
+from pipeline.embeddings import search
+from pipeline.embeddings.extract import Rows, embed
+from pipeline.embeddings.search import answers_of_embeddings, answers_of_rows
+from pipeline.errors import UserError
+from tests.pipeline.embeddings.conftest import how
+
+
+def test_exact_search_is_the_order_of_cosines() -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.standard_normal((500, 48), dtype=np.float32)
+    queries = draw.standard_normal((20, 48), dtype=np.float32)
+    places, similarities = usearch_index.exact(rows, queries, 7)
+    lengths = np.linalg.norm(rows, axis=1), np.linalg.norm(queries, axis=1)
+    cosines = queries @ rows.T / lengths[0] / lengths[1][:, None]
+    assert np.array_equal(places, np.argsort(-cosines, axis=1)[:, :7])
+    assert np.abs(similarities - np.sort(-cosines, axis=1)[:, :7] * -1).max() < 1e-5
+
+
+def test_the_graph_finds_what_comparing_all_finds(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.standard_normal((12_000, 48), dtype=np.float32)
+    queries = draw.standard_normal((100, 48), dtype=np.float32)
+    told: list[int] = []
+    usearch_index.build(np.array_split(rows, 5), 48, tmp_path / "index", told.append)
+    assert told[-1] == 12_000
+    found, similarities = usearch_index.near(usearch_index.opened(tmp_path / "index"), queries, 10)
+    exact, _ = usearch_index.exact(rows, queries, 10)
+    shared = [len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=True)]
+    assert np.mean(shared) >= 0.95
+    assert (np.diff(similarities) <= 0).all()
+
+
+@pytest.mark.parametrize("most", [0, 50_000], ids=["graph", "exact"])
+def test_a_rows_own_text_finds_it_first(
+    most: int, source: Path, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "EXACT", most)
+    rows = Rows(str(source))
+    answers = answers_of_rows(rows, how(tiny_base), tiny_base, ("name",), tmp_path / "state")
+    texts = [row.fields["text"] for row in rows.used()]
+    found = answers.nearest(texts, 3)
+    for text, hits in zip(texts, found, strict=True):
+        assert hits[0].fields["text"] == text
+        assert hits[0].similarity == pytest.approx(1, abs=1e-5)
+        assert [hit.similarity for hit in hits] == sorted(
+            (hit.similarity for hit in hits), reverse=True
+        )
+    assert found[7][0].fields["name"] == "row 7"
+    assert len(answers.nearest(["the goal"], 100)[0]) == 50
+
+
+def test_what_was_made_of_a_file_is_made_once_and_other_columns_need_no_encoder(
+    source: Path, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "EXACT", 0)
+    rows, state = Rows(str(source)), tmp_path / "state"
+    first = answers_of_rows(rows, how(tiny_base), tiny_base, (), state).nearest(["the goal"], 4)
+    monkeypatch.delattr(search, "embed")
+    monkeypatch.delattr(usearch_index, "build")
+    again = answers_of_rows(rows, how(tiny_base), tiny_base, (), state).nearest(["the goal"], 4)
+    assert again == first
+    more = answers_of_rows(rows, how(tiny_base), tiny_base, ("label", "name"), state)
+    (hits,) = more.nearest(["the goal"], 4)
+    assert [hit.fields["text"] for hit in hits] == [hit.fields["text"] for hit in first[0]]
+    assert list(hits[0].fields) == ["text", "label", "name"]
+
+
+def test_columns_stand_beside_their_own_rows_where_others_are_left_out(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_text("text,answer\nthe goal,one\n,two\nshares of the bank,three\nactor,\n")
+    rows = Rows(str(source))
+    answers = answers_of_rows(rows, how(tiny_base), tiny_base, ("answer",), tmp_path / "state")
+    found = [
+        hits[0].fields["answer"] for hits in answers.nearest(["shares of the bank", "actor"], 1)
+    ]
+    assert found == ["three", ""]
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.npy"])
+@pytest.mark.parametrize("most", [0, 50_000], ids=["graph", "exact"])
+def test_a_file_of_embeddings_is_searched_as_it_is(
+    most: int,
+    name: str,
+    source: Path,
+    tmp_path: Path,
+    tiny_base: Path,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "EXACT", most)
+    out, own = tmp_path / name, tmp_path / "state"
+    rows, asked = Rows(str(source), label="label", carry=("name",)), how(tiny_base)
+    embed(rows, asked, tiny_base, out, state / "embed")
+    texts = [row.fields["text"] for row in rows.used()]
+    answers = answers_of_embeddings(out, asked, tiny_base, (), own)
+    (hits,) = answers.nearest([texts[9]], 2)
+    assert hits[0].fields == {"id": "11", "label": label_of(source, 9), "name": "row 9"}
+    chosen = answers_of_embeddings(out, asked, tiny_base, ("name",), own)
+    assert chosen.nearest([texts[9]], 1)[0][0].fields == {"name": "row 9"}
+    with pytest.raises(UserError, match=r"no column 'nam': its columns are .* did you mean name"):
+        answers_of_embeddings(out, asked, tiny_base, ("nam",), own)
+
+
+def label_of(source: Path, number: int) -> str:
+    return next(
+        row.fields["label"] for i, row in enumerate(Rows(str(source)).used()) if i == number
+    )
+
+
+def test_the_nearest_centroid_is_a_texts_class(
+    source: Path, tmp_path: Path, tiny_base: Path, state: Path
+) -> None:
+    out, asked = tmp_path / "centroids.parquet", how(tiny_base)
+    rows = Rows(str(source), label="label")
+    embed(rows, asked, tiny_base, out, state / "embed", centroids=True)
+    answers = answers_of_embeddings(out, asked, tiny_base, (), tmp_path / "state")
+    (hits,) = answers.nearest(["goal striker league"], 3)
+    assert {hit.fields["id"] for hit in hits} == {"film", "money", "sport"}
+    assert sum(int(hit.fields["rows"]) for hit in hits) == 50
+
+
+def test_embeddings_of_tokens_or_of_other_weights_are_refused(
+    source: Path, tmp_path: Path, tiny_base: Path, state: Path
+) -> None:
+    by_token = how(tiny_base, level="token", pooling=None)
+    out = tmp_path / "tokens.npy"
+    embed(Rows(str(source)), by_token, tiny_base, out, state / "embed")
+    with pytest.raises(UserError, match=r"tokens\.npy: has a row a token"):
+        answers_of_embeddings(out, by_token, tiny_base, (), tmp_path / "state")
+
+    out, other = tmp_path / "out.npy", shutil.copytree(tiny_base, tmp_path / "other")
+    embed(Rows(str(source)), how(tiny_base), tiny_base, out, state / "embed")
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"out\.npy: its model base has other weights now"):
+        answers_of_embeddings(out, how(other), other, (), tmp_path / "state")
