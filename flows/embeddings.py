@@ -2,18 +2,21 @@
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from pipeline import recipe as recipes
 from pipeline.config import PARAMS_FILE, RECIPE_NAME
 from pipeline.embeddings import extract, store
-from pipeline.embeddings.embedder import Extraction, Level, settled
+from pipeline.embeddings.embedder import Embedder, Extraction, Level, settled
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import Answers, Hit, answers_of_embeddings, answers_of_rows
 from pipeline.errors import UserError
+from pipeline.files import sha256_of
 from pipeline.log import Console
 from pipeline.sources import HUB, PACKAGE, BaseParams, Format, Layout, base_folder
 from pipeline.text import excerpt
@@ -26,15 +29,16 @@ OF_ROWS = ("text", "format", "no_quotes", "model", "max_length", "layers", "pool
 def embed(given: argparse.Namespace) -> str:
     """Write the file that is asked for; a sentence on it."""
     rows = _rows(given, id=given.id, label=given.label, carry=_names(given.carry))
+    log = Console("embed")
     how, folder = _how(given, given.level)
     made = extract.embed(
         rows,
         how,
-        folder,
+        _opener(how, folder, log),
         given.out,
-        STATE / "embed",
+        STATE / "embed" / "runs",
         centroids=given.centroids,
-        log=Console("embed"),
+        log=log,
     )
     cut = f"; {made.truncated:,} texts were longer than {made.max_length} tokens and are cut"
     return (
@@ -95,15 +99,30 @@ def _answers(given: argparse.Namespace) -> Answers:
     show = _names(given.show)
     if file.suffix != ".npy" and not store.is_made(file):
         how, folder = _how(given, "text")
-        return answers_of_rows(_rows(given), how, folder, show, STATE, log=log)
+        return answers_of_rows(_rows(given), how, _opener(how, folder, log), show, STATE, log=log)
     made = store.made_of(file)
     for name in OF_ROWS:
         if getattr(given, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option}: {file} holds embeddings already: leave it out")
+    folder, _ = _folder(made.model)
+    if sha256_of(folder / "model.safetensors") != made.weights_sha256:
+        raise UserError(f"{file}: its model {made.model} has other weights now: embed it again")
     own = made.model_dump(include=set(Extraction.model_fields))
     how = Extraction(**own | ({"runtime": given.runtime} if given.runtime else {}))
-    return answers_of_embeddings(file, how, _folder(made.model)[0], show, STATE, log=log)
+    return answers_of_embeddings(file, _opener(how, folder, log)(), show, STATE, log=log)
+
+
+def _opener(how: Extraction, folder: Path, log: Console) -> Callable[[], Embedder]:
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return partial(
+        Embedder,
+        how,
+        folder,
+        STATE / "embed" / "graphs",
+        threads=int(threads) if threads.isdecimal() else 0,
+        log=log,
+    )
 
 
 def _names(given: str | None) -> tuple[str, ...]:

@@ -74,7 +74,10 @@ class TorchExtractor(TorchModel):
         pooling: str | None,
         normalize: bool,
         attention: str = "sdpa",
+        threads: int = 0,
     ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         encoder = _encoder(folder, name, attention)
         self.padding = int(encoder.config.pad_token_id or 0)

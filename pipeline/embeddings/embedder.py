@@ -134,12 +134,14 @@ class Tokens:
 
 
 class Embedder:
-    """A model folder, ready to embed; ONNX graphs are kept in `cache`.
+    """A model folder, ready to embed on `threads` threads (0: all); `cache` keeps its ONNX graphs.
 
     Raises UserError where the folder lacks a fast tokenizer or whole weights.
     """
 
-    def __init__(self, how: Extraction, folder: Path, cache: Path, *, log: Log = no_log) -> None:
+    def __init__(
+        self, how: Extraction, folder: Path, cache: Path, *, threads: int = 0, log: Log = no_log
+    ) -> None:
         tokenizer = folder / "tokenizer.json"
         if not tokenizer.is_file():
             raise UserError(f"{how.model}: has no tokenizer.json: save a fast tokenizer there")
@@ -151,11 +153,11 @@ class Embedder:
             from pipeline.adapters.extractor import TorchExtractor
 
             self.runtime = TorchExtractor(
-                folder, how.model, how.layers, how.pooling, how.normalized
+                folder, how.model, how.layers, how.pooling, how.normalized, threads=threads
             )
         else:
             padding = int(read_config(folder, how.model).get("pad_token_id") or 0)
-            self.runtime = OnnxModel(_graph(how, folder, cache, log), padding)
+            self.runtime = OnnxModel(_graph(how, folder, cache, log), padding, threads)
 
     def tokens(self, texts: Sequence[str]) -> list[Tokens]:
         return [

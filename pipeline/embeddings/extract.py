@@ -92,15 +92,15 @@ def key_of(rows: Rows, how: Extraction, centroids: bool = False) -> str:
 def embed(
     rows: Rows,
     how: Extraction,
-    folder: Path,
+    opened: Callable[[], Embedder],
     out: Path,
-    state: Path,
+    runs: Path,
     *,
     centroids: bool = False,
     log: Log = no_log,
 ) -> Made:
-    """Write the embeddings of all rows to `out`, or of `centroids` each label's mean; `folder` is
-    the model's, `state` holds what an unfinished run has, and graphs.
+    """Write the embeddings of all rows to `out`, or of `centroids` each label's mean. `opened`
+    gives the embedder of `how`, where it is needed; `runs` keeps what an unfinished run has made.
 
     Raises UserError for what cannot be asked, and for a source without rows.
     """
@@ -112,8 +112,8 @@ def embed(
         log.say(f"{out}: is there already, made of the same")
         return made
     total, rejected = _looked_at(rows, log)
-    chunks = state / "runs" / key
-    truncated = _embed_chunks(rows, how, folder, chunks, state / "graphs", total, log)
+    chunks = runs / key
+    truncated = _embed_chunks(rows, how, opened, chunks, total, log)
     files = sorted(chunks.glob("*.parquet"))
     log.say(f"putting {out.name} together")
     made = Made(
@@ -170,7 +170,12 @@ def _looked_at(rows: Rows, log: Log) -> tuple[int, int]:
 
 
 def _embed_chunks(
-    rows: Rows, how: Extraction, folder: Path, chunks: Path, graphs: Path, total: int, log: Log
+    rows: Rows,
+    how: Extraction,
+    opened: Callable[[], Embedder],
+    chunks: Path,
+    total: int,
+    log: Log,
 ) -> int:
     """Write the chunks that are not there yet; how many texts of all were cut."""
     import pyarrow.parquet as pq
@@ -180,7 +185,7 @@ def _embed_chunks(
     for number, chunk in enumerate(in_chunks(rows.used(), CHUNK if how.pooling else FEW)):
         file = chunks / f"{number:08}.parquet"
         if not file.exists():
-            embedder = embedder or Embedder(how, folder, graphs, log=log)
+            embedder = embedder or opened()
             tell = partial(_tell, log, done, total)
             with whole(file) as temporary:
                 pq.write_table(_embedded(rows, chunk, embedder, tell), temporary)

@@ -1,6 +1,6 @@
 """The rows of a file that are nearest to a query, by the cosine of their embeddings."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipeline.embeddings import store
 from pipeline.embeddings.embedder import Embedder, Extraction
 from pipeline.embeddings.extract import Rows, embed, in_chunks, key_of
 from pipeline.errors import UserError
-from pipeline.files import sha256_of, whole
+from pipeline.files import whole
 from pipeline.log import Log, no_log
 from pipeline.sources.rows import require
 
@@ -81,47 +81,36 @@ class Answers:
 def answers_of_rows(
     rows: Rows,
     how: Extraction,
-    folder: Path,
+    opened: Callable[[], Embedder],
     show: Sequence[str],
     state: Path,
     *,
     log: Log = no_log,
 ) -> Answers:
     """A file of rows, which are embedded where that has not been done; shown are their text and the
-    columns `show`. `folder` is the model's, `state` keeps all that is made."""
+    columns `show`. `opened` gives the embedder of `how`, `state` keeps all that is made."""
     home = state / "search" / key_of(rows, how)
     file = home / "answers.npy"
     if not store.is_made(file):
-        embed(rows, how, folder, file, state / "embed", log=log)
+        embed(rows, how, opened, file, state / "embed" / "runs", log=log)
     columns = tuple(dict.fromkeys((rows.text, *show)))
-    embedder = Embedder(how, folder, state / "embed" / "graphs", log=log)
     shown = _tables(replace(rows, carry=columns), columns)
-    return Answers(file, embedder, shown, columns, home, log)
+    return Answers(file, opened(), shown, columns, home, log)
 
 
 def answers_of_embeddings(
-    file: Path,
-    how: Extraction,
-    folder: Path,
-    show: Sequence[str],
-    state: Path,
-    *,
-    log: Log = no_log,
+    file: Path, embedder: Embedder, show: Sequence[str], state: Path, *, log: Log = no_log
 ) -> Answers:
-    """What `embed` has written; shown are the columns `show` of it, or all.
+    """What `embed` has written by this embedder; shown are the columns `show` of it, or all.
 
-    Raises UserError where it has no such columns or a row a token, or where the model is no longer
-    the one that it was made by.
+    Raises UserError where it has no such columns, or a row a token.
     """
     made = store.made_of(file)
     if made.pooling is None:
         raise UserError(f"{file}: has a row a token: embed it again with --level text")
-    if sha256_of(folder / "model.safetensors") != made.weights_sha256:
-        raise UserError(f"{file}: its model {made.model} has other weights now: embed it again")
     known = store.column_names(file)
     require(tuple(show), known, str(file), "its columns are")
     columns = tuple(show) or known
-    embedder = Embedder(how, folder, state / "embed" / "graphs", log=log)
     shown = (table.select(columns) for table in store.read_columns(file))
     return Answers(file, embedder, shown, columns, state / "search" / made.key, log)
 

@@ -99,6 +99,18 @@ def test_a_file_of_embeddings_brings_its_own_options(
         assert capsys.readouterr().err.startswith(told)
 
 
+def test_a_model_that_has_changed_since_answers_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["faq.csv", "--text", "question", "--model", "base", *QUICK]
+    assert cli.main(["embed", *rows, "--out", "v.npy"]) == 0
+    weights = bytearray(Path("base/model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    Path("base/model.safetensors").write_bytes(weights)
+    assert cli.main(["search", "v.npy", "x"]) == 2
+    assert "v.npy: its model base has other weights now: embed it again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -13,7 +13,7 @@ from pipeline.embeddings.embedder import Embedder
 from pipeline.embeddings.extract import Rows, embed
 from pipeline.errors import UserError
 from pipeline.log import Silence, Tells
-from tests.pipeline.embeddings.conftest import how
+from tests.pipeline.embeddings.conftest import Embeds, Opened, how
 
 
 def texts_of(source: Path) -> list[str]:
@@ -31,14 +31,14 @@ def test_rows_keep_their_order_and_what_stands_beside_them(
     source: Path,
     tmp_path: Path,
     tiny_base: Path,
-    state: Path,
+    embedded: Embeds,
     embedder: Embedder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(extract, "CHUNK", 16)
     rows = Rows(str(source), label="label", carry=("name",))
     out = tmp_path / name
-    made = embed(rows, how(tiny_base), tiny_base, out, state / "embed")
+    made = embedded(rows, out)
     wanted = np.stack([embedder.embeddings(embedder.tokens([t]))[0] for t in texts_of(source)])
     assert np.abs(store.array(out) - wanted).max() < 1e-6
     assert np.abs(np.linalg.norm(wanted, axis=1) - 1).max() < 1e-6
@@ -49,14 +49,14 @@ def test_rows_keep_their_order_and_what_stands_beside_them(
     assert list(listed[0]) == ["id", "label", "name"]
     assert (made.rows, made.width, made.truncated, made.rejected) == (50, 32, 0, 0)
     assert store.made_of(out) == made
-    assert not list((state / "embed" / "runs").iterdir())
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_parquet_file_has_lists_of_fixed_size(
-    source: Path, tmp_path: Path, tiny_base: Path, state: Path
+    source: Path, tmp_path: Path, embedded: Embeds
 ) -> None:
     out = tmp_path / "out.parquet"
-    embed(Rows(str(source), id="name"), how(tiny_base), tiny_base, out, state / "embed")
+    embedded(Rows(str(source), id="name"), out)
     schema = pq.read_schema(out)
     assert str(schema.field("embedding").type).startswith("fixed_size_list<element: float>[32]")
     assert pq.read_table(out).column("id")[3].as_py() == "row 3"
@@ -81,42 +81,41 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     source: Path,
     tmp_path: Path,
     tiny_base: Path,
+    opened: Opened,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(extract, "CHUNK", 8)
     asked = how(tiny_base, runtime=runtime)
     rows = Rows(str(source), label="label")
-    embed(rows, asked, tiny_base, tmp_path / "undisturbed" / name, tmp_path / "one")
+    embed(rows, asked, opened(asked), tmp_path / "undisturbed" / name, tmp_path / "one")
 
     out = tmp_path / "stopped" / name
     for after in (20, 41):  # in the third and in the sixth of seven chunks
         with pytest.raises(KeyboardInterrupt):
-            embed(rows, asked, tiny_base, out, tmp_path / "two", log=Stops(after))
+            embed(rows, asked, opened(asked), out, tmp_path / "two", log=Stops(after))
         assert not out.parent.exists()
-    embedded: list[int] = []
+    sizes: list[int] = []
     whole = Embedder.embeddings
 
     def counted(self: Embedder, tokens: list[Any], *rest: Any) -> Any:
-        embedded.append(len(tokens))
+        sizes.append(len(tokens))
         return whole(self, tokens, *rest)
 
     monkeypatch.setattr(Embedder, "embeddings", counted)
-    embed(rows, asked, tiny_base, out, tmp_path / "two")
-    assert embedded == [8, 2]  # five chunks were there
+    embed(rows, asked, opened(asked), out, tmp_path / "two")
+    assert sizes == [8, 2]  # five chunks were there
     assert files_of(out.parent) == files_of(tmp_path / "undisturbed")
 
 
 def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
-    source: Path, tmp_path: Path, tiny_base: Path, state: Path
+    source: Path, tmp_path: Path, tiny_base: Path, embedded: Embeds
 ) -> None:
     said: list[str] = []
     out = tmp_path / "out.npy"
 
     def again(rows: Rows, **asked: Any) -> bool:
         said.clear()
-        embed(
-            rows, how(tiny_base, **asked), tiny_base, out, state / "embed", log=Tells(said.append)
-        )
+        embedded(rows, out, how(tiny_base, **asked), log=Tells(said.append))
         return not any("is there already" in each for each in said)
 
     assert again(Rows(str(source)))
@@ -129,16 +128,14 @@ def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
     assert again(Rows(str(source), label="label"), max_length=8)
 
 
-def test_rows_that_cannot_be_used_are_told_and_left_out(
-    tmp_path: Path, tiny_base: Path, state: Path
-) -> None:
+def test_rows_that_cannot_be_used_are_told_and_left_out(tmp_path: Path, embedded: Embeds) -> None:
     source = tmp_path / "rows.csv"
     source.write_bytes(
         b"text,label\nthe goal,sport\n ,sport\nnot \xff,sport\nshares,\na,b,c\nlast,x\n"
     )
     said: list[str] = []
     rows, out = Rows(str(source), label="label"), tmp_path / "out.parquet"
-    made = embed(rows, how(tiny_base), tiny_base, out, state / "embed", log=Tells(said.append))
+    made = embedded(rows, out, log=Tells(said.append))
     assert (made.rows, made.rejected) == (2, 4)
     assert pq.read_table(out).column("id").to_pylist() == ["2", "7"]
     assert said[:4] == [
@@ -151,17 +148,17 @@ def test_rows_that_cannot_be_used_are_told_and_left_out(
 
 @pytest.mark.parametrize("content", ["text\n", 'text\n""\n'])
 def test_a_source_without_rows_makes_no_file(
-    content: str, tmp_path: Path, tiny_base: Path, state: Path
+    content: str, tmp_path: Path, embedded: Embeds
 ) -> None:
     (tmp_path / "rows.csv").write_text(content)
     rows, out = Rows(str(tmp_path / "rows.csv")), tmp_path / "out.parquet"
     with pytest.raises(UserError, match=r"rows\.csv: no rows"):
-        embed(rows, how(tiny_base), tiny_base, out, state / "embed")
+        embedded(rows, out)
     assert not out.exists()
 
 
 def test_a_source_that_changes_meanwhile_makes_no_file(
-    source: Path, tmp_path: Path, tiny_base: Path, state: Path
+    source: Path, tmp_path: Path, embedded: Embeds
 ) -> None:
     def more(said: str) -> None:
         if "50 rows" in said:
@@ -169,21 +166,26 @@ def test_a_source_that_changes_meanwhile_makes_no_file(
 
     out = tmp_path / "out.parquet"
     with pytest.raises(UserError, match="has changed while it was read"):
-        embed(Rows(str(source)), how(tiny_base), tiny_base, out, state / "embed", log=Tells(more))
+        embedded(Rows(str(source)), out, log=Tells(more))
     assert not out.exists()
 
 
-def test_texts_that_are_cut_are_counted(tmp_path: Path, tiny_base: Path, state: Path) -> None:
+def test_texts_that_are_cut_are_counted(tmp_path: Path, embedded: Embeds) -> None:
     source = tmp_path / "rows.txt"
     source.write_text("the goal\n" + "the " * 30 + "\n" + "the " * 22 + "\n" + "x" * 5000 + "\n")
     rows = Rows(str(source), layout=extract.Layout("lines"))
-    made = embed(rows, how(tiny_base), tiny_base, tmp_path / "o.npy", state / "embed")
+    made = embedded(rows, tmp_path / "o.npy")
     assert made.truncated == 1  # the second; the last is one unknown word
 
 
 @pytest.mark.parametrize("few", [3, 128])
 def test_a_token_stands_where_its_characters_are(
-    few: int, tmp_path: Path, tiny_base: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    few: int,
+    tmp_path: Path,
+    tiny_base: Path,
+    opened: Opened,
+    embedded: Embeds,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(extract, "FEW", few)
     source = tmp_path / "rows.txt"
@@ -191,7 +193,7 @@ def test_a_token_stands_where_its_characters_are(
     source.write_text("".join(f"{text}\n" for text in texts))
     rows = Rows(str(source), layout=extract.Layout("lines"))
     asked = how(tiny_base, level="token", pooling=None, layers="0,1", normalize=False)
-    made = embed(rows, asked, tiny_base, tmp_path / "out.parquet", state / "embed")
+    made = embedded(rows, tmp_path / "out.parquet", asked)
     table = pq.read_table(tmp_path / "out.parquet")
     found = table.drop(["embedding"]).to_pylist()
     assert made.rows == len(found)
@@ -204,9 +206,8 @@ def test_a_token_stands_where_its_characters_are(
     last = [row["position"] for row in found if row["id"] == "7"]
     assert last == list(range(1, 23))  # of 24, two are special
 
-    (own,) = Embedder(asked, tiny_base, state / "embed" / "graphs").embeddings(
-        Embedder(asked, tiny_base, state / "embed" / "graphs").tokens([texts[0]])
-    )
+    by_token = opened(asked)()
+    (own,) = by_token.embeddings(by_token.tokens([texts[0]]))
     assert np.abs(store.array(tmp_path / "out.parquet")[:5] - own[1:6]).max() < 1e-6
 
 
@@ -216,14 +217,14 @@ def test_a_centroid_is_the_mean_of_its_labels_rows(
     source: Path,
     tmp_path: Path,
     tiny_base: Path,
-    state: Path,
+    embedded: Embeds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(extract, "CHUNK", 16)
     rows, asked = Rows(str(source), label="label"), how(tiny_base, normalize=normalize)
-    embed(rows, asked, tiny_base, tmp_path / "all.parquet", state / "embed")
+    embedded(rows, tmp_path / "all.parquet", asked)
     out = tmp_path / "centroids.parquet"
-    made = embed(rows, asked, tiny_base, out, state / "embed", centroids=True)
+    made = embedded(rows, out, asked, centroids=True)
     labels = np.array(pq.read_table(tmp_path / "all.parquet").column("label").to_pylist())
     every, found = store.array(tmp_path / "all.parquet"), store.array(out)
     table = pq.read_table(out).drop(["embedding"]).to_pylist()
@@ -237,21 +238,19 @@ def test_a_centroid_is_the_mean_of_its_labels_rows(
 
 
 @pytest.mark.parametrize(
-    ("given", "asked", "message"),
+    ("given", "message"),
     [
-        ({"out": "out.csv"}, {}, r"--out .*: name a file that ends in \.parquet or \.npy"),
-        ({"out": "rows.parquet"}, {}, r"--out .*: is the file of rows itself"),
-        ({"centroids": True}, {}, "--centroids: a row is a label: give --label"),
-        ({"carry": ("embedding",)}, {}, "--carry embedding: a column of embeddings has that name"),
+        ({"out": "out.csv"}, r"--out .*: name a file that ends in \.parquet or \.npy"),
+        ({"out": "rows.parquet"}, r"--out .*: is the file of rows itself"),
+        ({"centroids": True}, "--centroids: a row is a label: give --label"),
+        ({"carry": ("embedding",)}, "--carry embedding: a column of embeddings has that name"),
     ],
 )
 def test_what_cannot_be_asked_is_told_before_any_work(
     given: dict[str, Any],
-    asked: dict[str, Any],
     message: str,
     tmp_path: Path,
-    tiny_base: Path,
-    state: Path,
+    embedded: Embeds,
 ) -> None:
     source = tmp_path / "rows.parquet"
     pq.write_table(extract_table(), source)
@@ -259,14 +258,7 @@ def test_what_cannot_be_asked_is_told_before_any_work(
     rows = Rows(str(source), carry=given.get("carry", ()))
     out = tmp_path / given.get("out", "out.npy")
     with pytest.raises(UserError, match=message):
-        embed(
-            rows,
-            how(tiny_base, **asked),
-            tiny_base,
-            out,
-            state / "embed",
-            centroids=given.get("centroids", False),
-        )
+        embedded(rows, out, centroids=given.get("centroids", False))
     assert source.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["rows.parquet"]
 

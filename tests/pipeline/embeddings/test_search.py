@@ -1,6 +1,5 @@
 """The rows nearest to a query are found, whether all are compared or a graph is followed."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,11 @@ import pytest
 
 from pipeline.adapters import usearch_index
 from pipeline.embeddings import search
-from pipeline.embeddings.extract import Rows, embed
+from pipeline.embeddings.embedder import Extraction
+from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import answers_of_embeddings, answers_of_rows
 from pipeline.errors import UserError
-from tests.pipeline.embeddings.conftest import how
+from tests.pipeline.embeddings.conftest import Embeds, Opened, how
 
 
 def test_exact_search_is_the_order_of_cosines() -> None:
@@ -41,11 +41,16 @@ def test_the_graph_finds_what_comparing_all_finds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [0, 50_000], ids=["graph", "exact"])
 def test_a_rows_own_text_finds_it_first(
-    most: int, source: Path, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    most: int,
+    source: Path,
+    tmp_path: Path,
+    asked: Extraction,
+    opened: Opened,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(search, "EXACT", most)
     rows = Rows(str(source))
-    answers = answers_of_rows(rows, how(tiny_base), tiny_base, ("name",), tmp_path / "state")
+    answers = answers_of_rows(rows, asked, opened(asked), ("name",), tmp_path / "state")
     texts = [row.fields["text"] for row in rows.used()]
     found = answers.nearest(texts, 3)
     for text, hits in zip(texts, found, strict=True):
@@ -59,28 +64,28 @@ def test_a_rows_own_text_finds_it_first(
 
 
 def test_what_was_made_of_a_file_is_made_once_and_other_columns_need_no_encoder(
-    source: Path, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, asked: Extraction, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "EXACT", 0)
     rows, state = Rows(str(source)), tmp_path / "state"
-    first = answers_of_rows(rows, how(tiny_base), tiny_base, (), state).nearest(["the goal"], 4)
+    first = answers_of_rows(rows, asked, opened(asked), (), state).nearest(["the goal"], 4)
     monkeypatch.delattr(search, "embed")
     monkeypatch.delattr(usearch_index, "build")
-    again = answers_of_rows(rows, how(tiny_base), tiny_base, (), state).nearest(["the goal"], 4)
+    again = answers_of_rows(rows, asked, opened(asked), (), state).nearest(["the goal"], 4)
     assert again == first
-    more = answers_of_rows(rows, how(tiny_base), tiny_base, ("label", "name"), state)
+    more = answers_of_rows(rows, asked, opened(asked), ("label", "name"), state)
     (hits,) = more.nearest(["the goal"], 4)
     assert [hit.fields["text"] for hit in hits] == [hit.fields["text"] for hit in first[0]]
     assert list(hits[0].fields) == ["text", "label", "name"]
 
 
 def test_columns_stand_beside_their_own_rows_where_others_are_left_out(
-    tmp_path: Path, tiny_base: Path
+    tmp_path: Path, asked: Extraction, opened: Opened
 ) -> None:
     source = tmp_path / "faq.csv"
     source.write_text("text,answer\nthe goal,one\n,two\nshares of the bank,three\nactor,\n")
     rows = Rows(str(source))
-    answers = answers_of_rows(rows, how(tiny_base), tiny_base, ("answer",), tmp_path / "state")
+    answers = answers_of_rows(rows, asked, opened(asked), ("answer",), tmp_path / "state")
     found = [
         hits[0].fields["answer"] for hits in answers.nearest(["shares of the bank", "actor"], 1)
     ]
@@ -94,22 +99,23 @@ def test_a_file_of_embeddings_is_searched_as_it_is(
     name: str,
     source: Path,
     tmp_path: Path,
-    tiny_base: Path,
-    state: Path,
+    asked: Extraction,
+    opened: Opened,
+    embedded: Embeds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(search, "EXACT", most)
     out, own = tmp_path / name, tmp_path / "state"
-    rows, asked = Rows(str(source), label="label", carry=("name",)), how(tiny_base)
-    embed(rows, asked, tiny_base, out, state / "embed")
+    rows = Rows(str(source), label="label", carry=("name",))
+    embedded(rows, out, asked)
     texts = [row.fields["text"] for row in rows.used()]
-    answers = answers_of_embeddings(out, asked, tiny_base, (), own)
+    answers = answers_of_embeddings(out, opened(asked)(), (), own)
     (hits,) = answers.nearest([texts[9]], 2)
     assert hits[0].fields == {"id": "11", "label": label_of(source, 9), "name": "row 9"}
-    chosen = answers_of_embeddings(out, asked, tiny_base, ("name",), own)
+    chosen = answers_of_embeddings(out, opened(asked)(), ("name",), own)
     assert chosen.nearest([texts[9]], 1)[0][0].fields == {"name": "row 9"}
     with pytest.raises(UserError, match=r"no column 'nam': its columns are .* did you mean name"):
-        answers_of_embeddings(out, asked, tiny_base, ("nam",), own)
+        answers_of_embeddings(out, opened(asked)(), ("nam",), own)
 
 
 def label_of(source: Path, number: int) -> str:
@@ -118,31 +124,27 @@ def label_of(source: Path, number: int) -> str:
     )
 
 
-def test_the_nearest_centroid_is_a_texts_class(
-    source: Path, tmp_path: Path, tiny_base: Path, state: Path
+def test_centroids_are_searched_as_rows_are(
+    source: Path,
+    tmp_path: Path,
+    asked: Extraction,
+    opened: Opened,
+    embedded: Embeds,
 ) -> None:
-    out, asked = tmp_path / "centroids.parquet", how(tiny_base)
+    out = tmp_path / "centroids.parquet"
     rows = Rows(str(source), label="label")
-    embed(rows, asked, tiny_base, out, state / "embed", centroids=True)
-    answers = answers_of_embeddings(out, asked, tiny_base, (), tmp_path / "state")
+    embedded(rows, out, asked, centroids=True)
+    answers = answers_of_embeddings(out, opened(asked)(), (), tmp_path / "state")
     (hits,) = answers.nearest(["goal striker league"], 3)
     assert {hit.fields["id"] for hit in hits} == {"film", "money", "sport"}
     assert sum(int(hit.fields["rows"]) for hit in hits) == 50
 
 
-def test_embeddings_of_tokens_or_of_other_weights_are_refused(
-    source: Path, tmp_path: Path, tiny_base: Path, state: Path
+def test_embeddings_of_tokens_are_refused(
+    source: Path, tmp_path: Path, opened: Opened, embedded: Embeds, tiny_base: Path
 ) -> None:
     by_token = how(tiny_base, level="token", pooling=None)
     out = tmp_path / "tokens.npy"
-    embed(Rows(str(source)), by_token, tiny_base, out, state / "embed")
+    embedded(Rows(str(source)), out, by_token)
     with pytest.raises(UserError, match=r"tokens\.npy: has a row a token"):
-        answers_of_embeddings(out, by_token, tiny_base, (), tmp_path / "state")
-
-    out, other = tmp_path / "out.npy", shutil.copytree(tiny_base, tmp_path / "other")
-    embed(Rows(str(source)), how(tiny_base), tiny_base, out, state / "embed")
-    weights = bytearray((other / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (other / "model.safetensors").write_bytes(weights)
-    with pytest.raises(UserError, match=r"out\.npy: its model base has other weights now"):
-        answers_of_embeddings(out, how(other), other, (), tmp_path / "state")
+        answers_of_embeddings(out, opened(by_token)(), (), tmp_path / "state")
