@@ -12,11 +12,10 @@ from typing import Any, get_args
 from pipeline import recipe as recipes
 from pipeline.config import PARAMS_FILE, RECIPE_NAME
 from pipeline.embeddings import extract, store
-from pipeline.embeddings.embedder import Embedder, Extraction, Level, settled
+from pipeline.embeddings.embedder import Embedder, Extraction, Level, digests, settled
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import Answers, Hit, answers_of_embeddings, answers_of_rows
 from pipeline.errors import UserError
-from pipeline.files import sha256_of
 from pipeline.log import Console
 from pipeline.sources import HUB, PACKAGE, BaseParams, Format, Layout, base_folder
 from pipeline.text import excerpt
@@ -106,8 +105,8 @@ def _answers(given: argparse.Namespace) -> Answers:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option}: {file} holds embeddings already: leave it out")
     folder, _ = _folder(made.model)
-    if sha256_of(folder / "model.safetensors") != made.weights_sha256:
-        raise UserError(f"{file}: its model {made.model} has other weights now: embed it again")
+    if not digests(folder).items() <= made.model_dump().items():
+        raise UserError(f"{file}: its model {made.model} is another one now: embed it again")
     own = made.model_dump(include=set(Extraction.model_fields))
     how = Extraction(**own | ({"runtime": given.runtime} if given.runtime else {}))
     return answers_of_embeddings(file, _opener(how, folder, log)(), show, STATE, log=log)

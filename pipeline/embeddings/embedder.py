@@ -27,6 +27,7 @@ Runtime = Literal["pytorch", "onnx-fp32", "onnx-int8"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 LEVELS: tuple[Level, ...] = get_args(Level)
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+TOKENIZER = "tokenizer.json"
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}  # padding included
 TOKENIZED = 512  # texts at once: what the tokenizer says of each takes more memory than its text
 PACKAGES = ("onnx", "onnxruntime-gpu", "torch", "transformers")  # a graph is of their versions
@@ -37,6 +38,7 @@ class Extraction(Record):
 
     model: str
     weights_sha256: str
+    tokenizer_sha256: str
     layers: tuple[int, ...]
     """Averaged; 0 is the embeddings of words, the layers above count from 1."""
     pooling: Pooling | None
@@ -63,6 +65,8 @@ def settled(
     """What is asked of a model folder, its defaults filled in. Raises UserError for what it cannot
     give."""
     config = read_config(folder, model)
+    if not (folder / TOKENIZER).is_file():
+        raise UserError(f"{model}: has no {TOKENIZER}: save a fast tokenizer there")
     chosen = _layers(layers or "-1", int(config.get("num_hidden_layers") or config["n_layers"]))
     if level == "token" and pooling is not None:
         raise UserError("--pooling: makes one of a text's tokens: leave it out with --level token")
@@ -74,7 +78,7 @@ def settled(
         raise UserError(f"--max-length {max_length}: {model} takes 8 to {most} tokens")
     return Extraction(
         model=model,
-        weights_sha256=sha256_of(folder / "model.safetensors"),
+        **digests(folder),
         layers=chosen,
         pooling=None if level == "token" else own,
         normalized=normalize,
@@ -82,6 +86,14 @@ def settled(
         runtime=runtime or ("pytorch" if _has_gpu() else "onnx-fp32"),
         width=int(config.get("hidden_size") or config["dim"]),
     )
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Of the files of a model folder that embeddings depend on, as an extraction names them."""
+    return {
+        "weights_sha256": sha256_of(folder / "model.safetensors"),
+        "tokenizer_sha256": sha256_of(folder / TOKENIZER),
+    }
 
 
 def _layers(asked: str, highest: int) -> tuple[int, ...]:
@@ -136,17 +148,14 @@ class Tokens:
 class Embedder:
     """A model folder, ready to embed on `threads` threads (0: all); `cache` keeps its ONNX graphs.
 
-    Raises UserError where the folder lacks a fast tokenizer or whole weights.
+    Raises UserError where the folder lacks whole weights.
     """
 
     def __init__(
         self, how: Extraction, folder: Path, cache: Path, *, threads: int = 0, log: Log = no_log
     ) -> None:
-        tokenizer = folder / "tokenizer.json"
-        if not tokenizer.is_file():
-            raise UserError(f"{how.model}: has no tokenizer.json: save a fast tokenizer there")
         self.how = how
-        self.encoder = Encoder(tokenizer, how.max_length, offsets=how.pooling is None)
+        self.encoder = Encoder(folder / TOKENIZER, how.max_length, offsets=how.pooling is None)
         self.runtime: Any
         self.batch_tokens = BATCH_TOKENS["cuda" if _has_gpu() else "cpu"]
         if how.runtime == "pytorch":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from pipeline.embeddings import store
 from pipeline.embeddings.embedder import Embedder, Extraction, Floats, Tokens
@@ -53,27 +54,30 @@ class Rows:
 
     def read(self) -> Iterator[Row | Reject]:
         """Every row, a `Reject` where it has no text, or no label that is asked for."""
-        named = (self.text, self.id, self.label, *self.carry)
+        named = (self.text, self.label, self.id, *self.carry)
         columns = tuple(dict.fromkeys(name for name in named if name))
         for row in read_rows(self.source, columns, self.layout):
-            if isinstance(row, Row):
-                empty = [
-                    name
-                    for name in (self.text, self.label)
-                    if name and not row.fields[name].strip()
-                ]
-                if empty:
-                    yield Reject(row.file, row.number, f"its {empty[0]!r} is empty")
-                    continue
-            yield row
+            if isinstance(row, Reject):
+                yield row
+                continue
+            fields = {name: row.fields[name] for name in columns}  # others may be large
+            empty = [name for name in (self.text, self.label) if name and not fields[name].strip()]
+            if empty:
+                yield Reject(row.file, row.number, f"its {empty[0]!r} is empty")
+            else:
+                yield Row(row.file, row.number, fields)
 
     def used(self) -> Iterator[Row]:
         return (row for row in self.read() if isinstance(row, Row))
 
+    @cached_property
+    def many_files(self) -> bool:
+        return locate(self.source).is_dir()
+
     def named(self, row: Row) -> str:
         if self.id:
             return row.fields[self.id]
-        return f"{row.file}:{row.number}" if locate(self.source).is_dir() else str(row.number)
+        return f"{row.file}:{row.number}" if self.many_files else str(row.number)
 
 
 def key_of(rows: Rows, how: Extraction, centroids: bool = False) -> str:
@@ -111,23 +115,26 @@ def embed(
     if store.is_made(out) and (made := store.made_of(out)).key == key:
         log.say(f"{out}: is there already, made of the same")
         return made
-    total, rejected = _looked_at(rows, log)
-    chunks = runs / key
-    truncated = _embed_chunks(rows, how, opened, chunks, total, log)
-    files = sorted(chunks.glob("*.parquet"))
-    log.say(f"putting {out.name} together")
-    made = Made(
-        **how.model_dump(),
-        key=key,
-        source=rows.source,
-        text=rows.text,
-        centroids=centroids,
-        rows=0,
-        truncated=truncated,
-        rejected=rejected,
-    )
-    _put_together(files, out, made)
-    shutil.rmtree(chunks)
+    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(runs / f"{key}.lock", timeout=0):
+            total, rejected = _looked_at(rows, log)
+            truncated = _embed_chunks(rows, how, opened, runs / key, total, log)
+            log.say(f"putting {out.name} together")
+            made = Made(
+                **how.model_dump(),
+                key=key,
+                source=rows.source,
+                text=rows.text,
+                centroids=centroids,
+                rows=0,
+                truncated=truncated,
+                rejected=rejected,
+            )
+            _put_together(sorted((runs / key).glob("*.parquet")), out, made)
+            shutil.rmtree(runs / key)
+    except Timeout:
+        raise UserError(f"{rows.source}: another command embeds it just so: wait for it") from None
     return store.made_of(out)
 
 

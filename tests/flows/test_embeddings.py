@@ -108,7 +108,7 @@ def test_a_model_that_has_changed_since_answers_nothing(
     weights[-1] ^= 1
     Path("base/model.safetensors").write_bytes(weights)
     assert cli.main(["search", "v.npy", "x"]) == 2
-    assert "v.npy: its model base has other weights now: embed it again" in capsys.readouterr().err
+    assert "v.npy: its model base is another one now: embed it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_folder_without_a_fast_tokenizer_is_told(tiny_base: Path, tmp_path: Pa
     folder = shutil.copytree(tiny_base, tmp_path / "base")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"base: has no tokenizer\.json"):
-        Embedder(how(folder), folder, tmp_path)
+        how(folder)
 
 
 def test_all_runtimes_agree_with_sentence_transformers(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from pipeline.embeddings import extract, store
-from pipeline.embeddings.embedder import Embedder
+from pipeline.embeddings.embedder import Embedder, Extraction
 from pipeline.embeddings.extract import Rows, embed
 from pipeline.errors import UserError
 from pipeline.log import Silence, Tells
@@ -49,7 +50,7 @@ def test_rows_keep_their_order_and_what_stands_beside_them(
     assert list(listed[0]) == ["id", "label", "name"]
     assert (made.rows, made.width, made.truncated, made.rejected) == (50, 32, 0, 0)
     assert store.made_of(out) == made
-    assert not list((tmp_path / "runs").iterdir())
+    assert [file.suffix for file in (tmp_path / "runs").iterdir()] == [".lock"]
 
 
 def test_a_parquet_file_has_lists_of_fixed_size(
@@ -126,6 +127,19 @@ def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
     assert again(Rows(str(source), label="label"), max_length=8)
     store.Made.beside(out).unlink()  # as where the last run did not finish
     assert again(Rows(str(source), label="label"), max_length=8)
+
+
+def test_two_commands_that_would_do_the_same_do_not_meet(
+    source: Path, tmp_path: Path, asked: Extraction, embedded: Embeds
+) -> None:
+    rows, out = Rows(str(source)), tmp_path / "out.npy"
+    (tmp_path / "runs").mkdir()
+    with (
+        FileLock(tmp_path / "runs" / f"{extract.key_of(rows, asked)}.lock"),
+        pytest.raises(UserError, match=r"rows\.csv: another command embeds it just so"),
+    ):
+        embedded(rows, out, asked)
+    assert not out.exists()
 
 
 def test_rows_that_cannot_be_used_are_told_and_left_out(tmp_path: Path, embedded: Embeds) -> None:
