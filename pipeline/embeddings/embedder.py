@@ -28,7 +28,7 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 LEVELS: tuple[Level, ...] = get_args(Level)
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 TOKENIZER = "tokenizer.json"
-BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768}  # padding included
+BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # what a processor computes stays in its cache
 TOKENIZED = 512  # texts at once: what the tokenizer says of each takes more memory than its text
 PACKAGES = ("onnx", "onnxruntime-gpu", "torch", "transformers")  # a graph is of their versions
 
