@@ -82,7 +82,7 @@ class TorchExtractor(TorchModel):
         encoder = _encoder(folder, name, attention)
         self.padding = int(encoder.config.pad_token_id or 0)
         self.model = Extractor(encoder, layers, pooling, normalize).eval().to(self.device)
-        self.head = "token" if pooling is None else "sequence"
+        self.head = "token" if pooling is None else "sequence"  # as export_fused names outputs
         self.typed = False
         self.provider = f"PyTorch {self.device.type} {attention}"
 

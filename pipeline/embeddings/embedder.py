@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,6 @@ Floats = npt.NDArray[np.float32]
 Pooling = Literal["cls", "mean", "max"]
 Level = Literal["text", "token"]
 Runtime = Literal["pytorch", "onnx-fp32", "onnx-int8"]
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-LEVELS: tuple[Level, ...] = get_args(Level)
-RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 TOKENIZER = "tokenizer.json"
 BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # what a processor computes stays in its cache
 TOKENIZED = 512  # texts at once: what the tokenizer says of each takes more memory than its text

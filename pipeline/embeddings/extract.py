@@ -195,7 +195,8 @@ def _embed_chunks(
             embedder = embedder or opened()
             tell = partial(_tell, log, done, total)
             with whole(file) as temporary:
-                pq.write_table(_embedded(rows, chunk, embedder, tell), temporary)
+                table = _embedded(rows, chunk, embedder, tell)
+                pq.write_table(table, temporary, use_dictionary=False)
         truncated += int(pq.read_schema(file).metadata[CUT])
         done += len(chunk)
     if done != total:

@@ -60,12 +60,11 @@ def embeddings_of(table: Any) -> Floats:
 
 
 def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: Made) -> None:
-    """Write `made.rows` rows of tables that have a column of embeddings; no more than one table is
-    held."""
+    """Write `made.rows` rows of tables that have a column of embeddings, one table at a time. What
+    stood there before stays until all is written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    made.beside(file).unlink(missing_ok=True)
     columns = pa.schema([field for field in schema if field.name != EMBEDDING])
     if file.suffix == ".npy":
         with (
@@ -80,6 +79,7 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
             for table in tables:
                 embeddings_of(table).tofile(array)
                 writer.write_table(table.select(columns.names))
+            made.beside(file).unlink(missing_ok=True)
     else:
         with (
             whole(file) as temporary,
@@ -87,6 +87,7 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
         ):
             for table in tables:
                 writer.write_table(table)
+            made.beside(file).unlink(missing_ok=True)
     made.write(made.beside(file))
 
 

@@ -129,6 +129,25 @@ def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
     assert again(Rows(str(source), label="label"), max_length=8)
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "out.npy"])
+def test_what_was_there_stays_where_writing_fails(
+    name: str, source: Path, tmp_path: Path, embedded: Embeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "CHUNK", 16)
+    out = tmp_path / "out" / name
+    embedded(Rows(str(source)), out)
+    before = files_of(out.parent)
+    read = iter([pq.read_table])
+
+    def second_fails(file: Path) -> Any:
+        return next(read)(file)
+
+    monkeypatch.setattr(pq, "read_table", second_fails)
+    with pytest.raises(RuntimeError):
+        embedded(Rows(str(source), label="label"), out)
+    assert files_of(out.parent) == before
+
+
 def test_two_commands_that_would_do_the_same_do_not_meet(
     source: Path, tmp_path: Path, asked: Extraction, embedded: Embeds
 ) -> None:
