@@ -370,7 +370,7 @@ def _with_encoder(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--text", metavar="COLUMN", help="column of the text (text)")
     add("--format", help="conll, word_tags, lines or documents; others go by their extension")
-    add("--no-quotes", action="store_true", default=None, help="a quote is a character like others")
+    add("--no-quotes", action="store_true", default=None, help="as ingest.quotes: false")
     add(
         "--model",
         help="package:NAME/FOLDER, hub:NAME@REVISION, a folder, or a recipe that was run"

@@ -186,7 +186,6 @@ def _shown(loaded: Any, label: str, text: str, second: str) -> str:
     return str(answering.task.shown(label, text, second)) if answering else label
 
 
-@_uncollected()
 def embed(given: argparse.Namespace) -> int:
     from flows.embeddings import embed
 
@@ -194,7 +193,6 @@ def embed(given: argparse.Namespace) -> int:
     return 0
 
 
-@_uncollected()
 def search(given: argparse.Namespace) -> int:
     from flows.embeddings import search
 
