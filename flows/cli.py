@@ -15,6 +15,8 @@ EXAMPLES = """examples:
   bertline check reviews
   bertline run reviews
   bertline predict reviews "I would buy it again"
+  bertline embed reviews.csv --text review --out reviews.parquet
+  bertline search faq.csv --text question "my card has not come"
   bertline serve reviews
   bertline explain reviews@champion
   bertline labels reviews
@@ -25,7 +27,7 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand. Returns the exit code; what a person can mend is told in one line."""
-    given = _parser().parse_args(arguments)
+    given = _parsed(arguments)
     try:
         return int(given.action(given) or 0)
     except UserError as error:
@@ -37,6 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """As the parser does, and queries may stand behind options, too: argparse takes such for
+    unknown (https://github.com/python/cpython/issues/59317)."""
+    parser = _parser()
+    given, more = parser.parse_known_args(arguments)
+    if any(word.startswith("-") for word in more) or (more and "queries" not in given):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:
+        given.queries += more
+    return given
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,6 +175,42 @@ def _parser() -> argparse.ArgumentParser:
         help="one text a line; of pairs, two with a tab between them or JSON: text, second",
     )
     predict.add_argument("--json", action="store_true", help="the whole answer, a line a text")
+
+    embed = command(
+        "embed",
+        commands.embed,
+        "Embed the texts of a file: a vector a row, by an encoder's own layers.",
+        "bertline embed reviews.csv --text review --out reviews.parquet",
+    )
+    embed.add_argument("file", help="rows: CSV, TSV, JSON Lines, Parquet, .txt with a text a line")
+    embed.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="ends in .parquet or .npy"
+    )
+    embed.add_argument("--id", metavar="COLUMN", help="that names a row (its line in the file)")
+    embed.add_argument("--label", metavar="COLUMN", help="to keep as label")
+    embed.add_argument("--carry", metavar="A,B", help="more columns to keep")
+    embed.add_argument(
+        "--level", choices=("text", "token"), default="text", help="what a row is (text)"
+    )
+    embed.add_argument(
+        "--centroids", action="store_true", help="a row a label: the mean over its texts"
+    )
+    _with_encoder(embed)
+
+    search = command(
+        "search",
+        commands.search,
+        "The rows of a file that are nearest to a query, by the cosine of their embeddings.",
+        'bertline search faq.csv --text question --show answer "my card has not come"',
+    )
+    search.add_argument("answers", help="a file of rows, or what bertline embed has written")
+    search.add_argument(
+        "queries", nargs="*", metavar="QUERY", help="(a line of standard input each)"
+    )
+    search.add_argument("-k", type=_count, default=5, help="rows to each query (5)")
+    search.add_argument("--show", metavar="A,B", help="columns to show besides the text")
+    search.add_argument("--json", action="store_true", help="a line of JSON a query")
+    _with_encoder(search)
 
     serve = command(
         "serve",
@@ -313,6 +363,32 @@ def _with_yes(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--yes", action="store_true", help="do it")
     how.add_argument("--dry-run", action="store_true", help="only say it, as without --yes")
+
+
+def _with_encoder(parser: argparse.ArgumentParser) -> None:
+    """Options of embeddings: which rows, by which encoder, and how. None is the default."""
+    add = parser.add_argument
+    add("--text", metavar="COLUMN", help="column of the text (text)")
+    add("--format", help="conll, word_tags, lines or documents; others go by their extension")
+    add("--no-quotes", action="store_true", default=None, help="as ingest.quotes: false")
+    add(
+        "--model",
+        help="package:NAME/FOLDER, hub:NAME@REVISION, a folder, or a recipe that was run"
+        " (the demo's base, all-MiniLM-L6-v2)",
+    )
+    add("--max-length", type=_count, metavar="TOKENS", help="(as the model was trained)")
+    add("--layers", help="-1 (the last), 0 (embeddings of words), a mean: 1,2 or --layers=-4: (-1)")
+    add(
+        "--pooling",
+        choices=("own", "cls", "mean", "max"),
+        help="of a text's tokens (own: as the model was trained)",
+    )
+    add("--normalize", action=argparse.BooleanOptionalAction, help="to length 1 (yes)")
+    add(
+        "--runtime",
+        choices=("pytorch", "onnx-fp32", "onnx-int8"),
+        help="(onnx-fp32; pytorch with a GPU)",
+    )
 
 
 def _count(text: str) -> int:

@@ -186,6 +186,21 @@ def _shown(loaded: Any, label: str, text: str, second: str) -> str:
     return str(answering.task.shown(label, text, second)) if answering else label
 
 
+def embed(given: argparse.Namespace) -> int:
+    from flows.embeddings import embed
+
+    print(embed(given))
+    return 0
+
+
+def search(given: argparse.Namespace) -> int:
+    from flows.embeddings import search
+
+    for told in search(given):
+        print(told, flush=True)
+    return 0
+
+
 def _version(name: str) -> tuple[str, str | None]:
     """RECIPE/VERSION, RECIPE@champion or RECIPE, as recipe and version."""
     from pipeline.config import check_name

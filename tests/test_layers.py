@@ -23,6 +23,7 @@ LAYERS = [
     ("pipeline.__main__", "pipeline.recipe", "pipeline.workspace"),
     (
         "pipeline.stages",
+        "pipeline.embeddings",
         "pipeline.promotion",
         "pipeline.report",
         "pipeline.serving",
@@ -60,6 +61,7 @@ VENDORS = {
     "peft": {"pipeline/adapters/lora.py"},
     "fastapi": {f"pipeline/serving/{name}.py" for name in ("app", "openapi", "pages")},
     "starlette": {f"pipeline/serving/{name}.py" for name in ("app", "guard", "openapi", "pages")},
+    "usearch": {"pipeline/adapters/usearch_index.py"},
     "uvicorn": {"pipeline/serving/protocol.py", "pipeline/serving/worker.py"},
     "prometheus_client": {"pipeline/serving/metrics.py"},
     "prefect": {

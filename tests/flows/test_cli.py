@@ -26,6 +26,8 @@ COMMANDS = (
     "new",
     "check",
     "predict",
+    "embed",
+    "search",
     "serve",
     "labels",
     "promote",

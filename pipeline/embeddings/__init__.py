@@ -1,0 +1,1 @@
+"""Embeddings: taken out of an encoder, kept in a file, and searched."""
