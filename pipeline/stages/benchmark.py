@@ -13,7 +13,7 @@ same. To add a rung, give it a name and a file in RUNGS, and have `export` write
 import json
 import multiprocessing
 import platform
-import resource
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -345,8 +345,7 @@ class Rig:
                 found = _times(partial(self.run, same, len(same)), work.params.seconds)
                 grid.append(_timing(found, batch, length))
         smoke = self.answering(work.smoke)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB
-        return Measured(self.load_ms, peak, runtime.provider, grid, smoke)
+        return Measured(self.load_ms, peak_memory_mb(), runtime.provider, grid, smoke)
 
 
 _rig: Rig  # of this process
@@ -369,6 +368,15 @@ def _say(split: Split, start: int) -> list[str]:
 
 def _measure() -> Measured:
     return _rig.measured()
+
+
+def peak_memory_mb() -> float:
+    """Of this process, as Linux counts it since the program began; `getrusage` would count what its
+    parent held when it was started, too (proc_pid_status(5), getrusage(2))."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    kilobytes = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    assert kilobytes
+    return int(kilobytes[1]) * 1024 / MB
 
 
 def _times(call: Callable[[], object], seconds: float) -> list[float]:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ from pipeline.adapters.onnx_runtime import OnnxModel
 from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
 from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
-from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, pick
+from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, peak_memory_mb, pick
 from pipeline.stages.evaluate import _write_mistakes, evaluate
 from pipeline.tasks.answering import Answering
 from tests.conftest import tiny_config
@@ -337,3 +339,9 @@ def test_the_records_hold_no_clock_but_the_ladder(line: Home) -> None:
     for name in ("evaluate/scores.json", "finetune/fit.json", "export/parity.json"):
         content = json.loads((line.folder / name).read_text())
         assert not [key for key in content if "time" in key or "seconds" in key]
+
+
+def test_the_memory_of_a_runtime_is_its_own() -> None:
+    held = np.ones(100_000_000)  # 800 MB
+    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+        assert 20 < alone.submit(peak_memory_mb).result() < held.nbytes / 1e6
