@@ -150,9 +150,9 @@ def load_model(
         ) from None
     model.config._name_or_path = ""
     if head == "embedding":
-        from pipeline.adapters.embedder import Embedder
+        from pipeline.adapters.sentence_transformers import TextEncoder
 
-        model = Embedder(model)
+        model = TextEncoder(model)
     if head in OF_WHOLE_TEXTS:
         model.config.classifier_pooling = pooling_of(folder)
         if pooling(model) == "mean":

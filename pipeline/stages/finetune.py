@@ -177,7 +177,7 @@ def finetune(
         for file in sorted((tokenize / "tokenizer").iterdir()):
             shutil.copyfile(file, temporary / file.name)
         if task.head == "embedding":
-            from pipeline.adapters.embedder import describe
+            from pipeline.adapters.sentence_transformers import describe
 
             describe(temporary, result.pooling, judge.encoder.max_length)
     columns = ("step", "loss", *task.metrics)
@@ -262,7 +262,7 @@ def _key(
     used = ["trainer", "batches", "transformers", "pooling", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
     if judge.task.head == "embedding":
-        used.append("embedder")
+        used.append("sentence_transformers")
         packages.append("sentence-transformers")
     if params.lora:
         used.append("lora")

@@ -1,8 +1,6 @@
 """A corpus four times as large takes no more memory: rows stream from the source to the tokens."""
 
 import json
-import resource
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 from pipeline import recipe as recipes
 from pipeline.config import parse
+from pipeline.stages.benchmark import peak_memory_mb
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import block_of
 
@@ -44,8 +43,7 @@ def _up_to_tokens(folder: Path, base: Path, source: Path) -> float:
     block = block_of("pretraining", base, source)
     block["ingest"].update({"validation_percent": 2, "test_percent": 2})
     up_to_tokens(Home(folder, parse(recipes.Recipe, block, "recipes.toy")))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+    return peak_memory_mb()
 
 
 def test_memory_does_not_grow_with_the_corpus(tiny_base: Path, tmp_path: Path) -> None:

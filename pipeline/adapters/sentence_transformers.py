@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
-class Embedder(torch.nn.Module):
+class TextEncoder(torch.nn.Module):
     """An encoder whose first state, or the mean of all that `by_mean` puts there, is a text's
     embedding: its logits, (batch, width), of length 1."""
 
