@@ -100,10 +100,12 @@ def _reached(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         value = held["value"] if held else result["more"][bar.metric]
         span = f" ({held['low']:.3f}–{held['high']:.3f})" if held else ""
         best = _best_baseline(result, bar.metric)
-        least = best[1] if best and bar.least is None else bar.least
+        if bar.least is not None:
+            reached = value >= bar.least
+        else:  # no better than little effort is not enough
+            reached = best is not None and value > best[1]
         uncut = result["uncut"]["scores"].get(bar.metric)
         number = "baseline" if bar.least is None else f"{bar.least:g}"
-        verdict = "met" if least is not None and value >= least else "not met"
         yield (
             result["recipe"],
             bar.metric.replace("_", " "),
@@ -111,7 +113,7 @@ def _reached(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             f"**{value:.3f}**{span}",
             f"{uncut:.3f} of {result['uncut']['rows']:,}" if uncut is not None else "",
             f"{best[1]:.3f} {best[0]}" if best else "",
-            f"{number}: {verdict}",
+            f"{number}: {'met' if reached else 'not met'}",
             bar.others,
         )
 

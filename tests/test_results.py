@@ -72,6 +72,7 @@ def test_a_bar_is_met_or_not() -> None:
 def test_a_recipe_without_a_bar_is_held_to_its_best_baseline() -> None:
     assert "| baseline: met |" in results_page.page([result("news", 0.89)])
     assert "| baseline: not met |" in results_page.page([result("news", 0.87)])
+    assert "| baseline: not met |" in results_page.page([result("news", 0.88)])
 
 
 def test_a_bar_can_be_of_a_number_without_interval() -> None:
