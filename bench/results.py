@@ -92,7 +92,9 @@ def finish(recipe: Ready, data: Path) -> None:
 
 
 def digest(block: Mapping[str, Any]) -> str:
-    """Of a recipe's values, as hex."""
+    """Of a recipe's values, and of those of the recipe whose weights it starts from, as hex."""
+    if before := pretrained_by(block):
+        block = {**block, before: ready(before).placed()}
     return hashlib.sha256(json.dumps(block, sort_keys=True, default=str).encode()).hexdigest()
 
 

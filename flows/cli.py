@@ -46,10 +46,11 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     unknown (https://github.com/python/cpython/issues/59317)."""
     parser = _parser()
     given, more = parser.parse_known_args(arguments)
-    if any(word.startswith("-") for word in more) or (more and "queries" not in given):
+    end = more.index("--") if "--" in more else len(more)  # behind it a query may begin with a dash
+    if any(word.startswith("-") for word in more[:end]) or (more and "queries" not in given):
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     if more:
-        given.queries += more
+        given.queries += more[:end] + more[end + 1 :]
     return given
 
 

@@ -17,7 +17,17 @@ from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import Answers, Hit, answers_of_embeddings, answers_of_rows
 from pipeline.errors import UserError
 from pipeline.log import Console
-from pipeline.sources import HUB, PACKAGE, BaseParams, Format, Layout, base_folder
+from pipeline.sources import (
+    HUB,
+    PACKAGE,
+    SCRATCH,
+    TABLES,
+    BaseParams,
+    Format,
+    Layout,
+    base_folder,
+    readable,
+)
 from pipeline.text import excerpt
 from pipeline.workspace import DATA, STATE
 
@@ -73,8 +83,13 @@ def _line(hit: Hit) -> str:
 
 def _queries(given: Sequence[str]) -> Iterator[str]:
     """Those given, else a line of standard input each; blank ones ask nothing."""
+    for query in given:
+        try:
+            query.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the query {readable(query)!r} is not UTF-8") from None
+        yield query
     if given:
-        yield from given
         return
     for number in range(1, sys.maxsize):
         if sys.stdin.isatty():
@@ -104,7 +119,10 @@ def _answers(given: argparse.Namespace) -> Answers:
         if getattr(given, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option}: {file} holds embeddings already: leave it out")
-    folder, _ = _folder(made.model)
+    try:
+        folder, _ = _folder(made.model)
+    except UserError as error:
+        raise UserError(f"{file}: its model cannot be had: {error}") from None
     if not digests(folder).items() <= made.model_dump().items():
         raise UserError(f"{file}: its model {made.model} is another one now: embed it again")
     own = made.model_dump(include=set(Extraction.model_fields))
@@ -134,7 +152,9 @@ def _rows(given: argparse.Namespace, **columns: Any) -> Rows:
         raise UserError(f"{source}: no such file or folder")
     if given.format is not None and given.format not in get_args(Format):
         raise UserError(f"--format {given.format}: use one of {', '.join(get_args(Format))}")
-    kind: Any = given.format or ("lines" if source.endswith(".txt") else None)
+    kind: Any = given.format or ("lines" if source.lower().endswith(".txt") else None)
+    if given.no_quotes and (kind or Path(source).suffix.lower()) not in TABLES:
+        raise UserError(f"--no-quotes: {source} is neither CSV nor TSV: leave it out")
     layout = Layout(kind, quotes=not given.no_quotes)
     return Rows(source, text=given.text or "text", layout=layout, **columns)
 
@@ -170,5 +190,7 @@ def _folder(model: str) -> tuple[Path, int | None]:
         if not folder.exists():
             raise UserError(f"--model {model}: has not been trained here yet: bertline run {model}")
         model = str(folder)
+    if model == SCRATCH:  # a folder that is called so
+        model = f"./{model}"
     base = BaseParams(model=model, sha256=None, watch="", network=None)
     return base_folder(base), max_length

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import behaviour, tasks
 from pipeline import recipe as recipes
@@ -22,6 +22,9 @@ from pipeline.tasks import Task
 from pipeline.tasks.encoding import Texts
 from pipeline.text import excerpt
 from pipeline.workspace import LABELS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 COPIES = 7  # of the weights: checkpoints with optimizer state, the model, its ONNX files, the cache
 SAMPLE = 500  # training rows whose tokens are counted
@@ -43,11 +46,7 @@ def outlook(name: str, *, log: Log = no_log) -> str:
     lines = [f"recipe {name} is well formed", *found.told()]
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
     behaviour.check_labels(suites, sorted(found.classes))
-    folder = base_folder(recipe.base)
-    from pipeline.adapters.transformers import most_tokens, read_config
-
-    most_tokens(folder, recipe.tokenize.max_length, recipe.base.model)
-    weights = size_of(folder / "model.safetensors")
+    weights, config, tokenizer = _base(recipe, task, found.sample)
     lines.append(f"base   {recipe.base.model}: {weights / 1e6:.0f} MB")
     from flows.steps import stale_stages
     from pipeline.stages import ORDER
@@ -58,9 +57,12 @@ def outlook(name: str, *, log: Log = no_log) -> str:
     would = ORDER[first:]
     lines.append(f"run    {', '.join(would) or 'nothing: all stages are fresh'}")
     if "finetune" in would:
-        config = read_config(folder, recipe.base.model)
-        tokens = found.by_split["train"] * _tokens(folder, recipe, task, found.sample)
-        seconds = _training_seconds(config, tokens * recipe.finetune.epochs)
+        learning = recipe.finetune
+        rows = learning.epochs * found.by_split["train"]
+        if learning.steps:
+            rows = min(rows, learning.steps * learning.accumulate * learning.batch_size)
+        tokens = rows * _tokens(tokenizer, recipe, task, found.sample)
+        seconds = _training_seconds(config, tokens)
         lines.append(
             f"time   about {max(1, round(seconds / 60)):,} min to train, on this processor"
         )
@@ -115,13 +117,41 @@ class _Rows:
             yield f"label  {len(self.classes):,} classes: {excerpt(named, 160)}"
 
 
-def _tokens(folder: Path, recipe: recipes.Recipe, task: Task, sample: Sequence[Texts]) -> float:
-    """That the model reads of a training row, on average."""
-    from pipeline.adapters.transformers import load_tokenizer
+def _base(
+    recipe: recipes.Recipe, task: Task, sample: Sequence[Texts]
+) -> tuple[float, dict[str, Any], "PreTrainedTokenizerFast"]:
+    """Bytes of its weights, its configuration, and its tokenizer; from scratch, one that is learned
+    from a few rows."""
+    from pipeline.adapters import transformers, wordpiece
 
+    base, how = recipe.base, recipe.tokenize
+    if base.network and how.vocabulary:
+        own = how.vocabulary
+        learned = wordpiece.trained(
+            lambda: (text for text, _ in sample), own.size, own.lower_case, own.fewest
+        )
+        network = base.network.model_dump()
+        width, inner = network["hidden_size"], network["intermediate_size"]
+        weights = own.size * width + _weights(network["num_hidden_layers"], width, inner)
+        return 4 * weights, network, wordpiece.saved(learned, own.lower_case)
+    folder = base_folder(base)
+    transformers.check_family(folder, base.model, task)
+    transformers.most_tokens(folder, how.max_length, base.model)
+    config = transformers.read_config(folder, base.model)
+    tokenizer = transformers.load_tokenizer(folder, base.model)
+    return size_of(folder / "model.safetensors"), config, tokenizer
+
+
+def _tokens(
+    tokenizer: "PreTrainedTokenizerFast",
+    recipe: recipes.Recipe,
+    task: Task,
+    sample: Sequence[Texts],
+) -> float:
+    """That the model reads of a training row, on average."""
     how = recipe.tokenize
     with TemporaryDirectory(prefix="bertline-") as saved:
-        load_tokenizer(folder, recipe.base.model).save_pretrained(saved)
+        tokenizer.save_pretrained(saved)
         encoder = task.encoder(
             Path(saved) / "tokenizer.json",
             how.max_length,
@@ -139,8 +169,7 @@ def _training_seconds(config: dict[str, Any], tokens: float) -> float:
     width = config.get("hidden_size") or config["dim"]
     inner = config.get("intermediate_size") or config["hidden_dim"]
     layers = config.get("num_hidden_layers") or config["n_layers"]
-    weights = layers * (4 * width * width + 2 * width * inner)
-    work = 6 * weights * tokens
+    work = 6 * _weights(layers, width, inner) * tokens
     if torch.cuda.is_available():
         return float(work / 5e13)
     matrix = torch.randn(1536, 1536)
@@ -150,6 +179,10 @@ def _training_seconds(config: dict[str, Any], tokens: float) -> float:
         matrix @ matrix
         best = min(best, time.perf_counter() - started)
     return float(work / (2 * 1536**3 / best))
+
+
+def _weights(layers: int, width: int, inner: int) -> int:
+    return layers * (4 * width**2 + 2 * width * inner)
 
 
 def _free() -> int:

@@ -27,6 +27,7 @@ from flows import gate as the_gate
 from flows import steps, worktree
 from flows.notify import Message, Outcome, message, notify
 from pipeline import recipe as recipes
+from pipeline import tasks
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_client import SQLITE, run_url
 from pipeline.adapters.mlflow_files import LOCK, ROWS
@@ -336,9 +337,12 @@ def _rescored(
 ) -> Rescore | None:
     import pandas as pd
 
+    log = Tells(get_run_logger().info)
+    if tasks.get(settings.task).beside:
+        log.say(f"{recipe}/{champion}: was asked of texts beside others, and is not asked again")
+        return None
     columns = ["id", "text", "second"]
     rows = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)
-    log = Tells(get_run_logger().info)
     found = rescore(the_gate.bench_of(registry, recipe, settings, log), champion, rows)
     log.say(found.sentence if found else f"{recipe}/{champion}: the ledger has no answers of it")
     return found

@@ -33,6 +33,7 @@ DVC = Path(".dvc")
 DEFINITION = Path("dvc.yaml")
 RESUME = STATE / "state"
 ANSWERS = STATE / "answers"
+OF_TEXTS = (STATE / "search", STATE / "embed" / "runs")  # what embed and search keep
 REMOTE = re.compile(r"^\['?remote", re.MULTILINE)  # a section of DVC's settings
 
 
@@ -136,7 +137,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.cache_steps(cache, objects),
             *forgetting.mlflow_steps(registry, recipe, forgotten, log=log),
             *forgetting.prefect_steps(_prefect_home(), forgotten),
-            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *_trees(params)]),
+            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *OF_TEXTS, *_trees(params)]),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
             *forgetting.source_steps(found.places, root, sources),

@@ -90,11 +90,15 @@ Order = LengthSampler | ClassSampler
 
 class Drawn(TorchDataset[dict[str, Any]]):
     """Passages of which in every epoch other tokens are hidden, and other ends swapped; drawn from
-    seed, epoch and place alone, as is their order."""
+    seed, epoch and place alone, as is their order. Those of a document stand together."""
 
     def __init__(self, rows: "Dataset", hider: Hider, order: Order) -> None:
         self.rows, self.hider, self.order = rows, hider, order
-        self.alone = rows[0]["id"] == rows[-1]["id"]  # they are of one document
+        ids = rows.data["id"]
+        new = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
+        bounds = np.flatnonzero(new.to_numpy()) + 1
+        self.bounds = np.concatenate([[0], bounds, [len(ids)]])
+        """Where each document begins, and the end of all."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,15 +109,15 @@ class Drawn(TorchDataset[dict[str, Any]]):
 
     def __getitem__(self, place: int) -> dict[str, Any]:
         random = np.random.default_rng((self.order.seed, self.order.epoch, 1, place))
-        own = self.passage(place)
+        document = int(np.searchsorted(self.bounds, place, side="right"))
+        start, end = self.bounds[document - 1 : document + 1].tolist()
+        others = len(self) - (end - start)
 
         def another() -> Passage:
-            found = own
-            while found.document == own.document:
-                found = self.passage(int(random.integers(len(self))))
-            return found
+            found = int(random.integers(others))
+            return self.passage(found if found < start else found + end - start)
 
-        piece = self.hider.drawn(0, own, None if self.alone else another, random)
+        piece = self.hider.drawn(0, self.passage(place), another if others else None, random)
         return {"input_ids": piece.ids, "token_type_ids": piece.types, "labels": piece.targets}
 
 
@@ -127,7 +131,8 @@ class Writing(NamedTuple):
 
 class Collator:
     """Stacks pieces into tensors, padded to the longest; targets with IGNORED. A model that
-    guesses is given the targets too, and one that writes each token behind the one before it."""
+    guesses is given the targets too, and one that writes each token behind the one before it; what
+    is too long to be written is cut, but for its end."""
 
     def __init__(
         self, padding: int, typed: bool, guessing: bool = False, writing: "Writing | None" = None
@@ -142,6 +147,9 @@ class Collator:
         }
         batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
         targets = [row["labels"] for row in rows]
+        if self.writing:
+            longest = self.writing.longest
+            targets = [t if len(t) <= longest else [*t[: longest - 1], t[-1]] for t in targets]
         batch["labels"] = (
             _stacked(targets, IGNORED)
             if isinstance(targets[0], list)
@@ -152,8 +160,7 @@ class Collator:
         if self.guessing:
             batch["targets"] = batch["labels"].clone()
         if self.writing:
-            labels = batch["labels"] = batch["labels"][:, : self.writing.longest]
-            before = labels.roll(1, dims=1)
+            before = batch["labels"].roll(1, dims=1)
             before[:, 0] = self.writing.begin
             batch["decoder_input_ids"] = before.masked_fill(before == IGNORED, self.writing.padding)
         return batch
@@ -174,6 +181,11 @@ def unlabelled(rows: "Dataset") -> "Dataset":
 def lengths_of(rows: "Dataset") -> "np.typing.NDArray[np.int64]":
     """Tokens of each piece, (pieces,)."""
     return np.asarray(pc.list_value_length(rows.data["input_ids"]), dtype=np.int64)
+
+
+def longer_than(rows: "Dataset", most: int) -> int:
+    """Pieces with more targets than that."""
+    return int((pc.list_value_length(rows.data["labels"]).to_numpy() > most).sum())
 
 
 def in_order(

@@ -93,6 +93,7 @@ def _encoder(folder: Path, name: str, attention: str) -> Any:
         encoder, told = AutoModel.from_pretrained(
             folder,
             attn_implementation=attention,
+            dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -3,6 +3,7 @@
 Import it inside a function: it loads PyTorch.
 """
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 from transformers.modeling_outputs import SequenceClassifierOutput
+
+from pipeline.files import write_json
 
 
 class TextEncoder(torch.nn.Module):
@@ -30,7 +33,8 @@ class TextEncoder(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> SequenceClassifierOutput:
-        state = self.encoder(input_ids, attention_mask).last_hidden_state[:, 0]
+        read = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        state = read.last_hidden_state[:, 0]
         return SequenceClassifierOutput(logits=normalize(state))
 
     def save_pretrained(self, folder: Path) -> None:
@@ -51,3 +55,6 @@ def describe(folder: Path, pooling: str, max_length: int) -> None:
         for path in Path(copy).iterdir():
             if not (folder / path.name).exists():
                 shutil.move(path, folder / path.name)
+    settings = folder / "sentence_bert_config.json"
+    told = json.loads(settings.read_text(encoding="utf-8"))
+    write_json(settings, told | {"max_seq_length": max_length})  # else it goes by the tokenizer

@@ -26,6 +26,7 @@ from pipeline.adapters.batches import (
     Writing,
     in_order,
     lengths_of,
+    longer_than,
     unlabelled,
 )
 from pipeline.adapters.checkpoints import last_whole, seal
@@ -283,6 +284,11 @@ def train(
     data = {
         split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
     }
+    if writing and (cut := longer_than(data["train"], writing.longest)):
+        log.say(
+            f"{cut:,} of {len(data['train']):,} translations have more tokens than decoder.longest,"
+            f" {writing.longest}: they are cut"
+        )
     asked = data["validation"]  # after each part of the training
     if task.remembers:
         asked = concatenate_datasets([asked, unlabelled(data["train"])])
@@ -296,7 +302,7 @@ def train(
     )
     steps_per_epoch = math.ceil(len(shuffled) / (batch * params.accumulate))
     steps = min(steps_per_epoch * params.epochs, params.steps or sys.maxsize)
-    interval = math.ceil(steps_per_epoch / params.evaluations_per_epoch)
+    interval = math.ceil(min(steps_per_epoch, steps) / params.evaluations_per_epoch)
     state.mkdir(parents=True, exist_ok=True)
     arguments = TrainingArguments(
         output_dir=str(state),

@@ -18,6 +18,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 OF_WHOLE_TEXTS = ("sequence", "embedding")  # heads that read one state
+FAMILIES = {  # of heads that do not go with all of these
+    "guess": ("bert",),
+    "writer": ("bert", "camembert", "roberta", "xlm-roberta"),
+}
 POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start behind padding
 
 
@@ -88,14 +92,26 @@ def pooling_of(folder: Path) -> str:
     so as sentence-transformers writes it; "cls", its first token, where it says nothing."""
     if own := read_config(folder, str(folder)).get("classifier_pooling"):
         return str(own)  # a model of ours
+    _, pooling = sentence_modules(folder)
+    return "mean" if pooling == "mean" else "cls"
+
+
+def sentence_modules(folder: Path) -> tuple[list[str], str | None]:
+    """The kinds of modules that sentence-transformers has saved in a folder, and how the one called
+    Pooling pools: as `pooling_mode` says or, in older folders, the first of a few switches. Nothing
+    where it has saved none."""
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        (pooling,) = [each["path"] for each in modules if each["type"].endswith(".Pooling")]
-        told = json.loads((folder / pooling / "config.json").read_text(encoding="utf-8"))
-        mean = told.get("pooling_mode_mean_tokens") or told.get("pooling_mode") == "mean"
+        kinds = {each["type"].rpartition(".")[2]: each["path"] for each in modules}
+        told = json.loads((folder / kinds["Pooling"] / "config.json").read_text(encoding="utf-8"))
+        modes = told.get("pooling_mode") or [
+            name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+            for name, on in told.items()
+            if name.startswith("pooling_mode_") and on
+        ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return "cls"  # none, or of a form that says nothing
-    return "mean" if mean else "cls"
+        return [], None
+    return list(kinds), modes if isinstance(modes, str) else " and ".join(modes) or "mean"
 
 
 def load_model(
@@ -107,6 +123,7 @@ def load_model(
     `settings` go to its configuration (dropout, attention implementation). Its classifier_pooling
     says what a head for whole texts reads: "cls" or "mean", as its base was trained.
     """
+    import torch
     import transformers
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
@@ -138,6 +155,7 @@ def load_model(
     try:
         model = kind.from_pretrained(
             folder,
+            dtype=torch.float32,  # whatever the file has: training lowers what it may
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,  # sources.py fetches from the hub
@@ -163,6 +181,19 @@ def load_model(
 def pooling(model: Any) -> str:
     """What a model's head for whole sequences reads: "cls" or "mean"."""
     return getattr(model.config, "classifier_pooling", "cls")
+
+
+def check_family(folder: Path, name: str, task: "Task") -> None:
+    """Raises UserError for an encoder that a task's heads are not made for."""
+    known = FAMILIES.get(task.head)
+    config = read_config(folder, name)
+    if known and config["model_type"] not in known:
+        raise UserError(
+            f"{name}: is a {config['model_type']}, and {task.name} goes with {' or '.join(known)}:"
+            " give another base"
+        )
+    if task.head == "guess" and config.get("type_vocab_size", 2) < 2:
+        raise UserError(f"{name}: tells no two texts apart, as {task.name} needs it: give a BERT")
 
 
 def takes_types(config: Any, task: "Task") -> bool:

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.adapters.onnx_runtime import OnnxModel
-from pipeline.adapters.transformers import most_tokens, pooling_of, read_config
+from pipeline.adapters.transformers import (
+    most_tokens,
+    pooling_of,
+    read_config,
+    sentence_modules,
+)
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, whole
 from pipeline.log import Log, no_log
@@ -25,6 +30,10 @@ Pooling = Literal["cls", "mean", "max"]
 Level = Literal["text", "token"]
 Runtime = Literal["pytorch", "onnx-fp32", "onnx-int8"]
 TOKENIZER = "tokenizer.json"
+LENGTHS = {
+    "sentence_bert_config.json": "max_seq_length",
+    "tokenizer_config.json": "model_max_length",
+}
 BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # what a processor computes stays in its cache
 TOKENIZED = 512  # texts at once: what the tokenizer says of each takes more memory than its text
 PACKAGES = ("onnx", "onnxruntime-gpu", "torch", "transformers")  # a graph is of their versions
@@ -34,6 +43,7 @@ class Extraction(Record):
     """All that an embedding depends on besides its text."""
 
     model: str
+    config_sha256: str
     weights_sha256: str
     tokenizer_sha256: str
     layers: tuple[int, ...]
@@ -67,10 +77,12 @@ def settled(
     chosen = _layers(layers or "-1", int(config.get("num_hidden_layers") or config["n_layers"]))
     if level == "token" and pooling is not None:
         raise UserError("--pooling: makes one of a text's tokens: leave it out with --level token")
-    own = pooling_of(folder) if pooling in (None, "own") else pooling
+    own = _own_pooling(folder, model) if pooling in (None, "own") else pooling
     if level == "text" and own == "cls" and chosen == (0,):
         raise UserError("--layers 0: all texts begin alike there: add --pooling mean or max")
     most = most_tokens(folder, 0, model)
+    if not Encoder(folder / TOKENIZER, most).encodings([("", "")])[0].ids:
+        raise UserError(f"{model}: its {TOKENIZER} adds no special tokens: save it with them")
     if max_length is not None and not 8 <= max_length <= most:
         raise UserError(f"--max-length {max_length}: {model} takes 8 to {most} tokens")
     return Extraction(
@@ -88,6 +100,7 @@ def settled(
 def digests(folder: Path) -> dict[str, str]:
     """Of the files of a model folder that embeddings depend on, as an extraction names them."""
     return {
+        "config_sha256": sha256_of(folder / "config.json"),
         "weights_sha256": sha256_of(folder / "model.safetensors"),
         "tokenizer_sha256": sha256_of(folder / TOKENIZER),
     }
@@ -112,13 +125,29 @@ def _layers(asked: str, highest: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def _own_pooling(folder: Path, model: str) -> Pooling:
+    """What a model was trained to stand for a text by, where we can compute it."""
+    modules, pooling = sentence_modules(folder)
+    unknown = [name for name in modules if name not in ("Transformer", "Pooling", "Normalize")]
+    if unknown or pooling not in (None, *get_args(Pooling)):
+        what = f"the module {unknown[0]}" if unknown else f"the pooling {pooling!r}"
+        raise UserError(
+            f"{model}: was trained with {what}, which is not computed here: choose --pooling cls,"
+            " mean or max of its tokens"
+        )
+    return cast(Pooling, pooling or pooling_of(folder))
+
+
 def _trained_length(folder: Path) -> int:
-    """Tokens that sentence-transformers cuts texts to, where it has saved the model."""
-    try:
-        told = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))
-        return int(told["max_seq_length"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return 512
+    """Tokens that sentence-transformers cuts texts to, where it has saved the model: today as the
+    tokenizer's length."""
+    for name, key in LENGTHS.items():
+        try:
+            told = json.loads((folder / name).read_text(encoding="utf-8"))
+            return int(told[key])
+        except (OSError, ValueError, LookupError, TypeError, OverflowError):
+            continue
+    return 512
 
 
 def _has_gpu() -> bool:
@@ -207,8 +236,9 @@ def _graph(how: Extraction, folder: Path, cache: Path, log: Log) -> Path:
     from pipeline.adapters import onnx_export
 
     made_of = {
-        **how.model_dump(include={"weights_sha256", "layers", "pooling", "normalized"}),
-        "config": sha256_of(folder / "config.json"),
+        **how.model_dump(
+            include={"config_sha256", "weights_sha256", "layers", "pooling", "normalized"}
+        ),
         "exporter": sha256_of(Path(onnx_export.__file__)),
         "extractor": sha256_of(Path(onnx_export.__file__).with_name("extractor.py")),
         "packages": [version(name) for name in PACKAGES],

@@ -5,12 +5,12 @@ run that was stopped goes on behind its last chunk, to the same bytes; memory ho
 """
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,14 @@ from pipeline.embeddings.store import EMBEDDING, Made, embeddings_column, embedd
 from pipeline.errors import UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.log import Log, no_log
-from pipeline.sources import PLAIN, Layout, Reject, Row, locate, read_rows
+from pipeline.sources import PLAIN, Layout, Reject, Row, locate, read_rows, readable, siblings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 8_192  # texts
 FEW = 128  # texts whose every token is kept
+LARGEST = 16_000_000  # characters of a chunk, in all its columns: it may hold fewer texts
 OWN_COLUMNS = ("id", "label", "rows", "position", "token", "start", "end", EMBEDDING)
 SHOWN = 3  # rows that cannot be used
 CUT = b"truncated"  # how many texts of a chunk were
@@ -50,7 +51,13 @@ class Rows:
 
     @cached_property
     def digest(self) -> str:
-        return sha256_of(locate(self.source))
+        return self.content()
+
+    def content(self) -> str:
+        """Digest of what the source holds now."""
+        path = locate(self.source)
+        files = siblings(path).values() if self.layout.format == "parallel" else [path]
+        return " ".join(f"{readable(file.name)} {sha256_of(file)}" for file in files)
 
     def read(self) -> Iterator[Row | Reject]:
         """Every row, a `Reject` where it has no text, or no label that is asked for."""
@@ -88,7 +95,7 @@ def key_of(rows: Rows, how: Extraction, centroids: bool = False) -> str:
         "columns": [rows.text, rows.id, rows.label, rows.carry],
         "layout": [rows.layout.format, rows.layout.header, rows.layout.quotes],
         "centroids": centroids,
-        "chunks": [CHUNK, FEW],
+        "chunks": [CHUNK, FEW, LARGEST],
     }
     return sha256(json.dumps(asked).encode()).hexdigest()[:20]
 
@@ -120,6 +127,11 @@ def embed(
         with FileLock(runs / f"{key}.lock", timeout=0):
             total, rejected = _looked_at(rows, log)
             truncated = _embed_chunks(rows, how, opened, runs / key, total, log)
+            if rows.content() != rows.digest:
+                shutil.rmtree(runs / key)
+                raise UserError(
+                    f"{rows.source}: has changed while it was read: give the command again"
+                )
             log.say(f"putting {out.name} together")
             made = Made(
                 **how.model_dump(),
@@ -142,8 +154,19 @@ def _check(rows: Rows, how: Extraction, out: Path, centroids: bool) -> None:
     if out.suffix not in store.KINDS:
         raise UserError(f"--out {out}: name a file that ends in {' or '.join(store.KINDS)}")
     source = locate(rows.source)
-    if out.exists() and out.samefile(source):
-        raise UserError(f"--out {out}: is the file of rows itself: name another")
+    for file in (out, store.columns_file(out)):
+        if file.is_dir():
+            raise UserError(f"--out {out}: {file.name} is a folder: name another")
+        if file.exists() and file.samefile(source):
+            raise UserError(f"--out {out}: {file.name} is the file of rows itself: name another")
+        if file.exists() and not store.is_ours(out):
+            raise UserError(
+                f"--out {out}: {file.name} is there and holds no embeddings of this command: name"
+                " another, or take it away"
+            )
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"--out {out}: nothing can be written in {there}")
     if centroids and (how.pooling is None or not rows.label or rows.carry or rows.id):
         raise UserError(
             "--centroids: a row is a label: give --label, and neither --id, --carry nor --level"
@@ -199,8 +222,6 @@ def _embed_chunks(
                 pq.write_table(table, temporary, use_dictionary=False)
         truncated += int(pq.read_schema(file).metadata[CUT])
         done += len(chunk)
-    if done != total:
-        raise UserError(f"{rows.source}: has changed while it was read: give the command again")
     return truncated
 
 
@@ -208,18 +229,30 @@ def _tell(log: Log, before: int, total: int, more: int) -> None:
     log.progress(before + more, total)
 
 
-def in_chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    while chunk := list(islice(rows, size)):
+def in_chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """So many rows at a time, and fewer where they are long."""
+    chunk: list[Row] = []
+    held = 0
+    for row in rows:
+        chunk.append(row)
+        held += sum(map(len, row.fields.values()))
+        if len(chunk) == size or held > LARGEST:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
         yield chunk
 
 
-def _columns(rows: Rows, chunk: Iterable[Row]) -> dict[str, list[str]]:
+def _columns(rows: Rows, chunk: Sequence[Row]) -> dict[str, "pa.Array"]:
+    import pyarrow as pa
+
     named = {"label": rows.label} if rows.label else {}
     named |= {name: name for name in rows.carry}
-    return {
+    columns = {
         "id": [rows.named(row) for row in chunk],
         **{own: [row.fields[name] for row in chunk] for own, name in named.items()},
     }
+    return {name: pa.array(values, pa.string()) for name, values in columns.items()}
 
 
 def _embedded(
@@ -267,8 +300,8 @@ def _put_together(files: list[Path], out: Path, made: Made) -> None:
         tables: Iterable[pa.Table] = [table]
         schema, rows = table.schema, len(table)
     else:
-        schema = pq.read_schema(files[0]).remove_metadata()
-        tables = (pq.read_table(file).replace_schema_metadata(None) for file in files)
+        schema = pq.read_schema(files[0])
+        tables = (pq.read_table(file) for file in files)
         rows = sum(pq.read_metadata(file).num_rows for file in files)
     store.write(out, tables, schema, made.model_copy(update={"rows": rows}))
 

@@ -15,6 +15,7 @@ from pipeline.embeddings.extract import Rows, embed, in_chunks, key_of
 from pipeline.errors import UserError
 from pipeline.files import whole
 from pipeline.log import Log, no_log
+from pipeline.sources import Row
 from pipeline.sources.rows import require
 
 if TYPE_CHECKING:
@@ -49,17 +50,18 @@ class Answers:
         if self.rows <= EXACT:
             self.embeddings = store.array(file)
         else:
-            graph = home / "index.usearch"
-            if not graph.exists():
+            folder = home / "graph"
+            if not folder.exists():
                 log.say(f"a graph of {self.rows:,} rows, once")
-                with whole(graph) as temporary:
+                with whole(folder) as temporary:
+                    temporary.mkdir()
                     usearch_index.build(
-                        store.read_embeddings(file),
+                        lambda: store.read_embeddings(file),
                         embedder.how.width,
                         temporary,
                         lambda done: log.progress(done, self.rows),
                     )
-            self.graph = usearch_index.opened(graph)
+            self.graph = usearch_index.Graph(folder)
 
     def nearest(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Of each query, the k rows nearest to it, the nearest first."""
@@ -68,7 +70,7 @@ class Answers:
         if self.rows <= EXACT:
             found = usearch_index.exact(self.embeddings, asked, k)
         else:
-            found = usearch_index.near(self.graph, asked, k)
+            found = self.graph.near(asked, k)
         return [
             [
                 Hit(float(similarity), self.shown.slice(int(place), 1).to_pylist()[0])
@@ -94,8 +96,7 @@ def answers_of_rows(
     if not store.is_made(file):
         embed(rows, how, opened, file, state / "embed" / "runs", log=log)
     columns = tuple(dict.fromkeys((rows.text, *show)))
-    shown = _tables(replace(rows, carry=columns), columns)
-    return Answers(file, opened(), shown, columns, home, log)
+    return Answers(file, opened(), _tables(rows, columns), columns, home, log)
 
 
 def answers_of_embeddings(
@@ -118,8 +119,19 @@ def answers_of_embeddings(
 def _tables(rows: Rows, columns: Sequence[str]) -> Iterator["pa.Table"]:
     import pyarrow as pa
 
-    for chunk in in_chunks(rows.used(), store.READ):
+    for chunk in in_chunks(_wider(rows, columns), store.READ):
         yield pa.table({name: [row.fields[name] for row in chunk] for name in columns})
+
+
+def _wider(rows: Rows, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows that are embedded, with more of their columns: empty where these cannot be read."""
+    more = replace(rows, carry=tuple(columns)).read()
+    for row in rows.used():
+        other = next(
+            found for found in more if (found.file, found.number) == (row.file, row.number)
+        )
+        fields = other.fields if isinstance(other, Row) else row.fields
+        yield Row(row.file, row.number, {name: fields.get(name, "") for name in columns})
 
 
 def _kept(tables: Iterable["pa.Table"], columns: Sequence[str], home: Path) -> "pa.Table":

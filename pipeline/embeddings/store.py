@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EMBEDDING = "embedding"
 KINDS = (".parquet", ".npy")
 READ = 4_096  # rows at once
+OURS = {b"bertline": b"embeddings"}  # metadata of a Parquet file that `write` has written
 
 
 class Made(Extraction):
@@ -65,7 +66,8 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = pa.schema([field for field in schema if field.name != EMBEDDING])
+    schema = schema.with_metadata(OURS)
+    columns = pa.schema([field for field in schema if field.name != EMBEDDING], OURS)
     if file.suffix == ".npy":
         with (
             whole(file) as temporary,
@@ -132,6 +134,18 @@ def array(file: Path) -> Floats:
 def is_made(file: Path) -> bool:
     """Whether a file was written, and finished, by `bertline embed`."""
     return file.suffix in KINDS and file.exists() and Made.beside(file).exists()
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file was written by `bertline embed`, be it the one of an unfinished run."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        told = pq.read_schema(columns_file(file)).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return OURS.items() <= told.items()
 
 
 def made_of(file: Path) -> Made:

@@ -51,13 +51,7 @@ class Version:
         self.classes: list[str] = list(serving["classes"])
         self.two_texts: bool = self.task.two_texts
         self.threads = threads
-        encoder = self.task.encoder(
-            files["tokenizer"],
-            serving["max_length"],
-            serving["long_text"],
-            serving["overlap"],
-            serving["hide"],
-        )
+        encoder = _encoder(tasks, self.task, files["tokenizer"], serving)
         model = runtime.OnnxModel(files["model"], serving["padding"], threads)
         self.provider: str = model.provider
         self.model_bytes = files["model"].stat().st_size
@@ -73,6 +67,15 @@ class Version:
         """One answer a text; from any thread."""
         answers: list[Answer] = self._answering(texts, batch_size)
         return answers
+
+
+def _encoder(tasks: ModuleType, task: "Task", tokenizer: Path, serving: Mapping[str, Any]) -> Any:
+    """Of a version's task; before tasks had their own encoders, all had one."""
+    asked = tokenizer, serving["max_length"], serving["long_text"], serving["overlap"]
+    if hasattr(task, "encoder"):
+        return task.encoder(*asked, serving["hide"])
+    encoding = import_module(f"{tasks.__name__}.encoding")
+    return encoding.Encoder(*asked, task.cut, task.offsets)
 
 
 def open_version(

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from pipeline.errors import UserError
-from pipeline.sources.bases import HUB, BaseParams, Network, base_folder
-from pipeline.sources.parallel import read_parallel
+from pipeline.sources.bases import HUB, SCRATCH, BaseParams, Network, base_folder
+from pipeline.sources.parallel import read_parallel, siblings
 from pipeline.sources.rows import (
     LARGEST_ROW,
     PACKAGE,
@@ -34,6 +34,8 @@ __all__ = [
     "PACKAGE",
     "PLAIN",
     "READERS",
+    "SCRATCH",
+    "TABLES",
     "BaseParams",
     "Format",
     "Layout",
@@ -44,8 +46,12 @@ __all__ = [
     "locate",
     "read_conll",
     "read_conll_documents",
+    "read_documents",
+    "read_parallel",
     "read_rows",
     "read_squad",
+    "readable",
+    "siblings",
 ]
 
 PLAIN = Layout()

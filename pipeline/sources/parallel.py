@@ -14,11 +14,7 @@ def read_parallel(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[
 
     Raises UserError where the files have different numbers of lines.
     """
-    files = {
-        file.suffix.removeprefix("."): file
-        for file in sorted(path.parent.glob(f"{path.stem}.*"))
-        if file.is_file() and file.stem == path.stem
-    }
+    files = siblings(path)
     require(columns, tuple(files), shown, f"files called {path.stem} have the suffixes")
     counts = {name: sum(1 for _ in read_lines(files[name], shown)) for name in columns}
     if len(set(counts.values())) > 1:
@@ -32,3 +28,12 @@ def read_parallel(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[
             yield fault
         elif any(str(text).strip() for text in texts):
             yield Row(shown, number, dict(zip(columns, map(str, texts), strict=True)))
+
+
+def siblings(path: Path) -> dict[str, Path]:
+    """The files that have its name, by their suffixes."""
+    return {
+        file.suffix.removeprefix("."): file
+        for file in sorted(path.parent.iterdir())
+        if file.is_file() and file.stem == path.stem
+    }

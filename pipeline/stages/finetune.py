@@ -111,6 +111,11 @@ def check(params: FinetuneParams, task: Task) -> None:
         raise ValueError(f"decoder: {task.name} {'writes' if writes else 'writes nothing'}: {what}")
     if params.lora and (task.head == "guess" or writes):
         raise ValueError(f"lora: {task.name} learns all weights: set it to null")
+    if task.head == "embedding" and params.metric == "loss":
+        raise ValueError(
+            f"metric: the loss of {task.name} is of the texts that share a batch, and tells little:"
+            f" set it to {task.metrics[0]}"
+        )
     if task.head == "embedding" and (params.batch_size < 4 or params.batch_size % 2):
         raise ValueError(
             f"batch_size: {task.name} learns from two texts a class: make it even, 4 or more"
@@ -261,6 +266,7 @@ def _key(
     code += map(str, sorted(Path(encoding.__file__).parent.glob("*.py")))
     used = ["trainer", "batches", "transformers", "pooling", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
+    used += {"guess": ["guess"], "writer": ["translator"]}.get(judge.task.head, [])
     if judge.task.head == "embedding":
         used.append("sentence_transformers")
         packages.append("sentence-transformers")

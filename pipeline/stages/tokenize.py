@@ -27,6 +27,8 @@ from pipeline.tasks.encoding import WRITTEN, LongText, Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
 BATCH = 1000  # rows
 BINS = 40
@@ -88,6 +90,8 @@ def check(params: TokenizeParams, task: Task) -> None:
         raise ValueError(
             f"vocabulary: {task.name} writes words of its own: say how they are learned"
         )
+    if task.head == "writer" and params.long_text != "truncate":
+        raise ValueError(f"long_text: {task.name} reads a text at once: set it to truncate")
     if params.hide and not task.fresh:
         raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
     if task.fresh and not params.hide:
@@ -121,12 +125,12 @@ def tokenize(
     import pyarrow.parquet as pq
 
     writes = task.head == "writer"
-    tokenizer = _tokenizer(params, base, writes, validate / "kept.parquet", log)
+    tokenizer = _tokenizer(params, task, base, validate / "kept.parquet", log)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
         if writes and params.vocabulary:
             words = _learned(params.vocabulary, validate / "kept.parquet", "label", log)
-            words.backend_tokenizer.save(str(temporary / WRITTEN))
+            words.save(str(temporary / WRITTEN))
     encoder = task.encoder(
         out / "tokenizer" / "tokenizer.json",
         params.max_length,
@@ -205,7 +209,7 @@ class _Tables:
             self.tokens += len(ids)
             self.unknown += sum(token == self.unknown_token for token in ids)
         for pair in texts:
-            self.words += sum(len(WORD.findall(text)) for text in pair)
+            self.words += sum(len(WORD.findall(text)) for text in self.encoder.read(pair))
 
     def _pieces(
         self, rows: list[dict[str, str]], texts: list[Texts], encodings: list[Any]
@@ -241,20 +245,25 @@ class _Tables:
         )
 
 
-def _tokenizer(params: TokenizeParams, base: BaseParams, writes: bool, kept: Path, log: Log) -> Any:
+def _tokenizer(
+    params: TokenizeParams, task: Task, base: BaseParams, kept: Path, log: Log
+) -> "PreTrainedTokenizerFast":
     """Of what is read: the base's, or one that is learned.
 
-    Raises UserError where the base takes no texts of that length, or has words of its own.
+    Raises UserError where the base takes no texts of that length, has words of its own, or is of a
+    family that the task does not know.
     """
-    from pipeline.adapters.transformers import load_tokenizer, most_tokens
+    from pipeline.adapters.transformers import check_family, load_tokenizer, most_tokens
+    from pipeline.adapters.wordpiece import saved
 
     own = params.vocabulary
     if base.network is None:
-        if own is not None and not writes:
+        if own is not None and task.head != "writer":
             raise UserError(
                 f"tokenize.vocabulary: {base.model} has a vocabulary of its own: set it to null"
             )
         folder = base_folder(base)
+        check_family(folder, base.model, task)
         most_tokens(folder, params.max_length, base.model)
         return load_tokenizer(folder, base.model)
     if own is None:
@@ -263,11 +272,11 @@ def _tokenizer(params: TokenizeParams, base: BaseParams, writes: bool, kept: Pat
         raise UserError(
             f"base.network.max_position_embeddings is {most}: set tokenize.max_length to {most}"
         )
-    return _learned(own, kept, "text", log)
+    return saved(_learned(own, kept, "text", log), own.lower_case)
 
 
-def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> Any:
-    """A tokenizer of the words of a column of training rows."""
+def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> "Tokenizer":
+    """A tokenizer of the words of a column of training rows: of labels, one that writes."""
     from pipeline.adapters import wordpiece
 
     log.say("learning the vocabulary")
@@ -276,6 +285,7 @@ def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> Any:
         vocabulary.size,
         vocabulary.lower_case,
         vocabulary.fewest,
+        writes=column == "label",
     )
 
 

@@ -163,12 +163,15 @@ def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.D
         done += len(parts[-1])
         log.progress(done, rows.metadata.num_rows, "rows")
     rejects = pd.read_parquet(ingest / "rejects.parquet")
-    rejects = rejects.rename(columns={"excerpt": "shown"}).assign(undecodable=True)
-    frame = pd.concat([*parts, rejects], ignore_index=True)
     texts = ("id", "label", "split", "group", "file", "reason", "shown")
     numbers = ("key", "written", "said", "fewest_characters", "most_characters")
     flags = ("blank", "control_characters", "too_long", "undecodable")
-    for names, value in ((texts, ""), (numbers, 0), (flags, False)):
+    rejects = rejects.rename(columns={"excerpt": "shown"}).assign(
+        undecodable=True,
+        **dict.fromkeys(numbers, np.int64(0)),  # a digest is no floating number
+    )
+    frame = pd.concat([*parts, rejects], ignore_index=True)
+    for names, value in ((texts, ""), (flags, False)):
         for name in names:
             frame[name] = frame[name].fillna(value).astype(type(value))
     return frame
@@ -382,7 +385,7 @@ def _flagged(
 
 def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> None:
     """The kept rows as they are; where `beside`, with the one before it in its split as its second
-    text, and with the split's last as that of its first."""
+    text, and with the split's last as that of its first. One that is alone there has none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -391,6 +394,7 @@ def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> N
     if beside:
         ends = dict(zip(kept.index, kept["split"], strict=True))
         last = {ends[place]: text for place, text in _raw(rows) if place in ends}
+        last |= {split: "" for split, rows in Counter(ends.values()).items() if rows == 1}
     keep = np.zeros(source.metadata.num_rows, dtype=bool)
     keep[kept.index] = True
     start = 0

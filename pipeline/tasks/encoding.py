@@ -72,7 +72,7 @@ class Encoder:
 
     def encodings(self, texts: Sequence[Texts]) -> list[Any]:
         """Whole texts, tokenized and not cut yet; of very long ones what the pieces need."""
-        capped = [(self._capped(a), self._capped(b)) for a, b in texts]
+        capped = [self.read(pair) for pair in texts]
         found = list(self.batch([_given(pair) for pair in capped]))
         for row, pair in enumerate(texts):
             # a run of signs can be one token, and what stands behind it unread
@@ -106,6 +106,11 @@ class Encoder:
     def pieces(self, texts: Sequence[Texts]) -> list[Piece]:
         """Every text's pieces, in the order of the texts."""
         return self.cut_up(self.encodings(texts))
+
+    def read(self, texts: Texts) -> Texts:
+        """As much of a row as the tokenizer is given."""
+        text, second = texts
+        return self._capped(text), self._capped(second)
 
     def _capped(self, text: str) -> str:
         if self.long_text == "head_tail" and len(text) > self.most_characters:

@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task
+from .answering import AT_ONCE
 from .encoding import Encoder, LongText, Piece, Texts
-from .masking import hidden, vocabulary_of
+from .masking import Vocabulary, hidden, vocabulary_of
 from .passages import Passage, packed, paired, passages, sentences
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class Hider(Encoder):
             for row in parts
         ]
 
+    def read(self, texts: Texts) -> Texts:
+        text, second = texts
+        return text, second if self.pairs else ""
+
     def tokens(self, encodings: Sequence[Cut]) -> Iterator[list[int]]:
         for cut in encodings:
             yield [token for sentence in [*cut.own, *cut.other] for token in sentence]
@@ -116,8 +121,12 @@ class Hider(Encoder):
 
     def passages_of(self, encodings: Sequence[Cut]) -> list[Passage]:
         """What training draws from: whole sentences of one document where pairs are asked, else
-        full passages."""
-        own = [cut.own for cut in encodings]
+        full passages. A [MASK] of the text itself is a word that nobody knows."""
+        unknown = self.tokenizer.token_to_id("[UNK]") or 0
+        own = [
+            [[unknown if i == self.vocabulary.mask else i for i in ids] for ids in cut.own]
+            for cut in encodings
+        ]
         if not self.pairs:
             return list(packed(own, self.room, self.vocabulary.separator))
         return [each for row, tokens in enumerate(own) for each in passages(row, tokens, self.room)]
@@ -134,8 +143,11 @@ class Hider(Encoder):
         parts: list[Sequence[int]] = [passage.ids]
         follows = IGNORED
         asked = words.mask in passage.ids
-        if self.pairs and another and len(passage.ids) > 1 and not asked:
-            *parts, truth = paired(passage, another, self.room, random)
+        pair = None
+        if self.pairs and another and not asked:
+            pair = paired(passage, another, self.room, random)
+        if pair:
+            *parts, truth = pair
             follows = FOLLOWS if truth else STRANGE
         ids, types = [words.first], [0]
         for place, part in enumerate(parts):
@@ -256,7 +268,9 @@ class Guessing(Task):
         return np.asarray(self.agreement(answers, others) == 1)
 
     def agreement(self, answers: Sequence[str], others: Sequence[str]) -> Floats:
-        """The share of the guesses that are the same; beside a label, of those that are right."""
+        """The share of the guesses that are the same; beside a label, of those that are right. Two
+        models that were not asked alike, being of different vocabularies, are compared by how much
+        each guessed rightly."""
         pairs = zip(map(_read, answers), map(_read, others), strict=True)
         return np.array([_agreement(*pair) for pair in pairs])
 
@@ -278,19 +292,25 @@ class Guessing(Task):
     ) -> dict[str, list[str]]:
         """Every hidden token guessed by how frequent the tokens are in training rows; a second
         passage held to follow where it shares so many words with the first, each weighed by how
-        rare it is, as tells most pairs of validation rows apart."""
+        rare it is and all by the shorter one's length, as tells most pairs of validation rows
+        apart."""
         counts = Counter[int]()
-        for cut in encoder.encodings([(text, "") for text, _ in train.texts]):
-            counts.update(token for sentence in cut.own for token in sentence)
-        frequent = _Frequencies(counts, encoder.tokenizer.get_vocab_size())
+        for texts in _parts(train.texts):
+            for ids in encoder.tokens(encoder.encodings([(text, "") for text, _ in texts])):
+                counts.update(ids)
+        assert isinstance(encoder, Hider)
+        frequent = _Frequencies(counts, encoder.vocabulary)
         if self.pairs:
-            frequent.learn_overlap(encoder.pieces(validation.texts))
-        told = [_Told() for _ in test.texts]
-        for piece in encoder.pieces(test.texts):
-            assert isinstance(piece, HiddenPiece)
-            told[piece.row].take(frequent.outputs(piece), piece)
-        name = "token frequencies" + (" + shared words" if self.pairs else "")
-        return {name: [each.answer().label for each in told]}
+            parts = map(encoder.pieces, _parts(validation.texts))
+            frequent.learn_overlap(chain.from_iterable(parts))
+        said = []
+        for texts in _parts(test.texts):
+            told = [_Told() for _ in texts]
+            for piece in encoder.pieces(texts):
+                assert isinstance(piece, HiddenPiece)
+                told[piece.row].take(frequent.outputs(piece), piece)
+            said += [each.answer().label for each in told]
+        return {"token frequencies" + (" + shared words" if self.pairs else ""): said}
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
         total = np.sum([self.tally([""], [answer.label], classes) for answer in answers], axis=0)
@@ -343,20 +363,23 @@ class _Told:
 class _Frequencies:
     """Guesses without a model, in the form of a model's outputs."""
 
-    def __init__(self, counts: Counter[int], size: int) -> None:
+    def __init__(self, counts: Counter[int], vocabulary: Vocabulary) -> None:
+        size = len(vocabulary.special)
         total = sum(counts.values()) + size
+        self.special = vocabulary.special
         self.log = np.array([math.log((counts[token] + 1) / total) for token in range(size)])
         self.best = np.argsort(-self.log, kind="stable")[:BEST]
         self.least = 0.0
 
     def shared(self, piece: Piece) -> float:
         """How much the two passages of a piece share: the sum over common tokens of how rare each
-        is, over that of the second."""
+        is, over the number of tokens of the shorter one."""
         sides: list[set[int]] = [set(), set()]
         for token, side in zip(piece.ids, piece.types, strict=True):
-            sides[side].add(token)
-        second = sum(-self.log[token] for token in sides[1])
-        return float(sum(-self.log[token] for token in sides[0] & sides[1]) / max(second, 1e-9))
+            if not self.special[token]:
+                sides[side].add(token)
+        common = sum(-self.log[token] for token in sides[0] & sides[1])
+        return float(common / max(min(map(len, sides)), 1))
 
     def learn_overlap(self, pieces: Iterable[Piece]) -> None:
         """The share from which most pieces are told rightly."""
@@ -371,8 +394,9 @@ class _Frequencies:
         right = np.concatenate([[0], np.cumsum(1 - follows)]) + (
             follows.sum() - np.concatenate([[0], np.cumsum(follows)])
         )
-        at = int(right.argmax())
-        self.least = pairs[at][0] if at < len(pairs) else math.inf
+        shares = np.array([share for share, _ in pairs] + [math.inf])
+        right[1:][shares[1:] == shares[:-1]] = -1  # no threshold parts equals
+        self.least = float(shares[right.argmax()])
 
     def outputs(self, piece: Piece) -> Logits:
         found = np.zeros((len(piece), 1 + 2 * BEST), np.float32)
@@ -384,17 +408,26 @@ class _Frequencies:
         return found
 
 
+def _parts(texts: Sequence[Texts]) -> Iterator[Sequence[Texts]]:
+    """So many at a time that their tokens fit into memory."""
+    for start in range(0, len(texts), AT_ONCE):
+        yield texts[start : start + AT_ONCE]
+
+
 def _read(answer: str) -> dict[str, Any] | None:
     """An answer's parts; None for the label of a row."""
     return None if answer == ITSELF else json.loads(answer)
 
 
 def _agreement(one: dict[str, Any] | None, other: dict[str, Any] | None) -> float:
-    if one and other:
+    if one and other and len(one["said"]) == len(other["said"]):
         both = list(zip(one["said"], other["said"], strict=True))
         return sum(a == b for a, b in both) / len(both) if both else 1.0
-    found = one or other
-    if not found:
-        return 1.0
-    asked = found["hidden"] + found["pairs"]
-    return (found["right"] + found["followed"]) / asked if asked else 1.0
+    # beside a label, or beside an answer to other questions: of another vocabulary or length
+    return 1 - abs(_right(one) - _right(other))
+
+
+def _right(found: dict[str, Any] | None) -> float:
+    """The share of what was asked that was told rightly."""
+    asked = found["hidden"] + found["pairs"] if found else 0
+    return (found["right"] + found["followed"]) / asked if found and asked else 1.0

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 
 # behind a full stop, with quotes and brackets that close; Chinese ones need no space; new lines
 SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|<)|[。！？…]+[”’」』）]*|\n+")
-SEARCHES = 16  # passages that are looked at for sentences of the length that is wanted
-NEAR = 0.1  # share by which that length may differ
+SEARCHES = 16  # passages that are looked at for an end of the length that is wanted
+NEAR = 0.15  # share by which that length may differ
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ def packed(
     for document, tokens in enumerate(documents):
         for place, sentence in enumerate(tokens):
             ids += [separator, *sentence] if ids and not place else sentence
-            while len(ids) >= room:
-                yield Passage(first, ids[:room], [room])
-                ids, first = ids[room:], document
+            full = len(ids) - len(ids) % room
+            for start in range(0, full, room):
+                yield Passage(first, ids[start : start + room], [room])
+                first = document
+            ids = ids[full:]
             if not ids:
                 first = document + (place == len(tokens) - 1)
     if ids:
@@ -68,27 +70,29 @@ def packed(
 
 def paired(
     own: Passage, another: Callable[[], Passage], room: int, random: np.random.Generator
-) -> tuple[Sequence[int], Sequence[int], bool]:
-    """Two parts of `room` tokens at most together, and whether the second follows the first.
+) -> tuple[Sequence[int], Sequence[int], bool] | None:
+    """Two parts of `room` tokens at most together, and whether the second follows the first; None
+    where there are no two.
 
     A passage is parted between two of its sentences; half of the time the second part stays, else
-    it is sentences of `another` document, of about as many tokens, for otherwise the length would
-    tell them apart.
+    it is the end of a passage of `another` document, from one of its sentences on. That end is
+    looked for before it is drawn whether it is wanted, and has about as many tokens: for neither
+    length nor form shall tell the two apart.
     """
-    ends = list(own.ends) if len(own.ends) > 1 else [len(own.ids) // 2, len(own.ids)]
-    split = ends[int(random.integers(len(ends) - 1))]
+    if len(own.ends) < 2:
+        return None
+    split = own.ends[int(random.integers(len(own.ends) - 1))]
     first, second = own.ids[:split], own.ids[split:]
-    if random.random() < 0.5:
-        return first, second, True
-    wanted, most = len(second), room - len(first)
     for _ in range(SEARCHES):
         other = another()
-        found = [
-            (start, end)
-            for start, end in product((0, *other.ends[:-1]), other.ends)
-            if start < end <= start + most and abs(end - start - wanted) <= NEAR * wanted
+        ends = [
+            other.ids[start:]
+            for start in other.ends[:-1]
+            if abs(len(other.ids) - start - len(second)) <= NEAR * len(second)
+            and len(first) + len(other.ids) - start <= room
         ]
-        if found:
-            break
-    start, end = found[int(random.integers(len(found)))] if found else (0, wanted)
-    return first, other.ids[start:end], False
+        if ends:
+            strange = ends[int(random.integers(len(ends)))]
+            truth = bool(random.random() < 0.5)
+            return first, second if truth else strange, truth
+    return None

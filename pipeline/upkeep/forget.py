@@ -33,6 +33,8 @@ from pipeline.sources import (
     Row,
     read_conll,
     read_conll_documents,
+    read_documents,
+    read_parallel,
     read_rows,
     read_squad,
 )
@@ -51,11 +53,11 @@ PREFECT_TEXTS = {
     "artifact_collection": ("data", "description"),
 }
 
-# formats in which a row is not a line or a record
+# formats in which a row is not a line or a record of one file
 MANY_LINES = {
     name
     for name, reader in READERS.items()
-    if reader in (read_conll, read_conll_documents, read_squad)
+    if reader in (read_conll, read_conll_documents, read_documents, read_parallel, read_squad)
 }
 
 

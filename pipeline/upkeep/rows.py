@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.sources import LARGEST_ROW
-from pipeline.text import ID_WIDTH, both
+from pipeline.text import ID_WIDTH, both, content_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,10 +186,12 @@ def texts_of(path: Path) -> dict[str, str]:
         rows = pq.read_table(path, columns=columns).to_pylist()
     except (pa.ArrowException, OSError):
         return {}
-    return {
-        str(row["id"]).partition("-")[0]: both(str(row.get("text", "")), row.get("second") or "")
-        for row in rows
-    }
+    found = {}
+    for row in rows:
+        name, text = str(row["id"]).partition("-")[0], str(row.get("text", ""))
+        # a text that is asked of beside another is named by itself alone
+        found[name] = text if content_id(text) == name else both(text, row.get("second") or "")
+    return found
 
 
 def _strings(path: Path) -> Iterator[bytes]:

@@ -263,6 +263,25 @@ def test_check_knows_the_labels_of_any_task(
     assert "label  4 classes: all 29" in told
 
 
+def test_check_knows_a_base_from_scratch(
+    home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_csv(home / "a.csv", make_rows(60))
+    assert cli.main(["new", "words", "a.csv", "--task", "masked_words"]) == 0
+    block = read_recipe("words")
+    network = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network |= {"intermediate_size": 64, "max_position_embeddings": 24}
+    block["base"].update({"model": "scratch", "sha256": None, "network": network})
+    block["base"]["watch"] = "a.csv"
+    block["tokenize"]["max_length"] = 24
+    block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": True, "fewest": 2}
+    write_params(home / "params.yaml", {"words": block})
+    assert cli.main(["check", "words"]) == 0
+    told = capsys.readouterr().out
+    assert "base   scratch: 0 MB" in told
+    assert "time   about 1 min" in told
+
+
 def test_check_tells_what_would_end_the_line(
     home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

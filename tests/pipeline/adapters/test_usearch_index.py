@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pipeline.adapters import usearch_index
 from tests.conftest import ROOT
@@ -26,13 +27,28 @@ def test_a_graph_finds_what_comparing_all_finds(tmp_path: Path) -> None:
     rows = DRAW.standard_normal((12_000, 48), dtype=np.float32)
     queries = DRAW.standard_normal((100, 48), dtype=np.float32)
     told: list[int] = []
-    usearch_index.build(np.array_split(rows, 5), 48, tmp_path / "graph", told.append)
+    usearch_index.build(lambda: np.array_split(rows, 5), 48, tmp_path, told.append)
     assert told == [2400, 4800, 7200, 9600, 12_000]
-    found, similarities = usearch_index.near(usearch_index.opened(tmp_path / "graph"), queries, 10)
+    found, similarities = usearch_index.Graph(tmp_path).near(queries, 10)
     exact, _ = usearch_index.exact(rows, queries, 10)
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(found, exact, strict=True)]
     assert np.mean(shared) >= 0.95
     assert (np.diff(similarities) <= 0).all()
+
+
+def test_many_copies_of_a_text_hide_no_other(tmp_path: Path) -> None:
+    rows = DRAW.standard_normal((4000, 48), dtype=np.float32)
+    copies = DRAW.permutation(4000)[:3600]
+    rows[copies] = rows[copies[0]] * (1 + 1e-6 * DRAW.standard_normal((3600, 1)))
+    usearch_index.build(lambda: np.array_split(rows, 5), 48, tmp_path, lambda done: None)
+    graph = usearch_index.Graph(tmp_path)
+    others = np.setdiff1d(np.arange(4000), copies)
+    places, _ = graph.near(rows[others], 1)
+    assert np.concatenate(places).tolist() == others.tolist()
+    (places,), (similarities,) = graph.near(rows[copies[:1]], 3601)
+    assert places[:3600].tolist() == sorted(copies)
+    assert places[3600] in others
+    assert similarities[:3600] == pytest.approx(1, abs=1e-5)
 
 
 def test_onnx_runtime_can_be_loaded_afterwards() -> None:

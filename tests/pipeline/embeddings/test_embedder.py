@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.embeddings import embedder as module
 from pipeline.embeddings.embedder import Embedder, settled
@@ -90,6 +91,41 @@ def test_defaults_are_how_the_model_was_trained(tiny_base: Path, tmp_path: Path)
     (folder / "p" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     found = settled("base", folder, **none)
     assert (found.pooling, found.max_length) == ("mean", 16)
+    (folder / "sentence_bert_config.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 20}')
+    (folder / "p" / "config.json").write_text('{"pooling_mode": "max"}')
+    found = settled("base", folder, **none)
+    assert (found.pooling, found.max_length) == ("max", 20)
+    (folder / "p" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
+    with pytest.raises(UserError, match=r"base: was trained with the pooling 'lasttoken'"):
+        settled("base", folder, **none)
+    module_list.append({"path": "d", "type": "x.Dense"})
+    (folder / "modules.json").write_text(json.dumps(module_list))
+    with pytest.raises(UserError, match="base: was trained with the module Dense"):
+        settled("base", folder, **none)
+    assert settled("base", folder, **none | {"pooling": "cls"}).pooling == "cls"
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("runtime", ["onnx-fp32", "pytorch"])
+def test_weights_in_half_precision_are_computed_with_in_full(
+    kind: torch.dtype, runtime: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModel
+
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    AutoModel.from_pretrained(folder, dtype=kind).save_pretrained(folder)
+    embedder = Embedder(how(folder, runtime=runtime), folder, tmp_path)
+    found = np.stack(embedder.embeddings(embedder.tokens(["the goal", "a film"])))
+    assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
+
+
+def test_a_tokenizer_without_special_tokens_is_told(tiny_base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    told = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(told | {"post_processor": None}))
+    with pytest.raises(UserError, match=r"its tokenizer\.json adds no special tokens"):
+        how(folder)
 
 
 def test_a_text_is_the_same_alone_and_among_others(embedder: Embedder) -> None:

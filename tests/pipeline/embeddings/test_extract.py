@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
@@ -14,6 +15,7 @@ from pipeline.embeddings.embedder import Embedder, Extraction
 from pipeline.embeddings.extract import Rows, embed
 from pipeline.errors import UserError
 from pipeline.log import Silence, Tells
+from pipeline.sources import Layout, Row
 from tests.pipeline.embeddings.conftest import Embeds, Opened, how
 
 
@@ -300,3 +302,94 @@ def extract_table() -> Any:
     import pyarrow as pa
 
     return pa.table({"text": ["the goal"], "embedding": ["x"]})
+
+
+@pytest.mark.parametrize("name", ["v.parquet", "v.npy", "v.ids.parquet"])
+def test_what_is_not_ours_is_not_overwritten(
+    name: str, source: Path, tmp_path: Path, embedded: Embeds
+) -> None:
+    other = tmp_path / name
+    pq.write_table(pa.table({"text": ["mine"]}), other)
+    before = other.read_bytes()
+    out = tmp_path / ("v.parquet" if name == "v.parquet" else "v.npy")
+    with pytest.raises(UserError, match=rf"{name} is there and holds no embeddings of this"):
+        embedded(Rows(str(source)), out)
+    assert other.read_bytes() == before
+
+
+def test_a_folder_and_the_rows_themselves_are_not_overwritten(
+    source: Path, tmp_path: Path, embedded: Embeds
+) -> None:
+    (tmp_path / "v.parquet").mkdir()
+    with pytest.raises(UserError, match=r"v\.parquet is a folder"):
+        embedded(Rows(str(source)), tmp_path / "v.parquet")
+    rows = tmp_path / "w.ids.parquet"
+    pq.write_table(pa.table({"text": ["a goal"]}), rows)
+    with pytest.raises(UserError, match=r"w\.ids\.parquet is the file of rows itself"):
+        embedded(Rows(str(rows)), tmp_path / "w.npy")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    source: Path, embedded: Embeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(extract, "_looked_at")
+    with pytest.raises(UserError, match=r"nothing can be written in .*rows\.csv"):
+        embedded(Rows(str(source)), source / "v.npy")
+
+
+def test_a_file_that_changes_meanwhile_leaves_nothing_behind(
+    source: Path, tmp_path: Path, embedded: Embeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rows = source.read_bytes(), Rows(str(source))
+    looked = extract._looked_at
+
+    def changed(*given: Any) -> tuple[int, int]:
+        found = looked(*given)
+        source.write_bytes(before.replace(b"row 3", b"row x"))
+        return found
+
+    monkeypatch.setattr(extract, "_looked_at", changed)
+    with pytest.raises(UserError, match="has changed while it was read: give the command again"):
+        embedded(rows, tmp_path / "v.npy")
+    monkeypatch.undo()
+    source.write_bytes(before)
+    embedded(Rows(str(source), id="name"), tmp_path / "v.npy")
+    embedded(Rows(str(source), id="name"), tmp_path / "w" / "v.npy")
+    named = store.columns_file(tmp_path / "v.npy")
+    assert named.read_bytes() == store.columns_file(tmp_path / "w" / "v.npy").read_bytes()
+
+
+def test_other_languages_and_the_name_of_a_file_are_part_of_what_was_embedded(
+    tmp_path: Path,
+) -> None:
+    for name, text in {"p.en": "a goal", "p.fr": "un but"}.items():
+        (tmp_path / name).write_text(text)
+    rows = Rows(str(tmp_path / "p.en"), text="en", layout=Layout("parallel"))
+    before = rows.content()
+    (tmp_path / "p.fr").write_text("un match")
+    assert rows.content() != before
+    for name in ("ham.txt", "spam.txt"):
+        (tmp_path / name).write_text("a goal")
+    ham, spam = (Rows(str(tmp_path / name), label="label") for name in ("ham.txt", "spam.txt"))
+    assert ham.content() != spam.content()
+
+
+def test_texts_without_words_cost_no_other(
+    tmp_path: Path, tiny_base: Path, embedded: Embeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "FEW", 2)
+    source = tmp_path / "rows.txt"
+    source.write_text("a goal\nthe film\n\u200b\n")
+    rows = Rows(str(source), label="label", layout=Layout("lines"))
+    out = tmp_path / "tokens.parquet"
+    embedded(rows, out, how(tiny_base, level="token", pooling=None))
+    assert pq.read_table(out).column("id").to_pylist() == ["1", "1", "2", "2"]
+    embedded(rows, tmp_path / "v.npy")
+    assert np.isfinite(store.array(tmp_path / "v.npy")).all()
+
+
+def test_a_chunk_holds_few_rows_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "LARGEST", 100)
+    rows = [Row("a", n, {"text": "x" * size}) for n, size in enumerate([60, 60, 1, 1, 1, 200, 5])]
+    found = [[row.number for row in chunk] for chunk in extract.in_chunks(rows, 3)]
+    assert found == [[0, 1], [2, 3, 4], [5], [6]]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.adapters import usearch_index
@@ -116,3 +118,16 @@ def test_embeddings_of_tokens_are_refused(
     embedded(Rows(str(source)), out, by_token)
     with pytest.raises(UserError, match=r"tokens\.npy: has a row a token"):
         answers_of_embeddings(out, opened(by_token)(), (), tmp_path / "state")
+
+
+def test_a_cell_that_cannot_be_shown_moves_no_other(
+    tmp_path: Path, asked: Extraction, opened: Opened
+) -> None:
+    source = tmp_path / "faq.parquet"
+    texts = pa.array(["the goal", "shares of the bank", "actor"])
+    answers = pa.array([b"one", b"\xff", b"three"], pa.binary())
+    pq.write_table(pa.table({"text": texts, "answer": answers}), source)
+    found = answers_of_rows(Rows(str(source)), asked, opened(asked), ("answer",), tmp_path / "s")
+    told = [hits[0].fields for hits in found.nearest(texts.to_pylist(), 1)]
+    assert [row["text"] for row in told] == texts.to_pylist()
+    assert [row["answer"] for row in told] == ["one", "", "three"]

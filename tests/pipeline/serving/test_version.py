@@ -267,3 +267,15 @@ def test_a_gpu_is_given_two_runners_whatever_the_cores(monkeypatch: pytest.Monke
     monkeypatch.setattr(tuning, "rate", lambda version, texts, runners, batch, _: 1000.0 * batch)
     found, _ = tuning.measure(OnGpu, 16)  # type: ignore[arg-type]
     assert (found.runners, found.threads, found.batch) == (2, 1, tuning.SIZES[-1])
+
+
+def test_a_version_of_a_time_when_tasks_had_no_encoders_is_served(tmp_path: Path) -> None:
+    files = make_version(tmp_path / "1")
+    wanted = opened(tmp_path / "1", files).answer([(TEXT, "")], 8)[0].label
+    code = tmp_path / "1" / "artifacts" / "tasks" / "__init__.py"
+    code.write_text(code.read_text().replace("def encoder(", "def _no_encoder("))
+    settings = next((tmp_path / "1").rglob("serving.json"))
+    told = json.loads(settings.read_text())
+    del told["hide"]
+    settings.write_text(json.dumps(told))
+    assert opened(tmp_path / "1").answer([(TEXT, "")], 8)[0].label == wanted

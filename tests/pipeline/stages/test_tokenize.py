@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pipeline import tasks
+from pipeline.adapters.transformers import check_family
 from pipeline.errors import UserError
 from pipeline.records import Lengths
-from pipeline.stages.tokenize import TokenizeParams, tokenize
+from pipeline.stages.tokenize import TokenizeParams, _Tables, check, tokenize
 from tests.pipeline.conftest import Home
 
 CUT = {"long_text": "truncate", "overlap": 0}
@@ -78,3 +80,44 @@ def test_a_base_that_is_not_an_encoder_is_refused(tokens: Home, tmp_path: Path, 
     base = tokens.recipe.base.model_copy(update={"model": str(tmp_path / "base")})
     with pytest.raises(UserError, match=f"'{kind}', which is not an encoder"):
         tokenize(tokens.recipe.tokenize, tokens.task, base, tokens.validate, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("task", "config", "message"),
+    [
+        ("pretraining", {"model_type": "distilbert"}, "is a distilbert, and pretraining goes with"),
+        (
+            "masked_words",
+            {"model_type": "roberta"},
+            "is a roberta, and masked_words goes with bert",
+        ),
+        ("pretraining", {"model_type": "bert", "type_vocab_size": 1}, "tells no two texts apart"),
+        ("translation", {"model_type": "electra"}, "is a electra, and translation goes with"),
+    ],
+)
+def test_a_base_that_a_tasks_heads_do_not_fit_is_refused(
+    task: str, config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        check_family(tmp_path, "base", tasks.get(task))
+
+
+def test_what_writes_reads_a_text_at_once() -> None:
+    params = TokenizeParams.model_construct(
+        long_text="windows", overlap=0, hide=None, vocabulary=object()
+    )
+    with pytest.raises(ValueError, match="long_text: translation reads a text at once"):
+        check(params, tasks.get("translation"))
+
+
+def test_words_and_tokens_are_counted_of_the_same_part_of_a_long_text(
+    tokens: Home, tmp_path: Path
+) -> None:
+    encoder = tasks.get("classification").encoder(
+        tokens.tokenize / "tokenizer" / "tokenizer.json", 8, "truncate", 0
+    )
+    tables = _Tables(encoder, tasks.get("classification"), [], None)
+    texts = [("goal " * 1000, "")]
+    tables._count(texts, encoder.encodings(texts))
+    assert tables.tokens == pytest.approx(tables.words, abs=1)

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from pipeline import tasks
 from pipeline.copies import NearCopies
 from pipeline.errors import UserError
+from pipeline.log import no_log
 from pipeline.records import Validation
+from pipeline.stages import validate as stage
 from pipeline.stages.ingest import ingest
 from pipeline.stages.validate import validate
 from pipeline.tasks import Task
@@ -448,3 +450,21 @@ def test_a_labelled_copy_of_a_test_row_is_set_aside(tmp_path: Path) -> None:
     assert (flagged["file"], flagged["line"]) == (str(labels), "1")
     kept = pd.read_parquet(tmp_path / "validate" / "kept.parquet")
     assert set(rows["id"]) == set(kept["id"])
+
+
+def test_a_digest_is_whole_beside_rows_that_cannot_be_read(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_bytes(b"text,label\nthe goal,sport\n\xff,film\n")
+    take(tmp_path, str(source))
+    found = stage._survey(validate_params(), TOPICS, tmp_path / "ingest", no_log)
+    assert found["key"].tolist() == [stage._digest("the goal"), 0]
+
+
+def test_a_document_stands_beside_another_of_its_split_or_alone(tmp_path: Path) -> None:
+    rows = [{"text": f"document {n}.", "split": "train"} for n in range(3)]
+    rows += [{"text": "held out.", "split": split} for split in ("validation", "test")]
+    table = pd.DataFrame(rows).assign(second="", id=lambda rows: rows.index.astype(str))
+    table.to_parquet(tmp_path / "rows.parquet")
+    stage._write_kept(tmp_path / "rows.parquet", table.drop(1), True, tmp_path / "kept.parquet")
+    kept = pd.read_parquet(tmp_path / "kept.parquet")
+    assert kept["second"].tolist() == ["document 2.", "document 0.", "", ""]

@@ -1,24 +1,29 @@
 """What is hidden follows the 15 and 80/10/10 rules, passages are whole, and the loss is BERT's."""
 
+import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertForPreTraining
 
 from pipeline.adapters import guess
-from pipeline.adapters.batches import Collator
+from pipeline.adapters.batches import Collator, Drawn, LengthSampler
 from pipeline.config import parse
 from pipeline.recipe import Recipe
 from pipeline.records import Lengths
 from pipeline.stages.finetune import finetune
 from pipeline.tasks import IGNORED, get
-from pipeline.tasks.guessing import FOLLOWS, STRANGE, Hider
+from pipeline.tasks.guessing import FOLLOWS, STRANGE, HiddenPiece, Hider, _Frequencies
 from pipeline.tasks.masking import Vocabulary, hidden
 from pipeline.tasks.passages import Passage, packed, paired, passages, sentences
 from tests.conftest import write_csv
@@ -135,48 +140,60 @@ def test_packed_passages_are_full_and_hold_everything(
     assert all(len(each.ids) == room for each in found[:-1])
 
 
+def pairs_of(
+    of: list[Passage], count: int, room: int, draw: np.random.Generator
+) -> Iterator[tuple[Passage, Sequence[int], Sequence[int], bool]]:
+    """Passages that could be parted, their two parts, and whether the second is theirs."""
+    for _ in range(count):
+        own = of[int(draw.integers(len(of)))]
+        others = [each for each in of if each.document != own.document]
+        pair = paired(
+            own, lambda others=others: others[int(draw.integers(len(others)))], room, draw
+        )  # type: ignore[misc]
+        if pair:
+            yield own, *pair
+
+
 def test_half_of_the_pairs_follow_and_the_others_are_of_another_document() -> None:
     random = np.random.default_rng(5)
     of = [Passage(d, [100 * d + i for i in range(30)], range(5, 31, 5)) for d in range(1, 9)]
-    follows = 0
-    for _ in range(4000):
-        own = of[int(random.integers(8))]
-        others = iter(random.permutation([each for each in of if each is not own]))
-        a, b, truth = paired(own, others.__next__, 30, random)
+    follows = asked = 0
+    for own, a, b, truth in pairs_of(of, 4000, 30, random):
         assert a and b and len(a) + len(b) <= 30
         assert list(a) == list(own.ids[: len(a)])
         if truth:
             assert [*a, *b] == list(own.ids)
         else:
             assert {i // 100 for i in b} == {b[0] // 100} != {own.document}
-        follows += truth
-    assert within(follows, 4000, 0.5)
+        asked, follows = asked + 1, follows + truth
+    assert asked == 4000
+    assert within(follows, asked, 0.5)
 
 
-def test_lengths_do_not_tell_whether_a_passage_follows() -> None:
+def test_a_passage_of_one_sentence_is_not_parted() -> None:
+    random = np.random.default_rng(5)
+    other = Passage(2, range(20), [10, 20])
+    assert paired(Passage(1, range(20), [20]), lambda: other, 30, random) is None
+    assert paired(other, lambda: Passage(1, range(20), [20]), 30, random) is None
+
+
+def test_neither_length_nor_form_tells_whether_a_passage_follows() -> None:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import cross_val_score
 
     random = np.random.default_rng(5)
     of: list[Passage] = []
     for document in range(400):
-        long = random.integers(3, 40, size=int(random.integers(2, 40)))
-        of += passages(document, [[9] * int(n) for n in long], 125)
+        long = random.integers(3, 160, size=int(random.integers(1, 20)))
+        # the first sentence of a document begins otherwise, and each ends with a mark
+        of += passages(document, [[8 + bool(i), *[9] * int(n), 7] for i, n in enumerate(long)], 125)
     shapes, truths = [], []
-    for own in of * 3:
-        if len(own.ids) < 2:
-            continue
-
-        def another(own: Passage = own) -> Passage:
-            while (found := of[int(random.integers(len(of)))]).document == own.document:
-                pass
-            return found
-
-        a, b, truth = paired(own, another, 125, random)
-        shapes.append((len(a), len(b), len(a) + len(b)))
+    for _, a, b, truth in pairs_of(of, 12_000, 125, random):
+        shapes.append((len(a), len(b), len(a) + len(b), a[-1], b[0], b[-1]))
         truths.append(truth)
+    assert len(truths) > 3000
     judge = HistGradientBoostingClassifier(max_iter=40)
-    assert cross_val_score(judge, np.array(shapes), truths, cv=3).mean() < 0.56
+    assert cross_val_score(judge, np.array(shapes), truths, cv=3).mean() < 0.55
 
 
 # the encoder
@@ -204,6 +221,72 @@ def test_a_person_asks_for_what_stands_at_their_masks(hider: Hider) -> None:
     (piece,) = hider.pieces([("the [MASK] of the league", "")])
     assert [token for token in piece.targets if token != IGNORED] == [hider.vocabulary.mask]
     assert piece.asked
+
+
+def test_a_mask_of_a_document_that_is_learned_from_is_no_question(hider: Hider) -> None:
+    (passage,) = hider.passages_of(hider.encodings([("the [MASK] of the league", "")]))
+    assert hider.vocabulary.mask not in passage.ids
+    piece = hider.drawn(0, passage, None, np.random.default_rng(1))
+    assert not piece.asked
+
+
+def test_passages_are_drawn_beside_any_of_another_document(hider: Hider) -> None:
+    book, note = [f"b{n}" for n in range(5000)], ["note"] * 2
+    ids = [*note, *["book"] * len(book), "tail"]
+    rows = Dataset.from_dict(
+        {
+            "id": ids,
+            "input_ids": [[10 + (name != "book")] * 12 for name in ids],
+            "labels": [[4, 8, 12]] * len(ids),
+        }
+    )
+    drawn = Drawn(rows, hider, LengthSampler(np.full(len(ids), 12), 4, 1))
+    assert drawn.bounds.tolist() == [0, 2, 5002, 5003]
+    seen = set()
+
+    def drawn_of(place: int) -> None:
+        hider_drawn = hider.drawn
+
+        def spied(row: int, passage: Passage, another: Any, random: np.random.Generator) -> Any:
+            seen.update((place, another().document) for _ in range(40))
+            return hider_drawn(row, passage, another, random)
+
+        drawn.hider = SimpleNamespace(drawn=spied)  # type: ignore[assignment]
+        drawn[place]
+
+    for place in (0, 700, 5002):
+        drawn_of(place)
+    assert {of for place, of in seen if place == 700} == {"note", "tail"}
+    assert {of for place, of in seen if place == 0} <= {"book", "tail"}
+    assert {of for place, of in seen if place == 5002} <= {"book", "note"}
+
+
+# answers
+
+
+def answer(said: list[str], right: float = 1, hidden: float = 2) -> str:
+    counts = {"hidden": hidden, "right": right, "log": -1.0, "pairs": 0.0, "followed": 0.0}
+    return json.dumps({**counts, "said": said})
+
+
+def test_models_that_were_asked_otherwise_are_compared_by_what_they_know() -> None:
+    task = get("pretraining")
+    same = task.agreement([answer(["a", "b"])], [answer(["a", "c"])])
+    assert same.tolist() == [0.5]
+    other = task.agreement([answer(["a", "b"], 1, 2)], [answer(["a", "b", "c"], 3, 4)])
+    assert other.tolist() == [0.75]
+    assert task.agreement([answer(["a", "b"], 1, 2)], ["itself"]).tolist() == [0.5]
+
+
+def test_the_baseline_of_pairs_counts_words_and_parts_no_equals(hider: Hider) -> None:
+    frequent = _Frequencies(Counter({20: 5, 21: 1}), hider.vocabulary)
+    mask, end = hider.vocabulary.mask, hider.vocabulary.separator
+    piece = HiddenPiece(0, [1, 20, mask, end, 21, mask, end], [0] * 4 + [1] * 3, [FOLLOWS], str)
+    assert frequent.shared(piece) == 0  # what both must have is not shared
+    frequent.shared = lambda piece: piece.row / 10  # type: ignore[method-assign]
+    told = [(1, STRANGE), (2, FOLLOWS), (2, FOLLOWS), (2, STRANGE), (3, FOLLOWS)]
+    frequent.learn_overlap(HiddenPiece(row, [], [], [truth], str) for row, truth in told)
+    assert frequent.least == 0.2
 
 
 # the loss

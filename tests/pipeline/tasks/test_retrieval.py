@@ -2,6 +2,8 @@
 the space."""
 
 import base64
+import json
+import shutil
 from pathlib import Path
 from random import Random
 
@@ -101,6 +103,12 @@ def test_a_batch_is_even() -> None:
         check(params, TASK)
 
 
+def test_its_loss_picks_no_checkpoint() -> None:
+    params = FinetuneParams.model_construct(batch_size=4, metric="loss", decoder=None, lora=None)
+    with pytest.raises(ValueError, match=r"metric: the loss of retrieval .* set it to mrr"):
+        check(params, TASK)
+
+
 def test_the_loss_falls_where_companions_come_near() -> None:
     targets = torch.tensor([0, 0, 1, 1])
     near = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
@@ -114,17 +122,25 @@ def test_the_loss_falls_where_companions_come_near() -> None:
     assert TASK.loss(near, torch.full((4,), -100), mask) == 0
 
 
+@pytest.mark.parametrize("pooled", ["cls", "mean"])
 @pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4.0, "dropout": 0.0}])
 def test_sentence_transformers_loads_the_folder(
-    lora: dict[str, float] | None, tiny_base: Path, tmp_path: Path
+    lora: dict[str, float] | None, pooled: str, tiny_base: Path, tmp_path: Path
 ) -> None:
-    home = make("retrieval", TOYS["retrieval"](ROWS, Random(3)), tmp_path / "data", tiny_base)
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    if pooled == "mean":
+        modules = [{"path": "", "type": "x.Transformer"}, {"path": "p", "type": "x.Pooling"}]
+        (base / "modules.json").write_text(json.dumps(modules))
+        (base / "p").mkdir()
+        (base / "p" / "config.json").write_text('{"pooling_mode": "mean"}')
+    home = make("retrieval", TOYS["retrieval"](ROWS, Random(3)), tmp_path / "data", base)
     up_to_tokens(home)
     recipe = home.recipe
     params = recipe.finetune.model_copy(update={"lora": lora and Lora(**lora)})
     state = home.folder / "state"
     finetune(params, home.task, recipe.base, home.validate, home.tokenize, home.finetune, state)
     texts = kept.texts_of(kept.kept_rows(home.validate, "test"))
+    texts = [(texts[0][0] * 9, ""), *texts]  # one is cut
     pieces = kept.encoder(home.tokenize, home.task).pieces(texts)
     ours = np.stack(TorchModel(home.finetune / "model", home.task).logits(pieces))
     theirs = SentenceTransformer(str(home.finetune / "model"), device="cpu")

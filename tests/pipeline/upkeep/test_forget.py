@@ -248,14 +248,26 @@ def test_lines_leave_their_file_and_the_file_stays(tmp_path: Path, monkeypatch: 
     assert (folder / "good.txt").read_text() == "fine words here\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "layout", "column", "content", "text"),
+    [
+        ("tags.conll", PLAIN, "text", "Anna B-PER\nsings O\n\nBirds O\nsing O\n", "Anna sings"),
+        ("notes.txt", Layout("documents"), "text", "Anna\nsings\n\nBirds sing\n", "Anna\nsings"),
+        ("songs.en", Layout("parallel"), "en", "Anna sings\nBirds sing\n", "Anna sings"),
+    ],
+)
 def test_a_format_of_many_lines_a_row_is_left_to_its_owner(
-    tmp_path: Path, monkeypatch: Any
+    name: str,
+    layout: Layout,
+    column: str,
+    content: str,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: Any,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("tags.conll").write_text("Anna B-PER\nsings O\n\nBirds O\nsing O\n")
-    found = forget.find({content_id("Anna sings")}, {"tags.conll": PLAIN}, ("text",), [])
+    Path(name).write_text(content)
+    found = forget.find({content_id(text)}, {name: layout}, (column,), [])
     assert found.places
-    with pytest.raises(
-        UserError, match=r"tags.conll: still holds 1 of the rows, the first at line"
-    ):
-        forget.source_steps(found.places, tmp_path, {"tags.conll": PLAIN})
+    with pytest.raises(UserError, match=rf"{name}: still holds 1 of the rows, the first at line 1"):
+        forget.source_steps(found.places, tmp_path, {name: layout})
