@@ -4,7 +4,8 @@
 
 Writes tokens/{train,validation,test}.arrow (id, input_ids, token_type_ids, labels; one line a
 piece, several a row where long_text is windows), tokenizer/, lengths.json and lengths.csv (the
-histogram). Pieces keep the order of kept.parquet.
+histogram). Pieces keep the order of kept.parquet, but for those of training rows that are read in
+both orders.
 """
 
 from collections import Counter
@@ -37,6 +38,9 @@ class TokenizeParams(Settings):
     beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
     overlap: int = Field(ge=0)
     """Tokens that one window shares with the next."""
+    both_orders: bool
+    """Whether a training row is read twice, its two texts in both orders: where none is the first,
+    as of paraphrases."""
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Self:
@@ -53,6 +57,10 @@ def check(params: TokenizeParams, task: Task) -> None:
         raise ValueError(
             f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
             " truncate or windows"
+        )
+    if params.both_orders and not task.symmetric:
+        raise ValueError(
+            f"both_orders: the texts of {task.name} cannot change places: set it to false"
         )
 
 
@@ -104,6 +112,12 @@ def tokenize(
                     if rows:
                         table, counts = _table(rows, encoder, task, classes)
                         lengths[split] += counts
+                        if params.both_orders and split == "train":
+                            others = [
+                                row | {"text": row["second"], "second": row["text"]} for row in rows
+                            ]
+                            turned, _ = _table(others, encoder, task, classes)
+                            table = pa.concat_tables([table, turned])
                         pieces[split] += table.num_rows
                         writer = writer or pa.ipc.new_stream(sink, table.schema)
                         writer.write_table(table)

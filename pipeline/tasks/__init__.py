@@ -97,6 +97,8 @@ class Task(ABC):
     compares two models by it. Else rows are compared by what `alone` says of each."""
     two_texts: ClassVar[bool] = False
     """Whether a row has a second text."""
+    symmetric: ClassVar[bool] = False
+    """Whether the two may change places, where a recipe says that its labels do not hang on it."""
     cut: ClassVar[Literal["longest", "second"]] = "longest"
     """Which of two texts is cut where both are too long for the model."""
     offsets: ClassVar[bool] = False

@@ -9,6 +9,7 @@ from .terms import Overlap
 
 class PairScore(Number):
     two_texts = True
+    symmetric = True
 
     def baselines(
         self,
