@@ -124,7 +124,8 @@ def nearest(word: str, known: Any) -> str:
 
 
 def _complaint(kind: type[BaseModel], error: dict[str, Any], where: str) -> str:
-    location = [str(part) for part in error["loc"]]
+    # of several kinds of value, pydantic names the kind that was tried, as literal['a','b']
+    location = [str(part) for part in error["loc"] if "[" not in str(part)]
     key = ".".join([where, *location])
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key{nearest(location[-1], _fields(kind, location[:-1]))}"

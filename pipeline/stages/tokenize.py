@@ -4,7 +4,8 @@
 
 Writes tokens/{train,validation,test}.arrow (id, input_ids, token_type_ids, labels; one line a
 piece, several a row where long_text is windows), tokenizer/, lengths.json and lengths.csv (the
-histogram). Pieces keep the order of kept.parquet.
+histogram). Pieces keep the order of kept.parquet, but for those of training rows that are read in
+both orders.
 """
 
 import re
@@ -64,6 +65,9 @@ class TokenizeParams(Settings):
     beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
     overlap: int = Field(ge=0)
     """Tokens that one window shares with the next."""
+    both_orders: bool
+    """Whether a training row is read twice, its two texts in both orders: where none is the first,
+    as of paraphrases."""
     vocabulary: Vocabulary | None
     """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,
     where a task writes."""
@@ -106,6 +110,10 @@ def check(params: TokenizeParams, task: Task) -> None:
             f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
             " truncate or windows"
         )
+    if params.both_orders and not task.symmetric:
+        raise ValueError(
+            f"both_orders: the texts of {task.name} cannot change places: set it to false"
+        )
 
 
 def tokenize(
@@ -139,7 +147,7 @@ def tokenize(
         params.hidden,
     )
     classes = Validation.read(validate / "validation.json").labels
-    tables = _Tables(encoder, task, classes, tokenizer.unk_token_id)
+    tables = _Tables(encoder, task, classes, tokenizer.unk_token_id, params.both_orders)
     kept = pq.ParquetFile(validate / "kept.parquet")
     done, total = 0, len(SPLITS) * kept.metadata.num_rows
     columns = ["id", "text", "second", "label", "split"]
@@ -185,14 +193,24 @@ def tokenize(
 class _Tables:
     """Rows as the model reads them, and what is counted on the way."""
 
-    def __init__(self, encoder: Any, task: Task, classes: list[str], unknown: int | None) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        task: Task,
+        classes: list[str],
+        unknown: int | None,
+        both_orders: bool = False,
+    ) -> None:
         self.encoder, self.task, self.classes, self.unknown_token = encoder, task, classes, unknown
+        self.both_orders = both_orders
         self.lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
         self.pieces: Counter[str] = Counter()
         self.tokens, self.unknown, self.words = 0, 0, 0
         """Of rows that a vocabulary was not learned from."""
 
     def of(self, rows: list[dict[str, str]], split: Split) -> "pa.Table":
+        import pyarrow as pa
+
         learned = split == "train"
         alone = learned and self.task.fresh
         texts = [(row["text"], "" if alone else row["second"]) for row in rows]
@@ -201,6 +219,10 @@ class _Tables:
         if not learned:
             self._count(texts, encodings)
         table = self._passages(rows, encodings) if alone else self._pieces(rows, texts, encodings)
+        if self.both_orders and learned:
+            turned = [(second, text) for text, second in texts]
+            more = self._pieces(rows, turned, self.encoder.encodings(turned))
+            table = pa.concat_tables([table, more])
         self.pieces[split] += table.num_rows
         return table
 

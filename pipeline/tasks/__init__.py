@@ -109,6 +109,8 @@ class Task(ABC):
     """Whether rows have labels; else `label` is given an empty cell."""
     two_texts: ClassVar[bool] = False
     """Whether a row has a second text."""
+    symmetric: ClassVar[bool] = False
+    """Whether the two may change places, where a recipe says that its labels do not hang on it."""
     beside: ClassVar[bool] = False
     """Whether a row is asked of with another of its split as its second text."""
     fresh: ClassVar[bool] = False

@@ -12,6 +12,7 @@ from .terms import Overlap
 
 class Pair(SingleLabel):
     two_texts = True
+    symmetric = True
 
     def baselines(
         self,

@@ -10,6 +10,7 @@ from .terms import Overlap
 
 class PairScore(Number):
     two_texts = True
+    symmetric = True
 
     def baselines(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 # behind a full stop, with quotes and brackets that close; Chinese ones need no space; new lines
 SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|<)|[。！？…]+[”’」』）]*|\n+")
 SEARCHES = 16  # passages that are looked at for an end of the length that is wanted
-NEAR = 0.15  # share by which that length may differ
+NEAR = 0.15  # share by which that length may differ, and a token anyway
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def paired(
         ends = [
             other.ids[start:]
             for start in other.ends[:-1]
-            if abs(len(other.ids) - start - len(second)) <= NEAR * len(second)
+            if abs(len(other.ids) - start - len(second)) <= max(1, NEAR * len(second))
             and len(first) + len(other.ids) - start <= room
         ]
         if ends:

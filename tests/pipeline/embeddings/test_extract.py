@@ -276,7 +276,7 @@ def test_a_centroid_is_the_mean_of_its_labels_rows(
     ("given", "message"),
     [
         ({"out": "out.csv"}, r"--out .*: name a file that ends in \.parquet or \.npy"),
-        ({"out": "rows.parquet"}, r"--out .*: is the file of rows itself"),
+        ({"out": "rows.parquet"}, r"--out .*: rows\.parquet is the file of rows itself"),
         ({"centroids": True}, "--centroids: a row is a label: give --label"),
         ({"carry": ("embedding",)}, "--carry embedding: a column of embeddings has that name"),
     ],
@@ -383,7 +383,7 @@ def test_texts_without_words_cost_no_other(
     rows = Rows(str(source), label="label", layout=Layout("lines"))
     out = tmp_path / "tokens.parquet"
     embedded(rows, out, how(tiny_base, level="token", pooling=None))
-    assert pq.read_table(out).column("id").to_pylist() == ["1", "1", "2", "2"]
+    assert list(dict.fromkeys(pq.read_table(out).column("id").to_pylist())) == ["1", "2"]
     embedded(rows, tmp_path / "v.npy")
     assert np.isfinite(store.array(tmp_path / "v.npy")).all()
 

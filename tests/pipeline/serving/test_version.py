@@ -48,7 +48,10 @@ def test_a_version_answers_by_its_own_files(tmp_path: Path) -> None:
     check_files("toy/1", tmp_path / "1", files)  # opening it has left nothing there
 
 
-@pytest.mark.parametrize("task", tasks.known())
+@pytest.mark.parametrize(
+    "task",
+    [name for name in tasks.known() if tasks.get(name).head != "writer"],  # two graphs in a file
+)
 def test_a_version_of_any_task_is_tried_out(tmp_path: Path, task: str) -> None:
     files = make_version(tmp_path / "1", task=task)
     version = opened(tmp_path / "1", files)

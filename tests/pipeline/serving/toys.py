@@ -1,5 +1,6 @@
 """A registered version's folder in milliseconds: a model that adds up its words, untrained."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -24,16 +25,24 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
     artifacts.mkdir(parents=True)
     own = tasks.get(task)
     outputs = own.outputs(CLASSES)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(w for name in CLASSES for w in WORDS[name])]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, *(w for name in CLASSES for w in WORDS[name])]
     _write_tokenizer(artifacts / "tokenizer.json", words)
     _write_model(artifacts / "fp32.onnx", words, weight, len(outputs), own.head)
     serving = {
         "task": task,
         "classes": CLASSES,
-        "decision": {"mean": 3.0, "deviation": 1.0, "no_answer": True, "threshold": 0.0},
+        "decision": {
+            "mean": 3.0,
+            "deviation": 1.0,
+            "no_answer": True,
+            "threshold": 0.0,
+            "centroids": base64.b64encode(np.eye(len(CLASSES), dtype="<f4").tobytes()).decode(),
+        },
         "max_length": 16,
         "long_text": "truncate",
         "overlap": 0,
+        "hide": {"share": 0.15, "whole_words": False} if own.fresh else None,
         "padding": 0,
     }
     (artifacts / "serving.json").write_text(json.dumps(serving))
@@ -69,10 +78,11 @@ def _write_model(file: Path, words: list[str], weight: float, outputs: int, head
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
         for name in ("input_ids", "attention_mask")
     )
-    shape = ["batch", "length", outputs] if head == "token" else ["batch", outputs]
+    by_token = head in ("token", "guess")
+    shape = ["batch", "length", outputs] if by_token else ["batch", outputs]
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
     nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]
-    if head == "sequence":
+    if not by_token:
         nodes[0].output[0] = "each"
         nodes.append(helper.make_node("ReduceSum", ["each", "axes"], ["logits"], keepdims=0))
     constants = [

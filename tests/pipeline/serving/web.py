@@ -18,8 +18,9 @@ from pipeline.serving.batching import Batcher
 from pipeline.serving.logs import Log
 from pipeline.serving.settings import Limits, Settings
 from pipeline.serving.tuning import Tuning
-from pipeline.tasks import Answer, Labelled
-from pipeline.tasks.encoding import Encoder, Texts
+from pipeline.tasks import Answer, Labelled, Logits
+from pipeline.tasks.encoding import Texts
+from pipeline.tasks.guessing import BEST
 from tests.conftest import FILLER, WORDS
 from tests.pipeline.tasks.toys import TOYS
 
@@ -175,24 +176,37 @@ def toy_answers(name: str, folder: Path) -> tuple[Toy, list[Texts]]:
     """A version of a task that answers a toy's rows as a random model does, and their texts."""
     task, rows = tasks.get(name), TOYS[name](24, Random(5))
     texts = [(row["text"], row.get("second", "")) for row in rows]
-    labels = [task.label(row["label"], *pair) for row, pair in zip(rows, texts, strict=True)]
+    labels = [task.label(row.get("label", ""), *p) for row, p in zip(rows, texts, strict=True)]
     classes = sorted({known for label in labels for known in task.classes(label)})
-    encoder = Encoder(_tokenizer(folder), 48, "truncate", 0, task.cut, task.offsets)
-    pieces = encoder.pieces(texts)
-    width, draw = len(task.outputs(classes)), np.random.default_rng(3)
-    logits = [
-        draw.normal(size=(len(piece), width) if task.head == "token" else width).astype(np.float32)
-        for piece in pieces
-    ]
+    tokenizer = _tokenizer(folder)
+    hide = {"share": 0.15, "whole_words": False} if task.fresh else None
+    pieces = task.encoder(tokenizer, 48, "truncate", 0, hide).pieces(texts)
+    draw = np.random.default_rng(3)
+    logits = [_random(task, len(piece), len(task.outputs(classes)), draw) for piece in pieces]
     groups = [row.get("group", "") for row in rows]
     known = Labelled(texts, labels, groups)
     decision = {
         **task.prepare(labels),
         **task.decide(logits, pieces, known, classes),
+        "target": tokenizer.read_text(),
     }
+    if task.remembers:
+        targets = [classes.index(labels[piece.row]) for piece in pieces]
+        decision |= task.remember(logits, targets, classes)
     found = task.answers(logits, pieces, texts, classes, decision)
     by_text = dict(zip(texts, found, strict=True))
     return Toy(1, name, classes, lambda text: by_text[text]), list(by_text)
+
+
+def _random(task: tasks.Task, tokens: int, width: int, draw: np.random.Generator) -> Logits:
+    """What a model that knows nothing says of a piece."""
+    if task.head == "writer":
+        return np.array([-1.5, *draw.integers(4, 30, 6)], np.float32)
+    found = draw.normal(size=(tokens, width) if task.head in ("token", "guess") else width)
+    if task.head == "guess":  # log probabilities and tokens
+        found[:, : 1 + BEST] = -np.abs(found[:, : 1 + BEST])
+        found[:, 1 + BEST :] = draw.integers(4, 30, (tokens, BEST))
+    return found.astype(np.float32)
 
 
 def _tokenizer(folder: Path) -> Path:
@@ -201,6 +215,7 @@ def _tokenizer(folder: Path) -> Path:
         "[UNK]",
         "[CLS]",
         "[SEP]",
+        "[MASK]",
         *FILLER,
         *(w for group in WORDS.values() for w in group),
     ]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -11,11 +12,19 @@ import pytest
 from pipeline import tasks
 from pipeline.adapters.transformers import check_family
 from pipeline.errors import UserError
-from pipeline.records import Lengths
+from pipeline.records import SPLITS, Lengths
 from pipeline.stages.tokenize import TokenizeParams, _Tables, check, tokenize
-from tests.pipeline.conftest import Home
+from tests.pipeline.conftest import Home, up_to_tokens
+from tests.pipeline.tasks.test_contract import ROWS, make
+from tests.pipeline.tasks.toys import TOYS
 
-CUT = {"long_text": "truncate", "overlap": 0}
+CUT: dict[str, Any] = {
+    "long_text": "truncate",
+    "overlap": 0,
+    "both_orders": False,
+    "vocabulary": None,
+    "hide": None,
+}
 
 
 def token_rows(tokenize: Path, split: str) -> dict[str, list[Any]]:
@@ -46,7 +55,7 @@ def test_lengths_are_those_before_the_cut(tokens: Home, tmp_path: Path) -> None:
 
 
 def test_windows_are_pieces_of_one_row_with_its_label(tokens: Home, tmp_path: Path) -> None:
-    params = TokenizeParams(max_length=8, long_text="windows", overlap=2)
+    params = TokenizeParams(max_length=8, **CUT | {"long_text": "windows", "overlap": 2})
     tokenize(params, tokens.task, tokens.recipe.base, tokens.validate, tmp_path)
     lengths = Lengths.read(tmp_path / "lengths.json")
     assert lengths.pieces["train"] == 2 * lengths.rows["train"]  # ten words: 6, and 4 from the 5th
@@ -55,6 +64,35 @@ def test_windows_are_pieces_of_one_row_with_its_label(tokens: Home, tmp_path: Pa
     assert rows["labels"][::2] == rows["labels"][1::2]
     first, second = rows["input_ids"][:2]
     assert first[-3:-1] == second[1:3]  # what the two share
+
+
+def test_training_pairs_are_read_in_both_orders_where_that_is_asked(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    home = up_to_tokens(make("pair", TOYS["pair"](ROWS, Random(3)), tmp_path / "data", tiny_base))
+    once = {split: token_rows(home.tokenize, split) for split in SPLITS}
+    params = home.recipe.tokenize.model_copy(update={"both_orders": True})
+    lengths = tokenize(params, home.task, home.recipe.base, home.validate, tmp_path / "both")
+    both = {split: token_rows(tmp_path / "both", split) for split in SPLITS}
+    assert both["test"] == once["test"]
+    assert both["validation"] == once["validation"]
+    rows = lengths.rows["train"]
+    assert lengths.pieces["train"] == 2 * rows == 2 * len(once["train"]["id"])
+    own, turned = (
+        {k: v[part] for k, v in both["train"].items()} for part in (slice(rows), slice(rows, None))
+    )
+    assert own == once["train"]
+    assert (turned["id"], turned["labels"]) == (own["id"], own["labels"])
+    for before, now in zip(own["input_ids"], turned["input_ids"], strict=True):
+        begin, end = before[0], before[-1]
+        split = before.index(end)
+        assert now == [begin, *before[split + 1 : -1], end, *before[1:split], end]
+
+
+def test_texts_that_have_their_places_are_not_turned(tokens: Home) -> None:
+    params = TokenizeParams(max_length=8, **CUT | {"both_orders": True})
+    with pytest.raises(ValueError, match="both_orders: the texts of classification cannot change"):
+        check(params, tokens.task)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -464,7 +466,8 @@ def test_a_document_stands_beside_another_of_its_split_or_alone(tmp_path: Path) 
     rows = [{"text": f"document {n}.", "split": "train"} for n in range(3)]
     rows += [{"text": "held out.", "split": split} for split in ("validation", "test")]
     table = pd.DataFrame(rows).assign(second="", id=lambda rows: rows.index.astype(str))
-    table.to_parquet(tmp_path / "rows.parquet")
+    texts = pa.Table.from_pandas(table).cast(pa.schema([(n, pa.string()) for n in table.columns]))
+    pq.write_table(texts, tmp_path / "rows.parquet")
     stage._write_kept(tmp_path / "rows.parquet", table.drop(1), True, tmp_path / "kept.parquet")
     kept = pd.read_parquet(tmp_path / "kept.parquet")
     assert kept["second"].tolist() == ["document 2.", "document 0.", "", ""]

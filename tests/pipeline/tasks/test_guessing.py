@@ -184,7 +184,7 @@ def test_neither_length_nor_form_tells_whether_a_passage_follows() -> None:
     random = np.random.default_rng(5)
     of: list[Passage] = []
     for document in range(400):
-        long = random.integers(3, 160, size=int(random.integers(1, 20)))
+        long = random.integers(3, 60, size=int(random.integers(1, 20)))
         # the first sentence of a document begins otherwise, and each ends with a mark
         of += passages(document, [[8 + bool(i), *[9] * int(n), 7] for i, n in enumerate(long)], 125)
     shapes, truths = [], []
