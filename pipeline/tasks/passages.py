@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 
 # behind a full stop, with quotes and brackets that close; Chinese ones need no space; new lines
 SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|<)|[。！？…]+[”’」』）]*|\n+")
 SEARCHES = 16  # passages that are looked at for an end of the length that is wanted
-NEAR = 0.15  # share by which that length may differ, and a token anyway
+NEAR = 0.15  # share by which that length may differ
 
 
 @dataclass(frozen=True)
@@ -75,24 +75,23 @@ def paired(
     where there are no two.
 
     A passage is parted between two of its sentences; half of the time the second part stays, else
-    it is the end of a passage of `another` document, from one of its sentences on. That end is
-    looked for before it is drawn whether it is wanted, and has about as many tokens: for neither
-    length nor form shall tell the two apart.
+    it is the end of a passage of `another` document, from one of its sentences on. Neither length
+    nor form shall tell the two apart: so that end is looked for before it is drawn whether it is
+    wanted, and differs in length by no more than there is room for, one way or the other.
     """
     if len(own.ends) < 2:
         return None
-    split = own.ends[int(random.integers(len(own.ends) - 1))]
-    first, second = own.ids[:split], own.ids[split:]
+    left = room - len(own.ids)
     for _ in range(SEARCHES):
         other = another()
-        ends = [
-            other.ids[start:]
-            for start in other.ends[:-1]
-            if abs(len(other.ids) - start - len(second)) <= max(1, NEAR * len(second))
-            and len(first) + len(other.ids) - start <= room
+        found = [
+            (split, start)
+            for split, start in product(own.ends[:-1], other.ends[:-1])
+            if abs(len(other.ids) - start - (len(own.ids) - split))
+            <= min(left, NEAR * (len(own.ids) - split))
         ]
-        if ends:
-            strange = ends[int(random.integers(len(ends)))]
+        if found:
+            split, start = found[int(random.integers(len(found)))]
             truth = bool(random.random() < 0.5)
-            return first, second if truth else strange, truth
+            return own.ids[:split], own.ids[split:] if truth else other.ids[start:], truth
     return None

@@ -69,7 +69,8 @@ class Retrieval(Task):
     def remember(
         self, logits: Sequence[Logits], targets: Sequence[Target], classes: Sequence[str]
     ) -> Mapping[str, Any]:
-        """The centroid of each class, (classes, width), as bytes of little-endian floats."""
+        """The centroid of each class, (classes, width), as bytes of little-endian floats; of a text
+        in windows each counts."""
         sums = np.zeros((len(classes), len(logits[0])))
         np.add.at(sums, np.asarray(targets), np.stack(logits))
         return {"centroids": base64.b64encode(unit(sums).astype("<f4").tobytes()).decode()}

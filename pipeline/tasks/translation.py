@@ -140,16 +140,13 @@ class Translation(Task):
         classes: Sequence[str],
         decision: Decision,
     ) -> list[Answer]:
-        """Of a text that was cut into windows each is translated by itself."""
         words = _words(decision["target"])
-        said: list[list[str]] = [[] for _ in texts]
-        scores: list[list[float]] = [[] for _ in texts]
-        for (score, *tokens), piece in zip(logits, pieces, strict=True):
-            said[piece.row].append(words.decode([int(token) for token in tokens if token >= 0]))
-            scores[piece.row].append(float(np.exp(min(score, 0))))
         return [
-            Answer(" ".join(parts), float(np.mean(sure)))
-            for parts, sure in zip(said, scores, strict=True)
+            Answer(
+                words.decode([int(token) for token in tokens if token >= 0]),
+                float(np.exp(min(score, 0))),
+            )
+            for score, *tokens in logits  # a text is one piece
         ]
 
     # scores

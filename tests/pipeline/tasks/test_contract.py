@@ -52,7 +52,8 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
             "beams": 2,
             "length_penalty": 1.0,
         }
-    block["finetune"].update({"epochs": 2, "metric": main})
+    epochs = 6 if task.head == "writer" else 2  # a decoder begins with nothing
+    block["finetune"].update({"epochs": epochs, "metric": main})
     block["evaluate"]["baseline"] = task.baseline[0]
     block["benchmark"].update(
         {"metric": main, "seconds": 0.01, "batches": [1], "largest_drop": 1, "largest_flips": 1}
