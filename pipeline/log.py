@@ -44,7 +44,7 @@ class Console:
         self.name = name
         self.stream = stream or sys.stderr
         self.started = self.last = time.monotonic()
-        self.previous = sys.maxsize
+        self.first, self.previous = 0, sys.maxsize
         self.drawn = False
 
     def say(self, text: str) -> None:
@@ -56,7 +56,7 @@ class Console:
     def progress(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         if done <= self.previous:  # another piece of work has begun
-            self.started = now
+            self.started, self.first = now, done  # resumed work begins where it was
         self.previous = done
         live = self.stream.isatty()
         if now - self.last < (0.2 if live else 10) and done < total:
@@ -65,8 +65,11 @@ class Console:
             return
         self.last = now
         share = done / max(total, 1)
-        left = (now - self.started) * (1 - share) / max(share, 1e-9)
-        text = f"{share:4.0%}  {done:,} of {total:,}  {_duration(left)} left  {note}".rstrip()
+        left = ""
+        if done > self.first:
+            seconds = (now - self.started) * (total - done) / (done - self.first)
+            left = f"  {_duration(seconds)} left"
+        text = f"{share:4.0%}  {done:,} of {total:,}{left}  {note}".rstrip()
         if live:
             bar = "█" * round(share * 24) + "·" * (24 - round(share * 24))
             print(f"\r\033[K[{self.name}] {bar} {text}", end="", file=self.stream, flush=True)
