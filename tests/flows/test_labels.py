@@ -100,7 +100,7 @@ def test_labels_of_every_task_come_back(name: str, capsys: pytest.CaptureFixture
     wanted = []
     for row in toys[-12:]:
         second = row.get("second", "")
-        label = task.label(row["label"], row["text"], second)
+        label = task.label(row.get("label", ""), row["text"], second)
         send(row["text"], label, second=second, answered=label)
         wanted.append((row["text"], second, label, "train"))
     assert "taken   12 into" in labels(capsys)
