@@ -157,16 +157,18 @@ def bertline(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
     """
     from pipeline.adapters import trainer
 
-    params = _finetune_params()
+    params, task = _finetune_params(), tasks.get("classification")
     precision = trainer.where_and_how(params.precision)[1]
+    tokenizer = work / "tokenizer" / "tokenizer.json"
     with TemporaryDirectory(dir=work) as state:
         trainer.train(
             params,
             base,
             str(base),
-            tasks.get("classification"),
+            task,
             labels,
             work,
+            task.encoder(tokenizer, MAX_LENGTH, "truncate", 0, None),
             {},
             lambda _: {"accuracy": 0.0, "macro_f1": 0.0},  # after the last step: it does not count
             Path(state),

@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
 def _params() -> GateParams:
     section = read_recipe("news", ROOT / "params.yaml")["gate"]
     params = parse(GateParams, section, "recipes.news.gate")
-    free = Rails(**dict.fromkeys(Rails.model_fields))  # type: ignore[arg-type]
+    free = Rails(**dict.fromkeys(Rails.model_fields))
     changed = {"floors": {"accuracy": 0.0}, "metrics": ["accuracy"], "error_rate": ERROR_RATE}
     return params.model_copy(update=changed | {"rails": free})
 

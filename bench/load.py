@@ -38,7 +38,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
 
 @events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
-    options = environment.parsed_options
+    options: Any = environment.parsed_options
     told = json.loads(Path(options.bodies).read_text(encoding="utf-8"))
     bodies.extend(body.encode() for body in told)
     if options.rate:
@@ -56,7 +56,8 @@ def keep(response: Any, start_time: float, response_time: float, **_: Any) -> No
 def write(environment: Environment, **_: Any) -> None:
     own = resource.getrusage(resource.RUSAGE_SELF)
     content = {"cpu": own.ru_utime + own.ru_stime, "requests": seen}
-    Path(environment.parsed_options.out).write_text(json.dumps(content))
+    options: Any = environment.parsed_options
+    Path(options.out).write_text(json.dumps(content))
     environment.process_exit_code = 0  # what was refused is a result, not a failure
 
 
@@ -84,4 +85,4 @@ class Client(FastHttpUser):
     @task
     def ask(self) -> None:
         path = self.environment.parsed_options.path
-        self.client.post(path, data=next(self.own), headers=HEADERS)
+        self.client.post(path, data=next(self.own), headers=HEADERS)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from long_texts import gained
 from report import RESULTS, machine_text, table, write
@@ -132,7 +133,7 @@ def _tallies(folder: Path) -> Tallies:
 
 def _together(seeds: Sequence[Tallies]) -> Tallies:
     """Each row with what all seeds answered."""
-    return Tallies(*scoring.distinct(sum(each.rows for each in seeds)))
+    return Tallies(*scoring.distinct(np.sum([each.rows for each in seeds], axis=0)))
 
 
 def markdown(found: dict[str, Any]) -> str:

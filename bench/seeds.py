@@ -94,6 +94,7 @@ def answers(name: str, tokenize: Path, seed: int) -> Any:
             task,
             labels,
             tokenize,
+            kept.encoder(tokenize, task),
             {},
             lambda _: dict.fromkeys(task.metrics, 0.0),  # the loss picks the checkpoint
             Path(folder) / "state",

@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.files import whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import Baseline, Fit, Interval, Scores, Slice, Split, SplitScores, Validation
-from pipeline.tasks import Answer, Task
+from pipeline.tasks import Answer, Setting, Task
 from pipeline.tasks.answering import Answering
 from pipeline.tasks.encoding import Encoder
 from pipeline.tasks.windows import row_means
@@ -203,13 +203,15 @@ class _Scoring:
     ) -> list[Baseline]:
         test = frames["test"]
         found = self.task.baselines(
-            kept.labelled(train),
-            kept.labelled(frames["validation"]),
-            kept.labelled(test),
-            self.classes,
-            self.params.baseline,
-            self.params.seed,
-            self.encoder,
+            Setting(
+                kept.labelled(train),
+                kept.labelled(frames["validation"]),
+                kept.labelled(test),
+                self.classes,
+                self.params.baseline,
+                self.params.seed,
+                self.encoder,
+            )
         )
         own = scoring.alone(self.task, self.tallies(test, test["answer"].tolist()))
         return [self._baseline(name, test, answers, own) for name, answers in found.items()]

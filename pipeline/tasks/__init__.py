@@ -79,6 +79,21 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What a baseline learns from, and what it answers: the test rows."""
+
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+    classes: Sequence[str]
+    kind: str
+    """Of its features: one of `evaluate.baseline`."""
+    seed: int
+    encoder: Encoder
+    """Cuts texts up as they are for the model."""
+
+
+@dataclass(frozen=True)
 class Detail:
     """What a report shows of a task's scores besides the metrics themselves."""
 
@@ -286,18 +301,8 @@ class Task(ABC):
         return answer.confidence
 
     @abstractmethod
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
-        """Labels that little effort gives the test rows, by the name of the effort. `kind` is one
-        of `baseline`; `encoder` cuts texts up as they are for the model."""
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
+        """Labels that little effort gives the test rows, by the name of the effort."""
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
         """What the report shows besides the metrics."""

@@ -1,37 +1,26 @@
 """One of several classes for a text: topics, sentiments, intents."""
 
 from collections import Counter
-from collections.abc import Sequence
 
-from . import Labelled
-from .encoding import Encoder
+from . import Setting
 from .single_label import SingleLabel
 from .terms import GRAMS, tfidf
 
 
 class Classification(SingleLabel):
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The most frequent training class, and logistic regression on TF-IDF n-grams."""
         from sklearn.linear_model import LogisticRegression
 
-        texts = [text for text, _ in train.texts]
-        terms = tfidf(texts, **GRAMS[kind])
+        texts = [text for text, _ in on.train.texts]
+        terms = tfidf(texts, **GRAMS[on.kind])
         regression = LogisticRegression(C=10, max_iter=1000)
-        regression.fit(terms.transform(texts), train.labels)
-        tally = Counter(train.labels)
-        majority = max(classes, key=lambda name: tally[name])
+        regression.fit(terms.transform(texts), on.train.labels)
+        tally = Counter(on.train.labels)
+        majority = max(on.classes, key=lambda name: tally[name])
         return {
-            "majority class": [majority] * len(test.texts),
-            f"TF-IDF {kind} + logistic regression": list(
-                map(str, regression.predict(terms.transform(text for text, _ in test.texts)))
+            "majority class": [majority] * len(on.test.texts),
+            f"TF-IDF {on.kind} + logistic regression": list(
+                map(str, regression.predict(terms.transform(text for text, _ in on.test.texts)))
             ),
         }

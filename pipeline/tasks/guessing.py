@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task
+from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Setting, Target, Task
 from .answering import AT_ONCE
 from .encoding import Encoder, LongText, Piece, Texts
 from .masking import Vocabulary, hidden, vocabulary_of
@@ -280,33 +280,24 @@ class Guessing(Task):
     def astray(self, label: str, answer: Answer) -> float:
         return -math.log(max(answer.confidence, 1e-30))
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """Every hidden token guessed by how frequent the tokens are in training rows; a second
         passage held to follow where it shares so many words with the first, each weighed by how
         rare it is and all by the shorter one's length, as tells most pairs of validation rows
         apart."""
         counts = Counter[int]()
-        for texts in _parts(train.texts):
-            for ids in encoder.tokens(encoder.encodings([(text, "") for text, _ in texts])):
+        for texts in _parts(on.train.texts):
+            for ids in on.encoder.tokens(on.encoder.encodings([(text, "") for text, _ in texts])):
                 counts.update(ids)
-        assert isinstance(encoder, Hider)
-        frequent = _Frequencies(counts, encoder.vocabulary)
+        assert isinstance(on.encoder, Hider)
+        frequent = _Frequencies(counts, on.encoder.vocabulary)
         if self.pairs:
-            parts = map(encoder.pieces, _parts(validation.texts))
+            parts = map(on.encoder.pieces, _parts(on.validation.texts))
             frequent.learn_overlap(chain.from_iterable(parts))
         said = []
-        for texts in _parts(test.texts):
+        for texts in _parts(on.test.texts):
             told = [_Told() for _ in texts]
-            for piece in encoder.pieces(texts):
+            for piece in on.encoder.pieces(texts):
                 assert isinstance(piece, HiddenPiece)
                 told[piece.row].take(frequent.outputs(piece), piece)
             said += [each.answer().label for each in told]

@@ -17,8 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task, class_name, counts
-from .encoding import Encoder, Piece, Texts
+from . import (
+    Answer,
+    Decision,
+    Detail,
+    Floats,
+    Labelled,
+    Logits,
+    Setting,
+    Target,
+    Task,
+    class_name,
+    counts,
+)
+from .encoding import Piece, Texts
 from .terms import GRAMS, tfidf
 from .windows import row_means
 
@@ -160,31 +172,24 @@ class Multilabel(Task):
             confusions=[pair for truth, answer in sets for pair in _confusions(truth, answer)],
         )
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The most frequent training label, and a logistic regression on TF-IDF n-grams for each
         class, answering by thresholds that are tuned as the model's are."""
-        texts = [text for text, _ in train.texts]
-        terms = tfidf(texts, **GRAMS[kind])
+        texts = [text for text, _ in on.train.texts]
+        terms = tfidf(texts, **GRAMS[on.kind])
         known = terms.transform(texts)
-        asked = [terms.transform(text for text, _ in rows.texts) for rows in (validation, test)]
-        wanted = _wanted(train.labels, classes)
-        columns = [_regression(known, wanted[:, i], asked, seed) for i in range(len(classes))]
+        asked = [
+            terms.transform(text for text, _ in rows.texts) for rows in (on.validation, on.test)
+        ]
+        wanted = _wanted(on.train.labels, on.classes)
+        columns = [_regression(known, wanted[:, i], asked, on.seed) for i in range(len(on.classes))]
         tuned, told = (np.column_stack(part) for part in zip(*columns, strict=True))
-        chosen = _chosen(told, classes, tune(tuned, validation.labels, classes))
-        tally = Counter(train.labels)
+        chosen = _chosen(told, on.classes, tune(tuned, on.validation.labels, on.classes))
+        tally = Counter(on.train.labels)
         return {
-            "most frequent label": [max(sorted(tally), key=tally.__getitem__)] * len(test.texts),
-            f"TF-IDF {kind} + logistic regressions": [
-                _label([name for name, flag in zip(classes, flags, strict=True) if flag])
+            "most frequent label": [max(sorted(tally), key=tally.__getitem__)] * len(on.test.texts),
+            f"TF-IDF {on.kind} + logistic regressions": [
+                _label([name for name, flag in zip(on.classes, flags, strict=True) if flag])
                 for flags in chosen
             ],
         }

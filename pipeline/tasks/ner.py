@@ -23,13 +23,14 @@ from . import (
     Floats,
     Labelled,
     Logits,
+    Setting,
     Target,
     Task,
     bio_baselines,
     counts,
 )
 from .bio import Place, Span, best_path, entities, placed, tagged, tags_of
-from .encoding import Encoder, Piece, Texts, trimmed
+from .encoding import Piece, Texts, trimmed
 from .single_label import softmax
 
 if TYPE_CHECKING:
@@ -181,27 +182,18 @@ class NamedEntities(Task):
             confusions=[pair for t, a in pairs for pair in _confused(read(t), read(a))],
         )
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The types that training rows give to names, looked up, and a conditional random field."""
-        words_of = bio_baselines.words if kind == "words" else bio_baselines.characters
+        words_of = bio_baselines.words if on.kind == "words" else bio_baselines.characters
         learnt = []
-        for (text, _), label in zip(train.texts, train.labels, strict=True):
+        for (text, _), label in zip(on.train.texts, on.train.labels, strict=True):
             places = words_of(text)
             learnt.append((_said(text, places), tagged(places, read(label))))
-        cut = [words_of(text) for text, _ in test.texts]
-        asked = [_said(text, places) for (text, _), places in zip(test.texts, cut, strict=True)]
+        cut = [words_of(text) for text, _ in on.test.texts]
+        asked = [_said(text, places) for (text, _), places in zip(on.test.texts, cut, strict=True)]
         found = {
             "known names": bio_baselines.known_names(learnt, asked),
-            f"CRF {kind}": bio_baselines.conditional_random_field(learnt, asked),
+            f"CRF {on.kind}": bio_baselines.conditional_random_field(learnt, asked),
         }
         return {
             name: [

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from . import Labelled
-from .encoding import Encoder, Texts
+from . import Setting
+from .encoding import Texts
 from .single_label import SingleLabel
 from .terms import Overlap
 
@@ -14,28 +14,19 @@ class Pair(SingleLabel):
     two_texts = True
     symmetric = True
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The most frequent training class, and logistic regression on what two texts share."""
         from sklearn.linear_model import LogisticRegression
 
-        tally = Counter(train.labels)
-        majority = max(classes, key=lambda name: tally[name])
-        overlap = Overlap(train.texts, kind)
+        tally = Counter(on.train.labels)
+        majority = max(on.classes, key=lambda name: tally[name])
+        overlap = Overlap(on.train.texts, on.kind)
         regression = LogisticRegression(max_iter=1000, tol=1e-3)
-        regression.fit(_features(overlap, train.texts), train.labels)
+        regression.fit(_features(overlap, on.train.texts), on.train.labels)
         return {
-            "majority class": [majority] * len(test.texts),
-            f"overlap + TF-IDF {kind} + logistic regression": list(
-                map(str, regression.predict(_features(overlap, test.texts)))
+            "majority class": [majority] * len(on.test.texts),
+            f"overlap + TF-IDF {on.kind} + logistic regression": list(
+                map(str, regression.predict(_features(overlap, on.test.texts)))
             ),
         }
 

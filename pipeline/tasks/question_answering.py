@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import Answer, Detail, Floats, Labelled, Logits, Target, Task
-from .encoding import Encoder, Piece, Texts, trimmed
+from . import Answer, Detail, Floats, Labelled, Logits, Setting, Target, Task
+from .encoding import Piece, Texts, trimmed
 
 if TYPE_CHECKING:
     import torch
@@ -158,22 +158,13 @@ class QuestionAnswering(Task):
         rows = np.maximum(tallies[..., 0], 1)
         return {"f1": tallies[..., 2] / rows, "exact_match": tallies[..., 1] / rows}
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The same words' places for every question (or no answer for any); and a sliding window
         over the sentence that shares most with the question (Richardson et al. 2013, as for SQuAD
         by Rajpurkar et al. 2016), where the words weigh their inverse document frequency, those of
         the question count against a window, and all windows have the same length. Both are the
         best of their kind on training rows."""
-        rarity = _rarity(context for _, context in train.texts)
+        rarity = _rarity(context for _, context in on.train.texts)
         efforts: dict[str, list[Callable[[Texts], str]]] = {
             "same place": [
                 partial(_at, 0, 0),
@@ -181,13 +172,13 @@ class QuestionAnswering(Task):
             ],
             "sliding window": [partial(_window, rarity, count) for count in range(1, 11)],
         }
-        some = np.random.default_rng(seed).permutation(len(train.texts))[:TUNED]
-        rows = [(train.labels[i], train.texts[i]) for i in some]
+        some = np.random.default_rng(on.seed).permutation(len(on.train.texts))[:TUNED]
+        rows = [(on.train.labels[i], on.train.texts[i]) for i in some]
         found = {}
         for name, ways in efforts.items():
             sums = [sum(score(label, way(texts))[1] for label, texts in rows) for way in ways]
             best = ways[int(np.argmax(sums))]
-            found[name] = [best(texts) for texts in test.texts]
+            found[name] = [best(texts) for texts in on.test.texts]
         return found
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import Answer, Detail, Floats, Labelled, Logits, Target, Task
-from .encoding import Encoder, Piece, Texts
+from . import Answer, Detail, Floats, Labelled, Logits, Setting, Target, Task
+from .encoding import Piece, Texts
 
 if TYPE_CHECKING:
     import torch
@@ -127,24 +127,15 @@ class Ranking(Task):
     def astray(self, label: str, answer: Answer) -> float:
         return abs((label != "0") - float(answer.label))
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """Any order, in expectation; BM25 of the candidate for the query; and, where candidates of
         training come up again, how often they were relevant then."""
         found = {
-            "random order": np.zeros(len(test.texts)),
-            f"BM25 of {kind}": bm25(train.texts, test.texts, kind),
+            "random order": np.zeros(len(on.test.texts)),
+            f"BM25 of {on.kind}": bm25(on.train.texts, on.test.texts, on.kind),
         }
-        if {second for _, second in train.texts} & {second for _, second in test.texts}:
-            found["popularity in training"] = popularity(train, test.texts)
+        if {second for _, second in on.train.texts} & {second for _, second in on.test.texts}:
+            found["popularity in training"] = popularity(on.train, on.test.texts)
         return {name: [_written(score) for score in scores] for name, scores in found.items()}
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:

@@ -15,8 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import IGNORED, Answer, Detail, Floats, Labelled, Logits, Target, Task, class_name, counts
-from .encoding import Encoder, Piece, Texts
+from . import (
+    IGNORED,
+    Answer,
+    Detail,
+    Floats,
+    Labelled,
+    Logits,
+    Setting,
+    Target,
+    Task,
+    class_name,
+    counts,
+)
+from .encoding import Piece, Texts
 from .terms import GRAMS, tfidf
 from .windows import row_means
 
@@ -114,27 +126,20 @@ class Retrieval(Task):
         """Where the nearest class is the same."""
         return super().same(*([each.partition("\n")[0] for each in x] for x in (answers, others)))
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The most frequent training classes, and the nearest centroids by TF-IDF n-grams."""
-        texts = [text for text, _ in train.texts]
-        terms = tfidf(texts, **GRAMS[kind])
-        tally = Counter(train.labels)
+        texts, classes = [text for text, _ in on.train.texts], on.classes
+        terms = tfidf(texts, **GRAMS[on.kind])
+        tally = Counter(on.train.labels)
         frequent = sorted(classes, key=lambda name: -tally[name])[:LISTED]
-        own = np.array([[name == label for label in train.labels] for name in classes], np.float64)
+        own = np.array([[name == each for each in on.train.labels] for name in classes], np.float64)
         centroids = unit(own @ terms.transform(texts))
-        cosines = terms.transform(text for text, _ in test.texts) @ centroids.T
+        cosines = terms.transform(text for text, _ in on.test.texts) @ centroids.T
         return {
-            "most frequent classes": ["\n".join(frequent)] * len(test.texts),
-            f"TF-IDF {kind} + nearest centroid": [_answer(row, classes).label for row in cosines],
+            "most frequent classes": ["\n".join(frequent)] * len(on.test.texts),
+            f"TF-IDF {on.kind} + nearest centroid": [
+                _answer(row, classes).label for row in cosines
+            ],
         }
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task
+from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Setting, Target, Task
 from .beams import search
 from .encoding import WRITTEN, Encoder, LongText, Piece, Texts
 from .translated import (
@@ -174,23 +174,15 @@ class Translation(Task):
         """By chrF: of a single sentence BLEU says little."""
         return chrf(tallies[..., BLEU_COUNTS:])
 
-    def baselines(
-        self,
-        train: Labelled,
-        validation: Labelled,
-        test: Labelled,
-        classes: Sequence[str],
-        kind: str,
-        seed: int,
-        encoder: Encoder,
-    ) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The text itself, and word by word the one that most often stands beside it in training
         rows, by Dice's coefficient (1945)."""
-        beside = _dictionary(train)
+        beside = _dictionary(on.train)
         return {
-            "the text itself": [text for text, _ in test.texts],
+            "the text itself": [text for text, _ in on.test.texts],
             "word by word": [
-                " ".join(beside.get(word, word) for word in text.split()) for text, _ in test.texts
+                " ".join(beside.get(word, word) for word in text.split())
+                for text, _ in on.test.texts
             ],
         }
 

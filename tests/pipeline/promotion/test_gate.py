@@ -14,7 +14,7 @@ from pipeline.promotion import paired
 from pipeline.promotion.gate import GateParams, Question, Rails, Side, check, judge
 from pipeline.promotion.words import paragraph
 from pipeline.records import Verdict
-from pipeline.tasks import Floats, Labelled, Task, counts
+from pipeline.tasks import Floats, Setting, Task, counts
 from tests.conftest import ROOT
 
 ONE_CLASS = tasks.get("classification")
@@ -312,7 +312,7 @@ class ManyClasses(Task):
     def measure(self, tallies: Floats) -> dict[str, Floats]:
         return {"micro_f1": counts.micro_f1(tallies), "macro_f1": counts.macro_f1(tallies)}
 
-    def baselines(self, train: Labelled, *given: Any) -> dict[str, list[str]]:
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
         return {}
 
 

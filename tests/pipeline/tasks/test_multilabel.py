@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from pipeline import scoring
-from pipeline.tasks import Labelled, get, multilabel
+from pipeline.tasks import Labelled, Setting, get, multilabel
 from pipeline.tasks.encoding import Piece
 from tests.conftest import SHARED
 
@@ -339,7 +339,7 @@ def toy(rows, seed):
 @pytest.mark.parametrize("kind", ["words", "characters"])
 def test_regressions_learn_what_words_tell(kind):
     train, validation, test = toy(200, 0), toy(60, 1), toy(60, 2)
-    found = TASK.baselines(train, validation, test, CLASSES, kind, 0, None)
+    found = TASK.baselines(Setting(train, validation, test, CLASSES, kind, 0, None))
     frequent, learned = found.values()
     assert set(frequent) == {max(set(train.labels), key=train.labels.count)}
     scores = [
@@ -352,9 +352,9 @@ def test_regressions_learn_what_words_tell(kind):
 def test_baselines_do_not_look_at_test_labels():
     train, validation, test = toy(100, 0), toy(40, 1), toy(40, 2)
     blind = Labelled(test.texts, ["[]"] * 40)
-    assert TASK.baselines(train, validation, test, CLASSES, "words", 0, None) == TASK.baselines(
-        train, validation, blind, CLASSES, "words", 0, None
-    )
+    assert TASK.baselines(
+        Setting(train, validation, test, CLASSES, "words", 0, None)
+    ) == TASK.baselines(Setting(train, validation, blind, CLASSES, "words", 0, None))
 
 
 def test_a_class_of_all_or_no_training_rows_is_no_hindrance():
@@ -362,7 +362,7 @@ def test_a_class_of_all_or_no_training_rows_is_no_hindrance():
         [("one two three", ""), ("two three four", ""), ("one two four", "")] * 4,
         ['["joy"]', '["joy"]', '["fear","joy"]'] * 4,
     )
-    found = TASK.baselines(train, train, train, CLASSES, "words", 0, None)
+    found = TASK.baselines(Setting(train, train, train, CLASSES, "words", 0, None))
     assert all("anger" not in told and "joy" in told for told in list(found.values())[1])
 
 
@@ -380,7 +380,7 @@ def test_real_emotions_are_told_better_than_by_the_most_frequent():
         return Labelled([(row["text"], "") for row in rows], labels)
 
     train, validation, test = read("train", 6000), read("dev", 2000), read("test", 2000)
-    found = TASK.baselines(train, validation, test, sorted(names), "words", 0, None)
+    found = TASK.baselines(Setting(train, validation, test, sorted(names), "words", 0, None))
     frequent, learned = (
         scoring.metrics(TASK.measure, scoring.tallies(TASK, test.labels, told, sorted(names)))
         for told in found.values()

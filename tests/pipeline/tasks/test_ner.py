@@ -19,7 +19,7 @@ from sklearn import metrics
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pipeline import scoring, tasks
-from pipeline.tasks import Answer, Labelled, bio_baselines, ner
+from pipeline.tasks import Answer, Labelled, Setting, bio_baselines, ner
 from pipeline.tasks.bio import Span, best_path, entities, tagged
 from pipeline.tasks.encoding import Encoder, Piece, Texts
 from tests.conftest import SHARED
@@ -603,7 +603,7 @@ def test_known_names_score_what_was_published_of_them() -> None:
 @needs_conll
 def test_a_random_field_beats_known_names() -> None:
     train, test = few(conll("train"), 700), few(conll("test"), 300)
-    names, field = TASK.baselines(train, test, test, TYPES, "words", 0, None).values()
+    names, field = TASK.baselines(Setting(train, test, test, TYPES, "words", 0, None)).values()
     assert scored(test, field) > scored(test, names) + 0.1
     for (text, _), label in zip(test.texts, field, strict=True):
         assert TASK.label(label, text, "") == label
@@ -612,7 +612,9 @@ def test_a_random_field_beats_known_names() -> None:
 @needs_conll
 def test_baselines_are_the_same_again() -> None:
     train, test = few(conll("train"), 100), few(conll("test"), 200)
-    first, second = (TASK.baselines(train, test, test, TYPES, "words", s, None) for s in (0, 1))
+    first, second = (
+        TASK.baselines(Setting(train, test, test, TYPES, "words", s, None)) for s in (0, 1)
+    )
     assert first == second
 
 
@@ -632,12 +634,12 @@ def test_baselines_by_characters_find_chinese_names() -> None:
     ]
     train = Labelled([t for t, _ in rows[:50]], [label for _, label in rows[:50]])
     test = Labelled([*[t for t, _ in rows[50:]], ("", "")], [*[y for _, y in rows[50:]], "[]"])
-    found = TASK.baselines(train, test, test, ["PER"], "characters", 0, None)
+    found = TASK.baselines(Setting(train, test, test, ["PER"], "characters", 0, None))
     assert found["CRF characters"] == test.labels
     assert len(found["known names"]) == len(test.texts)
 
 
 def test_baselines_stand_where_no_training_text_names_anything() -> None:
     rows = Labelled([("nothing to see", ""), (" ", "")], ["[]", "[]"])
-    found = TASK.baselines(rows, rows, rows, TYPES, "words", 0, None)
+    found = TASK.baselines(Setting(rows, rows, rows, TYPES, "words", 0, None))
     assert list(found.values()) == [["[]", "[]"]] * 2

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from pipeline import scoring
-from pipeline.tasks import Labelled, get
+from pipeline.tasks import Labelled, Setting, get
 from tests.conftest import SHARED
 
 TASK = get("pair")
@@ -21,7 +21,7 @@ def accuracy(truths: list[str], answers: list[str], classes: list[str]) -> float
 
 def learned(train: Labelled, test: Labelled, classes: list[str], kind: str) -> tuple[float, float]:
     """Accuracy of the most frequent class and of the regression."""
-    found = TASK.baselines(train, NOTHING, test, classes, kind, 0, None)
+    found = TASK.baselines(Setting(train, NOTHING, test, classes, kind, 0, None))
     assert set(found) == {"majority class", f"overlap + TF-IDF {kind} + logistic regression"}
     majority, regression = (accuracy(list(test.labels), said, classes) for said in found.values())
     return majority, regression
@@ -91,7 +91,7 @@ def test_that_two_texts_share_emoji_is_learned(kind: str) -> None:
 def test_the_majority_is_that_of_training_rows() -> None:
     train = Labelled([("a b", "a b"), ("a c", "b c"), ("c a", "c b")], ["no", "yes", "yes"])
     test = Labelled([("a b", "b c")] * 2, ["no", "no"])
-    found = TASK.baselines(train, NOTHING, test, ["no", "yes"], "words", 0, None)
+    found = TASK.baselines(Setting(train, NOTHING, test, ["no", "yes"], "words", 0, None))
     assert found["majority class"] == ["yes", "yes"]
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline import scoring
 from pipeline.sources import locate
-from pipeline.tasks import Labelled, Logits, get
+from pipeline.tasks import Labelled, Logits, Setting, get
 from pipeline.tasks import question_answering as qa
 from pipeline.tasks.encoding import Encoder, LongText, Piece, Texts
 from tests.conftest import SHARED
@@ -471,7 +471,7 @@ def test_baselines_find_a_place_and_the_rare_words_of_the_sentence_that_is_asked
         texts.append((f"Who was the {second}?", context))
         labels.append(TASK.label(f"C{i} D{i}", *texts[-1]))
     rows = Labelled(texts, labels)
-    found = TASK.baselines(rows, rows, rows, (), "words", 0, None)
+    found = TASK.baselines(Setting(rows, rows, rows, (), "words", 0, None))
     assert found == {"same place": labels, "sliding window": labels}
 
 
@@ -479,12 +479,16 @@ def test_a_rare_word_of_the_question_is_not_its_answer() -> None:
     texts = [(f"Who was Zed{i}?", f"Here Zed{i} was C{i}.") for i in range(30)]
     labels = [TASK.label(f"C{i}", *pair) for i, pair in enumerate(texts)]
     rows = Labelled(texts, labels)
-    assert TASK.baselines(rows, rows, rows, (), "words", 0, None)["sliding window"] == labels
+    assert (
+        TASK.baselines(Setting(rows, rows, rows, (), "words", 0, None))["sliding window"] == labels
+    )
 
 
 def test_where_most_rows_have_no_answer_the_same_place_is_none() -> None:
     rows = Labelled([("Who?", CAPITAL)] * 3, ["[]", "[]", PARIS])
-    assert TASK.baselines(rows, rows, rows, (), "words", 0, None)["same place"] == ["[]"] * 3
+    assert (
+        TASK.baselines(Setting(rows, rows, rows, (), "words", 0, None))["same place"] == ["[]"] * 3
+    )
 
 
 # real questions
@@ -517,7 +521,7 @@ def test_a_window_holds_the_answer_of_every_question_of_squad() -> None:
 @no_squad
 def test_baselines_of_squad_are_what_they_were() -> None:
     train, test = squad("train"), squad("test")
-    found = TASK.baselines(train, train, test, (), "words", 0, None)
+    found = TASK.baselines(Setting(train, train, test, (), "words", 0, None))
     f1 = {
         name: scoring.metrics(TASK.measure, scoring.tallies(TASK, test.labels, labels, ()))["f1"]
         for name, labels in found.items()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from pipeline import scoring
-from pipeline.tasks import Answer, Labelled, get, ranking
+from pipeline.tasks import Answer, Labelled, Setting, get, ranking
 
 TASK = get("ranking")
 GROUP = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=14)
@@ -230,7 +230,7 @@ def test_baselines_find_what_shares_rare_terms_and_what_was_liked() -> None:
         ["1", "1", "0"],
         ["t", "u", "u"],
     )
-    found = TASK.baselines(train, Labelled([], []), test, (), "words", 0, None)
+    found = TASK.baselines(Setting(train, Labelled([], []), test, (), "words", 0, None))
     assert list(found) == ["random order", "BM25 of words", "popularity in training"]
     scores = {name: metrics_of(test, answers) for name, answers in found.items()}
     assert scores["random order"]["mrr"] == pytest.approx(3 / 4)
@@ -262,13 +262,13 @@ def test_candidates_without_a_word_fit_alike() -> None:
 def test_popularity_is_left_out_where_no_candidate_comes_again() -> None:
     train = Labelled([("q", "one thing")], ["1"], ["t"])
     test = Labelled([("q", "another"), ("q", "third")], ["1", "0"], ["a", "a"])
-    found = TASK.baselines(train, Labelled([], []), test, (), "words", 0, None)
+    found = TASK.baselines(Setting(train, Labelled([], []), test, (), "words", 0, None))
     assert list(found) == ["random order", "BM25 of words"]
 
 
 def test_baselines_write_scores_as_answers_are_written() -> None:
     test = Labelled([("one", "one"), ("one", "two")], ["1", "0"], ["a", "a"])
-    for answers in TASK.baselines(test, test, test, (), "words", 0, None).values():
+    for answers in TASK.baselines(Setting(test, test, test, (), "words", 0, None)).values():
         assert all(0 <= float(a) < 1 and len(a) == len("0.12345678") for a in answers)
 
 

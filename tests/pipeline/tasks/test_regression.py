@@ -10,7 +10,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from pipeline import scoring
-from pipeline.tasks import Answer, Labelled, get
+from pipeline.tasks import Answer, Labelled, Setting, get
 from pipeline.tasks.encoding import Piece
 from tests.conftest import SHARED
 
@@ -264,7 +264,7 @@ def toy(rows, seed, pairs=False):
 def test_ridge_regression_learns_what_words_tell(task, pairs, kind):
     train, test = toy(300, 0, pairs), toy(100, 1, pairs)
     blind = Labelled(test.texts, [])
-    mean, learned = task.baselines(train, blind, blind, (), kind, 0, None).values()
+    mean, learned = task.baselines(Setting(train, blind, blind, (), kind, 0, None)).values()
     assert float(mean[0]) == pytest.approx(np.mean([float(each) for each in train.labels]))
     scores = [
         scoring.metrics(task.measure, scoring.tallies(task, test.labels, told, ()))
@@ -277,7 +277,7 @@ def test_ridge_regression_learns_what_words_tell(task, pairs, kind):
 @pytest.mark.parametrize("kind", ["words", "characters"])
 def test_ridge_regression_learns_of_texts_without_a_word(kind):
     rows = Labelled([("😀 🎉", "🎉 😀"), ("😀 !", "🎉 ?")] * 5, labels([1, 0] * 5))
-    _, learned = PAIRS.baselines(rows, rows, rows, (), kind, 0, None).values()
+    _, learned = PAIRS.baselines(Setting(rows, rows, rows, (), kind, 0, None)).values()
     assert float(learned[0]) > 0.9 > 0.1 > float(learned[1])
 
 
@@ -291,6 +291,6 @@ def test_ridge_regression_tells_ratings_of_films():
     texts = [(text[:1000], "") for text in frame["text"]]
     ratings = labels(frame["rating"])
     train, test = Labelled(texts[:2000], ratings[:2000]), Labelled(texts[2000:], ratings[2000:])
-    _, learned = TASK.baselines(train, test, test, (), "words", 0, None).values()
+    _, learned = TASK.baselines(Setting(train, test, test, (), "words", 0, None)).values()
     tallied = scoring.tallies(TASK, test.labels, learned, ())
     assert scoring.metrics(TASK.measure, tallied)["pearson"] > 0.5
