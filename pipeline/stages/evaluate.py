@@ -133,7 +133,7 @@ def evaluate(
         baselines=judge.baselines(
             kept.kept_rows(validate, "train", most=MOST_READ if task.fresh else None), frames
         ),
-        slices=judge.slices(frames["test"]),
+        slices=judge.slices(frames["test"], log),
         behaviour=tested,
     )
     _write_predictions(frames, out / "predictions.parquet")
@@ -242,14 +242,20 @@ class _Scoring:
             return test[scoring.alone(self.task, self.tallies(test, answers)) < 1]
         return test[~self.task.same(test["label"].tolist(), answers)]
 
-    def slices(self, test: "pd.DataFrame") -> list[Slice]:
+    def slices(self, test: "pd.DataFrame", log: Log) -> list[Slice]:
         import pandas as pd
 
         quarters = pd.qcut(test["text"].str.len(), 4, duplicates="drop").astype(str)
         named = {"characters": quarters} | {column: test[column] for column in self.params.slices}
         found = []
         for column, values in named.items():
-            for value in values.value_counts().index[:LARGEST_SLICES]:
+            frequent = values.value_counts().index
+            if len(frequent) > LARGEST_SLICES:
+                log.say(
+                    f"evaluate.slices: {column} has {len(frequent):,} values in test rows: the"
+                    f" {LARGEST_SLICES} most frequent are scored"
+                )
+            for value in frequent[:LARGEST_SLICES]:
                 part = test[values == value]
                 scores = self.intervals(part, self.tallies(part, part["answer"].tolist()))
                 name, main = f"{column}: {value}", scores[self.task.metrics[0]]

@@ -17,9 +17,10 @@ from pipeline import kept, tasks
 from pipeline.adapters.onnx_runtime import OnnxModel
 from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
+from pipeline.log import Tells
 from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
 from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, peak_memory_mb, pick
-from pipeline.stages.evaluate import _write_mistakes, evaluate
+from pipeline.stages.evaluate import _Scoring, _write_mistakes, evaluate
 from pipeline.tasks.answering import Answering
 from tests.conftest import tiny_config
 from tests.pipeline.conftest import Home
@@ -51,6 +52,24 @@ def test_every_validation_and_test_row_is_predicted(line: Home) -> None:
     for split in ("validation", "test"):
         rows = kept.kept_rows(line.validate, split)
         assert predictions(line, split)["id"].tolist() == rows["id"].tolist()
+
+
+def test_slices_are_scored_and_what_is_left_out_is_told(line: Home) -> None:
+    frame = predictions(line, "test").rename(columns={"truth": "label"}).assign(group="")
+    rows = kept.kept_rows(line.validate, "test")
+    frame["text"] = rows["text"].tolist()
+    frame["author"] = [f"author {min(i, 14)}" for i in range(len(frame))]  # 15: the last wrote most
+    told: list[str] = []
+    params = line.recipe.evaluate.model_copy(update={"slices": ["author"]})
+    judge = _Scoring(params, line.task, None, sorted(set(rows["label"])))
+    found = [each for each in judge.slices(frame, Tells(told.append)) if "author" in each.name]
+    assert (found[0].name, found[0].rows) == ("author: author 14", len(frame) - 14)
+    part = frame[14:]
+    assert found[0].score.value == pytest.approx((part["label"] == part["answer"]).mean())
+    assert len(found) == 12
+    assert told == [
+        "evaluate.slices: author has 15 values in test rows: the 12 most frequent are scored"
+    ]
 
 
 def test_baselines_stand_beside_the_model(line: Home) -> None:
