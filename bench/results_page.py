@@ -39,6 +39,12 @@ BARS: dict[str, tuple[Bar, ...]] = {
     "squad": (Bar("f1", 0.5),),
     "afqmc": (Bar("accuracy", None), Bar("macro_f1", None)),
     "people-daily": (Bar("entity_f1", None),),
+    "imdb-domain": (
+        Bar("masked_accuracy", None),
+        Bar("inverse_perplexity", None),
+        Bar("next_sentence_accuracy", 0.85),
+    ),
+    "multi30k": (Bar("bleu", 0.4),),
 }
 
 
