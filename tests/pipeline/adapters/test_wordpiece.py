@@ -42,7 +42,7 @@ def test_case_is_lost_where_that_is_wanted() -> None:
 
 
 def test_a_whole_test_set_comes_back() -> None:
-    folder = SHARED / "datasets" / "multi30k"
+    folder = SHARED / "multi30k"
     if not folder.exists():
         pytest.skip(f"{folder} is not there")
     lines = (folder / "train.fr").read_text().split("\n")[:8000]
