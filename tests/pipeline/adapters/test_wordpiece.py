@@ -47,6 +47,7 @@ def test_a_whole_test_set_comes_back() -> None:
         pytest.skip(f"{folder} is not there")
     lines = (folder / "train.fr").read_text().split("\n")[:8000]
     words = wordpiece.trained(lambda: lines, 8000, lower_case=False, fewest=2, writes=True)
-    truths = [" ".join(line.split()) for line in (folder / "test_2016_flickr.fr").open()]
+    test = (folder / "test_2016_flickr.fr").read_text()
+    truths = [" ".join(line.split()) for line in test.splitlines()]
     back = [words.decode(words.encode(text).ids) for text in truths]
     assert sum(a == b for a, b in zip(back, truths, strict=True)) >= 0.99 * len(truths)
