@@ -205,9 +205,12 @@ def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, 
     params = parse(IngestParams, block["ingest"], f"recipes.{recipe.name}.ingest")
     named = (params.text, params.second, params.label, params.group, *params.carry)
     columns = tuple(name for name in named if name)
+    read: dict[Split | None, list[Row]] = {}
+    for part in params.parts():
+        given = read_rows(part.source, columns, part.layout)
+        read.setdefault(part.split, []).extend(row for row in given if isinstance(row, Row))
     sources = {}
-    for split, source in params.sources().items():
-        found = [r for r in read_rows(source, columns, params.layout(split)) if isinstance(r, Row)]
+    for split, found in read.items():
         found.sort(key=lambda row: position(f"{Path(row.file).name} {row.number}"))
         sources[split] = f"data/raw/sample/{split or 'all'}.jsonl"
         lines = (json.dumps(dict(r.fields), ensure_ascii=False) for r in choose(split, found))

@@ -13,7 +13,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from results import DATASETS, STAGES, WORK, digest, prepared, run, training_seconds
+from results import (
+    DATASETS,
+    STAGES,
+    WORK,
+    digest,
+    link,
+    prepared,
+    pretrained_by,
+    run,
+    training_seconds,
+)
 from results_page import TRIALS, write_page
 
 from flows.recipes import names, ready
@@ -42,6 +52,8 @@ def attempt(name: str, values: list[str], data: Path) -> None:
     recipe = ready(name)
     block = changed(recipe.placed(), values)
     home = prepared(WORK / f"{name}-{digest(block)[:8]}", recipe, data / recipe.folder)
+    if pretrained := pretrained_by(block):
+        link(home, pretrained, data)
     run(home, name, block, STAGES[: STAGES.index("finetune") + 1])
     folder = home / "data" / name
     fit = Fit.read(folder / "finetune" / "fit.json")

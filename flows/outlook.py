@@ -75,7 +75,7 @@ class _Rows:
     """All rows of a recipe, read once."""
 
     def __init__(self, name: str, recipe: recipes.Recipe, task: Task, log: Log) -> None:
-        self.sources = list(recipe.ingest.sources().values())
+        self.sources = recipe.ingest.sources()
         log.say(f"reading {', '.join(self.sources)}")
         self.by_split: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()

@@ -156,9 +156,7 @@ def check_there(recipe: Ready, block: Mapping[str, Any]) -> None:
     from pipeline.sources import PACKAGE, locate
 
     ingest = block["ingest"]
-    source = ingest["source"]
-    sources = [source] if isinstance(source, str) else list(source.values())
-    for path in filter(None, [*sources, ingest["label_names"]]):
+    for path in filter(None, [*_texts(ingest["source"]), ingest["label_names"]]):
         if path.startswith(PACKAGE):
             locate(path)
         elif not Path(path).exists():
@@ -231,7 +229,7 @@ def _check_readable(block: Mapping[str, Any], name: str) -> None:
     except ValueError as error:
         raise UserError(f"{where}.{error}") from None
     columns = (params.text, params.second, params.label, params.group)
-    next(read_rows(block["watch"], tuple(filter(None, columns)), params.layout(None)), None)
+    next(read_rows(block["watch"], tuple(filter(None, columns)), params.parts()[0].layout), None)
 
 
 def _check_free(name: str) -> Sequence[str]:
@@ -257,6 +255,15 @@ def _merge(block: Any, own: Mapping[str, Any]) -> None:
             _merge(block[key], value)
         else:
             block[key] = value
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every text in it."""
+    if isinstance(content, str):
+        yield content
+        return
+    for part in content.values() if isinstance(content, dict) else content:
+        yield from _texts(part)
 
 
 def _mapped(content: Any, change: Callable[[str], str]) -> Any:

@@ -259,7 +259,7 @@ def _embedded_beside(home: Path) -> Iterator[None]:
 
 def _data_of(recipe: str, settings: recipes.Recipe) -> list[str]:
     """The paths that hold rows and weights which lie in the owner's folder."""
-    rows = [] if _is_packaged(*settings.ingest.sources().values()) else [settings.watch]
+    rows = [] if _is_packaged(*settings.ingest.sources()) else [settings.watch]
     rows.append(str(LABELS / f"{recipe}.jsonl"))
     return rows + ([settings.base.watch] if settings.base.local else [])
 
@@ -270,7 +270,7 @@ def _is_packaged(*sources: str) -> bool:
 
 def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs:
     """Changed inputs by what they mean to people; what stages hand on does not count."""
-    rows = _is_packaged(*settings.ingest.sources().values())
+    rows = _is_packaged(*settings.ingest.sources())
     kinds: dict[str, Kind] = {PINS: "pins", f"recipes.{recipe}.base": "base", str(LABELS): "data"}
     if settings.base.local:
         kinds[os.path.normpath(settings.base.watch)] = "base"

@@ -118,7 +118,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
         made = forgetting.below(DATA / recipe)
         tables = [path for path in (rows, *cache.objects().values()) if path.exists()]
         columns = (params.text, *([params.second] if params.second else []))
-        sources = params.layouts()
+        sources = {part.source: part.layout for part in params.parts()}
         found = forgetting.find(wanted, sources, columns, tables)
         sent = [folder / f"{recipe}.jsonl" for folder in (LABELS, FEEDBACK)]
         places = [*found.places, *map(str, returned.look(sent, wanted, found))]
@@ -168,10 +168,10 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
 
 def _trees(params: IngestParams) -> Iterator[Path]:
     """The worktrees of the recipes that share a source: each holds a copy of it."""
-    sources = set(params.sources().values())
+    sources = set(params.sources())
     for name in read_recipes():
         other = parse(IngestParams, read_recipe(name).get("ingest"), f"recipes.{name}.ingest")
-        if sources & set(other.sources().values()):
+        if sources & set(other.sources()):
             yield TREES / name
 
 

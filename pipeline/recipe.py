@@ -51,7 +51,7 @@ def load(name: str) -> Recipe:
             f"params.yaml: recipes.{name}.evaluate.slices: {sorted(missing)[0]!r} is not carried:"
             " add it to ingest.carry"
         )
-    for source in recipe.ingest.sources().values():
+    for source in recipe.ingest.sources():
         _check_watch(source, recipe.watch, f"recipes.{name}.watch")
     if recipe.ingest.label_names:
         _check_watch(recipe.ingest.label_names, recipe.watch, f"recipes.{name}.watch")

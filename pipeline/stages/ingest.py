@@ -9,11 +9,11 @@ rejects.parquet (file, line, reason, excerpt) and intake.json. What people said 
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -38,14 +38,25 @@ SPLIT_NAMES: dict[str, Split] = {
 BATCH = 10_000  # rows
 
 
+class Part(NamedTuple):
+    """A source of rows."""
+
+    split: Split | None
+    """None where rows are parted by hash or by a column."""
+    source: str
+    layout: Layout
+
+
 class IngestParams(Settings):
-    source: str | dict[Split, str]
-    """A file, a folder a label, `package:NAME/FOLDER`, or one of these for each split."""
-    format: Format | dict[Split, Format | None] | None
+    source: str | list[str] | dict[Split, str | list[str]]
+    """A file, a folder a label, `package:NAME/FOLDER`, a list of these, or as much for each
+    split."""
+    format: Format | list[Format | None] | dict[Split, Format | list[Format | None] | None] | None
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
     (its JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a label) or
     `documents` (with blank lines between them) or `parallel` (a file a language, a text a line);
-    null goes by the file's extension. One for all, or one for each split."""
+    null goes by the file's extension. One for all, or for each split, or a list beside a list of
+    sources."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
@@ -79,27 +90,44 @@ class IngestParams(Settings):
             isinstance(self.source, str) or set(self.format) != set(self.source)
         ):
             raise ValueError("a format for each split needs a source for each of these splits")
+        for split, sources in self._by_split().items():
+            formats = self._formats(split)
+            if not sources:
+                raise ValueError("a list of sources names one at least")
+            if isinstance(formats, list) and (
+                isinstance(sources, str) or len(formats) != len(sources)
+            ):
+                raise ValueError("a list of formats needs a list of as many sources")
         if clash := set(self.carry) & TAKEN:
             raise ValueError(f"carry cannot hold {sorted(clash)[0]!r}: the line uses that name")
         return self
 
-    def layout(self, split: Split | None) -> Layout:
-        """How the source of a split is read. Where each has a format of its own, header and quotes
-        are of those that go by their extension."""
+    def _by_split(self) -> Mapping[Split | None, str | list[str]]:
+        if isinstance(self.source, dict):
+            return {split: sources for split, sources in self.source.items()}  # noqa: C416 - type
+        return {None: self.source}
+
+    def _formats(self, split: Split | None) -> Format | list[Format | None] | None:
+        if isinstance(self.format, dict):
+            return self.format.get(split) if split else None
+        return self.format
+
+    def parts(self) -> list[Part]:
+        """All sources. Where they have formats of their own, header and quotes are of those that go
+        by their extension."""
         header = tuple(self.header) if self.header else None
-        if not isinstance(self.format, dict):
-            return Layout(self.format, header, self.quotes)
-        own = self.format.get(split) if split else None
-        return Layout(own) if own else Layout(None, header, self.quotes)
+        one = self.format is None or isinstance(self.format, str)
+        found = []
+        for split, given in self._by_split().items():
+            sources, formats = given if isinstance(given, list) else [given], self._formats(split)
+            each = formats if isinstance(formats, list) else [formats] * len(sources)
+            for source, form in zip(sources, each, strict=True):
+                named = Layout(form) if form and not one else Layout(form, header, self.quotes)
+                found.append(Part(split, source, named))
+        return found
 
-    def layouts(self) -> dict[str, Layout]:
-        """That of each source."""
-        return {source: self.layout(split) for split, source in self.sources().items()}
-
-    def sources(self) -> dict[Split | None, str]:
-        if isinstance(self.source, str):
-            return {None: self.source}
-        return {split: source for split, source in self.source.items()}  # noqa: C416 - other type
+    def sources(self) -> list[str]:
+        return [part.source for part in self.parts()]
 
 
 def check(params: IngestParams, task: Task) -> None:
@@ -114,7 +142,7 @@ def check(params: IngestParams, task: Task) -> None:
         raise ValueError(f"label: {task.name} learns from texts alone: set it to null")
     if task.by_group and not params.group:
         raise ValueError(f"group: {task.name} is scored by group: name the column that groups rows")
-    drawn = params.split is None and not params.sources().keys() >= set(SPLITS)
+    drawn = params.split is None and not {part.split for part in params.parts()} >= set(SPLITS)
     if params.group and not drawn and not task.by_group:
         raise ValueError("group: keeps rows together by hash: the source splits them already")
 
@@ -167,7 +195,7 @@ def ingest(
     log.say(f"{counts.total():,} rows read, {len(rejects):,} cannot be used")
     return Intake(
         source=", ".join(
-            f"{split}: {source}" if split else source for split, source in params.sources().items()
+            f"{part.split}: {part.source}" if part.split else part.source for part in params.parts()
         ),
         rows=counts.total(),
         undecodable=len(rejects),
@@ -191,14 +219,14 @@ class Reader:
     """Rows of `labels` so far."""
 
     def __post_init__(self) -> None:
-        self.given = set(self.params.sources()) - {None}
+        self.given = {part.split for part in self.params.parts()} - {None}
         self.names = read_names(self.params.label_names) if self.params.label_names else None
 
     def require(self, rows: int) -> None:
         """Raises UserError where none of so many rows that were read is of the source."""
         if rows == self.labelled:
             first = self.rejects[0] if self.rejects else None
-            where = f"{first.file}, line {first.number}" if first else self.params.source
+            where = f"{first.file}, line {first.number}" if first else self.params.sources()[0]
             reason = f": all are unreadable, the first {first.reason}" if first else ""
             raise UserError(f"{where}: no rows{reason}")
 
@@ -209,9 +237,9 @@ class Reader:
             *params.carry,
         )
         columns = tuple(dict.fromkeys(name for name in named if name))
-        for split, source in params.sources().items():
-            read = read_rows(source, columns, params.layout(split))
-            yield from self._taken(read, partial(self._row, split=split), params.text)
+        for part in params.parts():
+            read = read_rows(part.source, columns, part.layout)
+            yield from self._taken(read, partial(self._row, split=part.split), params.text)
         if self.labels and self.labels.exists():
             read = read_json_lines(self.labels, str(self.labels), ("text", "label"))
             for taken in self._taken(read, self._labelled, "text"):
