@@ -128,6 +128,7 @@ def test_add_writes_a_whole_block_and_leaves_the_file_as_it_was(
         (("imdb",), "data/raw/imdb/train.parquet: no such file: name the folder of the data by"),
         (("imdb", "--data", "away"), "away/train.parquet: no such file"),
         (("imdb-lora",), "data/raw/imdb/train.parquet"),
+        (("zh-base",), "data/raw/chnsenticorp/train.tsv: no such file"),  # the second of a list
         (("news",), "recipes.news is there already"),
         (("imdb", "--as", "news"), "recipes.news is there already"),
         (("imdb", "--as", "../x"), "recipe name '../x'"),

@@ -84,6 +84,9 @@ def test_an_impossible_value_is_refused_by_name(path: str, value: object, part: 
     [
         ("ingest.test_percent", 95, "leave nothing to train on"),
         ("ingest.source", {"test": "a.csv"}, "needs one for train"),
+        ("ingest.source", [], "names one at least"),
+        ("ingest.source", {"train": "a.csv", "test": []}, "names one at least"),
+        ("ingest.format", ["lines"], "needs a list of as many sources"),
         ("ingest.carry", ["label"], "carry cannot hold 'label'"),
         ("ingest.carry", ["answer"], "carry cannot hold 'answer'"),
         ("ingest.carry", ["whole"], "carry cannot hold 'whole'"),

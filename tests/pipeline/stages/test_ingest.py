@@ -307,6 +307,40 @@ def test_goemotions_by_the_names_of_its_classes(tmp_path: Path) -> None:
     assert rejects(tmp_path) == []
 
 
+def test_several_sources_are_read_in_turn_each_in_its_format(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    (lines / "sport.txt").write_text("a goal\na race\n")
+    (tmp_path / "more.csv").write_text("a film,film\na play,film\n")
+    frame = read(
+        tmp_path,
+        {"train": [str(lines), str(tmp_path / "more.csv")], "test": [str(lines)]},
+        format={"train": ["lines", None], "test": "lines"},
+        header=["text", "label"],
+        validation_percent=0.0,
+    )
+    assert frame["text"].tolist() == ["a goal", "a race", "a film", "a play", "a goal", "a race"]
+    assert frame["label"].tolist() == ["sport", "sport", "film", "film", "sport", "sport"]
+    assert frame["split"].tolist() == ["train"] * 4 + ["test"] * 2
+    assert [Path(name).name for name in frame["file"][1:3]] == ["sport.txt", "more.csv"]
+
+
+def test_a_list_of_sources_is_parted_by_hash_as_one(tmp_path: Path) -> None:
+    rows = make_rows(200)
+    whole = read(tmp_path, str(write_csv(tmp_path / "a.csv", rows)))
+    parts = [str(write_csv(tmp_path / f"{i}.csv", rows[100 * i : 100 * (i + 1)])) for i in range(2)]
+    both = read(tmp_path, parts)
+    assert both["split"].tolist() == whole["split"].tolist()
+    assert both["line"].tolist() == whole["line"][:100].tolist() * 2
+
+
+def test_of_several_sources_the_one_that_is_missing_is_named(tmp_path: Path) -> None:
+    there = str(write_csv(tmp_path / "a.csv", make_rows(20)))
+    with pytest.raises(UserError, match=r"b\.csv: no such file"):
+        read(tmp_path, [there, str(tmp_path / "b.csv")])
+    assert not (tmp_path / "ingest" / "rows.parquet").exists()
+
+
 def write_labels(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
