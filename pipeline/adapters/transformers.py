@@ -76,7 +76,9 @@ def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int) -> Pa
     same seed."""
     import torch
     from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
     torch.manual_seed(seed)
     config = BertConfig(
