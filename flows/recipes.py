@@ -83,7 +83,8 @@ def starting_block(task: Task) -> Any:
     if not task.labelled:
         block["ingest"]["label"] = None
     if task.fresh:
-        block["tokenize"].update({"long_text": "windows", "hide": HIDE})
+        hide = {**HIDE, "packed": not task.beside}
+        block["tokenize"].update({"long_text": "windows", "hide": hide})
     if task.head == "embedding":
         block["finetune"]["metric"] = main  # a loss within batches tells little
     if task.head == "writer":

@@ -55,6 +55,9 @@ class Hide(Settings):
     """Of the tokens."""
     whole_words: bool
     """Whether all tokens of a word are hidden or none."""
+    packed: bool
+    """Whether one document begins where another ends, so that training passages are full (Liu et
+    al. 2019); else each is of one document, and as short as that is. Pairs are of one document."""
 
 
 class TokenizeParams(Settings):
@@ -100,6 +103,11 @@ def check(params: TokenizeParams, task: Task) -> None:
         raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
     if task.fresh and not params.hide:
         raise ValueError(f"hide: {task.name} guesses what is hidden: name its share")
+    if params.hide and params.hide.packed and task.beside:
+        raise ValueError(
+            f"hide.packed: {task.name} parts passages of one document: set it to false, or task to"
+            " masked_words"
+        )
     if task.fresh and (params.long_text != "windows" or params.overlap):
         raise ValueError(
             f"long_text: {task.name} reads the whole of a text once: set it to windows, and overlap"

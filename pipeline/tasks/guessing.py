@@ -70,11 +70,18 @@ class Hider(Encoder):
     """
 
     def __init__(
-        self, tokenizer: Path, max_length: int, share: float, whole_words: bool, pairs: bool
+        self,
+        tokenizer: Path,
+        max_length: int,
+        share: float,
+        whole_words: bool,
+        packed: bool,
+        pairs: bool,
     ) -> None:
         super().__init__(tokenizer, max_length)
         self.vocabulary = vocabulary_of(self.tokenizer)
-        self.share, self.whole_words, self.pairs = share, whole_words, pairs
+        self.share, self.whole_words = share, whole_words
+        self.packed, self.pairs = packed, pairs
         self.room = max_length - (3 if pairs else 2)
 
     def _name(self, token: int) -> str:
@@ -120,14 +127,14 @@ class Hider(Encoder):
             yield self.drawn(row, passage, another if others else None, random)
 
     def passages_of(self, encodings: Sequence[Cut]) -> list[Passage]:
-        """What training draws from: whole sentences of one document where pairs are asked, else
-        full passages. A [MASK] of the text itself is a word that nobody knows."""
+        """What training draws from: full passages, or whole sentences of one document. A [MASK] of
+        the text itself is a word that nobody knows."""
         unknown = self.tokenizer.token_to_id("[UNK]") or 0
         own = [
             [[unknown if i == self.vocabulary.mask else i for i in ids] for ids in cut.own]
             for cut in encodings
         ]
-        if not self.pairs:
+        if self.packed:
             return list(packed(own, self.room, self.vocabulary.separator))
         return [each for row, tokens in enumerate(own) for each in passages(row, tokens, self.room)]
 

@@ -42,7 +42,7 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
         "max_length": 16,
         "long_text": "truncate",
         "overlap": 0,
-        "hide": {"share": 0.15, "whole_words": False} if own.fresh else None,
+        "hide": {"share": 0.15, "whole_words": False, "packed": False} if own.fresh else None,
         "padding": 0,
     }
     (artifacts / "serving.json").write_text(json.dumps(serving))

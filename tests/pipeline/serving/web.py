@@ -179,7 +179,7 @@ def toy_answers(name: str, folder: Path) -> tuple[Toy, list[Texts]]:
     labels = [task.label(row.get("label", ""), *p) for row, p in zip(rows, texts, strict=True)]
     classes = sorted({known for label in labels for known in task.classes(label)})
     tokenizer = _tokenizer(folder)
-    hide = {"share": 0.15, "whole_words": False} if task.fresh else None
+    hide = {"share": 0.15, "whole_words": False, "packed": False} if task.fresh else None
     pieces = task.encoder(tokenizer, 48, "truncate", 0, hide).pieces(texts)
     draw = np.random.default_rng(3)
     logits = [_random(task, len(piece), len(task.outputs(classes)), draw) for piece in pieces]

@@ -13,7 +13,7 @@ from pipeline import tasks
 from pipeline.adapters.transformers import check_family
 from pipeline.errors import UserError
 from pipeline.records import SPLITS, Lengths
-from pipeline.stages.tokenize import TokenizeParams, _Tables, check, tokenize
+from pipeline.stages.tokenize import Hide, TokenizeParams, _Tables, check, tokenize
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import ROWS, make
 from tests.pipeline.tasks.toys import TOYS
@@ -147,6 +147,16 @@ def test_what_writes_reads_a_text_at_once() -> None:
     )
     with pytest.raises(ValueError, match="long_text: translation reads a text at once"):
         check(params, tasks.get("translation"))
+
+
+def test_pairs_are_not_asked_of_packed_documents() -> None:
+    hide = Hide(share=0.15, whole_words=True, packed=True)
+    params = TokenizeParams.model_construct(
+        long_text="windows", overlap=0, both_orders=False, hide=hide, vocabulary=None
+    )
+    check(params, tasks.get("masked_words"))
+    with pytest.raises(ValueError, match="packed: pretraining parts passages of one document"):
+        check(params, tasks.get("pretraining"))
 
 
 def test_words_and_tokens_are_counted_of_the_same_part_of_a_long_text(

@@ -43,7 +43,11 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
         block["tokenize"].update({"long_text": "windows", "overlap": 4})
     if task.fresh:
         block["tokenize"]["long_text"] = "windows"
-        block["tokenize"]["hide"] = {"share": 0.15, "whole_words": True}
+        block["tokenize"]["hide"] = {
+            "share": 0.15,
+            "whole_words": True,
+            "packed": not task.beside,
+        }
     if task.head == "writer":
         block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": False, "fewest": 1}
         block["finetune"]["decoder"] = {

@@ -206,13 +206,16 @@ def beside(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
     return [(text, texts[place - 1]) for place, text in enumerate(texts)]
 
 
-@pytest.fixture
-def hider(tiny_base: Path) -> Hider:
-    encoder = get("pretraining").encoder(
-        tiny_base / "tokenizer.json", 48, "windows", 0, {"share": 0.15, "whole_words": True}
-    )
+def a_hider(task: str, base: Path, packed: bool = False) -> Hider:
+    hide = {"share": 0.15, "whole_words": True, "packed": packed}
+    encoder = get(task).encoder(base / "tokenizer.json", 48, "windows", 0, hide)
     assert isinstance(encoder, Hider)
     return encoder
+
+
+@pytest.fixture
+def hider(tiny_base: Path) -> Hider:
+    return a_hider("pretraining", tiny_base)
 
 
 def test_the_same_text_is_asked_in_the_same_way_whatever_is_asked_beside_it(hider: Hider) -> None:
@@ -235,6 +238,18 @@ def test_a_mask_of_a_document_that_is_learned_from_is_no_question(hider: Hider) 
     assert hider.vocabulary.mask not in passage.ids
     piece = hider.drawn(0, passage, None, np.random.default_rng(1))
     assert not piece.asked
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_documents_are_learned_from_packed_or_each_by_itself(packed: bool, tiny_base: Path) -> None:
+    hider = a_hider("masked_words", tiny_base, packed)
+    rows = [(row["text"], "") for row in pretraining(20, Random(1))]
+    found = hider.passages_of(hider.encodings(rows))
+    mixed = [p for p in found if hider.vocabulary.separator in p.ids]
+    assert bool(mixed) == packed
+    assert all(len(p.ids) == 46 for p in found[:-1]) == packed
+    if not packed:
+        assert {passage.document for passage in found} == set(range(20))
 
 
 def test_passages_are_drawn_beside_any_of_another_document(hider: Hider) -> None:
