@@ -14,13 +14,15 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import BertForPreTraining
 
+from pipeline import kept
 from pipeline.adapters import guess
-from pipeline.adapters.batches import Collator, Drawn, LengthSampler
+from pipeline.adapters.batches import Collator, Drawn, LengthSampler, lengths_of
 from pipeline.config import parse
 from pipeline.recipe import Recipe
-from pipeline.records import Lengths
+from pipeline.records import SPLITS, Lengths
 from pipeline.stages.finetune import finetune
 from pipeline.tasks import IGNORED, get
 from pipeline.tasks.guessing import FOLLOWS, STRANGE, HiddenPiece, Hider, _Frequencies
@@ -28,7 +30,7 @@ from pipeline.tasks.masking import Vocabulary, hidden
 from pipeline.tasks.passages import Passage, packed, paired, passages, sentences
 from tests.conftest import write_csv
 from tests.pipeline.conftest import Home, make_home, up_to_tokens
-from tests.pipeline.tasks.test_contract import block_of
+from tests.pipeline.tasks.test_contract import block_of, make
 from tests.pipeline.tasks.toys import pretraining
 
 MASK, FIRST, SEPARATOR = 3, 1, 2
@@ -281,6 +283,55 @@ def test_passages_are_drawn_beside_any_of_another_document(hider: Hider) -> None
     assert {of for place, of in seen if place == 700} == {"note", "tail"}
     assert {of for place, of in seen if place == 0} <= {"book", "tail"}
     assert {of for place, of in seen if place == 5002} <= {"book", "note"}
+
+
+def test_no_pair_is_of_two_splits_and_no_stranger_of_the_same_document(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """Asked of the texts themselves: what stands in a second part is looked for in all of them."""
+    home = up_to_tokens(make("pretraining", pretraining(200, Random(4)), tmp_path, tiny_base))
+    tokenizer = Tokenizer.from_file(str(tiny_base / "tokenizer.json"))
+    documents = {
+        split: {
+            row["id"]: tokenizer.encode(row["text"], add_special_tokens=False).ids
+            for row in kept.kept_rows(home.validate, split).to_dict("records")
+        }
+        for split in SPLITS
+    }
+    encoder = kept.encoder(home.tokenize, home.task)
+    assert isinstance(encoder, Hider)
+    for split in SPLITS:
+        pieces = Dataset.from_file(str(home.tokenize / "tokens" / f"{split}.arrow"))
+        ids = pieces["id"]
+        if split == "train":
+            order = LengthSampler(lengths_of(pieces), 4, 1)
+            pieces = Drawn(pieces, encoder, order)
+        kinds = Counter[int]()
+        for place in range(len(pieces)):
+            piece = pieces[place]
+            *_, end = (i for i, side in enumerate(piece["token_type_ids"]) if not side)
+            whole = np.where(
+                np.array(piece["labels"]) == IGNORED, piece["input_ids"], piece["labels"]
+            )
+            kinds[piece["labels"][0]] += 1
+            for kind, part in ((FOLLOWS, whole[1:end]), (piece["labels"][0], whole[end + 1 : -1])):
+                found = {
+                    (of, name)
+                    for of, texts in documents.items()
+                    for name, tokens in texts.items()
+                    if holds(tokens, part.tolist())
+                }
+                if kind == FOLLOWS:
+                    assert (split, ids[place]) in found
+                elif kind == STRANGE:
+                    assert {of for of, _ in found} == {split}
+                    assert (split, ids[place]) not in found
+        assert min(kinds[FOLLOWS], kinds[STRANGE]) >= 5, split
+
+
+def holds(tokens: list[int], part: list[int]) -> bool:
+    """Whether one list stands within another."""
+    return any(tokens[i : i + len(part)] == part for i in range(len(tokens) - len(part) + 1))
 
 
 # answers
