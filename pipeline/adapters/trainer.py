@@ -16,6 +16,7 @@ import torch
 
 from pipeline.adapters import transformers as adapter
 from pipeline.adapters import translator
+from pipeline.adapters.attention import by_products
 from pipeline.adapters.batches import (
     ClassSampler,
     Collator,
@@ -281,6 +282,8 @@ def train(
         model = lora.attach(model, params.lora.rank, params.lora.alpha, params.lora.dropout)
     trained = _count(model, learning=True)
     quicken(model)
+    if precision == "bf16" and not torch.cuda.is_available():
+        by_products(model)
     data = {
         split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
     }
