@@ -22,8 +22,28 @@ class Bar:
 
     metric: str
     least: float | None
-    """None: the best baseline."""
+    """None: more than the best baseline."""
     others: str = ""
+    times: float = 1.0
+    above: float = 0.0
+    """Or so many times the best baseline, or so much above it."""
+
+    @property
+    def words(self) -> str:
+        if self.least is not None:
+            return f"{self.least:g}"
+        if self.times > 1:
+            return f"{self.times:g} × baseline"
+        return f"baseline + {self.above:g}" if self.above else "baseline"
+
+    def met(self, value: float, baseline: float | None) -> bool:
+        if self.least is not None:
+            return value >= self.least
+        if baseline is None:
+            return False
+        # no better than little effort is not enough
+        least = baseline * self.times + self.above
+        return value >= least if least > baseline else value > baseline
 
 
 BARS: dict[str, tuple[Bar, ...]] = {
@@ -41,8 +61,9 @@ BARS: dict[str, tuple[Bar, ...]] = {
     "people-daily": (Bar("entity_f1", None),),
     "imdb-domain": (
         Bar("masked_accuracy", None),
-        Bar("inverse_perplexity", None),
+        Bar("inverse_perplexity", None, times=5),
         Bar("next_sentence_accuracy", 0.85),
+        Bar("next_sentence_accuracy", None, above=0.05),
     ),
     "multi30k": (Bar("bleu", 0.4),),
 }
@@ -104,24 +125,24 @@ def _reached(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for bar in BARS.get(result["recipe"], (Bar(main, None),)):
         held = scores.get(bar.metric)
         value = held["value"] if held else result["more"][bar.metric]
-        span = f" ({held['low']:.3f}–{held['high']:.3f})" if held else ""
+        span = f" ({_number(held['low'])}–{_number(held['high'])})" if held else ""
         best = _best_baseline(result, bar.metric)
-        if bar.least is not None:
-            reached = value >= bar.least
-        else:  # no better than little effort is not enough
-            reached = best is not None and value > best[1]
         uncut = result["uncut"]["scores"].get(bar.metric)
-        number = "baseline" if bar.least is None else f"{bar.least:g}"
         yield (
             result["recipe"],
             bar.metric.replace("_", " "),
             f"{result['kept']['test']:,}",
-            f"**{value:.3f}**{span}",
-            f"{uncut:.3f} of {result['uncut']['rows']:,}" if uncut is not None else "",
-            f"{best[1]:.3f} {best[0]}" if best else "",
-            f"{number}: {'met' if reached else 'not met'}",
+            f"**{_number(value)}**{span}",
+            f"{_number(uncut)} of {result['uncut']['rows']:,}" if uncut is not None else "",
+            f"{_number(best[1])} {best[0]}" if best else "",
+            f"{bar.words}: {'met' if bar.met(value, best[1] if best else None) else 'not met'}",
             bar.others,
         )
+
+
+def _number(value: float) -> str:
+    """Three decimals; of a small value, such as the inverse of a perplexity, three figures."""
+    return f"{value:.3f}" if value >= 0.1 or not value else f"{value:.3g}"
 
 
 def _best_baseline(result: Mapping[str, Any], metric: str) -> tuple[str, float] | None:

@@ -86,6 +86,43 @@ def test_a_bar_can_be_of_a_number_without_interval() -> None:
     assert told == ["0.87: met", "0.975: met", "0.88: not met"]
 
 
+def test_a_bar_can_be_so_many_times_the_baseline_or_so_much_above_it() -> None:
+    def told(perplexity: float, followed: float) -> list[str]:
+        values = {
+            "masked_accuracy": 0.5,
+            "inverse_perplexity": 1 / perplexity,
+            "next_sentence_accuracy": followed,
+        }
+        kept = result("imdb-domain") | {
+            "scores": {
+                name: {"value": value, "low": value, "high": value}
+                for name, value in values.items()
+            },
+            "baselines": {
+                "unigrams": {
+                    "masked_accuracy": 0.1,
+                    "inverse_perplexity": 1 / 500,
+                    "next_sentence_accuracy": 0.82,
+                }
+            },
+        }
+        rows = list(results_page._reached(kept))
+        assert rows[1][3].startswith(f"**{1 / perplexity:.3g}**")
+        return [row[-2] for row in rows]
+
+    assert told(100, 0.87) == [
+        "baseline: met",
+        "5 × baseline: met",
+        "0.85: met",
+        "baseline + 0.05: met",
+    ]
+    assert told(101, 0.86)[1:] == [
+        "5 × baseline: not met",
+        "0.85: met",
+        "baseline + 0.05: not met",
+    ]
+
+
 def test_the_page_says_what_it_took_and_what_is_missing() -> None:
     page = results_page.page([result()])
     cost = "| imdb | 20,000 | 2,000 | 24,801 | 123 | 256 head tail | 22.7 of 22.7 M |"
