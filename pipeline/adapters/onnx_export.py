@@ -246,8 +246,12 @@ def _split_skips(model: Any) -> None:
     model.topological_sort()
 
 
-def quantize(source: Path, path: Path, *, per_channel: bool, reduce_range: bool) -> None:
-    """Write int8 weights, with activations quantized as they come (dynamic quantization)."""
+def quantize(
+    source: Path, path: Path, *, per_channel: bool, reduce_range: bool, spared: int = 0
+) -> None:
+    """Write int8 weights, with activations quantized as they come (dynamic quantization). In so
+    many of the first layers, whose errors all others hand on, `spared`, what is behind the
+    attention stays in fp32."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -257,12 +261,19 @@ def quantize(source: Path, path: Path, *, per_channel: bool, reduce_range: bool)
     defaults = [tensor for tensor in model.graph.initializer if tensor.name in inputs]
     for tensor in defaults:
         model.graph.initializer.remove(tensor)
+    layers = tuple(f"/layer.{layer}/" for layer in range(spared))
+    kept = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and any(layer in node.name for layer in layers)
+    ]
     quantize_dynamic(
         _apart(model),
         str(path),
         per_channel=per_channel,
         reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
+        nodes_to_exclude=kept,
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
     if defaults:

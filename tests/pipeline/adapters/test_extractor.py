@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import transformers
@@ -76,6 +77,21 @@ def test_every_runtime_gives_the_encoders_own_states(
             assert np.abs(got - want).max() < within
             alike = (got * want).sum() / np.linalg.norm(got) / np.linalg.norm(want)
             assert alike > cosine - 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("spared", [0, 1])
+def test_first_layers_can_be_spared_by_int8(family: str, spared: int, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "base", family)
+    eager = TorchExtractor(folder, family, (2,), "mean", normalize=True, attention="eager")
+    export_fused(eager, tmp_path / "fp32.onnx")
+    small = tmp_path / "int8.onnx"
+    quantize(tmp_path / "fp32.onnx", small, per_channel=True, reduce_range=True, spared=spared)
+    nodes = onnx.load(small).graph.node
+    whole = [node.name for node in nodes if node.op_type == "MatMul"]
+    assert len(whole) == 3 * spared
+    assert all("/layer.0/" in name for name in whole)
+    assert sum(node.op_type == "QAttention" for node in nodes) == 2
 
 
 def test_layers_above_the_highest_that_is_asked_for_are_not_there(tmp_path: Path) -> None:
