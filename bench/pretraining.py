@@ -27,7 +27,7 @@ from results import DATASETS, STAGES, WORK, link, prepared, pretrained_by, run, 
 
 from flows.recipes import Ready, ready
 from pipeline import kept, scoring, tasks
-from pipeline.adapters.transformers import new_bert
+from pipeline.adapters.transformers import new_bert, pooling_of
 from pipeline.errors import UserError
 from pipeline.records import Machine, Scores, Split
 from pipeline.scoring import Tallies
@@ -93,7 +93,7 @@ def begun(by: str, learned: Path, folder: Path, seed: int) -> Path:
     if base.network is None:
         return base_folder(base)
     if not folder.exists():
-        new_bert(folder, base.network, learned, seed)
+        new_bert(folder, base.network, learned, seed, pooling=pooling_of(learned))
         for file in learned.glob("*token*"):
             shutil.copyfile(file, folder / file.name)
     return folder

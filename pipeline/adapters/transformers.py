@@ -71,9 +71,9 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     return tokenizer
 
 
-def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int) -> Path:
+def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, pooling: str) -> Path:
     """A BERT of random weights for the words of a saved tokenizer, in a folder; the same of the
-    same seed."""
+    same seed. `pooling`: what it is to stand for a text by, as `pooling_of` tells it."""
     import torch
     from transformers import AutoTokenizer, BertConfig, BertModel
     from transformers.utils.logging import disable_progress_bar
@@ -82,7 +82,10 @@ def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int) -> Pa
     words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
     torch.manual_seed(seed)
     config = BertConfig(
-        **network.model_dump(), vocab_size=len(words), pad_token_id=words.pad_token_id
+        **network.model_dump(),
+        vocab_size=len(words),
+        pad_token_id=words.pad_token_id,
+        classifier_pooling=pooling,
     )
     with whole(folder) as temporary:
         BertModel(config).save_pretrained(temporary)
@@ -123,7 +126,8 @@ def load_model(
     `outputs` names what it is to compute. Under the head "embedding" there is nothing but pooling.
 
     `settings` go to its configuration (dropout, attention implementation). Its classifier_pooling
-    says what a head for whole texts reads: "cls" or "mean", as its base was trained.
+    says what a head for whole texts reads, also of those that start from it: "cls" or "mean", as
+    its base was trained.
     """
     import torch
     import transformers
@@ -173,10 +177,10 @@ def load_model(
         from pipeline.adapters.sentence_transformers import TextEncoder
 
         model = TextEncoder(model)
-    if head in OF_WHOLE_TEXTS:
+    if head in (*OF_WHOLE_TEXTS, "guess"):
         model.config.classifier_pooling = pooling_of(folder)
-        if pooling(model) == "mean":
-            by_mean(model)
+    if head in OF_WHOLE_TEXTS and pooling(model) == "mean":
+        by_mean(model)
     return model
 
 

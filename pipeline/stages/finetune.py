@@ -151,7 +151,14 @@ def finetune(
     from pipeline.adapters.live_run import LiveRun
 
     folder = (
-        adapter.new_bert(state / "base", base.network, tokenize / "tokenizer", params.seed)
+        adapter.new_bert(
+            state / "base",
+            base.network,
+            tokenize / "tokenizer",
+            params.seed,
+            # of hidden words alone the first token learns nothing
+            pooling="cls" if task.beside else "mean",
+        )
         if base.network
         else base_folder(base)
     )

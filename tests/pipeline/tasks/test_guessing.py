@@ -1,6 +1,7 @@
 """What is hidden follows the 15 and 80/10/10 rules, passages are whole, and the loss is BERT's."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from transformers import BertForPreTraining
 from pipeline import kept
 from pipeline.adapters import guess
 from pipeline.adapters.batches import Collator, Drawn, LengthSampler, lengths_of
+from pipeline.adapters.transformers import load_model, pooling_of
 from pipeline.config import parse
 from pipeline.recipe import Recipe
 from pipeline.records import SPLITS, Lengths
@@ -402,11 +404,12 @@ def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Hider)
 # from scratch
 
 
+@pytest.mark.parametrize(("task", "pooling"), [("pretraining", "cls"), ("masked_words", "mean")])
 def test_a_base_is_made_of_random_weights_and_learned_words_and_others_start_from_it(
-    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, pooling: str, tmp_path: Path, tiny_base: Path
 ) -> None:
     source = write_csv(tmp_path / "rows.csv", pretraining(120, Random(3)))
-    block = block_of("pretraining", tiny_base, source)
+    block = block_of(task, tiny_base, source)
     block["base"] = {
         "model": "scratch",
         "sha256": None,
@@ -437,9 +440,22 @@ def test_a_base_is_made_of_random_weights_and_learned_words_and_others_start_fro
     other = make_home(tmp_path / "news", model, rows=60)
     taught = up_to_tokens(other)
     r, t = taught.recipe, taught.task
-    finetune(
+    taught_fit = finetune(
         r.finetune, t, r.base, taught.validate, taught.tokenize, taught.finetune, tmp_path / "s"
     )
+    assert taught_fit.pooling == pooling
     lengths = Lengths.read(taught.tokenize / "lengths.json")
     assert lengths.coverage > 0.9
     assert 1 <= lengths.fertility < 8
+
+
+def test_what_goes_on_learning_stands_for_a_text_as_its_base_did(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "classifier_pooling": "mean"}))
+    for folder, pooling in ((base, "mean"), (tiny_base, "cls")):
+        load_model(folder, "base", "guess").save_pretrained(tmp_path / pooling)
+        assert pooling_of(tmp_path / pooling) == pooling
