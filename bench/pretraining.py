@@ -1,7 +1,7 @@
 """What pretraining gives to the recipe that starts from it.
 
     python bench/pretraining.py chnsenticorp-zh                        # 3 seeds of all its rows
-    python bench/pretraining.py imdb --by imdb-domain --seeds 1 --train 5000
+    python bench/pretraining.py imdb --by imdb-domain --seeds 1 --train 5000 --test 10000
 
 A recipe of the gallery is trained from what another has pretrained, and from what that one itself
 began with: its base, or the same network with other random weights for each seed. Everything else
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--by", metavar="NAME", help="recipe that pretrains (that of its base)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind (3)")
     parser.add_argument("--train", type=int, help="training rows (all)")
+    parser.add_argument("--test", type=int, help="test rows, where they are published (all)")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
     given = parser.parse_args()
     try:
@@ -52,7 +53,7 @@ def main() -> int:
             raise UserError(f"--by: {recipe.name} starts from no recipe: name one that pretrains")
         homes = {
             start: [
-                trained(recipe, by, start, seed, given.data, given.train)
+                trained(recipe, by, start, seed, given.data, given.train, given.test)
                 for seed in range(given.seeds)
             ]
             for start in (WITHOUT, WITH)
@@ -66,14 +67,22 @@ def main() -> int:
     return 0
 
 
-def trained(recipe: Ready, by: str, start: str, seed: int, data: Path, rows: int | None) -> Path:
-    """The copy of this repository in which the recipe has been evaluated."""
+def trained(
+    recipe: Ready,
+    by: str,
+    start: str,
+    seed: int,
+    data: Path,
+    train: int | None = None,
+    test: int | None = None,
+) -> Path:
+    """The copy of this repository in which the recipe has been evaluated; None takes all rows."""
     home = WORK / f"{recipe.name}-{start}-{by}-{seed}"
 
     def choose(split: Split | None, found: list[Row]) -> list[Row]:
-        return found if split == "test" else found[:rows]
+        return found[: test if split == "test" else train]
 
-    if rows:
+    if train or test:
         block = sampled(recipe, data, home, choose)
     else:
         block = recipe.placed()
