@@ -203,7 +203,7 @@ class _Patience(TrainerCallback):
 
 class Loss:
     """A task's loss, summed over targets; in validation, where there are no gradients, without
-    class weights and smoothing."""
+    weights and smoothing."""
 
     def __init__(
         self,
@@ -218,6 +218,8 @@ class Loss:
         if params.class_weights == "balanced" and rows is not None:
             rows = np.maximum(rows, 1)  # a class of the recipe that no row has
             self.weights = torch.from_numpy(rows.sum() / (len(rows) * rows)).float()
+        if params.next_sentence_weight != 1:
+            self.weights = torch.tensor([1.0, params.next_sentence_weight])
 
     def __call__(
         self, logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor

@@ -83,6 +83,9 @@ class FinetuneParams(Settings):
     """balanced weighs a row by rows / (classes x rows of its class), so that rare classes count
     as much as frequent ones (King and Zeng 2001); where a row is cut into windows, each counts as a
     row. Validation is measured without."""
+    next_sentence_weight: float = Field(gt=0)
+    """How much the loss of pairs counts in pretraining, beside that of hidden words; in BERT as
+    much, 1. Validation is measured with 1."""
     decoder: Decoder | None
     """Of tasks that write; else null."""
     precision: Literal["auto", "fp32", "bf16"]
@@ -127,6 +130,8 @@ def check(params: FinetuneParams, task: Task) -> None:
             raise ValueError(
                 f"{key}: is for tasks with one class a row, not for {task.name}: set it to {plain}"
             )
+    if params.next_sentence_weight != 1 and not (task.fresh and task.beside):
+        raise ValueError(f"next_sentence_weight: {task.name} asks of no pairs: set it to 1")
 
 
 def finetune(

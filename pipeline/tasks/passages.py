@@ -11,6 +11,7 @@ import numpy as np
 SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|<)|[。！？…]+[”’」』）]*|\n+")
 SEARCHES = 16  # passages that are looked at for an end of the length that is wanted
 NEAR = 0.15  # share by which that length may differ
+LEAST = 0.25  # share of a passage that each of its two parts has at least
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,23 @@ def paired(
     """Two parts of `room` tokens at most together, and whether the second follows the first; None
     where there are no two.
 
-    A passage is parted between two of its sentences; half of the time the second part stays, else
-    it is the end of a passage of `another` document, from one of its sentences on. Neither length
-    nor form shall tell the two apart: so that end is looked for before it is drawn whether it is
-    wanted, and differs in length by no more than there is room for, one way or the other.
+    A passage is parted between two of its sentences, away from its ends, for a single sentence
+    tells little of what it follows. Half of the time the second part stays, else it is the end of
+    a passage of `another` document, from one of its sentences on. Neither length nor form shall
+    tell the two apart: so that end is looked for before it is drawn whether it is wanted, and
+    differs in length by no more than there is room for, one way or the other.
     """
-    if len(own.ends) < 2:
+    size = len(own.ids)
+    splits = [end for end in own.ends if LEAST * size <= end <= (1 - LEAST) * size]
+    if not splits:
         return None
-    left = room - len(own.ids)
+    left = room - size
     for _ in range(SEARCHES):
         other = another()
         found = [
             (split, start)
-            for split, start in product(own.ends[:-1], other.ends[:-1])
-            if abs(len(other.ids) - start - (len(own.ids) - split))
-            <= min(left, NEAR * (len(own.ids) - split))
+            for split, start in product(splits, other.ends[:-1])
+            if abs(len(other.ids) - start - (size - split)) <= min(left, NEAR * (size - split))
         ]
         if found:
             split, start = found[int(random.integers(len(found)))]

@@ -21,16 +21,17 @@ from transformers import BertForPreTraining
 from pipeline import kept
 from pipeline.adapters import guess
 from pipeline.adapters.batches import Collator, Drawn, LengthSampler, lengths_of
+from pipeline.adapters.trainer import Loss
 from pipeline.adapters.transformers import load_model, pooling_of
 from pipeline.config import parse
 from pipeline.recipe import Recipe
 from pipeline.records import SPLITS, Lengths
-from pipeline.stages.finetune import finetune
+from pipeline.stages.finetune import FinetuneParams, check, finetune
 from pipeline.tasks import IGNORED, get
-from pipeline.tasks.guessing import FOLLOWS, STRANGE, HiddenPiece, Hider, _Frequencies
+from pipeline.tasks.guessing import BEST, FOLLOWS, STRANGE, HiddenPiece, Hider, _Frequencies
 from pipeline.tasks.masking import Vocabulary, hidden
 from pipeline.tasks.passages import Passage, packed, paired, passages, sentences
-from tests.conftest import write_csv
+from tests.conftest import toy_block, write_csv
 from tests.pipeline.conftest import Home, make_home, up_to_tokens
 from tests.pipeline.tasks.test_contract import block_of, make
 from tests.pipeline.tasks.toys import pretraining
@@ -164,7 +165,8 @@ def test_half_of_the_pairs_follow_and_the_others_are_of_another_document() -> No
     of = [Passage(d, [100 * d + i for i in range(30)], range(5, 31, 5)) for d in range(1, 9)]
     follows = asked = 0
     for own, a, b, truth in pairs_of(of * 500, of, 30, random):
-        assert a and b and len(a) + len(b) <= 30
+        assert len(a) + len(b) <= 30
+        assert min(len(a), len(own.ids) - len(a)) >= 30 / 4
         assert list(a) == list(own.ids[: len(a)])
         if truth:
             assert [*a, *b] == list(own.ids)
@@ -175,10 +177,11 @@ def test_half_of_the_pairs_follow_and_the_others_are_of_another_document() -> No
     assert within(follows, asked, 0.5)
 
 
-def test_a_passage_of_one_sentence_is_not_parted() -> None:
+def test_a_passage_of_one_sentence_or_with_a_long_one_is_not_parted() -> None:
     random = np.random.default_rng(5)
     other = Passage(2, range(20), [10, 20])
     assert paired(Passage(1, range(20), [20]), lambda: other, 30, random) is None
+    assert paired(Passage(1, range(20), [4, 16, 20]), lambda: other, 30, random) is None
     assert paired(other, lambda: Passage(1, range(20), [20]), 30, random) is None
 
 
@@ -399,6 +402,35 @@ def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Hider)
             model.named_parameters(), bert.named_parameters(), strict=True
         ):
             assert torch.allclose(own.grad, other.grad, atol=1e-6), name
+
+
+def test_pairs_count_as_much_as_is_said_and_validation_as_in_bert() -> None:
+    params = FinetuneParams(
+        **toy_block("base", "rows.csv")["finetune"] | {"next_sentence_weight": 20}
+    )
+    loss = Loss(get("pretraining"), params, {})
+    logits = torch.randn(4, 6, 1 + 2 * BEST).requires_grad_()
+    targets = torch.full((4, 6), IGNORED)
+    targets[:, 0] = torch.tensor([FOLLOWS, STRANGE, IGNORED, FOLLOWS])
+    targets[:, 3:5] = 7
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    of_words = -logits[:, 3:5, 0].mean()
+    asked = targets[:, 0] != IGNORED
+    of_pairs = torch.nn.functional.cross_entropy(logits[asked, 0, 1:3], targets[asked, 0])
+    trained = loss(logits, targets, mask) / 8
+    assert trained.item() == pytest.approx((of_words + 20 * of_pairs).item(), rel=1e-5)
+    with torch.no_grad():
+        validated = loss(logits.detach(), targets, mask) / 8
+    assert validated.item() == pytest.approx((of_words + of_pairs).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["masked_words", "classification"])
+def test_a_task_without_pairs_gives_them_no_weight(name: str) -> None:
+    params = FinetuneParams(
+        **toy_block("base", "rows.csv")["finetune"] | {"next_sentence_weight": 2}
+    )
+    with pytest.raises(ValueError, match=f"next_sentence_weight: {name} asks of no pairs"):
+        check(params, get(name))
 
 
 # from scratch
