@@ -32,6 +32,7 @@ from pipeline.adapters.batches import (
 )
 from pipeline.adapters.checkpoints import last_whole, seal
 from pipeline.adapters.dropout import quicken
+from pipeline.adapters.loss import Loss
 from pipeline.adapters.pooling import narrow
 from pipeline.errors import UserError
 from pipeline.log import Log
@@ -90,7 +91,7 @@ def where_and_how(precision: str) -> tuple[str, str]:
 
 
 class _Trainer(Trainer):
-    def __init__(self, *, order: Order, loss: "Loss", **settings: Any) -> None:
+    def __init__(self, *, order: Order, loss: Loss, **settings: Any) -> None:
         super().__init__(**settings)
         self.order, self.loss = order, loss
 
@@ -199,38 +200,6 @@ class _Patience(TrainerCallback):
         """It had ended already, and was disturbed before its result was written."""
         since = state.global_step - (state.best_global_step or 0)
         control.should_training_stop |= since > self.evaluations * args.eval_steps
-
-
-class Loss:
-    """A task's loss, summed over targets; in validation, where there are no gradients, without
-    weights and smoothing."""
-
-    def __init__(
-        self,
-        task: "Task",
-        params: "FinetuneParams",
-        prepared: "Decision",
-        rows: "np.typing.NDArray[np.int64] | None" = None,
-    ) -> None:
-        """`rows` of each class, where the task has one class a row."""
-        self.task, self.prepared, self.smoothing = task, prepared, params.label_smoothing
-        self.weights = None
-        if params.class_weights == "balanced" and rows is not None:
-            rows = np.maximum(rows, 1)  # a class of the recipe that no row has
-            self.weights = torch.from_numpy(rows.sum() / (len(rows) * rows)).float()
-        if params.next_sentence_weight != 1:
-            self.weights = torch.tensor([1.0, params.next_sentence_weight])
-
-    def __call__(
-        self, logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor
-    ) -> torch.Tensor:
-        """`logits` (pieces, outputs) or (pieces, tokens, outputs); `mask` of real tokens, (pieces,
-        tokens)."""
-        targets = self.task.scaled(targets, self.prepared)
-        if not logits.requires_grad:
-            return self.task.loss(logits, targets, mask)
-        weights = None if self.weights is None else self.weights.to(logits.device)
-        return self.task.loss(logits, targets, mask, weights, self.smoothing)
 
 
 def _dropouts(folder: Path, name: str, params: "FinetuneParams") -> dict[str, float]:

@@ -277,7 +277,7 @@ def _key(
 
     code = [__file__, str(scoring.__file__), str(kept.__file__)]
     code += map(str, sorted(Path(encoding.__file__).parent.glob("*.py")))
-    used = ["trainer", "batches", "transformers", "pooling", "attention", "dropout"]
+    used = ["trainer", "loss", "batches", "transformers", "pooling", "attention", "dropout"]
     packages = ["torch", "transformers", "accelerate"]
     used += {"guess": ["guess"], "writer": ["translator"]}.get(judge.task.head, [])
     if judge.task.head == "embedding":

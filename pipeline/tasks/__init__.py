@@ -210,8 +210,8 @@ class Task(ABC):
         """Summed over every target that counts. `logits` are (pieces, outputs) or (pieces, tokens,
         outputs) in 32 bits, `targets` what `target` gave, stacked, padded with IGNORED and
         `scaled`, `mask` (pieces, tokens) whether a token is no padding. `weights` (of each class)
-        and `smoothing` are given to exclusive tasks alone; to pretraining the weights of hidden
-        words and of pairs."""
+        and `smoothing` are given to exclusive tasks alone; to pretraining one weight, of
+        its pairs."""
 
     def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
         """How many of the stacked targets count: what a summed loss is divided by."""

@@ -230,8 +230,9 @@ class Guessing(Task):
         asked = targets[:, 0] != IGNORED
         if asked.any():
             of_pairs = cross_entropy(logits[asked, 0, 1:3], targets[asked, 0])
-            weight = 1.0 if weights is None else weights[1]
-            loss = loss + weight * of_pairs * tokens.sum()
+            if weights is not None:
+                of_pairs = of_pairs * weights
+            loss = loss + of_pairs * tokens.sum()
         return loss
 
     def counted(self, targets: "torch.Tensor") -> "torch.Tensor":

@@ -12,6 +12,7 @@ import torch
 
 from pipeline import kept, tasks
 from pipeline.adapters import trainer
+from pipeline.adapters.loss import Loss
 from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
@@ -194,7 +195,7 @@ def test_a_toy_is_learned(line: Home) -> None:
 
 def test_rare_classes_count_as_much_and_targets_are_smoothed() -> None:
     params = toy_params(class_weights="balanced", label_smoothing=0.1)
-    loss = trainer.Loss(tasks.get("classification"), params, {}, np.array([60, 30, 10]))
+    loss = Loss(tasks.get("classification"), params, {}, np.array([60, 30, 10]))
     torch.manual_seed(0)
     logits = torch.randn(4, 3, requires_grad=True)
     labels = torch.tensor([0, 0, 1, 2])
@@ -236,7 +237,7 @@ def test_the_batches_of_a_step_share_one_divisor() -> None:
     import torch
 
     own = trainer._Trainer.__new__(trainer._Trainer)
-    own.loss = trainer.Loss(tasks.get("classification"), toy_params(), {})
+    own.loss = Loss(tasks.get("classification"), toy_params(), {})
     torch.manual_seed(0)
     weights = torch.randn(5, 3, requires_grad=True)
     rows, labels = torch.randn(7, 5), torch.tensor([0, 1, 2, 0, 1, 2, 2])
@@ -268,7 +269,7 @@ def test_a_validation_loss_is_the_mean_over_targets(monkeypatch: pytest.MonkeyPa
     from transformers import Trainer
 
     own = trainer._Trainer.__new__(trainer._Trainer)
-    own.loss = trainer.Loss(tasks.get("ner"), toy_params(), {})
+    own.loss = Loss(tasks.get("ner"), toy_params(), {})
     own.state = SimpleNamespace(global_step=30)
     logits = torch.tensor([[[0.0, 4.0]], [[3.0, 0.0]], [[5.0, 0.0]]])
     batches = [

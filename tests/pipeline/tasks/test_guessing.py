@@ -21,7 +21,7 @@ from transformers import BertForPreTraining
 from pipeline import kept
 from pipeline.adapters import guess
 from pipeline.adapters.batches import Collator, Drawn, LengthSampler, lengths_of
-from pipeline.adapters.trainer import Loss
+from pipeline.adapters.loss import Loss
 from pipeline.adapters.transformers import load_model, pooling_of
 from pipeline.config import parse
 from pipeline.recipe import Recipe
