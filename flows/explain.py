@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from flows.summary import ladder_rows, score_rows, table, validation_text
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_ledger import Ledger, Written
 from pipeline.errors import UserError
 from pipeline.promotion.registry import champion_of, reigns
 from pipeline.promotion.words import paragraph
@@ -28,7 +29,7 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
     if number is None:
         raise UserError(f"{model}: has no champion yet: name a version, or bertline run {model}")
     tags = registry.version_tags(model, number)
-    entries = registry.entries(model)
+    ledger = Ledger(registry, model).written()
     lines = [f"{model}/{number}, {'in use' if number == champion else 'not in use'}"]
     lines += _heads(
         {
@@ -42,8 +43,8 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
     served = json.loads(tags.get("bertline.files", "{}"))
     whole = f"{len(served)} files served, each as it was registered"
     lines += [f"  files    {each}" for each in damage or [whole]]
-    lines += _history(model, number, [entry for _, entry, _ in entries])
-    lines += _verdict(registry, number, entries)
+    lines += _history(model, number, [written.entry for written in ledger])
+    lines += _verdict(registry, number, ledger)
     lines += _made_of(registry, tags["run"])
     return "\n".join(lines)
 
@@ -72,10 +73,8 @@ def _history(model: str, number: str, entries: list[Entry]) -> Iterator[str]:
         yield "  nothing: the gate was not asked"
 
 
-def _verdict(
-    registry: Registry, number: str, entries: list[tuple[str, Entry, bool]]
-) -> Iterator[str]:
-    judged = [i for i, entry, _ in entries if entry.version == number and entry.decision]
+def _verdict(registry: Registry, number: str, ledger: list[Written]) -> Iterator[str]:
+    judged = [run for run, entry, _ in ledger if entry.version == number and entry.decision]
     if judged:
         verdict = Verdict.read(registry.artifact(judged[-1], "verdict.json"))
         yield f"\nverdict\n  {paragraph(verdict)}"

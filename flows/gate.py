@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.config import read_task
 from pipeline.errors import UserError
 from pipeline.log import Log
@@ -72,8 +73,8 @@ def in_use(bench: Bench, number: str) -> bool:
 
 def was_judged(bench: Bench, number: str) -> bool:
     """Whether the gate has ever been asked about a version: not where a hand made it champion."""
-    entries = bench.registry.entries(bench.model)
-    return any(entry.version == number and entry.decision for _, entry, _ in entries)
+    entries = Ledger(bench.registry, bench.model).entries()
+    return any(entry.version == number and entry.decision for entry in entries)
 
 
 def pages(verdict: Verdict) -> list[tuple[str, str | bytes]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.summary import table
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.errors import UserError
 from pipeline.promotion.registry import champion_of, reigns
 from pipeline.records import Entry
@@ -20,7 +21,7 @@ def history(registry: Registry, model: str, picture: Path) -> str:
     from pipeline.adapters import pictures
 
     champion = champion_of(registry, model)
-    entries = [entry for _, entry, _ in registry.entries(model)]
+    entries = Ledger(registry, model).entries()
     if not entries:
         raise UserError(f"{model}: nothing has been decided yet: bertline run {model}")
     lived = reigns(entries)

@@ -31,6 +31,7 @@ from pipeline import tasks
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_client import SQLITE, run_url
 from pipeline.adapters.mlflow_files import LOCK, ROWS
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.changes import Changes, compare
 from pipeline.config import PARAMS_FILE, parse, read_recipe, read_task
 from pipeline.errors import Unavailable, UserError
@@ -292,7 +293,8 @@ def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs
 def _fate(registry: Registry, recipe: str, number: str, champion: str | None) -> str | None:
     if number == champion:
         return "the champion"
-    judged = [e for _, e, _ in registry.entries(recipe) if e.version == number and e.decision]
+    entries = Ledger(registry, recipe).entries()
+    judged = [entry for entry in entries if entry.version == number and entry.decision]
     return f"{judged[-1].event}: {judged[-1].reason}" if judged else None
 
 

@@ -52,6 +52,7 @@ VENDORS = {
         "pipeline/adapters/live_run.py",
         "pipeline/adapters/mlflow.py",
         "pipeline/adapters/mlflow_client.py",
+        "pipeline/adapters/mlflow_ledger.py",
         "pipeline/adapters/mlflow_lock.py",
         "pipeline/adapters/mlflow_files.py",
         "pipeline/adapters/served_model.py",

@@ -1,4 +1,4 @@
-"""MLflow as the line uses it: runs, registered versions, aliases, and the ledger's entries."""
+"""MLflow as the line uses it: runs, registered versions, and the alias."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -16,16 +16,13 @@ from pipeline import tasks
 from pipeline.adapters import onnx_runtime
 from pipeline.adapters.live_run import FIT_TAG
 from pipeline.adapters.mlflow_client import SQLITE, connect, experiment_id, reason, shown
-from pipeline.adapters.mlflow_lock import hold
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of
-from pipeline.records import Entry, Epoch, Publication
+from pipeline.records import Publication
 from pipeline.tasks.encoding import Texts
 
 KEY_TAG, LINEAGE_TAG, PUBLISHED_TAG = "bertline.key", "bertline.lineage", "bertline.published"
 FILES_TAG = "bertline.files"  # SHA-256 of each file of a version, as JSON
-ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
-EPOCH_TAG, EPOCH_FILE = "bertline.epoch", "epoch.json"
 CHAMPION = "champion"
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
 # what MLflow says where it or its database fails, or lets nobody in
@@ -347,7 +344,7 @@ class Registry:
         except (MlflowException, OSError) as error:
             raise _unavailable(self.tracking, error) from None
 
-    # alias and ledger
+    # alias
 
     def champion(self, model: str) -> str | None:
         """The number of the version that carries the alias; None where nobody does.
@@ -365,82 +362,6 @@ class Registry:
 
     def move(self, model: str, number: str) -> None:
         self.client.set_registered_model_alias(model, CHAMPION, number)
-
-    def append(self, entry: Entry, pages: Sequence[tuple[str, str | bytes]] = ()) -> str:
-        """Write an entry as an intent, with pages by file name; `settle` it once the alias has
-        moved."""
-        identity = self._note(
-            entry.model,
-            f"{entry.number} {entry.event} {entry.model}/{entry.version}",
-            {
-                ENTRY_TAG: entry.model_dump_json(),
-                STATE_TAG: "intent",
-                "mlflow.note.content": f"{entry.who}, {entry.when}: {entry.reason}",
-            },
-        )
-        self._add_pages(identity, pages)
-        return identity
-
-    def _note(self, model: str, name: str, tags: dict[str, str]) -> str:
-        ledger = experiment_id(self.client, f"{model}-ledger", self.tracking)
-        run = self.client.create_run(ledger, run_name=name, tags=tags)
-        self.client.set_terminated(run.info.run_id, "FINISHED")
-        return str(run.info.run_id)
-
-    def _add_pages(self, identity: str, pages: Sequence[tuple[str, str | bytes]]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in pages:
-                raw = content.encode() if isinstance(content, str) else content
-                (Path(folder) / name).write_bytes(raw)
-            if pages:
-                self.client.log_artifacts(identity, folder)
-
-    def settle(self, identity: str) -> None:
-        self.client.set_tag(identity, STATE_TAG, "done")
-
-    def entries(self, model: str) -> list[tuple[str, Entry, bool]]:
-        """The ledger, oldest first: (identity, entry, whether its alias has moved)."""
-        read = [
-            (
-                str(run.info.run_id),
-                Entry.model_validate_json(run.data.tags[ENTRY_TAG]),
-                run.data.tags.get(STATE_TAG) == "done",
-            )
-            for run in self._notes(model, ENTRY_TAG)
-        ]
-        return sorted(read, key=lambda item: (item[1].number, item[1].when))
-
-    def open_epoch(self, epoch: Epoch) -> None:
-        """Freeze a test set. Call it under the lock."""
-        name = f"test set {epoch.number}: {len(epoch.ids)} rows"
-        tags = {EPOCH_TAG: str(epoch.number), "mlflow.note.content": epoch.why}
-        ledger = experiment_id(self.client, f"{epoch.model}-ledger", self.tracking)
-        run = self.client.create_run(ledger, run_name=name)
-        identity = str(run.info.run_id)
-        self._add_pages(identity, [(EPOCH_FILE, epoch.model_dump_json())])
-        self.client.log_batch(identity, tags=[_tag(k, v) for k, v in tags.items()])  # it counts now
-        self.client.set_terminated(identity, "FINISHED")
-
-    def epochs(self, model: str) -> list[Epoch]:
-        """The frozen test sets, oldest first."""
-        found = [
-            Epoch.model_validate_json(self.artifact(run.info.run_id, EPOCH_FILE).read_bytes())
-            for run in self._notes(model, EPOCH_TAG)
-        ]
-        return sorted(found, key=lambda epoch: epoch.number)
-
-    def _notes(self, model: str, tag: str) -> list[Any]:
-        """The runs in a model's ledger that carry a tag."""
-        found = self.client.get_experiment_by_name(f"{model}-ledger")
-        if found is None:
-            return []
-        runs, token = [], None
-        while True:
-            page = self.client.search_runs([found.experiment_id], page_token=token)
-            runs += [run for run in page if tag in run.data.tags]
-            token = page.token
-            if not token:
-                return runs
 
     def artifact(self, identity: str, path: str) -> Path:
         """A run's artifact on this machine. Raises UserError where the run has none, Unavailable
@@ -467,13 +388,6 @@ class Registry:
         if self.copies is None:
             self.copies = tempfile.TemporaryDirectory(prefix="bertline-")
         return tempfile.mkdtemp(dir=self.copies.name)
-
-    def lock(self, model: str, patience: float = 300.0) -> AbstractContextManager[None]:
-        """Hold the only lock of a model's ledger, on whatever machine; it is not reentrant.
-
-        Raises Unavailable after `patience` seconds.
-        """
-        return hold(self.client, f"{model}.lock", shown(self.tracking), patience)
 
 
 def takes_pairs(loaded: Any) -> bool:

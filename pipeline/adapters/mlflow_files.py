@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.adapters.mlflow import ENTRY_TAG
+from pipeline.adapters.mlflow_ledger import ENTRY_TAG
 from pipeline.errors import UserError
 
 RECORDS_TAG = "bertline.records"  # SHA-256 of each artifact of a published run, as JSON

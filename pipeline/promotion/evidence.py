@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.adapters.mlflow_files import ROWS
+from pipeline.adapters.mlflow_ledger import Ledger, Pages
 from pipeline.changes import learned
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.kept import groups_of, texts_of
 from pipeline.log import Log, no_log
-from pipeline.promotion import registry as ledger
 from pipeline.promotion.gate import GateParams, Question, Side, judge
-from pipeline.promotion.registry import Overtaken
+from pipeline.promotion.registry import Overtaken, can_return, champion_of, decide
 from pipeline.records import Entry, Epoch, Validation, Verdict
 from pipeline.retraining import Rescore
 from pipeline.tasks import Task
@@ -38,7 +38,7 @@ TIMED = 40  # texts by which a version's latency is measured
 QUARTERS = 4  # slices by a text's length
 TRIES = 100  # of a verdict that others keep overtaking
 ANSWERS = "answers.parquet"  # beside a verdict: what the version answered, by row
-Pages = Callable[[Verdict], Sequence[tuple[str, str | bytes]]]
+PagesOf = Callable[[Verdict], Pages]
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = Tru
     """
     registry, model = bench.registry, bench.model
     run = registry.version_tags(model, number)["run"]
-    champion = ledger.champion_of(registry, model)
+    champion = champion_of(registry, model)
     if champion == number:
-        before = [v for v in ledger.can_return(registry, model) if v != number]
+        before = [v for v in can_return(registry, model) if v != number]
         champion = before[-1] if before else None
     labels = Validation.read(bench.validate / "validation.json").labels
     kept = _test_rows(bench.validate / "kept.parquet")
@@ -93,7 +93,7 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = Tru
         quarantined_percent=100 * metrics.get("data.quarantined", 0) / read if read else 0.0,
         behaviour_failed=metrics.get("behaviour.failed_share", 0.0),
     )
-    entries = [entry for _, entry, _ in registry.entries(model)]
+    entries = Ledger(registry, model).entries()
     return judge(bench.params, replace(question, number=_number(entries, question)))
 
 
@@ -104,7 +104,7 @@ def ask_and_decide(
     approved: bool,
     person: bool = False,
     reason: str = "",
-    pages: Pages | None = None,
+    pages: PagesOf | None = None,
 ) -> tuple[Verdict, Entry | None]:
     """Ask, and write the verdict; again where another champion came in meanwhile.
 
@@ -114,7 +114,7 @@ def ask_and_decide(
     for _ in range(TRIES):
         verdict = ask(bench, number)
         try:
-            entry = ledger.decide(
+            entry = decide(
                 bench.registry,
                 bench.model,
                 number,
@@ -150,9 +150,9 @@ def _test_rows(kept: Path) -> "pd.DataFrame":
 def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
     """The test set in use. The first is every test row that there is; rows that arrive later wait
     until they are enough to be the next."""
-    registry, model, enough = bench.registry, bench.model, bench.params.epoch_rows
-    with registry.lock(model):
-        epochs = registry.epochs(model)
+    ledger, enough = Ledger(bench.registry, bench.model), bench.params.epoch_rows
+    with ledger.lock():
+        epochs = ledger.epochs()
         known = {identity for epoch in epochs for identity in epoch.ids}
         fresh = [identity for identity in ids if identity not in known]
         left = len(set(epochs[-1].ids) & set(ids)) if epochs else 0
@@ -166,9 +166,9 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
             rows, why = ids, f"of the last one's {len(epochs[-1].ids)} rows {left} are left"
         else:
             return epochs[-1]
-        epoch = Epoch(model=model, number=len(epochs) + 1, ids=rows, why=why)
+        epoch = Epoch(model=bench.model, number=len(epochs) + 1, ids=rows, why=why)
         if keep:
-            registry.open_epoch(epoch)
+            ledger.open_epoch(epoch)
             bench.log.say(f"test set {epoch.number} is frozen: {len(rows):,} rows ({why})")
         return epoch
 
@@ -185,7 +185,8 @@ def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
     installed it is asked again, and compared (`rescore`)."""
     if verdict.unfit:
         return []
-    epoch = next(e for e in bench.registry.epochs(bench.model) if e.number == verdict.epoch)
+    epochs = Ledger(bench.registry, bench.model).epochs()
+    epoch = next(epoch for epoch in epochs if epoch.number == verdict.epoch)
     kept = _test_rows(bench.validate / "kept.parquet")
     rows = kept[kept["id"].isin(set(epoch.ids))]
     answers = _answers(bench, verdict.version, texts_of(rows))
@@ -203,8 +204,8 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
     import pandas as pd
 
     judged = [
-        identity
-        for identity, entry, _ in bench.registry.entries(bench.model)
+        run
+        for run, entry, _ in Ledger(bench.registry, bench.model).written()
         if entry.version == number and entry.decision
     ]
     try:

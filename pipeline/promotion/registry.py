@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_ledger import Ledger, Pages
 from pipeline.errors import UserError
 from pipeline.records import Entry, Event, Reign, Verdict
 
@@ -22,33 +23,33 @@ class Overtaken(Exception):  # noqa: N818 - not an error: the verdict is asked f
 def champion_of(registry: Registry, model: str) -> str | None:
     """The version in use, after carrying out what a crash left undone and writing down what a hand
     has moved."""
-    with registry.lock(model):
+    with Ledger(registry, model).lock():
         return _champion(registry, model)
 
 
 def _champion(registry: Registry, model: str) -> str | None:
     """Under the lock."""
-    found = registry.champion(model)
-    moves = [item for item in registry.entries(model) if item[1].moves]
+    ledger, found = Ledger(registry, model), registry.champion(model)
+    moves = [written for written in ledger.written() if written.entry.moves]
     if not moves:
         if found is not None:
             _write_hand(registry, model, found, None)
         return found
-    identity, last, settled = moves[-1]
+    run, last, settled = moves[-1]
     if not settled:
         if last.event != "by hand":  # the hand has moved the alias already
             registry.move(model, last.version)
             found = last.version
-        registry.settle(identity)
+        ledger.settle(run)
     if found != (last.version or None):
         _write_hand(registry, model, found, last.version or None)
     return found
 
 
 def _write_hand(registry: Registry, model: str, found: str | None, before: str | None) -> None:
-    what = "moved" if found else "taken away"
+    ledger, what = Ledger(registry, model), "moved" if found else "taken away"
     entry = Entry(
-        number=_next(registry, model),
+        number=_next(ledger),
         event="by hand",
         model=model,
         version=found or "",
@@ -58,7 +59,7 @@ def _write_hand(registry: Registry, model: str, found: str | None, before: str |
         reason=f"the alias was {what} in MLflow itself: gate not asked",
         lineage=registry.version_tags(model, found).get("bertline.lineage", "") if found else "",
     )
-    registry.settle(registry.append(entry))
+    ledger.settle(ledger.append(entry))
 
 
 def decide(
@@ -70,7 +71,7 @@ def decide(
     approved: bool,
     person: bool = False,
     reason: str = "",
-    pages: Sequence[tuple[str, str | bytes]] = (),
+    pages: Pages = (),
 ) -> Entry | None:
     """Write a verdict to the ledger and make the version the champion where it says so.
 
@@ -80,9 +81,9 @@ def decide(
     person said; `pages` are kept with the entry, by file name. Raises Overtaken where the champion
     is another than the one that was judged against.
     """
-    with registry.lock(model):
+    with Ledger(registry, model).lock():
         champion = _champion(registry, model)
-        entries = [entry for _, entry, _ in registry.entries(model)]
+        entries = Ledger(registry, model).entries()
         if champion not in (verdict.champion, number) or any(
             _same_question(e, verdict) for e in entries
         ):
@@ -124,14 +125,14 @@ def force(
     number: str,
     reason: str,
     verdict: Verdict,
-    pages: Sequence[tuple[str, str | bytes]] = (),
+    pages: Pages = (),
 ) -> Entry:
     """A person's own decision, `override` or `rebaseline`, with the reason and what the gate said.
 
     Raises UserError without a reason.
     """
     need_reason(model, number, reason)
-    with registry.lock(model):
+    with Ledger(registry, model).lock():
         champion = _champion(registry, model)
         return _write(registry, event, model, number, champion, reason, verdict, pages)
 
@@ -147,11 +148,11 @@ def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry
 
     Raises UserError where there is none.
     """
-    with registry.lock(model):
+    with Ledger(registry, model).lock():
         champion = _champion(registry, model)
         if champion is None:
             raise UserError(f"{model}: has no champion to roll back from")
-        lived = _lived([entry for _, entry, _ in registry.entries(model)])
+        lived = _lived(Ledger(registry, model).entries())
         if len(lived) < 2:
             raise UserError(f"{model}/{champion}: has no predecessor to return to")
         return _write(registry, "rollback", model, lived[-2], champion, reason)
@@ -159,7 +160,7 @@ def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry
 
 def can_return(registry: Registry, model: str) -> list[str]:
     """The versions that rolling back, again and again, would bring back; the champion is last."""
-    return _lived([entry for _, entry, _ in registry.entries(model)])
+    return _lived(Ledger(registry, model).entries())
 
 
 def _lived(entries: Sequence[Entry]) -> list[str]:
@@ -200,11 +201,12 @@ def _write(
     champion: str | None,
     reason: str,
     verdict: Verdict | None = None,
-    pages: Sequence[tuple[str, str | bytes]] = (),
+    pages: Pages = (),
 ) -> Entry:
     """Ledger first, then the alias. Under the lock."""
+    ledger = Ledger(registry, model)
     entry = Entry(
-        number=_next(registry, model),
+        number=_next(ledger),
         event=event,
         model=model,
         version=number,
@@ -218,15 +220,15 @@ def _write(
         judged = ("decision", "epoch", "question", "evidence")
         entry = entry.model_copy(update={name: getattr(verdict, name) for name in judged})
         pages = [("verdict.json", verdict.model_dump_json(indent=2)), *pages]
-    identity = registry.append(entry, pages)
+    run = ledger.append(entry, pages)
     if entry.moves:
         registry.move(model, number)
-    registry.settle(identity)
+    ledger.settle(run)
     return entry
 
 
-def _next(registry: Registry, model: str) -> int:
-    return max((entry.number for _, entry, _ in registry.entries(model)), default=0) + 1
+def _next(ledger: Ledger) -> int:
+    return max((entry.number for entry in ledger.entries()), default=0) + 1
 
 
 def _now() -> str:

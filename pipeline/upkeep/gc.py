@@ -155,7 +155,9 @@ def read_size(text: str) -> int:
 def always_kept(registry: "Registry", model: str, versions: Sequence["Version"]) -> set[str]:
     """Versions that no budget touches: every champion there ever was, for rolling back walks
     through them, whatever has an alias, and what waits for a person."""
-    entries = [entry for _, entry, _ in registry.entries(model)]
+    from pipeline.adapters.mlflow_ledger import Ledger
+
+    entries = Ledger(registry, model).entries()
     last = {entry.version: entry.event for entry in entries}
     return (
         {entry.version for entry in entries if entry.moves}
@@ -243,8 +245,9 @@ class Stock:
 
     def _drop_version(self, version: "Version") -> None:
         from pipeline.adapters import mlflow_files
+        from pipeline.adapters.mlflow_ledger import Ledger
 
-        with self.registry.lock(self.model):
+        with Ledger(self.registry, self.model).lock():
             now = mlflow_files.versions(self.client, self.model)
             if version.number in always_kept(self.registry, self.model, now):
                 return  # promoted since the plan was made

@@ -8,6 +8,7 @@ import pytest
 from flows.explain import explain
 from flows.history import history
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.records import Entry
 from tests.pipeline.promotion.test_gate import OLD_VERDICT
 
@@ -41,9 +42,10 @@ def filled(registry: Registry) -> Registry:
         decision="promote",
         epoch=1,
     )
-    identity = registry.append(entry, [("verdict.json", OLD_VERDICT)])
+    ledger = Ledger(registry, "news")
+    identity = ledger.append(entry, [("verdict.json", OLD_VERDICT)])
     registry.move("news", "1")
-    registry.settle(identity)
+    ledger.settle(identity)
     return registry
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.promotion import registry as promotion
 from tests.conftest import ROOT
 
@@ -27,9 +28,11 @@ from pathlib import Path
 import numpy as np
 from pipeline import tasks
 from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.config import parse, read_recipe
-from pipeline.promotion import evidence, registry as ledger
+from pipeline.promotion import evidence
 from pipeline.promotion.gate import GateParams, Question, Side, judge
+from pipeline.promotion.registry import champion_of
 
 tracking, slow, *numbers = sys.argv[1:]
 params = read_recipe("news", Path({str(ROOT / "params.yaml")!r}))["gate"]
@@ -43,11 +46,11 @@ def side(number):
     return Side(number, ["a", "b"], np.where(right, "a", "b").tolist(), np.ones({ROWS}))
 
 def ask(bench, number):
-    champion = ledger.champion_of(registry, "toy")
+    champion = champion_of(registry, "toy")
     old = side(champion) if champion and champion != number else None
     ids = [str(i) for i in range({ROWS})]
     question = Question("toy", task, ["a", "b"], ids, ["a"] * {ROWS}, side(number), old)
-    entries = [entry for _, entry, _ in registry.entries("toy")]
+    entries = Ledger(registry, "toy").entries()
     return judge(params, dataclasses.replace(question, number=evidence._number(entries, question)))
 
 evidence.ask, evidence.answers_page = ask, lambda *_: []
@@ -87,17 +90,18 @@ def test_fifty_promotions_at_once_leave_one_champion_the_best(registry: Registry
     running = [promoter(registry, *order[place::PROCESSES]) for place in range(PROCESSES)]
     told = [process.communicate(timeout=3000)[0] for process in running]
     assert [process.returncode for process in running] == [0] * PROCESSES, told
-    entries = registry.entries("toy")
+    ledger = Ledger(registry, "toy").written()
+    assert all(written.settled for written in ledger)
+    entries = [written.entry for written in ledger]
     assert len(entries) == VERSIONS
-    assert all(settled for _, _, settled in entries)
-    assert [entry.number for _, entry, _ in entries] == list(range(1, VERSIONS + 1))
+    assert [entry.number for entry in entries] == list(range(1, VERSIONS + 1))
     assert promotion.champion_of(registry, "toy") == str(VERSIONS)
     # each entry says which champion it found, and that is the one that the entries before it left
     champion = None
-    for _, entry, _ in entries:
+    for entry in entries:
         assert entry.previous == champion
         champion = entry.version if entry.moves else champion
-    asked = [entry.question for _, entry, _ in entries if entry.question]
+    asked = [entry.question for entry in entries if entry.question]
     assert asked == sorted(set(asked))
 
 
@@ -112,9 +116,9 @@ def test_kills_between_entry_and_alias_are_always_repaired(registry: Registry) -
         assert registry.champion("toy") == champion
         champion = promotion.champion_of(registry, "toy")
         assert champion == registry.champion("toy") == str(turn)
-    entries = registry.entries("toy")
-    assert [entry.event for _, entry, _ in entries] == ["promote"] * KILLS
-    assert all(settled for _, _, settled in entries)
+    ledger = Ledger(registry, "toy").written()
+    assert [written.entry.event for written in ledger] == ["promote"] * KILLS
+    assert all(written.settled for written in ledger)
 
 
 def test_kills_at_any_moment_lose_nothing(registry: Registry) -> None:
@@ -123,7 +127,7 @@ def test_kills_at_any_moment_lose_nothing(registry: Registry) -> None:
             time.sleep(random.uniform(1, 5))
             process.send_signal(signal.SIGKILL)
         champion = promotion.champion_of(registry, "toy")
-        entries = registry.entries("toy")
-        moves = [entry.version for _, entry, _ in entries if entry.moves]
+        entries = Ledger(registry, "toy").entries()
+        moves = [entry.version for entry in entries if entry.moves]
         assert champion == (moves[-1] if moves else None)
-        assert "by hand" not in {entry.event for _, entry, _ in entries}
+        assert "by hand" not in {entry.event for entry in entries}

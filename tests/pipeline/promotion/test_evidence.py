@@ -14,11 +14,12 @@ import pytest
 from flows import gate
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_files import ROWS
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.changes import compare, learned
 from pipeline.errors import Unavailable, UserError
-from pipeline.promotion import registry as ledger
 from pipeline.promotion.evidence import ANSWERS, Bench, ask, ask_and_decide, rescore
 from pipeline.promotion.gate import GateParams
+from pipeline.promotion.registry import force
 from pipeline.records import Verdict
 from tests.pipeline.conftest import Home
 from tests.pipeline.promotion.test_registry import publish_toy
@@ -108,7 +109,7 @@ def test_a_version_is_asked_again_what_it_was_judged_on(
     rows = pd.read_parquet(line.ingest / "rows.parquet", columns=["id", "text", "second"])
     assert rescore(bench, number, rows) is None  # the ledger has nothing of it yet
     verdict = decided(bench, number)
-    identity = bench.registry.entries("toy")[0][0]
+    identity = Ledger(bench.registry, "toy").written()[0][0]
     kept = pd.read_parquet(bench.registry.artifact(identity, ANSWERS))
     assert len(kept) == verdict.rows
     same = rescore(bench, number, rows)
@@ -225,7 +226,9 @@ def test_a_model_that_does_not_load_is_unfit(bench: Bench, published: Publish) -
 def test_new_rows_wait_until_they_make_the_next_test_set(bench: Bench, published: Publish) -> None:
     bench = with_params(bench, epoch_rows=10)
     number = published()
-    assert decided(bench, number).rows == (first := len(bench.registry.epochs("toy")[0].ids))
+    assert decided(bench, number).rows == (
+        first := len(Ledger(bench.registry, "toy").epochs()[0].ids)
+    )
     kept = pd.read_parquet(bench.validate / "kept.parquet")
 
     def arrive(count: int) -> None:
@@ -267,7 +270,7 @@ def test_questions_are_counted_once_and_cost_more_each_time(
     assert [verdict.question for verdict in verdicts] == [1, 2], reasons
     assert [verdict.level for verdict in verdicts] == [0.05 / 2, 0.05 / 6]
     assert decided(bench, "2") == verdicts[0]  # the same question, not a third
-    assert [entry.question for _, entry, _ in bench.registry.entries("toy")] == [0, 1, 2]
+    assert [entry.question for entry in Ledger(bench.registry, "toy").entries()] == [0, 1, 2]
 
 
 def test_a_champion_by_hand_can_be_judged_afterwards(bench: Bench, published: Publish) -> None:
@@ -277,7 +280,11 @@ def test_a_champion_by_hand_can_be_judged_afterwards(bench: Bench, published: Pu
     verdict, entry = ask_and_decide(bench, number, approved=True)
     assert (verdict.decision, verdict.champion) == ("hold", "1")
     assert entry is not None
-    assert [e.event for _, e, _ in bench.registry.entries("toy")] == ["promote", "by hand", "hold"]
+    assert [entry.event for entry in Ledger(bench.registry, "toy").entries()] == [
+        "promote",
+        "by hand",
+        "hold",
+    ]
     assert bench.registry.champion("toy") == number
     assert ask_and_decide(bench, number, approved=True)[1] is None
 
@@ -300,10 +307,10 @@ def test_changed_labels_go_through_a_new_baseline(bench: Bench, published: Publi
     assert f"bertline promote toy/{number} --rebaseline" in verdict.reason
     alone = ask(bench, number, rebaseline=True)
     assert (alone.decision, alone.champion, alone.epoch) == ("promote", None, 2)
-    ledger.force(bench.registry, "rebaseline", "toy", number, "sport is games now", alone)
+    force(bench.registry, "rebaseline", "toy", number, "sport is games now", alone)
     assert bench.registry.champion("toy") == number
     with pytest.raises(UserError, match="write why"):
-        ledger.force(bench.registry, "rebaseline", "toy", number, "", alone)
+        force(bench.registry, "rebaseline", "toy", number, "", alone)
 
 
 def test_a_test_set_is_frozen_anew_only_by_a_rebaseline_that_is_carried_out(
@@ -319,12 +326,18 @@ def test_a_test_set_is_frozen_anew_only_by_a_rebaseline_that_is_carried_out(
     for _ in range(2):
         with pytest.raises(UserError, match="is below the floor"):
             gate.overrule(high, "rebaseline", number, "the labels are others now")
-    assert [epoch.number for epoch in bench.registry.epochs("toy")] == [1]
+    assert [epoch.number for epoch in Ledger(bench.registry, "toy").epochs()] == [1]
     low = with_params(bench, floors={"accuracy": 0.0})
     verdict = gate.overrule(low, "rebaseline", number, "the labels are others now")
-    assert [epoch.number for epoch in bench.registry.epochs("toy")] == [1, verdict.epoch] == [1, 2]
-    assert set(bench.registry.epochs("toy")[1].ids) == set(kept.loc[kept["split"] == "test", "id"])
-    identity, entry, _ = bench.registry.entries("toy")[-1]
+    assert (
+        [epoch.number for epoch in Ledger(bench.registry, "toy").epochs()]
+        == [1, verdict.epoch]
+        == [1, 2]
+    )
+    assert set(Ledger(bench.registry, "toy").epochs()[1].ids) == set(
+        kept.loc[kept["split"] == "test", "id"]
+    )
+    identity, entry, _ = Ledger(bench.registry, "toy").written()[-1]
     assert (entry.event, entry.epoch) == ("rebaseline", 2)
     assert len(pd.read_parquet(bench.registry.artifact(identity, ANSWERS))) == verdict.rows
 

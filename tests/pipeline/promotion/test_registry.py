@@ -16,6 +16,7 @@ from pipeline import tasks
 from pipeline.adapters import mlflow_client
 from pipeline.adapters.live_run import LiveRun
 from pipeline.adapters.mlflow import KEY_TAG, Registry
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import no_log
 from pipeline.promotion import evidence
@@ -239,7 +240,7 @@ def promote(registry: Registry, number: str) -> Entry | None:
 
 
 def told(registry: Registry) -> list[tuple[str, str, str | None]]:
-    entries = registry.entries("toy")
+    entries = Ledger(registry, "toy").written()
     assert [entry.number for _, entry, _ in entries] == list(range(1, len(entries) + 1))
     assert all(settled for _, _, settled in entries)
     return [(entry.event, entry.version, entry.previous) for _, entry, _ in entries]
@@ -266,7 +267,7 @@ def test_the_ledger_tells_promotions_and_rollbacks_in_order(tracking: str) -> No
         ("rollback", "2", "4"),
         ("rollback", "1", "2"),
     ]
-    lived = promotion.reigns([entry for _, entry, _ in registry.entries("toy")])
+    lived = promotion.reigns(Ledger(registry, "toy").entries())
     assert [(reign.version, reign.ended) for reign in lived] == [
         ("1", "promote"),
         ("2", "promote"),
@@ -306,7 +307,7 @@ def test_a_crash_while_a_hand_is_written_down_leaves_the_alias_where_it_is(
 
     def look_and_crash() -> None:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Registry, "settle", crash)
+            patch.setattr(Ledger, "settle", crash)
             promotion.champion_of(registry, "toy")
 
     registry.client.delete_registered_model_alias("toy", "champion")
@@ -337,7 +338,7 @@ def test_an_alias_moved_by_hand_is_taken_in_and_can_be_rolled_back(tracking: str
         ("promote", "1", "3"),
         ("by hand", "2", "1"),
     ]
-    assert "gate not asked" in registry.entries("toy")[-1][1].reason
+    assert "gate not asked" in Ledger(registry, "toy").entries()[-1].reason
     assert promotion.rollback(registry, "toy").version == "1"
     registry.client.delete_registered_model_alias("toy", "champion")
     assert promotion.champion_of(registry, "toy") is None
@@ -356,7 +357,7 @@ def test_a_verdict_is_in_the_ledger_once_with_its_pages(tracking: str) -> None:
         )
     assert registry.champion("toy") == "1"
     assert told(registry) == [("promote", "1", None), ("hold", "2", "1")]
-    identity = registry.entries("toy")[-1][0]
+    identity = Ledger(registry, "toy").written()[-1][0]
     assert registry.artifact(identity, "verdict.md").read_text() == "# held"
     assert Verdict.read(registry.artifact(identity, "verdict.json")) == held
     with pytest.raises(UserError, match="no predecessor"):
@@ -481,23 +482,24 @@ def test_a_champion_promoted_twice_is_rolled_back_to_its_predecessor(tracking: s
 
 def test_the_lock_lets_one_in_and_outlives_no_dead_holder(tracking: str) -> None:
     registry = Versions(tracking)
+    ledger = Ledger(registry, "toy")
     held = pytest.raises(Unavailable, match=r"toy\.lock is held by process")
-    with registry.lock("toy"), held, registry.lock("toy", patience=0.3):
+    with ledger.lock(), held, ledger.lock(patience=0.3):
         pass
-    with registry.lock("toy", patience=0.3):
+    with ledger.lock(patience=0.3):
         pass
     dead = subprocess.Popen(["true"])
     dead.wait()
     tags = {"host": socket.gethostname(), "process": str(dead.pid), "until": "9e9"}
     registry.client.create_registered_model("toy.lock", tags=tags | {"token": "t"})
-    with registry.lock("toy", patience=0.3):
+    with ledger.lock(patience=0.3):
         pass
     elsewhere = tags | {"host": "another", "token": "u"}
     registry.client.create_registered_model("toy.lock", tags=elsewhere)
-    with pytest.raises(Unavailable), registry.lock("toy", patience=0.3):
+    with pytest.raises(Unavailable), ledger.lock(patience=0.3):
         pass
     registry.client.set_registered_model_tag("toy.lock", "until", "1")  # its lease is over
-    with registry.lock("toy", patience=0.3):
+    with ledger.lock(patience=0.3):
         pass
 
 

@@ -12,6 +12,7 @@ import pytest
 from pipeline.adapters import mlflow_files
 from pipeline.adapters.mlflow import FILES_TAG, KEY_TAG, PUBLISHED_TAG, Registry, digests
 from pipeline.adapters.mlflow_client import experiment_id
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.records import Entry, Event
 from pipeline.upkeep.cache import Cache, md5_of
 
@@ -106,7 +107,8 @@ class Shop:
 
 def enter(registry: Registry, event: Event, number: str, previous: str | None = None) -> None:
     """Write a settled line of the ledger, and move the alias where it says so."""
-    place = len(registry.entries("toy")) + 1
+    ledger = Ledger(registry, "toy")
+    place = len(ledger.entries()) + 1
     entry = Entry(
         number=place,
         event=event,
@@ -118,7 +120,7 @@ def enter(registry: Registry, event: Event, number: str, previous: str | None = 
         reason="a test",
         lineage="",
     )
-    registry.settle(registry.append(entry))
+    ledger.settle(ledger.append(entry))
     if entry.moves:
         registry.move("toy", number)
 

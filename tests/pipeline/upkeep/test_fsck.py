@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.files import write_text
 from pipeline.upkeep import fsck
 from pipeline.upkeep.fsck import Finding
@@ -117,7 +118,7 @@ def test_a_version_its_artifacts_and_the_ledger_are_checked(shop: Shop) -> None:
 
 def test_a_ledger_that_cannot_be_read_is_told(shop: Shop) -> None:
     shop.enter("promote", shop.version({}))
-    [(identity, _, _)] = shop.registry.entries("toy")
+    [(identity, _, _)] = Ledger(shop.registry, "toy").written()
     shop.client.set_tag(identity, "bertline.entry", '{"event": "promote"')
     [line] = told(fsck.check_registry(shop.registry, "toy", shop.cache, set()))
     assert line.startswith(f"ledger of toy, run {identity}: cannot be read")
