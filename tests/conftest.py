@@ -137,6 +137,8 @@ class Workspace:
 
     def __init__(self, folder: Path, base: Path, rows: int = 300) -> None:
         self.folder = folder
+        self.variables: dict[str, str] = {}
+        """Of the environment, besides this process's."""
         for name in ("pipeline", "flows"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -164,7 +166,7 @@ class Workspace:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         # MLflow leaves the address that this process used last in the environment
         own = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-        return own | {"PATH": path, "PYTHONPATH": str(self.folder)}
+        return own | {"PATH": path, "PYTHONPATH": str(self.folder)} | self.variables
 
     def call(
         self, *command: str, code: int | None = 0, **settings: Any

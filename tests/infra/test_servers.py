@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from infra import servers
+from infra import postgres, servers
+from infra.postgres import Postgres
+from infra.processes import Processes
 
 
 def test_without_postgresql_one_line_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(servers, "PACKAGED", tmp_path / "none")
+    monkeypatch.setattr(postgres, "PACKAGED", tmp_path / "none")
     monkeypatch.setattr(servers, "_is_free", lambda port: True)
     assert servers.main(["--state", str(tmp_path / "state"), "up"]) == 2
     told = capsys.readouterr()
@@ -24,12 +26,12 @@ def test_without_postgresql_one_line_names_the_package(
 def test_postgresql_is_that_which_made_the_data_else_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servers, "PACKAGED", tmp_path)
+    monkeypatch.setattr(postgres, "PACKAGED", tmp_path)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     for version in ("9.6", "15", "17"):
         (tmp_path / version / "bin").mkdir(parents=True)
         (tmp_path / version / "bin" / "postgres").touch()
-    there = servers.Servers(tmp_path / "state")
+    there = Postgres(Processes(tmp_path / "state"))
     assert there._tool("postgres") == str(tmp_path / "17" / "bin" / "postgres")
     there.data.mkdir(parents=True)
     (there.data / "PG_VERSION").write_text("15\n")
@@ -37,10 +39,10 @@ def test_postgresql_is_that_which_made_the_data_else_the_newest(
 
 
 def test_a_secret_is_made_once_for_its_owners_eyes(tmp_path: Path) -> None:
-    there = servers.Servers(tmp_path)
-    secret = there._secret("key")
+    there = Processes(tmp_path)
+    secret = there.secret("key")
     assert len(secret) == 48
-    assert there._secret("key") == secret
+    assert there.secret("key") == secret
     path = tmp_path / "secrets" / "key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

@@ -16,7 +16,7 @@ HERE = ["benchmark@toy", "publish@toy"]
 
 class Clone(Workspace):
     def __init__(self, of: Workspace, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.variables = folder, of.variables
         of.call("git", "clone", "-q", str(of.folder), str(folder))
 
 
@@ -42,22 +42,19 @@ def bucket() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, bucket: str
-) -> Iterator[Workspace]:
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, bucket: str) -> Workspace:
     """A line that has run, and was pushed to a folder and to the bucket."""
     home = tmp_path_factory.mktemp("trained")
     work = Workspace(home / "work", tiny_base)
     work.call(*work.dvc, "remote", "add", "folder", str(home / "remote"))
     work.call(*work.dvc, "remote", "add", "s3", bucket)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
-        assert len(work.repro()) == 8
-        for remote in ("folder", "s3"):
-            work.call(*work.dvc, "push", "--run-cache", "--remote", remote)
-        work.call("git", "add", "-A")
-        work.call("git", "commit", "-qm", "what was made from what, and where it is")
-        yield work
+    work.variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'mlflow.db'}"
+    assert len(work.repro()) == 8
+    for remote in ("folder", "s3"):
+        work.call(*work.dvc, "push", "--run-cache", "--remote", remote)
+    work.call("git", "add", "-A")
+    work.call("git", "commit", "-qm", "what was made from what, and where it is")
+    return work
 
 
 @pytest.mark.parametrize("remote", ["folder", "s3"])

@@ -281,11 +281,10 @@ def test_starting_twice_is_harmless_and_down_stops_only_these(box: Box) -> None:
 
 
 def test_the_line_uses_both_and_nothing_is_lost_by_kill_nor_by_moving(
-    box: Box, folder: Path, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    box: Box, folder: Path, tmp_path: Path, tiny_base: Path
 ) -> None:
     work = Workspace(tmp_path / "work", tiny_base)
-    for name, value in box.environment().items():
-        monkeypatch.setenv(name, value)
+    work.variables = box.environment()
     ran = work.call(*work.bertline, "run", "toy")
     assert "verdict on toy/1: promote" in ran.stdout
     assert not (work.folder / "mlflow.db").exists()
@@ -327,8 +326,7 @@ def test_the_line_uses_both_and_nothing_is_lost_by_kill_nor_by_moving(
     box.call("down")
     try:
         moved.up()
-        for name, value in moved.environment().items():
-            monkeypatch.setenv(name, value)
+        work.variables = moved.environment()
         assert moved.credentials("mlflow") == box.credentials("mlflow")
         assert work.call(*work.bertline, "predict", "toy", "a goal in the match").stdout == answers
         flows = work.call(sys.executable, "-m", "prefect", "flow", "ls").stdout

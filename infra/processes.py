@@ -1,0 +1,152 @@
+"""The processes that a folder of servers has started, and what that folder keeps of them.
+
+Secrets are made at their first use and stay in files of mode 0600: they are never printed, nor part
+of a command line.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 180.0  # seconds for a server to be healthy, or to end
+# what another server's settings would change in ours
+FOREIGN = ("MLFLOW_", "_MLFLOW_", "PREFECT_", "PG")
+
+
+class Processes:
+    """By name, in one folder; `running.json` there outlives whoever started them."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.record = home / "running.json"
+
+    def running(self, name: str) -> psutil.Process | None:
+        """The process that was started by that name; not another that was given its pid."""
+        entry = self.noted(name)
+        if entry is None:
+            return None
+        try:
+            process = psutil.Process(entry["pid"])
+            gone = process.status() == psutil.STATUS_ZOMBIE
+            return None if gone or _age_mark(process) != entry["age_mark"] else process
+        except psutil.NoSuchProcess:
+            return None
+
+    def start(
+        self, name: str, command: list[str], environment: dict[str, str], **whom: Any
+    ) -> None:
+        """Start and note a process that outlives this one; `whom` is Popen's user and groups."""
+        log = self.log(name)
+        log.parent.mkdir(exist_ok=True)
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=self.home,
+                env=clean_environment() | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **whom,
+            )
+        mark = _age_mark(psutil.Process(process.pid))
+        self.note(name, {"pid": process.pid, "age_mark": mark})
+
+    def wait(self, name: str, healthy: Callable[[], bool]) -> None:
+        """Until it is healthy. Raises UserError where it has ended, or takes too long."""
+        started = told = time.monotonic()
+        while not healthy():
+            log = self.log(name)
+            if not self.running(name):
+                last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+                raise UserError(f"{name} has ended: {last} (all of it: {log})")
+            now = time.monotonic()
+            if now - started > PATIENCE:
+                raise UserError(f"{name} is not healthy after {PATIENCE:.0f} s: see {log}")
+            if now - told > 2:
+                print(f"waiting for {name}", flush=True)
+                told = now + 8
+            time.sleep(0.2)
+
+    def stop(self, name: str, signal: int) -> None:
+        """End it by a signal, and kill it where that does not help."""
+        process = self.running(name)
+        if process is None:
+            return
+        process.send_signal(signal)
+        try:
+            process.wait(PATIENCE)
+        except psutil.TimeoutExpired:
+            print(f"{name} does not end: killing it")
+            process.kill()
+            process.wait()
+
+    def log(self, name: str) -> Path:
+        return self.home / "logs" / f"{name}.log"
+
+    def noted(self, name: str) -> Any:
+        """What was noted by that name; None where nothing was."""
+        return self._record().get(name)
+
+    def note(self, name: str, value: object) -> None:
+        write_private(self.record, json.dumps(self._record() | {name: value}))
+
+    def _record(self) -> dict[str, Any]:
+        return dict(json.loads(self.record.read_text())) if self.record.exists() else {}
+
+    def secret(self, name: str) -> str:
+        """A secret by name, made at its first use."""
+        path = self.home / "secrets" / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            write_private(path, secrets.token_hex(24))
+        return path.read_text()
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's, without what is meant for other servers."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    return ours | {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
+
+
+def _age_mark(process: psutil.Process) -> float:
+    """When it was started, in seconds after the boot: a clock that is set does not move it."""
+    return round(process.create_time() - psutil.boot_time(), 1)
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file for its owner's eyes, whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder, whole or not at all."""
+    new = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True, mode=0o700)
+    try:
+        yield new
+        if folder.is_dir():
+            folder.rmdir()
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
