@@ -67,6 +67,7 @@ PLAIN = ("id", "label", "split", "group", "file", "line")
 MADE = ("key", "written", "said", "fewest_characters", "most_characters", "shown")  # by _survey
 OURS = (*RULES, *MADE, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
 BATCH = 5000  # rows
+POOL, NEAR = 1000, 16  # rows of a split that may stand beside others; those of about a length
 CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
@@ -384,33 +385,53 @@ def _flagged(
 
 
 def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> None:
-    """The kept rows as they are; where `beside`, with the one before it in its split as its second
-    text, and with the split's last as that of its first. One that is alone there has none."""
+    """The kept rows as they are; where `beside`, each with another of its split as its second
+    text, or with none where it is alone there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     source = pq.ParquetFile(rows)
-    last: dict[str, str] = {}
-    if beside:
-        ends = dict(zip(kept.index, kept["split"], strict=True))
-        last = {ends[place]: text for place, text in _raw(rows) if place in ends}
-        last |= {split: "" for split, rows in Counter(ends.values()).items() if rows == 1}
+    others = _others(kept) if beside else {}
+    needed = set(others.values())
+    texts = {place: text for place, text in _raw(rows) if place in needed} if beside else {}
     keep = np.zeros(source.metadata.num_rows, dtype=bool)
     keep[kept.index] = True
     start = 0
     with whole(path) as temporary, pq.ParquetWriter(temporary, source.schema_arrow) as writer:
         for batch in source.iter_batches(BATCH):
-            own = pa.Table.from_batches([batch]).filter(keep[start : start + batch.num_rows])
+            places = start + np.flatnonzero(keep[start : start + batch.num_rows])
+            own = pa.Table.from_batches([batch]).take(places - start)
             start += batch.num_rows
             if beside:
-                seconds = []
-                named = (own[name].to_pylist() for name in ("split", "text"))
-                for split, text in zip(*named, strict=True):
-                    seconds.append(last[split])
-                    last[split] = text
+                seconds = [texts[others[p]] if p in others else "" for p in places.tolist()]
                 place = own.schema.get_field_index("second")
                 own = own.set_column(place, "second", pa.array(seconds, pa.string()))
             writer.write_table(own)
+
+
+def _others(kept: "pd.DataFrame") -> dict[int, int]:
+    """By a row's place, that of a row of its split of another text and another group, which stands
+    beside it.
+
+    It is one of the NEAR that are nearest to it in length, of POOL rows of the split. All is drawn
+    by digests of texts: a file may be sorted, and the row before may tell of the same.
+    """
+    found: dict[int, int] = {}
+    for _, rows in kept.groupby("split"):
+        pool = rows.nsmallest(POOL, "key").sort_values("most_characters", kind="stable")
+        near = min(NEAR, len(pool))
+        at = np.searchsorted(pool["most_characters"], rows["most_characters"]) - near // 2
+        at = at.clip(0, len(pool) - near)
+        left = np.arange(len(rows))
+        for step in range(near):
+            other = pool.iloc[at[left] + (rows["key"].to_numpy()[left] + step) % near]
+            own = rows.iloc[left]
+            same = own["key"].to_numpy() == other["key"].to_numpy()
+            grouped = own["group"].to_numpy() != ""
+            same |= grouped & (own["group"].to_numpy() == other["group"].to_numpy())
+            found.update(zip(own.index[~same].tolist(), other.index[~same].tolist(), strict=True))
+            left = left[same]
+    return found
 
 
 def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Path) -> None:

@@ -462,12 +462,67 @@ def test_a_digest_is_whole_beside_rows_that_cannot_be_read(tmp_path: Path) -> No
     assert found["key"].tolist() == [stage._digest("the goal"), 0]
 
 
-def test_a_document_stands_beside_another_of_its_split_or_alone(tmp_path: Path) -> None:
-    rows = [{"text": f"document {n}.", "split": "train"} for n in range(3)]
-    rows += [{"text": "held out.", "split": split} for split in ("validation", "test")]
-    table = pd.DataFrame(rows).assign(second="", id=lambda rows: rows.index.astype(str))
-    texts = pa.Table.from_pandas(table).cast(pa.schema([(n, pa.string()) for n in table.columns]))
-    pq.write_table(texts, tmp_path / "rows.parquet")
-    stage._write_kept(tmp_path / "rows.parquet", table.drop(1), True, tmp_path / "kept.parquet")
-    kept = pd.read_parquet(tmp_path / "kept.parquet")
-    assert kept["second"].tolist() == ["document 2.", "document 0.", "", ""]
+def seconds(tmp_path: Path, rows: "pd.DataFrame") -> dict[str, str]:
+    """By a row's text, the one that stands beside it; the row `left out.` is not kept."""
+    table = rows.assign(second="", id=rows.index.astype(str))
+    texts = table[["id", "text", "second", "split", "group"]]
+    plain = pa.schema([(name, pa.string()) for name in texts.columns])
+    pq.write_table(pa.Table.from_pandas(texts).cast(plain), tmp_path / "rows.parquet")
+    kept = table[table["text"] != "left out."].assign(
+        key=table["text"].map(stage._digest), most_characters=table["text"].str.len()
+    )
+    stage._write_kept(tmp_path / "rows.parquet", kept, True, tmp_path / "kept.parquet")
+    written = pd.read_parquet(tmp_path / "kept.parquet")
+    assert written["text"].tolist() == kept["text"].tolist()
+    return dict(zip(written["text"], written["second"], strict=True))
+
+
+def test_a_document_stands_beside_another_of_its_split_and_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "BATCH", 50)
+    rows = pd.DataFrame(
+        {"text": f"{film} {'word ' * length}{split}.", "split": split, "group": film}
+        for split in ("train", "test")
+        for film in "abcd"
+        for length in range(30)
+    )
+    rows = pd.concat([rows, pd.DataFrame([{"text": "left out.", "split": "train", "group": "a"}])])
+    rows = rows.reset_index(drop=True)
+    found = seconds(tmp_path, rows)
+    assert len(found) == 240
+    for text, other in found.items():
+        assert other
+        assert other.split()[-1] == text.split()[-1], "of its split"
+        assert other[0] != text[0], "of another group"
+        assert abs(len(other) - len(text)) <= 5 * stage.NEAR
+    # whatever the order of the file
+    assert seconds(tmp_path, rows.sample(frac=1, random_state=0, ignore_index=True)) == found
+    # not by the one before it alone: a file may be sorted
+    assert len({(text[0], other[0]) for text, other in found.items()}) == 12
+
+
+def test_a_document_that_is_alone_in_its_split_stands_beside_none(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        [
+            {"text": "one of three.", "split": "train", "group": "a"},
+            {"text": "left out.", "split": "train", "group": "b"},
+            {"text": "two of three.", "split": "train", "group": "b"},
+            {"text": "of one group", "split": "validation", "group": "a"},
+            {"text": "of one group, too", "split": "validation", "group": "a"},
+            {"text": "held out.", "split": "test", "group": ""},
+        ]
+    )
+    assert seconds(tmp_path, rows) == {
+        "one of three.": "two of three.",
+        "two of three.": "one of three.",
+        "of one group": "",
+        "of one group, too": "",
+        "held out.": "",
+    }
+
+
+def test_copies_that_are_kept_do_not_stand_beside_each_other(tmp_path: Path) -> None:
+    texts = ["the same", "the same", "another"]
+    rows = pd.DataFrame({"text": texts, "split": "train", "group": ""})
+    assert seconds(tmp_path, rows) == {"the same": "another", "another": "the same"}
