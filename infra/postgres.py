@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 NAME = "postgres"
 PACKAGED = Path("/usr/lib/postgresql")  # where Debian puts a folder a version
 DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "prefect": "prefect"}  # and whose each is
-ROLES = tuple(dict.fromkeys(DATABASES.values()))
+ROLES = CLIENTS = ("mlflow", "prefect")  # a role for each server that asks it
 REAPED = 30.0  # seconds for the last of PostgreSQL's killed processes to be gone
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 INITDB = ("--encoding=UTF8", "--locale=C", "--data-checksums", "--auth=reject")
@@ -89,7 +89,7 @@ class Postgres:
     def _socket_folder(self) -> Path:
         place = self.home / "socket"
         if len(os.fsencode(place / ".s.PGSQL.5432")) > LONGEST_SOCKET:
-            used = self.socket if any(map(self.processes.running, ROLES)) else None
+            used = self.socket if any(map(self.processes.running, CLIENTS)) else None
             place = Path(used or tempfile.mkdtemp(prefix="bertline-", dir="/tmp"))
         place.mkdir(exist_ok=True)
         _give(place)

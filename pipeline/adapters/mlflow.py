@@ -344,25 +344,6 @@ class Registry:
         except (MlflowException, OSError) as error:
             raise _unavailable(self.tracking, error) from None
 
-    # alias
-
-    def champion(self, model: str) -> str | None:
-        """The number of the version that carries the alias; None where nobody does.
-
-        Raises Unavailable where MLflow does not say.
-        """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return str(self.client.get_model_version_by_alias(model, CHAMPION).version)
-        except MlflowException as error:
-            if error.error_code in NOBODY:
-                return None
-            raise _unavailable(self.tracking, error) from None
-
-    def move(self, model: str, number: str) -> None:
-        self.client.set_registered_model_alias(model, CHAMPION, number)
-
     def artifact(self, identity: str, path: str) -> Path:
         """A run's artifact on this machine. Raises UserError where the run has none, Unavailable
         where MLflow does not answer."""
@@ -388,6 +369,25 @@ class Registry:
         if self.copies is None:
             self.copies = tempfile.TemporaryDirectory(prefix="bertline-")
         return tempfile.mkdtemp(dir=self.copies.name)
+
+    # alias
+
+    def champion(self, model: str) -> str | None:
+        """The number of the version that carries the alias; None where nobody does.
+
+        Raises Unavailable where MLflow does not say.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.get_model_version_by_alias(model, CHAMPION).version)
+        except MlflowException as error:
+            if error.error_code in NOBODY:
+                return None
+            raise _unavailable(self.tracking, error) from None
+
+    def move(self, model: str, number: str) -> None:
+        self.client.set_registered_model_alias(model, CHAMPION, number)
 
 
 def takes_pairs(loaded: Any) -> bool:

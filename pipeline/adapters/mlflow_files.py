@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.adapters.mlflow_ledger import ENTRY_TAG
+from pipeline.adapters.mlflow_ledger import ENTRY_TAG, experiment_of
 from pipeline.errors import UserError
 
 RECORDS_TAG = "bertline.records"  # SHA-256 of each artifact of a published run, as JSON
@@ -122,7 +122,7 @@ def models(client: Any, experiment: str) -> list[Model]:
 
 def ledger(client: Any, model: str) -> Iterator[tuple[str, str]]:
     """The ledger's entries as they are written: (run, JSON)."""
-    for run in runs(client, f"{model}-ledger"):
+    for run in runs(client, experiment_of(model)):
         if ENTRY_TAG in run.tags:
             yield run.identity, run.tags[ENTRY_TAG]
 

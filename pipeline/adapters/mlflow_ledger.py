@@ -18,6 +18,11 @@ NOTE_TAG = "mlflow.note.content"
 Pages = Sequence[tuple[str, str | bytes]]  # that are kept with an entry: file name, content
 
 
+def experiment_of(model: str) -> str:
+    """The name of the experiment that is a model's ledger."""
+    return f"{model}-ledger"
+
+
 class Written(NamedTuple):
     """An entry as it stands in the ledger."""
 
@@ -95,13 +100,9 @@ class Ledger:
 
     # runs
 
-    @property
-    def experiment(self) -> str:
-        return f"{self.model}-ledger"
-
     def _new_run(self, name: str, tags: dict[str, str]) -> str:
         client = self.registry.client
-        experiment = experiment_id(client, self.experiment, self.registry.tracking)
+        experiment = experiment_id(client, experiment_of(self.model), self.registry.tracking)
         return str(client.create_run(experiment, run_name=name, tags=tags).info.run_id)
 
     def _add_pages(self, run: str, pages: Pages) -> None:
@@ -116,7 +117,7 @@ class Ledger:
     def _runs(self, tag: str) -> list[Any]:
         """Those that carry a tag."""
         client = self.registry.client
-        found = client.get_experiment_by_name(self.experiment)
+        found = client.get_experiment_by_name(experiment_of(self.model))
         if found is None:
             return []
         runs, token = [], None

@@ -11,6 +11,7 @@ rule), validation.json and the suite's Data Docs in docs/.
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,7 +68,7 @@ PLAIN = ("id", "label", "split", "group", "file", "line")
 MADE = ("key", "written", "said", "fewest_characters", "most_characters", "shown")  # by _survey
 OURS = (*RULES, *MADE, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
 BATCH = 5000  # rows
-POOL, NEAR = 1000, 16  # rows of a split that may stand beside others; those of about a length
+POOL, NEAR = 1000, 16  # texts of a split that may stand beside others; of these, of about a length
 CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
@@ -385,15 +386,15 @@ def _flagged(
 
 
 def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> None:
-    """The kept rows as they are; where `beside`, each with another of its split as its second
-    text, or with none where it is alone there."""
+    """The kept rows as they are; where `beside`, those of validation and test each with another
+    of its split as its second text, or with none where there is no other text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     source = pq.ParquetFile(rows)
-    others = _others(kept) if beside else {}
+    others = _others(kept[kept["split"] != "train"]) if beside else {}
     needed = set(others.values())
-    texts = {place: text for place, text in _raw(rows) if place in needed} if beside else {}
+    texts = {place: text for place, text in _raw(rows) if place in needed} if needed else {}
     keep = np.zeros(source.metadata.num_rows, dtype=bool)
     keep[kept.index] = True
     start = 0
@@ -409,28 +410,34 @@ def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> N
             writer.write_table(own)
 
 
-def _others(kept: "pd.DataFrame") -> dict[int, int]:
-    """By a row's place, that of a row of its split of another text and another group, which stands
-    beside it.
+def _others(rows: "pd.DataFrame") -> dict[int, int]:
+    """By a row's place, that of the row of its split which stands beside it: of another text, and
+    of another group where there is one.
 
-    It is one of the NEAR that are nearest to it in length, of POOL rows of the split. All is drawn
-    by digests of texts: a file may be sorted, and the row before may tell of the same.
+    It is one of the NEAR around its length, of POOL texts of the split, or else the next longer one
+    that may be. All is drawn by digests of texts: a file may be sorted, and the row before may tell
+    of the same.
     """
     found: dict[int, int] = {}
-    for _, rows in kept.groupby("split"):
-        pool = rows.nsmallest(POOL, "key").sort_values("most_characters", kind="stable")
+    for _, own in rows.groupby("split"):
+        pool = own.drop_duplicates("key").nsmallest(POOL, "key")
+        pool = pool.sort_values("most_characters", kind="stable")
         near = min(NEAR, len(pool))
-        at = np.searchsorted(pool["most_characters"], rows["most_characters"]) - near // 2
-        at = at.clip(0, len(pool) - near)
-        left = np.arange(len(rows))
-        for step in range(near):
-            other = pool.iloc[at[left] + (rows["key"].to_numpy()[left] + step) % near]
-            own = rows.iloc[left]
-            same = own["key"].to_numpy() == other["key"].to_numpy()
-            grouped = own["group"].to_numpy() != ""
-            same |= grouped & (own["group"].to_numpy() == other["group"].to_numpy())
-            found.update(zip(own.index[~same].tolist(), other.index[~same].tolist(), strict=True))
-            left = left[same]
+        first = np.searchsorted(pool["most_characters"], own["most_characters"]) - near // 2
+        first = first.clip(0, len(pool) - near)
+        keys, groups = own["key"].to_numpy(), own["group"].to_numpy()
+        left = np.arange(len(own))
+        for apart, step in product((True, False), range(len(pool))):
+            further = (keys[left] + step) % near if step < near else step
+            at = (first[left] + further) % len(pool)
+            fits = pool["key"].to_numpy()[at] != keys[left]
+            if apart:
+                fits &= (groups[left] == "") | (pool["group"].to_numpy()[at] != groups[left])
+            places = own.index[left[fits]], pool.index[at[fits]]
+            found.update(zip(*(place.tolist() for place in places), strict=True))
+            left = left[~fits]
+            if not left.size:
+                break
     return found
 
 

@@ -127,7 +127,7 @@ class Task(ABC):
     symmetric: ClassVar[bool] = False
     """Whether the two may change places, where a recipe says that its labels do not hang on it."""
     beside: ClassVar[bool] = False
-    """Whether a row is asked of with another of its split as its second text."""
+    """Whether a validation or test row is asked of with another of its split as second text."""
     fresh: ClassVar[bool] = False
     """Whether what is learned is drawn anew in every epoch, by the encoder's `passages_of` and
     `drawn`."""

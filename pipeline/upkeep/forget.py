@@ -267,10 +267,11 @@ def mlflow_steps(
 ) -> list[Step]:
     """What the runs and the ledger keep: rewritten where that can be, else removed."""
     from pipeline.adapters import mlflow_files
+    from pipeline.adapters.mlflow_ledger import experiment_of
 
     runs = [
         (run, deleted)
-        for experiment in (model, f"{model}-ledger")
+        for experiment in (model, experiment_of(model))
         for deleted in (False, True)
         for run in mlflow_files.runs(registry.client, experiment, deleted=deleted)
     ]

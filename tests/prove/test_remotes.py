@@ -16,7 +16,7 @@ HERE = ["benchmark@toy", "publish@toy"]
 
 class Clone(Workspace):
     def __init__(self, of: Workspace, folder: Path) -> None:
-        self.folder, self.variables = folder, of.variables
+        self.folder, self.variables = folder, dict(of.variables)
         of.call("git", "clone", "-q", str(of.folder), str(folder))
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -482,47 +483,62 @@ def test_a_document_stands_beside_another_of_its_split_and_length(
 ) -> None:
     monkeypatch.setattr(stage, "BATCH", 50)
     rows = pd.DataFrame(
-        {"text": f"{film} {'word ' * length}{split}.", "split": split, "group": film}
-        for split in ("train", "test")
+        {"text": f"{film} {'.' * length} {split}", "split": split, "group": film}
+        for split in ("validation", "test")
         for film in "abcd"
         for length in range(30)
     )
-    rows = pd.concat([rows, pd.DataFrame([{"text": "left out.", "split": "train", "group": "a"}])])
+    rows = pd.concat([rows, pd.DataFrame([{"text": "left out.", "split": "test", "group": "a"}])])
     rows = rows.reset_index(drop=True)
     found = seconds(tmp_path, rows)
     assert len(found) == 240
     for text, other in found.items():
-        assert other
         assert other.split()[-1] == text.split()[-1], "of its split"
         assert other[0] != text[0], "of another group"
-        assert abs(len(other) - len(text)) <= 5 * stage.NEAR
+    # 16 of 120 texts, of which four have each length
+    longer = [len(other) - len(text) for text, other in found.items()]
+    assert max(map(abs, longer)) <= 4
+    assert abs(np.mean(longer)) < 0.5
     # whatever the order of the file
     assert seconds(tmp_path, rows.sample(frac=1, random_state=0, ignore_index=True)) == found
     # not by the one before it alone: a file may be sorted
     assert len({(text[0], other[0]) for text, other in found.items()}) == 12
+    assert max(Counter(found.values()).values()) <= 8
 
 
-def test_a_document_that_is_alone_in_its_split_stands_beside_none(tmp_path: Path) -> None:
+def test_a_document_whose_group_has_its_length_stands_beside_another(tmp_path: Path) -> None:
+    rows = [{"text": f"a {place:04}", "split": "test", "group": "a"} for place in range(200)]
+    rows += [{"text": f"b {place:090}", "split": "test", "group": "b"} for place in range(200)]
+    found = seconds(tmp_path, pd.DataFrame(rows))
+    assert all(other and other[0] != text[0] for text, other in found.items())
+
+
+def test_a_document_stands_beside_one_of_its_group_or_none_where_there_is_no_other(
+    tmp_path: Path,
+) -> None:
     rows = pd.DataFrame(
         [
-            {"text": "one of three.", "split": "train", "group": "a"},
-            {"text": "left out.", "split": "train", "group": "b"},
-            {"text": "two of three.", "split": "train", "group": "b"},
+            {"text": "training draws its own", "split": "train", "group": ""},
+            {"text": "in every epoch", "split": "train", "group": ""},
             {"text": "of one group", "split": "validation", "group": "a"},
             {"text": "of one group, too", "split": "validation", "group": "a"},
             {"text": "held out.", "split": "test", "group": ""},
         ]
     )
     assert seconds(tmp_path, rows) == {
-        "one of three.": "two of three.",
-        "two of three.": "one of three.",
-        "of one group": "",
-        "of one group, too": "",
+        "training draws its own": "",
+        "in every epoch": "",
+        "of one group": "of one group, too",
+        "of one group, too": "of one group",
         "held out.": "",
     }
 
 
-def test_copies_that_are_kept_do_not_stand_beside_each_other(tmp_path: Path) -> None:
-    texts = ["the same", "the same", "another"]
-    rows = pd.DataFrame({"text": texts, "split": "train", "group": ""})
-    assert seconds(tmp_path, rows) == {"the same": "another", "another": "the same"}
+def test_copies_that_are_kept_do_not_stand_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "POOL", 3)
+    first, *others = sorted(["one", "two", "three"], key=stage._digest)
+    rows = pd.DataFrame({"text": [*others, *[first] * 40], "split": "test", "group": ""})
+    found = seconds(tmp_path, rows)
+    assert all(other and other != text for text, other in found.items())
