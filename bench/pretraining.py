@@ -1,7 +1,8 @@
-"""What pretraining gives to the recipe that starts from it.
+r"""What pretraining gives to the recipe that starts from it.
 
     python bench/pretraining.py chnsenticorp-zh                        # 3 seeds of all its rows
-    python bench/pretraining.py imdb --by imdb-domain --seeds 1 --train 5000 --test 10000
+    python bench/pretraining.py imdb --by imdb-domain --metric macro_f1 \
+        --seeds 1 --train 5000 --test 10000
 
 A recipe of the gallery is trained from what another has pretrained, and from what that one itself
 began with: its base, or the same network with other random weights for each seed. Everything else
@@ -44,6 +45,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind (3)")
     parser.add_argument("--train", type=int, help="training rows (all)")
     parser.add_argument("--test", type=int, help="test rows, where they are published (all)")
+    parser.add_argument("--metric", help="that is compared (the recipe's own)")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
     given = parser.parse_args()
     try:
@@ -51,6 +53,8 @@ def main() -> int:
         by = given.by or pretrained_by(recipe.block)
         if by is None:
             raise UserError(f"--by: {recipe.name} starts from no recipe: name one that pretrains")
+        if given.metric and given.metric not in (known := tasks.get(recipe.block["task"]).metrics):
+            raise UserError(f"--metric {given.metric}: {recipe.name} has {', '.join(known)}")
         homes = {
             start: [
                 trained(recipe, by, start, seed, given.data, given.train, given.test)
@@ -58,7 +62,7 @@ def main() -> int:
             ]
             for start in (WITHOUT, WITH)
         }
-        found = compared(recipe.name, homes)
+        found = compared(recipe.name, homes, given.metric)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -108,25 +112,25 @@ def begun(by: str, learned: Path, folder: Path, seed: int) -> Path:
     return folder
 
 
-def compared(name: str, homes: dict[str, list[Path]]) -> dict[str, Any]:
-    """Scores by start and seed, and the difference of their means."""
+def compared(name: str, homes: dict[str, list[Path]], metric: str | None = None) -> dict[str, Any]:
+    """Scores by start and seed, and the difference of their means; in the main metric, for None."""
     tallied: dict[str, list[Tallies]] = {}
     for start, copies in homes.items():
         tallied[start] = [_tallies(home / "data" / name) for home in copies]
     first = homes[WITH][0] / "data" / name
     scores = Scores.read(first / "evaluate" / "scores.json")
-    task = tasks.get(scores.task)
+    task, metric = tasks.get(scores.task), metric or scores.main
     whole = {start: _together(each) for start, each in tallied.items()}
     return {
         "recipe": name,
-        "metric": scores.main,
+        "metric": metric,
         "rows": scores.test.rows,
         "scores": {
-            start: [scoring.metrics(task.measure, each)[scores.main] for each in every]
+            start: [scoring.metrics(task.measure, each)[metric] for each in every]
             for start, every in tallied.items()
         },
-        "difference": gained(task, whole[WITH], whole[WITHOUT])[scores.main],
-        "baselines": {each.name: each.scores[scores.main].value for each in scores.baselines},
+        "difference": gained(task, whole[WITH], whole[WITHOUT])[metric],
+        "baselines": {each.name: each.scores[metric].value for each in scores.baselines},
     }
 
 
