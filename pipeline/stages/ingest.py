@@ -35,7 +35,7 @@ SPLIT_NAMES: dict[str, Split] = {
     **{split: split for split in SPLITS},
     **dict.fromkeys(("valid", "val", "dev"), "validation"),
 }
-BATCH = 10_000  # rows
+BATCH, LONGEST_BATCH = 10_000, 16_000_000  # rows; characters of their texts
 
 
 class Part(NamedTuple):
@@ -176,13 +176,16 @@ def ingest(
     rows_file = out / "rows.parquet"
     with whole(rows_file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         batch: list[dict[str, Any]] = []
+        characters = 0
         for row in reader.rows():
             batch.append(row)
             counts[row["split"]] += 1
-            if len(batch) == BATCH:
+            characters += len(row["text"]) + len(row["second"])
+            if len(batch) == BATCH or characters >= LONGEST_BATCH:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
                 log.say(f"{counts.total():,} rows read")
                 batch.clear()
+                characters = 0
         writer.write_table(pa.Table.from_pylist(batch, schema))
         reader.require(counts.total())
     with whole(out / "rejects.parquet") as temporary:

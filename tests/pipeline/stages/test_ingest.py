@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import tasks
 from pipeline.errors import UserError
+from pipeline.stages import ingest as stage
 from pipeline.stages.ingest import check, hashed_split, ingest
 from pipeline.tasks import Task
 from pipeline.text import content_id
@@ -41,6 +43,20 @@ def test_ten_more_rows_move_no_old_row(tmp_path: Path) -> None:
     before, after = old.set_index("id")["split"], new.set_index("id")["split"]
     assert (after.loc[before.index] == before).all()
     assert len(new) == len(old) + 10
+
+
+def test_long_rows_are_written_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(write_csv(tmp_path / "a.csv", make_rows(300)))
+    at_once = read(tmp_path, source)
+    longest = int(at_once["text"].str.len().sum()) // 10
+    monkeypatch.setattr(stage, "LONGEST_BATCH", longest)
+    assert read(tmp_path, source).equals(at_once)
+    written = pq.ParquetFile(tmp_path / "ingest" / "rows.parquet").metadata
+    groups = [written.row_group(n).num_rows for n in range(written.num_row_groups)]
+    assert 9 <= len(groups) <= 11
+    assert max(groups) < 60
 
 
 def test_shares_are_those_of_the_recipe(tmp_path: Path) -> None:
