@@ -8,6 +8,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PORTION = 4_000_000  # bytes of rows that are looked at together
+BUFFER = 1 << 20  # bytes of a file that are read at once
 
 
 @contextmanager
@@ -44,6 +51,24 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def parquet_batches(
+    path: Path, rows: int = 4096, columns: Sequence[str] | None = None
+) -> Iterator["pa.RecordBatch"]:
+    """The rows of a Parquet file, so many at most at a time, and fewer of long ones.
+
+    By itself PyArrow holds all that it is going to read, which is the whole file, and a row group
+    even without `pre_buffer` (https://github.com/apache/arrow/issues/39820).
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(rows, [group], columns and list(columns)):
+                step = batch.num_rows // (batch.nbytes // PORTION + 1) + 1
+                for start in range(0, batch.num_rows, step):
+                    yield batch.slice(start, step)
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.embeddings.embedder import Extraction, Floats
 from pipeline.errors import UserError
-from pipeline.files import whole
+from pipeline.files import parquet_batches, whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,25 +103,20 @@ def column_names(file: Path) -> tuple[str, ...]:
 def read_columns(file: Path) -> Iterator["pa.Table"]:
     """The columns of that, a part at a time."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    with pq.ParquetFile(columns_file(file)) as opened:
-        for batch in opened.iter_batches(READ, columns=list(column_names(file))):
-            yield pa.Table.from_batches([batch])
+    for batch in parquet_batches(columns_file(file), READ, column_names(file)):
+        yield pa.Table.from_batches([batch])
 
 
 def read_embeddings(file: Path) -> Iterator[Floats]:
     """All embeddings, (rows, width) at a time."""
-    import pyarrow.parquet as pq
-
     if file.suffix == ".npy":
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         for start in range(0, len(array), READ):
             yield array[start : start + READ]
         return
-    with pq.ParquetFile(file) as opened:
-        for batch in opened.iter_batches(READ, columns=[EMBEDDING]):
-            yield embeddings_of(batch)
+    for batch in parquet_batches(file, READ, [EMBEDDING]):
+        yield embeddings_of(batch)
 
 
 def array(file: Path) -> Floats:

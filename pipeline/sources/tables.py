@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.files import parquet_batches
 from pipeline.sources.rows import (
     LARGEST_ROW,
     Reject,
@@ -141,23 +142,22 @@ def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[R
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            names = tuple(file.schema_arrow.names)
-            require(columns, names, f"{shown}: row 1", "its columns are")
-            number = 0
-            for batch in file.iter_batches(batch_size=4096, columns=list(columns)):
+        names = tuple(pq.read_schema(path).names)
+        require(columns, names, f"{shown}: row 1", "its columns are")
+        number = 0
+        for batch in parquet_batches(path, columns=columns):
+            try:
+                rows = batch.to_pylist()
+            except UnicodeDecodeError:  # which names no row
+                rows = []
+            for i in range(len(batch)):
+                number += 1
                 try:
-                    rows = batch.to_pylist()
-                except UnicodeDecodeError:  # which names no row
-                    rows = []
-                for i in range(len(batch)):
-                    number += 1
-                    try:
-                        fields = rows[i] if rows else batch.slice(i, 1).to_pylist()[0]
-                    except UnicodeDecodeError as error:
-                        yield undecodable(shown, number, error, error.object)
-                    else:
-                        yield checked(shown, number, fields)
+                    fields = rows[i] if rows else batch.slice(i, 1).to_pylist()[0]
+                except UnicodeDecodeError as error:
+                    yield undecodable(shown, number, error, error.object)
+                else:
+                    yield checked(shown, number, fields)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(

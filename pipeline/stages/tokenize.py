@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Settings
 from pipeline.errors import UserError
-from pipeline.files import whole, write_csv
+from pipeline.files import parquet_batches, whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Lengths, Split, Validation
 from pipeline.sources import BaseParams, base_folder
@@ -156,15 +156,15 @@ def tokenize(
     )
     classes = Validation.read(validate / "validation.json").labels
     tables = _Tables(encoder, task, classes, tokenizer.unk_token_id, params.both_orders)
-    kept = pq.ParquetFile(validate / "kept.parquet")
-    done, total = 0, len(SPLITS) * kept.metadata.num_rows
+    kept = validate / "kept.parquet"
+    done, total = 0, len(SPLITS) * pq.read_metadata(kept).num_rows
     columns = ["id", "text", "second", "label", "split"]
     with whole(out / "tokens") as tokens:
         tokens.mkdir()
         for split in SPLITS:
             writer = None
             with pa.OSFile(str(tokens / f"{split}.arrow"), "wb") as sink:
-                for batch in kept.iter_batches(BATCH, columns=columns):
+                for batch in parquet_batches(kept, BATCH, columns):
                     done += batch.num_rows
                     rows = [row for row in batch.to_pylist() if row["split"] == split]
                     if rows:
@@ -320,9 +320,7 @@ def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> "Toke
 
 
 def _training_cells(kept: Path, column: str) -> Iterator[str]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(kept).iter_batches(BATCH, columns=[column, "split"]):
+    for batch in parquet_batches(kept, BATCH, [column, "split"]):
         yield from (row[column] for row in batch.to_pylist() if row["split"] == "train")
 
 

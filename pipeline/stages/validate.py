@@ -21,7 +21,7 @@ from pydantic import Field
 from pipeline.config import Settings
 from pipeline.copies import NearCopies
 from pipeline.errors import UserError
-from pipeline.files import whole, write_csv
+from pipeline.files import parquet_batches, whole, write_csv
 from pipeline.log import Log, no_log
 from pipeline.records import SPLITS, Validation
 from pipeline.tasks import Task
@@ -153,17 +153,17 @@ def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.D
     import pandas as pd
     import pyarrow.parquet as pq
 
-    rows = pq.ParquetFile(ingest / "rows.parquet")
-    if taken := [column for column in rows.schema_arrow.names if column in OURS]:
+    rows = ingest / "rows.parquet"
+    if taken := [column for column in pq.read_schema(rows).names if column in OURS]:
         raise UserError(
-            f"{ingest / 'rows.parquet'}: carries {taken[0]!r}, a name that this stage uses: rename"
+            f"{rows}: carries {taken[0]!r}, a name that this stage uses: rename"
             " the column in the source and in ingest.carry"
         )
-    parts, done = [], 0
-    for batch in rows.iter_batches(BATCH, columns=[*PLAIN, "text", "second"]):
+    parts, done, total = [], 0, pq.read_metadata(rows).num_rows
+    for batch in parquet_batches(rows, BATCH, [*PLAIN, "text", "second"]):
         parts.append(_traits(batch.to_pandas(), params, task))
         done += len(parts[-1])
-        log.progress(done, rows.metadata.num_rows, "rows")
+        log.progress(done, total, "rows")
     rejects = pd.read_parquet(ingest / "rejects.parquet")
     texts = ("id", "label", "split", "group", "file", "reason", "shown")
     numbers = ("key", "written", "said", "fewest_characters", "most_characters")
@@ -323,10 +323,8 @@ def _near(
 
 def _texts(rows: Path) -> Iterator[tuple[int, Texts]]:
     """Every row's texts as near copies are sought among them, behind its place."""
-    import pyarrow.parquet as pq
-
     place = 0
-    for batch in pq.ParquetFile(rows).iter_batches(BATCH, columns=["text", "second"]):
+    for batch in parquet_batches(rows, BATCH, ["text", "second"]):
         for row in batch.to_pylist():
             yield place, (normalised(row["text"]), normalised(row["second"]))
             place += 1
@@ -363,11 +361,9 @@ def _write_report(frame: "pd.DataFrame", policies: dict[str, str], rows: Path, p
 
 
 def _raw(rows: Path) -> Iterator[tuple[int, str]]:
-    import pyarrow.parquet as pq
-
     texts = (
         text
-        for batch in pq.ParquetFile(rows).iter_batches(BATCH, columns=["text"])
+        for batch in parquet_batches(rows, BATCH, ["text"])
         for text in batch["text"].to_pylist()
     )
     return enumerate(texts)
@@ -391,15 +387,15 @@ def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> N
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = pq.ParquetFile(rows)
+    schema = pq.read_schema(rows)
     others = _others(kept[kept["split"] != "train"]) if beside else {}
     needed = set(others.values())
     texts = {place: text for place, text in _raw(rows) if place in needed} if needed else {}
-    keep = np.zeros(source.metadata.num_rows, dtype=bool)
+    keep = np.zeros(pq.read_metadata(rows).num_rows, dtype=bool)
     keep[kept.index] = True
     start = 0
-    with whole(path) as temporary, pq.ParquetWriter(temporary, source.schema_arrow) as writer:
-        for batch in source.iter_batches(BATCH):
+    with whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for batch in parquet_batches(rows, BATCH):
             places = start + np.flatnonzero(keep[start : start + batch.num_rows])
             own = pa.Table.from_batches([batch]).take(places - start)
             start += batch.num_rows

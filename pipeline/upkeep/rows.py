@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+from pipeline.files import parquet_batches
 from pipeline.sources import LARGEST_ROW
 from pipeline.text import ID_WIDTH, both, content_id
 
@@ -204,12 +205,10 @@ def _strings(path: Path) -> Iterator[bytes]:
 
 def _batches(path: Path) -> Iterator["pa.RecordBatch"]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     with path.open("rb") as file:
         if file.read(4) == PARQUET:
-            with pq.ParquetFile(path) as table:
-                yield from table.iter_batches()
+            yield from parquet_batches(path)
         else:
             file.seek(0)
             with pa.ipc.open_stream(file) as stream:

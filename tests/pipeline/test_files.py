@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.files import sha256_of, whole, write_json
+from pipeline.files import parquet_batches, sha256_of, whole, write_json
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -32,3 +35,23 @@ def test_a_folder_has_one_digest_wherever_it_lies(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "a") == sha256_of(tmp_path / "b")
     (tmp_path / "b" / "sub" / "file").write_text("other")
     assert sha256_of(tmp_path / "a") != sha256_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("group", "share"), [(250, 0.25), (3000, 1)])
+def test_parquet_is_read_a_few_rows_at_a_time_and_never_buffered_whole(
+    tmp_path: Path, group: int, share: float
+) -> None:
+    path = tmp_path / "rows.parquet"
+    random = np.random.default_rng(0)
+    rows = pa.table({"text": [random.bytes(10_000).hex() for _ in range(3000)], "n": range(3000)})
+    pq.write_table(rows, path, row_group_size=group)
+    del rows
+    before, most = pa.total_allocated_bytes(), 0
+    numbers = []
+    for batch in parquet_batches(path, 150, ("n", "text")):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert batch.num_rows <= 150
+        numbers += batch["n"].to_pylist()
+    assert numbers == list(range(3000))
+    assert most < path.stat().st_size * share
+    assert all(batch.num_rows * 20_000 < 4.1e6 for batch in parquet_batches(path))
