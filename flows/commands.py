@@ -16,8 +16,8 @@ from pipeline.errors import UserError
 from pipeline.workspace import DATA, tracking
 
 if TYPE_CHECKING:
+    from pipeline.decisions import Event
     from pipeline.promotion.evidence import Bench
-    from pipeline.records import Event
 
 
 def run(given: argparse.Namespace) -> int:

@@ -12,10 +12,11 @@ from typing import TypeVar
 from flows.summary import ladder_rows, score_rows, table, validation_text
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_ledger import Ledger, Written
+from pipeline.decisions import Entry, Verdict
 from pipeline.errors import UserError
 from pipeline.promotion.registry import champion_of, reigns
 from pipeline.promotion.words import paragraph
-from pipeline.records import Entry, Fit, Intake, Ladder, Record, Scores, Validation, Verdict
+from pipeline.records import Fit, Intake, Ladder, Record, Scores, Validation
 
 R = TypeVar("R", bound=Record)
 SHOWN = 12  # hexadecimal digits of a digest of code

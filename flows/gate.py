@@ -5,13 +5,13 @@ from pathlib import Path
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.config import read_task
+from pipeline.decisions import Decision, Event, Verdict
 from pipeline.errors import UserError
 from pipeline.log import Log
 from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide, freeze_anew
 from pipeline.promotion.registry import champion_of, force, need_reason
 from pipeline.promotion.words import paragraph, rails_table
 from pipeline.recipe import Recipe
-from pipeline.records import Decision, Event, Verdict
 from pipeline.workspace import DATA, STATE
 
 EXIT: dict[Decision, int] = {"promote": 0, "hold": 1, "reject": 1}

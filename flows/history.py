@@ -7,9 +7,9 @@ from pathlib import Path
 from flows.summary import table
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_ledger import Ledger
+from pipeline.decisions import Entry
 from pipeline.errors import UserError
 from pipeline.promotion.registry import champion_of, reigns
-from pipeline.records import Entry
 
 
 def history(registry: Registry, model: str, picture: Path) -> str:

@@ -18,9 +18,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.steps import artifact_key, run_stage, stale_stages
 from flows.summary import ladder_rows, score_rows, validation_text
 from pipeline import recipe as recipes
+from pipeline.decisions import Verdict
 from pipeline.errors import UserError
 from pipeline.log import Tells
-from pipeline.records import Ladder, Publication, Scores, Validation, Verdict
+from pipeline.records import Ladder, Publication, Scores, Validation
 from pipeline.stages import ORDER
 from pipeline.workspace import DATA, STATE, tracking
 

@@ -26,9 +26,9 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pipeline import words
+from pipeline.decisions import Verdict
 from pipeline.errors import UserError
 from pipeline.log import Log, no_log
-from pipeline.records import Verdict
 from pipeline.text import excerpt
 
 Outcome = Literal[

@@ -34,12 +34,13 @@ from pipeline.adapters.mlflow_files import LOCK, ROWS
 from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.changes import Changes, compare
 from pipeline.config import PARAMS_FILE, parse, read_recipe, read_task
+from pipeline.decisions import Decision, Verdict
 from pipeline.errors import Unavailable, UserError
 from pipeline.lineage import MADE_BY
 from pipeline.log import Tells
 from pipeline.promotion import registry as promotion
 from pipeline.promotion.evidence import rescore
-from pipeline.records import Decision, Ladder, Publication, Verdict
+from pipeline.records import Ladder, Publication
 from pipeline.retraining import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
 from pipeline.sources import HUB, PACKAGE
 from pipeline.tasks import Task

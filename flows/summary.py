@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import words
-from pipeline.records import Interval, Ladder, Publication, Scores, Validation, Verdict
+from pipeline.decisions import Verdict
+from pipeline.records import Interval, Ladder, Publication, Scores, Validation
 
 
 def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str:

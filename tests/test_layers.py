@@ -36,6 +36,7 @@ LAYERS = [
         "pipeline.changes",
         "pipeline.config",
         "pipeline.copies",
+        "pipeline.decisions",
         "pipeline.records",
         "pipeline.retraining",
         "pipeline.scoring",

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from itertools import cycle
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
@@ -21,7 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline import words
-from pipeline.records import Comparison, Interval, Ladder
+from pipeline.records import Interval, Ladder
+
+if TYPE_CHECKING:
+    from pipeline.decisions import Comparison
 
 P = ParamSpec("P")
 WIDTH = 440  # user units, which are CSS pixels at full size
@@ -275,7 +278,7 @@ def ladder(record: Ladder) -> Figure:
 
 
 @_drawn
-def comparison(comparisons: Sequence[Comparison], margin: float) -> Figure:
+def comparison(comparisons: Sequence["Comparison"], margin: float) -> Figure:
     """Challenger minus champion, in percentage points: intervals, the line of no difference, the
     margin, and the true difference that the question would have seen."""
     figure, axes = _new(104 + 46 * len(comparisons))

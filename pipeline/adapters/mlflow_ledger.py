@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_client import experiment_id, shown
 from pipeline.adapters.mlflow_lock import hold
-from pipeline.records import Entry, Epoch
+from pipeline.decisions import Entry, Epoch
 
 ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
 EPOCH_TAG, EPOCH_FILE = "bertline.epoch", "epoch.json"

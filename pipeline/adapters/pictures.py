@@ -6,19 +6,23 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 
 from pipeline import words
 from pipeline.files import whole
-from pipeline.records import Ladder, Reign, Verdict
+from pipeline.records import Ladder
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a label may hold $
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from pipeline.decisions import Reign, Verdict
 
 BLUE, ORANGE, GREY = "#3465a4", "#d9822b", "#888888"
 MOST_CELLS = 15  # names up to which each cell of a confusion matrix carries its number
@@ -107,7 +111,7 @@ def curves(training: Path, validation: Path, path: Path) -> None:
     _save(figure, path)
 
 
-def verdict(judged: Verdict) -> bytes:
+def verdict(judged: "Verdict") -> bytes:
     """PNG: the difference to the champion in each metric with its 95 % interval, the line that it
     had to pass, and the difference that could have been seen."""
     rows = judged.comparisons
@@ -131,7 +135,7 @@ def verdict(judged: Verdict) -> bytes:
     return stream.getvalue()
 
 
-def history(reigns: Sequence[Reign], path: Path) -> None:
+def history(reigns: Sequence["Reign"], path: Path) -> None:
     """Which version was in use when, a bar a reign."""
     versions = sorted({reign.version for reign in reigns}, key=int)
     ends = [datetime.fromisoformat(reign.until) for reign in reigns if reign.until]

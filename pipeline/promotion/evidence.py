@@ -19,13 +19,14 @@ from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.adapters.mlflow_ledger import Ledger, Pages
 from pipeline.changes import learned
+from pipeline.decisions import Entry, Epoch, Verdict
 from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.kept import groups_of, texts_of
 from pipeline.log import Log, no_log
 from pipeline.promotion.gate import GateParams, Question, Side, judge
 from pipeline.promotion.registry import Overtaken, can_return, champion_of, decide
-from pipeline.records import Entry, Epoch, Validation, Verdict
+from pipeline.records import Validation
 from pipeline.retraining import Rescore
 from pipeline.tasks import Task
 from pipeline.tasks.encoding import Texts

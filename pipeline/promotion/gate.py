@@ -25,8 +25,9 @@ from pydantic import Field, model_validator
 
 from pipeline import scoring, words
 from pipeline.config import Settings, nearest
+from pipeline.decisions import Comparison, Decision, Rail, Verdict
 from pipeline.promotion import paired
-from pipeline.records import Comparison, Decision, Interval, Rail, Verdict
+from pipeline.records import Interval
 from pipeline.scoring import Floats, Tallies
 from pipeline.tasks import Task
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_ledger import Ledger, Pages
+from pipeline.decisions import Entry, Event, Reign, Verdict
 from pipeline.errors import UserError
-from pipeline.records import Entry, Event, Reign, Verdict
 
 
 class Overtaken(Exception):  # noqa: N818 - not an error: the verdict is asked for again

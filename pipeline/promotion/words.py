@@ -1,7 +1,7 @@
 """A verdict as people read it."""
 
 from pipeline import words
-from pipeline.records import Verdict
+from pipeline.decisions import Verdict
 
 
 def paragraph(verdict: Verdict) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline import words
+from pipeline.decisions import Verdict
 from pipeline.files import sha256_of, size_of, write_text
 from pipeline.promotion.words import paragraph
 from pipeline.records import (
@@ -29,7 +30,6 @@ from pipeline.records import (
     Record,
     Scores,
     Validation,
-    Verdict,
 )
 from pipeline.sources import LARGEST_ROW
 from pipeline.text import excerpt

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipeline.decisions import Entry, Verdict
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
 from pipeline.log import Log, no_log
 from pipeline.records import (
-    Entry,
     Export,
     Fit,
     Intake,
@@ -28,7 +28,6 @@ from pipeline.records import (
     Record,
     Scores,
     Validation,
-    Verdict,
 )
 from pipeline.upkeep.cache import FOLDER, Cache, md5_of, named
 

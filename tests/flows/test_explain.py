@@ -9,7 +9,7 @@ from flows.explain import explain
 from flows.history import history
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.records import Entry
+from pipeline.decisions import Entry
 from tests.pipeline.promotion.test_gate import OLD_VERDICT
 
 OLD_SCORES = '{"labels": ["a", "b"], "validation": {"accuracy": {"value": 0.97}}}'

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from pipeline.adapters import charts
-from pipeline.records import Comparison, Interval
+from pipeline.decisions import Comparison
+from pipeline.records import Interval
 
 NEAR = Interval(value=0.9, low=0.88, high=0.92)
 FAR = Interval(value=0.2, low=0.1, high=0.3)

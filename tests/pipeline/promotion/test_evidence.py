@@ -16,11 +16,11 @@ from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.changes import compare, learned
+from pipeline.decisions import Verdict
 from pipeline.errors import Unavailable, UserError
 from pipeline.promotion.evidence import ANSWERS, Bench, ask, ask_and_decide, rescore
 from pipeline.promotion.gate import GateParams
 from pipeline.promotion.registry import force
-from pipeline.records import Verdict
 from tests.pipeline.conftest import Home
 from tests.pipeline.promotion.test_registry import publish_toy
 

@@ -9,11 +9,11 @@ import pytest
 
 from pipeline import tasks
 from pipeline.config import parse, read_recipe
+from pipeline.decisions import Verdict
 from pipeline.errors import UserError
 from pipeline.promotion import paired
 from pipeline.promotion.gate import GateParams, Question, Rails, Side, check, judge
 from pipeline.promotion.words import paragraph
-from pipeline.records import Verdict
 from pipeline.tasks import Floats, Setting, Task, counts
 from tests.conftest import ROOT
 

@@ -17,12 +17,13 @@ from pipeline.adapters import mlflow_client
 from pipeline.adapters.live_run import LiveRun
 from pipeline.adapters.mlflow import KEY_TAG, Registry
 from pipeline.adapters.mlflow_ledger import Ledger
+from pipeline.decisions import Entry, Verdict
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import no_log
 from pipeline.promotion import evidence
 from pipeline.promotion import registry as promotion
 from pipeline.promotion.evidence import Bench
-from pipeline.records import Entry, Ladder, Publication, Verdict
+from pipeline.records import Ladder, Publication
 from pipeline.stages import ORDER, publish
 from pipeline.stages.publish import PublishParams
 from tests.pipeline.conftest import Home

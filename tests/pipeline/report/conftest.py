@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.decisions import Comparison, Rail, Verdict
 from pipeline.files import write_csv, write_json
 from pipeline.records import (
     Baseline,
     Behaviour,
-    Comparison,
     Export,
     Fit,
     Intake,
@@ -21,14 +21,12 @@ from pipeline.records import (
     Machine,
     Parity,
     Publication,
-    Rail,
     Rung,
     Scores,
     Slice,
     SplitScores,
     Timing,
     Validation,
-    Verdict,
 )
 
 DIGEST = "0123456789abcdef" * 4

@@ -13,7 +13,7 @@ from pipeline.adapters import mlflow_files
 from pipeline.adapters.mlflow import FILES_TAG, KEY_TAG, PUBLISHED_TAG, Registry, digests
 from pipeline.adapters.mlflow_client import experiment_id
 from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.records import Entry, Event
+from pipeline.decisions import Entry, Event
 from pipeline.upkeep.cache import Cache, md5_of
 
 
