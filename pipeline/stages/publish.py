@@ -67,8 +67,9 @@ def publish(
 
     Raises Unavailable where MLflow does not answer; the line's files are untouched by that.
     """
-    from pipeline.adapters import mlflow
+    from pipeline.adapters.mlflow import Registry
     from pipeline.adapters.mlflow_files import RECORDS_TAG
+    from pipeline.adapters.mlflow_publisher import Dataset, Publisher, Run
 
     intake = Intake.read(ingest / "intake.json")
     validation = Validation.read(validate / "validation.json")
@@ -106,10 +107,10 @@ def publish(
     entries.pop("publish", None)  # an earlier one
     write_json(out / "lock.json", entries)
     _write_rows(ingest / "rows.parquet", validate / "kept.parquet", out / "rows.parquet")
-    registry = mlflow.Registry(tracking)
+    registry = Registry(tracking)
     log.say(f"writing the run of {recipe} {lineage[:8]}")
     digests = {parity.file: parity.sha256 for parity in exported.parities}
-    run = mlflow.Run(
+    run = Run(
         recipe=recipe,
         lineage=lineage,
         key=key,
@@ -120,7 +121,7 @@ def publish(
             *_curves(finetune / "training.csv", "training"),
             *_curves(finetune / "validation.csv", "validation"),
         ],
-        datasets=[mlflow.Dataset("rows", intake.source, intake.rows_sha256)],
+        datasets=[Dataset("rows", intake.source, intake.rows_sha256)],
         artifacts=[
             ("", evaluate / "pictures"),
             ("", benchmark / "pictures"),
@@ -150,7 +151,7 @@ def publish(
     )
     kept = {"model-card.md": sha256_of(out / "card.md")} | _digests(run.artifacts)
     run = replace(run, tags={**run.tags, RECORDS_TAG: json.dumps(kept)})
-    publication = registry.publish(run)
+    publication = Publisher(registry).publish(run)
     log.say(f"{recipe}/{publication.version} is registered")
     return publication.write(out / "publication.json")
 
@@ -246,7 +247,7 @@ def _taken(name: str) -> str:
 
 
 def _curves(path: Path, prefix: str) -> Iterator[Any]:
-    from pipeline.adapters.mlflow import Curve
+    from pipeline.adapters.mlflow_publisher import Curve
 
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

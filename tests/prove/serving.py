@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from pipeline.adapters.mlflow import Registry, Run
+from pipeline.adapters.mlflow import Registry
+from pipeline.adapters.mlflow_publisher import Publisher, Run
 from tests.conftest import FILLER, ROOT, WORDS
 
 CLASSES = sorted(WORDS)
@@ -126,7 +127,7 @@ def register(
         two_texts=False,
         tags={},
     )
-    return registry.publish(run).version
+    return Publisher(registry).publish(run).version
 
 
 def make_texts(count: int, seed: int = 0) -> list[str]:

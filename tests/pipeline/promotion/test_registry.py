@@ -17,6 +17,7 @@ from pipeline.adapters import mlflow_client
 from pipeline.adapters.live_run import LiveRun
 from pipeline.adapters.mlflow import KEY_TAG, Registry
 from pipeline.adapters.mlflow_ledger import Ledger
+from pipeline.adapters.mlflow_publisher import Publisher
 from pipeline.decisions import Entry, Verdict
 from pipeline.errors import Unavailable, UserError
 from pipeline.log import no_log
@@ -118,7 +119,7 @@ def test_a_publication_stopped_half_way_is_completed(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Registry, "_register", stop)
+    monkeypatch.setattr(Publisher, "_register", stop)
     with pytest.raises(KeyboardInterrupt):
         publish_toy(line, tracking, tmp_path, margin=0.1)
     monkeypatch.undo()
