@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.adapters import memory, translator
 from pipeline.adapters import transformers as adapter
-from pipeline.adapters import translator
 from pipeline.adapters.attention import by_products
 from pipeline.adapters.batches import (
     ClassSampler,
@@ -234,6 +234,8 @@ def train(
 ) -> Result:
     """Train to the end, from the last whole checkpoint in `state` where there is one."""
     transformers.set_seed(params.seed)
+    if not torch.cuda.is_available():
+        memory.keep()
     dropouts = _dropouts(folder, name, params)
     writing = None
     if params.decoder:
