@@ -8,7 +8,7 @@ thousands of resamples costs what there are different tallies, whatever the numb
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ Measure = Callable[[Floats], dict[str, Floats]]
 RESAMPLES = 4000
 TIE = 1e-12  # of two scores that differ by rounding alone
 MOST_NUMBERS = 4_000_000  # held at once while resampling
+QUARTERS = (0.25, 0.5, 0.75)
 
 
 class Scored(Protocol):
@@ -142,6 +143,19 @@ def alone(task: Scored, tallied: Tallies) -> Floats:
     table = tallied.table
     values = task.measure(table)[task.exact] if task.exact else task.alone(table)
     return np.asarray(values[tallied.place])
+
+
+def by_length(characters: npt.NDArray[np.integer[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Rows in quarters by how many characters each has, the shortest first, named by their span."""
+    if not len(characters):
+        return {}
+    edges = np.unique(np.quantile(characters, QUARTERS, method="inverted_cdf"))
+    quarter = np.searchsorted(edges, characters)
+    found = {}
+    for number in np.unique(quarter):
+        own = characters[quarter == number]
+        found[f"characters: {own.min():,} to {own.max():,}"] = quarter == number
+    return found
 
 
 def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:

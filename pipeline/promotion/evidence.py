@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import scoring
 from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.adapters.mlflow_files import ROWS
 from pipeline.adapters.mlflow_ledger import Ledger, Pages
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIMED = 40  # texts by which a version's latency is measured
-QUARTERS = 4  # slices by a text's length
 TRIES = 100  # of a verdict that others keep overtaking
 ANSWERS = "answers.parquet"  # beside a verdict: what the version answered, by row
 PagesOf = Callable[[Verdict], Pages]
@@ -363,13 +363,9 @@ def _latency(served: Any, texts: Sequence[Texts]) -> float:
 
 
 def _slices(rows: "pd.DataFrame", columns: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
-    import pandas as pd
-
     characters = rows["text"].str.len() + rows["second"].str.len()
-    lengths = pd.qcut(characters, QUARTERS, duplicates="drop").astype(str)
-    named = {"characters": lengths} | {column: rows[column] for column in columns}
-    return {
-        f"{column}: {value}": (values == value).to_numpy()
-        for column, values in named.items()
-        for value in sorted(values.unique())
+    return scoring.by_length(characters.to_numpy()) | {
+        f"{column}: {value}": (rows[column] == value).to_numpy()
+        for column in columns
+        for value in sorted(rows[column].unique())
     }

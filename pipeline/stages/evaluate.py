@@ -243,23 +243,22 @@ class _Scoring:
         return test[~self.task.same(test["label"].tolist(), answers)]
 
     def slices(self, test: "pd.DataFrame", log: Log) -> list[Slice]:
-        import pandas as pd
-
-        quarters = pd.qcut(test["text"].str.len(), 4, duplicates="drop").astype(str)
-        named = {"characters": quarters} | {column: test[column] for column in self.params.slices}
-        found = []
-        for column, values in named.items():
-            frequent = values.value_counts().index
+        characters = test["text"].str.len() + test["second"].str.len()
+        parts = scoring.by_length(characters.to_numpy())
+        for column in self.params.slices:
+            frequent = test[column].value_counts().index
             if len(frequent) > LARGEST_SLICES:
                 log.say(
                     f"evaluate.slices: {column} has {len(frequent):,} values in test rows: the"
                     f" {LARGEST_SLICES} most frequent are scored"
                 )
             for value in frequent[:LARGEST_SLICES]:
-                part = test[values == value]
-                scores = self.intervals(part, self.tallies(part, part["answer"].tolist()))
-                name, main = f"{column}: {value}", scores[self.task.metrics[0]]
-                found.append(Slice(name=name, rows=len(part), score=main))
+                parts[f"{column}: {value}"] = (test[column] == value).to_numpy()
+        found = []
+        for name, own in parts.items():
+            part = test[own]
+            scores = self.intervals(part, self.tallies(part, part["answer"].tolist()))
+            found.append(Slice(name=name, rows=len(part), score=scores[self.task.metrics[0]]))
         return found
 
 

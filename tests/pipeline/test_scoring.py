@@ -88,6 +88,25 @@ def test_rows_of_one_group_are_one_witness() -> None:
     assert scoring.worse_p(-difference, ["a"] * 8 + ["b"] * 4) == pytest.approx(0.75)
 
 
+def test_rows_are_parted_by_length_from_the_shortest_on() -> None:
+    lengths = np.array([9, 1200, 30, 9, 200, 10, 31, 1000])
+    parts = scoring.by_length(lengths)
+    assert list(parts) == [
+        "characters: 9 to 9",
+        "characters: 10 to 30",
+        "characters: 31 to 200",
+        "characters: 1,000 to 1,200",
+    ]
+    assert np.sum(list(parts.values()), axis=0).tolist() == [1] * 8
+    assert lengths[parts["characters: 31 to 200"]].tolist() == [200, 31]
+
+
+def test_rows_of_one_length_are_one_part() -> None:
+    parts = scoring.by_length(np.array([7, 7, 7]))
+    assert {name: part.all() for name, part in parts.items()} == {"characters: 7 to 7": True}
+    assert scoring.by_length(np.array([], int)) == {}
+
+
 def test_a_calibrated_model_has_no_calibration_error() -> None:
     assert scoring.calibration_error([(0.5, 0.5, 10), (0.9, 0.9, 5)]) == 0
     assert scoring.calibration_error([(0.9, 0.5, 10)]) == pytest.approx(0.4)

@@ -57,7 +57,7 @@ def test_every_validation_and_test_row_is_predicted(line: Home) -> None:
 def test_slices_are_scored_and_what_is_left_out_is_told(line: Home) -> None:
     frame = predictions(line, "test").rename(columns={"truth": "label"}).assign(group="")
     rows = kept.kept_rows(line.validate, "test")
-    frame["text"] = rows["text"].tolist()
+    frame["text"], frame["second"] = rows["text"].tolist(), ""
     frame["author"] = [f"author {min(i, 14)}" for i in range(len(frame))]  # 15: the last wrote most
     told: list[str] = []
     params = line.recipe.evaluate.model_copy(update={"slices": ["author"]})
