@@ -56,6 +56,7 @@ Measure = Callable[[Logits], dict[str, float]]
 """From the logits of every validation piece, and of every training piece where the task remembers
 them, in the order of their files, to metrics."""
 Point = Callable[[int, Mapping[str, float]], None]
+THRIFT = 20  # steps, after which memory that lies free is given back
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,23 @@ class _Patience(TrainerCallback):
         control.should_training_stop |= since > self.evaluations * args.eval_steps
 
 
+class _Thrift(TrainerCallback):
+    """On a CPU memory that a step frees waits for the next ones, and is given back now and then."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        memory.keep()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.done += 1
+        if self.done % THRIFT == 0:
+            memory.give_back()
+
+    on_prediction_step = on_step_end
+
+
 def _dropouts(folder: Path, name: str, params: "FinetuneParams") -> dict[str, float]:
     """Dropout under the names that the base's family gives it."""
     if adapter.read_config(folder, name)["model_type"] == "distilbert":
@@ -234,8 +252,6 @@ def train(
 ) -> Result:
     """Train to the end, from the last whole checkpoint in `state` where there is one."""
     transformers.set_seed(params.seed)
-    if not torch.cuda.is_available():
-        memory.keep()
     dropouts = _dropouts(folder, name, params)
     writing = None
     if params.decoder:
@@ -337,6 +353,7 @@ def train(
         callbacks=[
             _Teller(log, point, task.metrics),
             _Patience(params.patience),
+            *([] if torch.cuda.is_available() else [_Thrift()]),
         ],
     )
     trainer.remove_callback(transformers.PrinterCallback)
