@@ -105,6 +105,7 @@ def register(
         "max_length": 32,
         "long_text": "truncate",
         "overlap": 0,
+        "hide": None,
         "padding": 0,
     }
     (folder / "serving.json").write_text(json.dumps(serving))
