@@ -32,9 +32,9 @@ from pipeline.embeddings.embedder import Embedder, Extraction, Runtime, settled
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import answers_of_rows
 from pipeline.log import Console
+from pipeline.machine import this_machine
 from pipeline.records import Machine
 from pipeline.sources import locate
-from pipeline.stages.benchmark import this_machine
 
 DATA = ROOT.parent / "shared" / "datasets"
 REFERENCE = "SentenceTransformer"

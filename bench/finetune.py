@@ -27,9 +27,9 @@ from report import RESULTS, ROOT, Others, machine_text, others_text, table, writ
 from pipeline import tasks
 from pipeline.config import parse, read_recipe
 from pipeline.log import Silence
+from pipeline.machine import this_machine
 from pipeline.records import SPLITS, Machine
 from pipeline.sources import BaseParams, Row, base_folder, read_rows
-from pipeline.stages.benchmark import this_machine
 from pipeline.stages.finetune import FinetuneParams
 
 DATA = ROOT.parent / "shared" / "datasets" / "imdb" / "train.parquet"

@@ -33,9 +33,9 @@ from typing import Any
 
 from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
 
+from pipeline.machine import this_machine
 from pipeline.records import Machine
 from pipeline.stages import ORDER
-from pipeline.stages.benchmark import this_machine
 
 BAR = 1.15
 BEGAN = "Beginning flow run"

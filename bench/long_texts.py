@@ -25,11 +25,11 @@ from results import DATASETS, STAGES, WORK, run, sampled, training_seconds
 from flows.recipes import Ready, ready
 from pipeline import kept, scoring, tasks
 from pipeline.errors import UserError
+from pipeline.machine import this_machine
 from pipeline.promotion.paired import resampled
 from pipeline.records import Lengths, Machine, Scores, Split, Validation
 from pipeline.scoring import Tallies
 from pipeline.sources import BaseParams, Row, base_folder
-from pipeline.stages.benchmark import this_machine
 from pipeline.tasks import Task
 
 CUT = "truncate"

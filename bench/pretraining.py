@@ -30,10 +30,10 @@ from flows.recipes import Ready, ready
 from pipeline import kept, scoring, tasks
 from pipeline.adapters.transformers import new_bert, pooling_of
 from pipeline.errors import UserError
+from pipeline.machine import this_machine
 from pipeline.records import Machine, Scores, Split
 from pipeline.scoring import Tallies
 from pipeline.sources import BaseParams, Row, base_folder
-from pipeline.stages.benchmark import this_machine
 
 WITHOUT, WITH = "without", "with"
 

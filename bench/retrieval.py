@@ -24,9 +24,9 @@ from flows.recipes import Ready, ready
 from pipeline import kept, scoring, tasks
 from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
+from pipeline.machine import this_machine
 from pipeline.records import Machine, Validation
 from pipeline.sources import BaseParams, base_folder
-from pipeline.stages.benchmark import this_machine
 from pipeline.tasks.answering import Answering
 
 

@@ -29,8 +29,8 @@ from results_page import TRIALS, write_page
 from flows.recipes import names, ready
 from pipeline.errors import UserError
 from pipeline.files import write_json
+from pipeline.machine import this_machine
 from pipeline.records import Fit, Validation
-from pipeline.stages.benchmark import this_machine
 
 
 def main() -> int:

@@ -29,7 +29,13 @@ LAYERS = [
         "pipeline.serving",
         "pipeline.upkeep",
     ),
-    ("pipeline.adapters", "pipeline.behaviour", "pipeline.sources", "pipeline.lineage"),
+    (
+        "pipeline.adapters",
+        "pipeline.behaviour",
+        "pipeline.lineage",
+        "pipeline.rungs",
+        "pipeline.sources",
+    ),
     (
         *STAGE_NAMES,
         "pipeline.kept",
@@ -37,6 +43,7 @@ LAYERS = [
         "pipeline.config",
         "pipeline.copies",
         "pipeline.decisions",
+        "pipeline.machine",
         "pipeline.records",
         "pipeline.retraining",
         "pipeline.rewording",

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.machine import this_machine
 from pipeline.sources import Row
-from pipeline.stages.benchmark import this_machine
 from tests.conftest import ROOT
 from tests.pipeline.report.conftest import lengths, scores, validation
 

@@ -6,7 +6,7 @@ Import it inside a function: it loads PyTorch.
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.adapters import memory, translator
 from pipeline.adapters import transformers as adapter
+from pipeline.adapters import translator
 from pipeline.adapters.attention import by_products
 from pipeline.adapters.batches import (
     ClassSampler,
@@ -30,7 +30,8 @@ from pipeline.adapters.batches import (
     longer_than,
     unlabelled,
 )
-from pipeline.adapters.checkpoints import last_whole, seal
+from pipeline.adapters.callbacks import Patience, Point, Teller, Thrift
+from pipeline.adapters.checkpoints import last_whole
 from pipeline.adapters.dropout import quicken
 from pipeline.adapters.loss import Loss
 from pipeline.adapters.pooling import narrow
@@ -45,7 +46,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import transformers
 from datasets import Dataset, concatenate_datasets
 from tokenizers import Tokenizer
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 if TYPE_CHECKING:
     from pipeline.stages.finetune import FinetuneParams
@@ -55,8 +56,6 @@ if TYPE_CHECKING:
 Measure = Callable[[Logits], dict[str, float]]
 """From the logits of every validation piece, and of every training piece where the task remembers
 them, in the order of their files, to metrics."""
-Point = Callable[[int, Mapping[str, float]], None]
-THRIFT = 20  # steps, after which memory that lies free is given back
 
 
 @dataclass(frozen=True)
@@ -160,64 +159,6 @@ class _Trainer(Trainer):
                 f"finetune: the {name} is {value} at step {step}: lower finetune.learning_rate, or"
                 " set finetune.precision to fp32"
             )
-
-
-class _Teller(TrainerCallback):
-    """Tells progress and curves, and seals each checkpoint once it is whole."""
-
-    def __init__(self, log: Log, point: Point, metrics: Sequence[str]) -> None:
-        self.log, self.point, self.metrics, self.note = log, point, metrics, ""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.log.progress(state.global_step, state.max_steps, self.note)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if "loss" in logs:
-            self.note = f"loss {logs['loss']:.3f}"
-            self.point(state.global_step, {"training.loss": logs["loss"]})
-        if "eval_loss" in logs:
-            values = {name: logs[f"eval_{name}"] for name in ("loss", *self.metrics)}
-            self.point(state.global_step, {f"validation.{k}": v for k, v in values.items()})
-            told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            self.log.say(f"step {state.global_step:,}: validation {told}")
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-class _Patience(TrainerCallback):
-    """Ends a training that has not got better for so many evaluations. It counts from the best
-    step, which a checkpoint keeps: one that goes on ends where it would have ended undisturbed.
-    transformers' own counts from nought again."""
-
-    def __init__(self, evaluations: int) -> None:
-        self.evaluations = evaluations
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        since = state.global_step - state.best_global_step
-        control.should_training_stop |= since >= self.evaluations * args.eval_steps
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """It had ended already, and was disturbed before its result was written."""
-        since = state.global_step - (state.best_global_step or 0)
-        control.should_training_stop |= since > self.evaluations * args.eval_steps
-
-
-class _Thrift(TrainerCallback):
-    """On a CPU memory that a step frees waits for the next ones, and is given back now and then."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        memory.keep()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.done += 1
-        if self.done % THRIFT == 0:
-            memory.give_back()
-
-    on_prediction_step = on_step_end
 
 
 def _dropouts(folder: Path, name: str, params: "FinetuneParams") -> dict[str, float]:
@@ -351,9 +292,9 @@ def train(
             _rows_of_each(data["train"], classes) if task.exclusive else None,
         ),
         callbacks=[
-            _Teller(log, point, task.metrics),
-            _Patience(params.patience),
-            *([] if torch.cuda.is_available() else [_Thrift()]),
+            Teller(log, point, task.metrics),
+            Patience(params.patience),
+            *([] if torch.cuda.is_available() else [Thrift()]),
         ],
     )
     trainer.remove_callback(transformers.PrinterCallback)

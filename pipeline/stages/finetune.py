@@ -277,9 +277,9 @@ def _key(
 
     code = [__file__, str(scoring.__file__), str(kept.__file__)]
     code += map(str, sorted(Path(encoding.__file__).parent.glob("*.py")))
-    used = ["trainer", "loss", "batches", "transformers", "pooling", "attention", "dropout"]
+    used = ["trainer", "callbacks", "loss", "batches", "transformers", "pooling", "attention"]
     packages = ["torch", "transformers", "accelerate"]
-    used += {"guess": ["guess"], "writer": ["translator"]}.get(judge.task.head, [])
+    used += ["dropout", *{"guess": ["guess"], "writer": ["translator"]}.get(judge.task.head, [])]
     if judge.task.head == "embedding":
         used.append("sentence_transformers")
         packages.append("sentence-transformers")

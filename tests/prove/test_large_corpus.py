@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import recipe as recipes
 from pipeline.config import parse
-from pipeline.stages.benchmark import peak_memory_mb
+from pipeline.machine import peak_memory_mb
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import block_of
 

@@ -18,8 +18,10 @@ from pipeline.adapters.onnx_runtime import OnnxModel
 from pipeline.adapters.pytorch import TorchModel
 from pipeline.errors import UserError
 from pipeline.log import Tells
+from pipeline.machine import peak_memory_mb
 from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
-from pipeline.stages.benchmark import REFERENCE, RUNGS, BenchmarkParams, peak_memory_mb, pick
+from pipeline.rungs import REFERENCE, RUNGS
+from pipeline.stages.benchmark import BenchmarkParams, pick
 from pipeline.stages.evaluate import _Scoring, _write_mistakes, evaluate
 from pipeline.tasks.answering import Answering
 from tests.conftest import tiny_config

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import kept, scoring, tasks
+from pipeline import kept, rungs, scoring, tasks
 from pipeline import recipe as recipes
 from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.onnx_runtime import OnnxModel
@@ -82,10 +82,10 @@ class Here(AbstractContextManager["Here"]):
         pass
 
     def submit(self, call: Callable[..., Any], *given: Any, **named: Any) -> "Future[Any]":
-        vars(ladder)["_rig"] = self.rig
+        vars(rungs)["_rig"] = self.rig
         done: Future[Any] = Future()
         done.set_result(call(*given, **named))
-        self.rig = vars(ladder)["_rig"]
+        self.rig = vars(rungs)["_rig"]
         return done
 
 
