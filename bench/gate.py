@@ -32,7 +32,8 @@ from gate_games import ERROR_RATE, PARAMS, RULES, Documents, FiveClasses, Game, 
 from gate_page import markdown, picture
 from report import RESULTS, write
 
-from pipeline.promotion.gate import Question, Side, judge
+from pipeline.promotion.gate import judge
+from pipeline.promotion.question import Question, Side
 
 SEEDS = Path(__file__).with_name("seeds.json")
 ROWS = (200, 500, 1000, 2000, 5000, 20000)

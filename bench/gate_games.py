@@ -18,8 +18,9 @@ from report import ROOT
 from pipeline import scoring, tasks
 from pipeline.config import parse, read_recipe
 from pipeline.promotion import paired
-from pipeline.promotion.gate import GateParams, Rails
+from pipeline.promotion.gate import GateParams
 from pipeline.promotion.paired import exact_p, spent
+from pipeline.promotion.rails import Rails
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -25,7 +25,8 @@ from pipeline.errors import Unavailable, UserError
 from pipeline.files import sha256_of, size_of, whole
 from pipeline.kept import groups_of, texts_of
 from pipeline.log import Log, no_log
-from pipeline.promotion.gate import GateParams, Question, Side, judge
+from pipeline.promotion.gate import GateParams, judge
+from pipeline.promotion.question import Question, Side
 from pipeline.promotion.registry import Overtaken, can_return, champion_of, decide
 from pipeline.records import Validation
 from pipeline.retraining import Rescore

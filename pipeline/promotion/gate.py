@@ -12,51 +12,21 @@ tie changes nothing.
 What is compared are units: rows, or groups of rows where the task scores groups.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import compress
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from pipeline import scoring, words
 from pipeline.config import Settings, nearest
 from pipeline.decisions import Comparison, Decision, Rail, Verdict
 from pipeline.promotion import paired
+from pipeline.promotion.question import Question, Side
+from pipeline.promotion.rails import Rails, rails
 from pipeline.records import Interval
 from pipeline.scoring import Floats, Tallies
 from pipeline.tasks import Task
-
-Bools = npt.NDArray[np.bool_]
-CHANCE = 0.05  # p-value under which a fall within a class or slice is not put down to chance
-BINS = 10  # of the calibration error
-
-
-class Rails(Settings):
-    """Limits on what the deciding metric does not show; null takes a rail away."""
-
-    worst_class: float | None = Field(gt=0, le=1)
-    """Fall of any one class against the champion: of its recall, or, where a row can have several,
-    of the first metric of that class alone, such as its F1."""
-    slices: float | None = Field(gt=0, le=1)
-    """Fall of any one slice against the champion: of its share of right rows, or of the first
-    metric where rows are not simply right or wrong."""
-    calibration: float | None = Field(gt=0, le=1)
-    """Rise of the expected calibration error against the champion, where a row has one class."""
-    flips: float | None = Field(gt=0, le=1)
-    """Share of the rows that are answered otherwise than by the champion."""
-    behaviour: float | None = Field(ge=0, lt=1)
-    """Share of behaviour tests that fail, where a row has one class."""
-    quarantined_percent: float | None = Field(ge=0, le=100)
-    """Rows of the source that validation has set aside."""
-    latency_ms: float | None = Field(gt=0)
-    """Median time of one answer on this machine, batch 1, real texts."""
-    megabytes: float | None = Field(gt=0)
-    """Of the files that are served."""
 
 
 class GateParams(Settings):
@@ -108,73 +78,6 @@ def check(params: GateParams, task: Task) -> None:
             raise ValueError(f"rails.{rail}: is for {kind}, not for {task.name}: set it to null")
 
 
-@dataclass(frozen=True)
-class Side:
-    """A version's answers to the epoch's rows, through the runtime that serves it."""
-
-    version: str
-    classes: Sequence[str]
-    """That it knows, in its own order."""
-    answers: Sequence[str]
-    """A label a row, in the one way of writing it."""
-    confidence: Floats
-    """Of each answer, in [0, 1], (rows,)."""
-    latency_ms: float = 0.0
-    megabytes: float = 0.0
-    defects: Sequence[str] = ()
-    """Why nothing that it answers may count."""
-
-    def defect(self, rows: int) -> str | None:
-        """The first reason why its answers may not count."""
-        if self.defects:
-            return self.defects[0]
-        if len(self.answers) != rows or self.confidence.shape != (rows,):
-            return f"answers {len(self.answers):,} of {rows:,} test rows"
-        known = np.isfinite(self.confidence) & (self.confidence >= 0) & (self.confidence < 1.001)
-        if not known.all():
-            broken = int((~known).sum())
-            return f"its scores for {broken:,} of {rows:,} test rows are not numbers from 0 to 1"
-        return None
-
-    def digest(self) -> str:
-        told = [self.version, list(self.classes), list(self.defects), list(self.answers)]
-        rounded = np.round(self.confidence.astype(np.float64), 6)
-        return hashlib.sha256(json.dumps(told).encode() + rounded.tobytes()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Question:
-    """Everything that a verdict rests on, besides the recipe's rule."""
-
-    model: str
-    task: Task
-    labels: Sequence[str]
-    """The classes of the rows as they are labelled now."""
-    ids: Sequence[str]
-    truth: Sequence[str]
-    """Labels in the one way of writing them."""
-    challenger: Side
-    champion: Side | None
-    epoch: int = 1
-    number: int = 1
-    """How many questions the epoch will have answered with this one."""
-    groups: Sequence[str] | None = None
-    """What rows depend on each other, where the recipe names a group."""
-    slices: Mapping[str, Bools] = field(default_factory=dict)
-    """Rows of each named slice."""
-    quarantined_percent: float = 0.0
-    behaviour_failed: float = 0.0
-
-    def evidence(self) -> dict[str, str]:
-        """SHA-256 of the rows and of each side's answers."""
-        rows = json.dumps([list(self.ids), list(self.truth), list(self.groups or ())])
-        digests = {
-            "rows": hashlib.sha256(rows.encode()).hexdigest(),
-            "challenger": self.challenger.digest(),
-        }
-        return digests | ({"champion": self.champion.digest()} if self.champion else {})
-
-
 def judge(params: GateParams, asked: Question) -> Verdict:
     """The verdict on a challenger, with what it rests on."""
     return _Hearing(params, asked).verdict()
@@ -191,7 +94,6 @@ class _Hearing:
         self.scores: dict[str, float] = {}
         self.wins = self.losses = 0
         self.unfit = False
-        self.main = self.task.exact or self.task.metrics[0]
         self.whole = self.task.exact is not None and not self.task.by_group
         self.unit = "group" if self.task.by_group else "row"
 
@@ -240,17 +142,19 @@ class _Hearing:
                 f"champion {old.version} has other labels ({change}): they cannot be compared;"
                 f" {way_on}"
             )
+        rival = None
         if old:
             try:
-                self._weigh_units(self._tallied(old))
+                rival = self._tallied(old)
+                self.wins, self.losses = paired.wins(self.task, self._new, rival, asked.main)
             except ValueError as error:
                 return "hold", f"champion {old.version} cannot be compared with: {error}; {way_on}"
         self.scores = scoring.metrics(self.task.measure, self._new)
         for metric, floor in self.params.floors.items():
             if self.scores[metric] < floor - scoring.TIE:
                 return "reject", f"test {self._scored(metric)} is below the floor {floor}"
-        self.rails = list(self._rails())
-        return self._unopposed() if old is None else self._beside(old)
+        self.rails = list(rails(self.params.rails, asked, self._new, rival))
+        return self._unopposed() if old is None or rival is None else self._beside(old, rival)
 
     def _tallied(self, side: Side) -> Tallies:
         """What a side's units add to its scores. Raises ValueError where its answers may not
@@ -268,20 +172,6 @@ class _Hearing:
             raise ValueError("the scores of its answers are not numbers")
         return found
 
-    def _weigh_units(self, champion: Tallies) -> None:
-        self._old = champion
-        self.wins, self.losses = self._sides(self._new, champion, self.main)
-
-    def _sides(self, challenger: Tallies, champion: Tallies, metric: str) -> tuple[int, int]:
-        """Units on which the challenger by itself is better, and worse."""
-        new, old = (
-            self.task.measure(side.table)[metric][side.place]
-            if metric == self.task.exact
-            else self.task.alone(side.table)[side.place]
-            for side in (challenger, champion)
-        )
-        return int((new - old > scoring.TIE).sum()), int((old - new > scoring.TIE).sum())
-
     def _scored(self, metric: str) -> str:
         return f"{words.metric(metric)} {self.scores[metric]:.4f}"
 
@@ -291,16 +181,16 @@ class _Hearing:
         first = next(iter(self.params.floors))
         return "promote", f"no champion yet, and test {self._scored(first)} is above the floor"
 
-    def _beside(self, old: Side) -> tuple[Decision, str]:
+    def _beside(self, old: Side, rival: Tallies) -> tuple[Decision, str]:
         rows, needed = len(self.asked.truth), self.params.fewest_rows
         if rows < needed:
             return "hold", (
                 f"{rows:,} test rows are too few to believe a difference ({needed:,} needed)"
             )
-        if not paired.differ(self._new, self._old):
+        if not paired.differ(self._new, rival):
             same = "right on the same rows" if self.whole else f"scored alike on every {self.unit}"
             return "hold", f"{same} as champion {old.version}: a tie changes nothing"
-        self.comparisons = self._compare()
+        self.comparisons = self._compare(rival)
         decision, reason = self._weigh(old)
         if decision == "promote" and (broken := self._broken()):
             return "reject", f"guard rail {broken}, though {reason}"
@@ -310,14 +200,14 @@ class _Hearing:
         """The first guard rail that did not hold."""
         return next((f"{rail.name}: {rail.note}" for rail in self.rails if not rail.held), None)
 
-    def _compare(self) -> list[Comparison]:
+    def _compare(self, rival: Tallies) -> list[Comparison]:
         params, asked = self.params, self.asked
         exact = self.task.exact if asked.groups is None else None
-        chance = _Chance(params, asked, self._new, self._old, self.level, exact)
-        rival = scoring.metrics(self.task.measure, self._old)
+        chance = _Chance(params, asked, self._new, rival, self.level, exact)
+        old = scoring.metrics(self.task.measure, rival)
         found = []
         for metric in params.metrics:
-            ours, theirs = self.scores[metric], rival[metric]
+            ours, theirs = self.scores[metric], old[metric]
             low, high = np.quantile(chance.drawn[metric], (0.025, 0.975))
             difference = Interval(value=ours - theirs, low=float(low), high=float(high))
             tested = self._exact() if metric == exact else chance.told(metric, ours - theirs)
@@ -379,81 +269,6 @@ class _Hearing:
             f" {self.level:.2g} needed; a true difference of {nearest.detectable:.2%} would have"
             " been seen 8 times in 10)"
         )
-
-    def _rails(self) -> Iterator[Rail]:
-        limits, asked, old = self.params.rails, self.asked, self.asked.champion
-        new = asked.challenger
-        absolute = (
-            ("latency", new.latency_ms, limits.latency_ms, "ms"),
-            ("size", new.megabytes, limits.megabytes, "MB"),
-            ("validation", asked.quarantined_percent, limits.quarantined_percent, "% set aside"),
-            ("behaviour", 100 * asked.behaviour_failed, _percent(limits.behaviour), "% failed"),
-        )
-        for name, value, limit, unit in absolute:
-            if limit is not None:
-                yield _rail(name, value, limit, unit)
-        if old is None:
-            return
-        if limits.flips is not None:
-            flips = float(1 - self.task.agreement(new.answers, old.answers).mean())
-            yield _rail("flips", 100 * flips, 100 * limits.flips, "% of answers")
-        if limits.calibration is not None:
-            rise = self._calibration(new) - self._calibration(old)
-            yield _rail("calibration", 100 * rise, 100 * limits.calibration, "points")
-        if limits.worst_class is not None:
-            metric = self.main if self.task.exclusive else self.task.metrics[0]
-            yield from self._worst("worst class", self._by_class(), metric, limits.worst_class)
-        if limits.slices is not None:
-            slices = (
-                (name, self._new.of(rows), self._old.of(rows))
-                for name, rows in asked.slices.items()
-            )
-            yield from self._worst("slices", slices, self.main, limits.slices)
-
-    def _worst(
-        self, name: str, parts: Iterable[tuple[str, Tallies, Tallies]], metric: str, limit: float
-    ) -> Iterator[Rail]:
-        """The part that falls deepest; a fall that chance explains (an exact sign test over its
-        rows) breaks no rail. Nothing where no part has a row."""
-        falls = []
-        for part, new, old in parts:
-            if len(new):
-                wins, losses = self._sides(new, old, metric)
-                before, now = (scoring.metrics(self.task.measure, x)[metric] for x in (old, new))
-                chance = paired.exact_p(losses, wins, len(new))
-                broken = before - now > limit + scoring.TIE and chance < CHANCE
-                falls.append((broken, before - now, part, chance))
-        if falls:
-            broken, fall, part, chance = max(falls)
-            rail = _rail(name, 100 * fall, 100 * limit, "points lost", broken)
-            yield rail.model_copy(update={"note": f"{part!r}: {rail.note} (p = {chance:.2g})"})
-
-    def _by_class(self) -> Iterator[tuple[str, Tallies, Tallies]]:
-        """Of each class, what its rows add to the scores of the two: those that are of it, or,
-        where a row can have several, what the rows that name it add to the scores of it alone."""
-        asked, old, task = self.asked, self.asked.champion, self.task
-        assert old is not None
-        sides = asked.challenger.answers, old.answers
-        named = [
-            {name for label in labels for name in task.classes(label)}
-            for labels in zip(asked.truth, *(() if task.exclusive else sides), strict=True)
-        ]
-        for label in asked.labels:
-            rows = np.array([label in classes for classes in named])
-            if task.exclusive:
-                yield label, self._new.of(rows), self._old.of(rows)
-            elif rows.any():
-                truth = list(compress(asked.truth, rows))
-                new, champion = (
-                    scoring.tallies(task, truth, list(compress(answers, rows)), [label])
-                    for answers in sides
-                )
-                yield label, new, champion
-
-    def _calibration(self, side: Side) -> float:
-        right = self.task.same(side.answers, self.asked.truth)
-        confidence = side.confidence.astype(np.float64)
-        return scoring.calibration_error(scoring.calibration(confidence, right, BINS))
 
 
 class _Chance:
@@ -518,17 +333,6 @@ def _changed(before: Sequence[str], after: Sequence[str]) -> str | None:
     parts = [f"{', '.join(map(repr, gone))} gone"] if gone else []
     parts += [f"{', '.join(map(repr, come))} new"] if come else []
     return " and ".join(parts)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
-
-
-def _rail(name: str, value: float, limit: float, unit: str, broken: bool | None = None) -> Rail:
-    if broken is None:
-        broken = value > limit + scoring.TIE
-    note = f"{value:.3g} {unit}, {limit:.3g} allowed"
-    return Rail(name=name, value=value, limit=limit, unit=unit, held=not broken, note=note)
 
 
 def _told(comparison: Comparison, p: float) -> str:

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.scoring import TIE, Floats, Labels, Measure, Tallies, chunks
+from pipeline.scoring import TIE, Floats, Labels, Measure, Scored, Tallies, chunks
 
 DOUBT = 1e-7  # of the interval that holds the share of rows on which the two differ
 GRID = 64  # shares tried in that interval
@@ -68,6 +68,17 @@ def differ(challenger: Tallies, champion: Tallies) -> bool:
     """Whether any unit adds to the scores of the two otherwise."""
     new, old = np.unique(np.stack([challenger.place, champion.place]), axis=1)
     return bool((challenger.table[new] != champion.table[old]).any())
+
+
+def wins(task: Scored, challenger: Tallies, champion: Tallies, metric: str) -> tuple[int, int]:
+    """Units on which the challenger by itself is better, and worse."""
+    new, old = (
+        task.measure(side.table)[metric][side.place]
+        if metric == task.exact
+        else task.alone(side.table)[side.place]
+        for side in (challenger, champion)
+    )
+    return int((new - old > TIE).sum()), int((old - new > TIE).sum())
 
 
 def resampled(

@@ -31,7 +31,8 @@ from pipeline.adapters.mlflow import Registry
 from pipeline.adapters.mlflow_ledger import Ledger
 from pipeline.config import parse, read_recipe
 from pipeline.promotion import evidence
-from pipeline.promotion.gate import GateParams, Question, Side, judge
+from pipeline.promotion.gate import GateParams, judge
+from pipeline.promotion.question import Question, Side
 from pipeline.promotion.registry import champion_of
 
 tracking, slow, *numbers = sys.argv[1:]

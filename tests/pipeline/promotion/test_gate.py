@@ -12,7 +12,9 @@ from pipeline.config import parse, read_recipe
 from pipeline.decisions import Verdict
 from pipeline.errors import UserError
 from pipeline.promotion import paired
-from pipeline.promotion.gate import GateParams, Question, Rails, Side, check, judge
+from pipeline.promotion.gate import GateParams, check, judge
+from pipeline.promotion.question import Question, Side
+from pipeline.promotion.rails import Rails
 from pipeline.promotion.words import paragraph
 from pipeline.tasks import Floats, Setting, Task, counts
 from tests.conftest import ROOT
