@@ -7,15 +7,13 @@ worker need not wait for MLflow.
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from pipeline.config import check_name
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.serving.champion import Champion, Look, Spec, as_json, spec_of
+from pipeline.serving.listening import is_loopback, opened
 from pipeline.serving.settings import KEYS, Limits, api_keys
 from pipeline.serving.tuning import cores
 
@@ -35,8 +34,6 @@ LONGEST_PAUSE = 5.0  # seconds before a worker that ends at once is started agai
 BEAT = 1.0  # seconds between two questions whether the worker still answers
 MISSED = 15  # of them in a row, after which it is ended
 STARTS = 45  # that a worker may miss besides while it starts
-LINGERS = 1.5  # seconds for which the worker of a process that was killed may keep its port
-BACKLOG = 2048
 
 
 @dataclass(frozen=True)
@@ -68,44 +65,13 @@ def serve(service: Service) -> None:
     Raises UserError where it cannot be begun.
     """
     check_name(service.recipe)
-    if not api_keys() and not _is_loopback(service.host):
+    if not api_keys() and not is_loopback(service.host):
         raise UserError(
             f"{service.host} can be reached from elsewhere: set {KEYS} to one or more keys, with"
             " commas between them"
         )
-    with _listening(service.host, service.port) as listening:
+    with opened(service.host, service.port) as listening:
         asyncio.run(Keeper(service, listening).run())
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise UserError(f"{host}:{port}: cannot be listened on ({error})") from None
-    with listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        until = time.monotonic() + LINGERS
-        while True:
-            try:
-                listening.bind(address)
-                listening.listen(BACKLOG)
-                break
-            except (OSError, OverflowError) as error:
-                if getattr(error, "errno", None) != errno.EADDRINUSE or time.monotonic() > until:
-                    raise UserError(
-                        f"{host}:{port}: cannot be listened on ({error}): try another --port"
-                    ) from None
-                time.sleep(0.05)
-        yield listening
 
 
 class Keeper:

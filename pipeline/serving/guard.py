@@ -10,8 +10,6 @@ import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from functools import lru_cache
-from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -19,6 +17,7 @@ from starlette.responses import Response
 
 from pipeline.errors import UserError
 from pipeline.serving.batching import Gone
+from pipeline.serving.listening import is_loopback
 from pipeline.serving.logs import Log, broken
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.schemas import REQUEST_ID
@@ -204,15 +203,6 @@ def _identity(headers: Mapping[bytes, bytes]) -> str:
 
 async def _nothing(_: Message) -> None:
     """Send nothing: what has been said was said otherwise."""
-
-
-@lru_cache(64)
-def is_loopback(address: str) -> bool:
-    """Whether a connection came in by an address that this machine alone can reach."""
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:  # a socket of another kind, or a test's
-        return False
 
 
 def refused(refusal: Refusal) -> Response:

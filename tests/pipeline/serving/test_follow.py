@@ -280,7 +280,7 @@ def test_a_host_that_others_reach_needs_keys(
 
 
 def test_a_port_that_is_taken_is_told(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.serving.follow.LINGERS", 0.1)
+    monkeypatch.setattr("pipeline.serving.listening.LINGERS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"^127\.0\.0\.1:{port}: cannot be listened on"):
