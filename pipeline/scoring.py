@@ -154,7 +154,7 @@ def by_length(characters: npt.NDArray[np.integer[Any]]) -> dict[str, npt.NDArray
     found = {}
     for number in np.unique(quarter):
         own = characters[quarter == number]
-        found[f"characters: {own.min():,} to {own.max():,}"] = quarter == number
+        found[f"characters: {own.min():,}–{own.max():,}"] = quarter == number
     return found
 
 

@@ -197,7 +197,7 @@ def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
 @_drawn
 def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> Figure:
     """A metric of each slice beside that of all test rows."""
-    figure, axes = _new(70 + 30 * len(rows))
+    figure, axes = _new(70 + 36 * len(rows))
     axes.axvline(whole, color=QUIET, lw=1, ls=":", label=f"all test rows: {whole:.4f}")
     for place, (_, score) in enumerate(rows):
         _whisker(axes, place, score, ACCENT)

@@ -92,18 +92,18 @@ def test_rows_are_parted_by_length_from_the_shortest_on() -> None:
     lengths = np.array([9, 1200, 30, 9, 200, 10, 31, 1000])
     parts = scoring.by_length(lengths)
     assert list(parts) == [
-        "characters: 9 to 9",
-        "characters: 10 to 30",
-        "characters: 31 to 200",
-        "characters: 1,000 to 1,200",
+        "characters: 9–9",
+        "characters: 10–30",
+        "characters: 31–200",
+        "characters: 1,000–1,200",
     ]
     assert np.sum(list(parts.values()), axis=0).tolist() == [1] * 8
-    assert lengths[parts["characters: 31 to 200"]].tolist() == [200, 31]
+    assert lengths[parts["characters: 31–200"]].tolist() == [200, 31]
 
 
 def test_rows_of_one_length_are_one_part() -> None:
     parts = scoring.by_length(np.array([7, 7, 7]))
-    assert {name: part.all() for name, part in parts.items()} == {"characters: 7 to 7": True}
+    assert {name: part.all() for name, part in parts.items()} == {"characters: 7–7": True}
     assert scoring.by_length(np.array([], int)) == {}
 
 

@@ -114,7 +114,7 @@ def split_scores(labels: Sequence[str], metrics: Mapping[str, float]) -> SplitSc
 
 def scores(
     labels: Sequence[str],
-    slices: Sequence[str] = ("characters: 1 to 20",),
+    slices: Sequence[str] = ("characters: 1–20",),
     metrics: Mapping[str, float] = ONE_OF_SEVERAL,
     **changed: Any,
 ) -> Scores:
@@ -353,7 +353,7 @@ def make_home(tmp_path: Path) -> MakeHome:
         mistakes: Sequence[Sequence[str]] = (),
         samples: Sequence[Sequence[str]] = (),
         points: Sequence[Sequence[object]] = (),
-        slices: Sequence[str] = ("characters: 1 to 20",),
+        slices: Sequence[str] = ("characters: 1–20",),
         curves: tuple[Sequence[str], Sequence[Sequence[float]]] = (
             tuple(ONE_OF_SEVERAL),
             [(44, 0.3, 0.9, 0.89), (88, 0.2, 0.93, 0.92)],

@@ -98,7 +98,7 @@ def test_the_numbers_of_the_records_are_on_the_page(make_home: MakeHome) -> None
         "+3.10",  # the difference that could have been seen
         "broken",
         "rails.latency_ms",
-        "characters: 1 to 20",
+        "characters: 1–20",
         "evaluate/scores.json",
     ):
         assert told in text, told
@@ -286,7 +286,7 @@ def test_a_task_without_classes_shows_neither_confusion_nor_calibration(
         " read in windows that share 16 tokens: 700 train rows make 1,904, 100 validation rows",
         "windows of 64 tokens",
         "were kept: validation exact match 0.1234",
-        "test rows exact match characters: 1 to 20",
+        "test rows exact match characters: 1–20",
         "none the second half of the nineteenth century",
     ):
         assert shown in told, shown
