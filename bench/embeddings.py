@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
 
-from flows.embeddings import MODEL
+from flows.cli.embeddings import MODEL
+from pipeline.core.locations import locate
+from pipeline.core.log import Console
+from pipeline.core.records import Machine
 from pipeline.embeddings.embedder import Embedder, Extraction, Runtime, settled
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import answers_of_rows
-from pipeline.log import Console
-from pipeline.machine import this_machine
-from pipeline.records import Machine
-from pipeline.sources import locate
+from pipeline.stages.benchmark.machine import this_machine
 
 DATA = ROOT.parent / "shared" / "datasets"
 REFERENCE = "SentenceTransformer"

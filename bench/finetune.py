@@ -25,12 +25,13 @@ from typing import Any
 from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
 
 from pipeline import tasks
-from pipeline.config import parse, read_recipe
-from pipeline.log import Silence
-from pipeline.machine import this_machine
-from pipeline.records import SPLITS, Machine
-from pipeline.sources import BaseParams, Row, base_folder, read_rows
-from pipeline.stages.finetune import FinetuneParams
+from pipeline.core.config import parse, read_recipe
+from pipeline.core.log import Silence
+from pipeline.core.records import SPLITS, Machine
+from pipeline.models.bases import BaseParams, base_folder
+from pipeline.sources import Row, read_rows
+from pipeline.stages.benchmark.machine import this_machine
+from pipeline.stages.finetune.stage import FinetuneParams
 
 DATA = ROOT.parent / "shared" / "datasets" / "imdb" / "train.parquet"
 RECIPE = "news"  # whose base and settings are measured
@@ -72,7 +73,7 @@ def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
     from torch.utils.data import DataLoader, TensorDataset
     from transformers import get_linear_schedule_with_warmup
 
-    from pipeline.adapters.transformers import load_model, load_tokenizer
+    from pipeline.models.encoders import load_model, load_tokenizer
 
     rows = _train_rows(work)
     padded = load_tokenizer(work / "tokenizer", str(base)).pad(
@@ -112,8 +113,8 @@ def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) 
         TrainingArguments,
     )
 
-    from pipeline.adapters.trainer import where_and_how
-    from pipeline.adapters.transformers import load_model, load_tokenizer
+    from pipeline.models.encoders import load_model, load_tokenizer
+    from pipeline.stages.finetune.trainer import where_and_how
 
     class Tick(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -155,7 +156,7 @@ def bertline(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
 
     One evaluation and checkpoint an epoch come after the last step, when the clock has stopped.
     """
-    from pipeline.adapters import trainer
+    from pipeline.stages.finetune import trainer
 
     params, task = _finetune_params(), tasks.get("classification")
     precision = trainer.where_and_how(params.precision)[1]
@@ -208,7 +209,7 @@ def main() -> int:
 
 def compare(data: Path, rows: int, rounds: int, work: Path) -> dict[str, Any]:
     """Let the contestants take turns; what was found, as it is written to finetune.json."""
-    from pipeline.adapters import trainer
+    from pipeline.stages.finetune import trainer
 
     block = read_recipe(RECIPE, ROOT / "params.yaml")
     base = base_folder(parse(BaseParams, block["base"], f"recipes.{RECIPE}.base"))
@@ -260,7 +261,7 @@ def prepare(data: Path, rows: int, base: Path, work: Path) -> tuple[list[str], f
     """Draw rows and write their tokens as the stage `tokenize` does: labels and mean length."""
     import pyarrow as pa
 
-    from pipeline.adapters.transformers import load_tokenizer
+    from pipeline.models.encoders import load_tokenizer
 
     everything = [row for row in read_rows(str(data), ("text", "label")) if isinstance(row, Row)]
     if len(everything) < rows + HELD_OUT:

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from report import ROOT
 
-from pipeline import scoring, tasks
-from pipeline.config import parse, read_recipe
+from pipeline import tasks
+from pipeline.core.config import parse, read_recipe
+from pipeline.metrics import scoring
 from pipeline.promotion import paired
 from pipeline.promotion.gate import GateParams
+from pipeline.promotion.guardrails import Rails
 from pipeline.promotion.paired import exact_p, spent
-from pipeline.promotion.rails import Rails
+from pipeline.tasks.base import Task
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -109,7 +111,7 @@ class Sheet(NamedTuple):
 class Game(ABC):
     """How rows are answered, and compared in one metric."""
 
-    task: tasks.Task
+    task: Task
     metric: str
     plain: str
     """What a table calls it; empty for accuracy."""
@@ -211,7 +213,7 @@ class FiveClasses(Drawn):
         return scoring.Tallies(self.table, sheet.truth * len(self.labels) + answers)
 
 
-class Counted(tasks.Task):
+class Counted(Task):
     """Entities of documents by their number alone: `4` true ones, `3/5` hits among answers."""
 
     head = "token"

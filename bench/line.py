@@ -33,9 +33,9 @@ from typing import Any
 
 from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
 
-from pipeline.machine import this_machine
-from pipeline.records import Machine
+from pipeline.core.records import Machine
 from pipeline.stages import ORDER
+from pipeline.stages.benchmark.machine import this_machine
 
 BAR = 1.15
 BEGAN = "Beginning flow run"
@@ -122,7 +122,7 @@ def run_line(folder: Path, recipe: str) -> LineTimes:
     stages: dict[str, float] = {}
     tail: deque[str] = deque(maxlen=20)
     with subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", recipe],
+        [sys.executable, "-m", "flows.cli.main", "run", recipe],
         cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,

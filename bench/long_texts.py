@@ -22,15 +22,18 @@ import pandas as pd
 from report import RESULTS, machine_text, table, write
 from results import DATASETS, STAGES, WORK, run, sampled, training_seconds
 
-from flows.recipes import Ready, ready
-from pipeline import kept, scoring, tasks
-from pipeline.errors import UserError
-from pipeline.machine import this_machine
+from flows.cli.recipes import Ready, ready
+from pipeline import tasks
+from pipeline.core.errors import UserError
+from pipeline.core.records import Lengths, Machine, Scores, Split, Validation
+from pipeline.metrics import scoring
+from pipeline.metrics.scoring import Tallies
+from pipeline.models.bases import BaseParams, base_folder
 from pipeline.promotion.paired import resampled
-from pipeline.records import Lengths, Machine, Scores, Split, Validation
-from pipeline.scoring import Tallies
-from pipeline.sources import BaseParams, Row, base_folder
-from pipeline.tasks import Task
+from pipeline.sources import Row
+from pipeline.stages import artifacts
+from pipeline.stages.benchmark.machine import this_machine
+from pipeline.tasks.base import Task
 
 CUT = "truncate"
 OVERLAPS = {CUT: 0, "head_tail": 0, "windows": 64}  # tokens that neighbours share, of each way
@@ -90,7 +93,7 @@ def compared(folders: Mapping[str, Path]) -> dict[str, Any]:
 
     Raises UserError where two have not answered the same rows.
     """
-    rows = kept.kept_rows(folders[CUT] / "validate", "test")
+    rows = artifacts.kept_rows(folders[CUT] / "validate", "test")
     scores = Scores.read(folders[CUT] / "evaluate" / "scores.json")
     task = tasks.get(scores.task)
     tallied = {

@@ -26,14 +26,17 @@ from long_texts import gained
 from report import RESULTS, machine_text, table, write
 from results import DATASETS, STAGES, WORK, link, prepared, pretrained_by, run, sampled
 
-from flows.recipes import Ready, ready
-from pipeline import kept, scoring, tasks
-from pipeline.adapters.transformers import new_bert, pooling_of
-from pipeline.errors import UserError
-from pipeline.machine import this_machine
-from pipeline.records import Machine, Scores, Split
-from pipeline.scoring import Tallies
-from pipeline.sources import BaseParams, Row, base_folder
+from flows.cli.recipes import Ready, ready
+from pipeline import tasks
+from pipeline.core.errors import UserError
+from pipeline.core.records import Machine, Scores, Split
+from pipeline.metrics import scoring
+from pipeline.metrics.scoring import Tallies
+from pipeline.models.bases import BaseParams, base_folder
+from pipeline.models.encoders import new_bert, pooling_of
+from pipeline.sources import Row
+from pipeline.stages import artifacts
+from pipeline.stages.benchmark.machine import this_machine
 
 WITHOUT, WITH = "without", "with"
 
@@ -135,7 +138,7 @@ def compared(name: str, homes: dict[str, list[Path]], metric: str | None = None)
 
 
 def _tallies(folder: Path) -> Tallies:
-    rows = kept.kept_rows(folder / "validate", "test")
+    rows = artifacts.kept_rows(folder / "validate", "test")
     scores = Scores.read(folder / "evaluate" / "scores.json")
     answers = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
     said = answers["answer"].reindex(rows["id"]).tolist()

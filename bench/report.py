@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.files import write_json, write_text
-from pipeline.records import Machine
+from pipeline.core.files import write_json, write_text
+from pipeline.core.records import Machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"

@@ -26,11 +26,11 @@ from line import copy_repository, environment
 from report import ROOT
 from results_page import KEPT, write_page
 
-from flows.recipes import Ready, check_there, names, ready
-from pipeline.config import PARAMS_FILE, parse
-from pipeline.errors import UserError
-from pipeline.files import write_json, write_text
-from pipeline.records import Fit, Intake, Ladder, Lengths, Scores, Split, Validation
+from flows.cli.recipes import Ready, check_there, names, ready
+from pipeline.core.config import PARAMS_FILE, parse
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_json, write_text
+from pipeline.core.records import Fit, Intake, Ladder, Lengths, Scores, Split, Validation
 from pipeline.sources import Row, read_rows
 from pipeline.stages import ORDER
 
@@ -195,8 +195,8 @@ class Clock:
 def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, Any]:
     """A recipe's block over rows that are chosen of each source, written as JSON Lines into a copy
     of this repository. `choose` gets a source's split and its rows in the order of a hash."""
-    from pipeline.stages.ingest import IngestParams
-    from pipeline.text import position
+    from pipeline.core.text import position
+    from pipeline.stages.ingest.stage import IngestParams
 
     placed = recipe.placed(str((data / recipe.folder).resolve()))
     check_there(recipe, placed)
@@ -279,7 +279,8 @@ def uncut(folder: Path, task_name: str, classes: Sequence[str]) -> dict[str, Any
     aside are answered as the copy that was kept. What others report is of such rows."""
     import pandas as pd
 
-    from pipeline import scoring, tasks
+    from pipeline import tasks
+    from pipeline.metrics import scoring
 
     rows = pd.read_parquet(folder / "ingest" / "rows.parquet")
     predictions = pd.read_parquet(folder / "evaluate" / "predictions.parquet")

@@ -7,9 +7,9 @@ from typing import Any
 
 from report import RESULTS, ROOT, machine_text, table
 
-from flows.recipes import names
-from pipeline.files import write_text
-from pipeline.records import Machine
+from flows.cli.recipes import names
+from pipeline.core.files import write_text
+from pipeline.core.records import Machine
 
 KEPT = RESULTS / "gallery"
 TRIALS = RESULTS / "trials"

@@ -20,14 +20,16 @@ from long_texts import gained
 from report import RESULTS, machine_text, table, write
 from results import DATASETS, STAGES, WORK, prepared, run
 
-from flows.recipes import Ready, ready
-from pipeline import kept, scoring, tasks
-from pipeline.adapters.pytorch import TorchModel
-from pipeline.errors import UserError
-from pipeline.machine import this_machine
-from pipeline.records import Machine, Validation
-from pipeline.sources import BaseParams, base_folder
-from pipeline.tasks.answering import Answering
+from flows.cli.recipes import Ready, ready
+from pipeline import tasks
+from pipeline.core.errors import UserError
+from pipeline.core.records import Machine, Validation
+from pipeline.metrics import scoring
+from pipeline.models.bases import BaseParams, base_folder
+from pipeline.runtimes.pytorch import TorchModel
+from pipeline.stages import artifacts
+from pipeline.stages.benchmark.machine import this_machine
+from pipeline.tasks.base.answering import Answering
 
 
 def main() -> int:
@@ -52,13 +54,13 @@ def compared(folder: Path, recipe: Ready, block: dict[str, Any]) -> dict[str, An
     """The base's scores, the trained model's and their difference, from the recipe's folder."""
     validate, tokenize = folder / "validate", folder / "tokenize"
     task, classes = tasks.get(block["task"]), Validation.read(validate / "validation.json").labels
-    train, test = (kept.kept_rows(validate, split) for split in ("train", "test"))
-    encoder = kept.encoder(tokenize, task)
+    train, test = (artifacts.kept_rows(validate, split) for split in ("train", "test"))
+    encoder = artifacts.encoder(tokenize, task)
     base = TorchModel(base_folder(BaseParams.model_validate(block["base"])), task)
-    pieces = encoder.pieces(kept.texts_of(train))
+    pieces = encoder.pieces(artifacts.texts_of(train))
     places = [classes.index(train["label"][piece.row]) for piece in pieces]
     decision = task.remember(base.logits(pieces, 32), places, classes)
-    untouched = Answering(task, encoder, base, classes, decision)(kept.texts_of(test), 32)
+    untouched = Answering(task, encoder, base, classes, decision)(artifacts.texts_of(test), 32)
     answers = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
     said = {
         "base": [answer.label for answer in untouched],

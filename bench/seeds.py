@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from report import ROOT
 
-from pipeline import kept
 from pipeline import recipe as recipes
-from pipeline.config import read_task
-from pipeline.log import Console, no_log
-from pipeline.records import Validation
-from pipeline.sources import base_folder
-from pipeline.tasks.answering import Answering
+from pipeline.core.config import read_task
+from pipeline.core.log import Console, no_log
+from pipeline.core.records import Validation
+from pipeline.models.bases import base_folder
+from pipeline.stages import artifacts
+from pipeline.tasks.base.answering import Answering
 
 HERE = Path(__file__).with_name("seeds.json")
 IMDB = ROOT.parent / "shared" / "datasets" / "imdb"
@@ -59,7 +59,7 @@ def main() -> int:
 
 def alike(name: str, tokenize: Path, seeds: int) -> dict[str, Any]:
     """Accuracies, and the correlation of being right, of equal trainings."""
-    truth = kept.kept_rows(tokenize.parent / "validate", "test")["label"].to_numpy()
+    truth = artifacts.kept_rows(tokenize.parent / "validate", "test")["label"].to_numpy()
     right = np.array([answers(name, tokenize, seed) == truth for seed in range(1, seeds + 1)])
     pairs = list(combinations(range(seeds), 2))
     return {
@@ -74,8 +74,8 @@ def alike(name: str, tokenize: Path, seeds: int) -> dict[str, Any]:
 
 def answers(name: str, tokenize: Path, seed: int) -> Any:
     """The classes that a training under one seed answers the test rows, (rows,)."""
-    from pipeline.adapters import trainer
-    from pipeline.adapters.pytorch import TorchModel
+    from pipeline.runtimes.pytorch import TorchModel
+    from pipeline.stages.finetune import trainer
 
     settings = recipes.load("news")
     task = read_task(settings.task, "recipes.news.task")
@@ -94,7 +94,7 @@ def answers(name: str, tokenize: Path, seed: int) -> Any:
             task,
             labels,
             tokenize,
-            kept.encoder(tokenize, task),
+            artifacts.encoder(tokenize, task),
             {},
             lambda _: dict.fromkeys(task.metrics, 0.0),  # the loss picks the checkpoint
             Path(folder) / "state",
@@ -104,8 +104,8 @@ def answers(name: str, tokenize: Path, seed: int) -> Any:
         )
         result.model.save_pretrained(Path(folder) / "model")
         model = TorchModel(Path(folder) / "model", task)
-        answering = Answering(task, kept.encoder(tokenize, task), model, labels, {})
-        texts = kept.texts_of(kept.kept_rows(validate, "test"))
+        answering = Answering(task, artifacts.encoder(tokenize, task), model, labels, {})
+        texts = artifacts.texts_of(artifacts.kept_rows(validate, "test"))
         return np.array([answer.label for answer in answering(texts, batch_size=32)])
 
 
@@ -113,10 +113,10 @@ def imdb(folder: Path) -> Path:
     """IMDB reviews as the line's own stages hand them on: the folder of `tokenize`."""
     import pyarrow.parquet as pq
 
-    from pipeline.config import parse, read_recipe
-    from pipeline.stages.ingest import ingest
-    from pipeline.stages.tokenize import tokenize
-    from pipeline.stages.validate import validate
+    from pipeline.core.config import parse, read_recipe
+    from pipeline.stages.ingest.stage import ingest
+    from pipeline.stages.tokenize.stage import tokenize
+    from pipeline.stages.validate.stage import validate
 
     if not IMDB.exists():
         raise SystemExit(f"error: {IMDB} is not there: give --only news")

@@ -27,10 +27,10 @@ from report import RESULTS, ROOT, machine_text, others_text, table, write
 from serving_answers import alone, compare
 from serving_load import WARM, Load, Server, Tool, requests_of, shown, summary
 
-from pipeline.adapters.mlflow import Registry
-from pipeline.kept import kept_rows, texts_of
-from pipeline.machine import this_machine
-from pipeline.records import Machine
+from pipeline.core.records import Machine
+from pipeline.registry.versions import Registry
+from pipeline.stages.artifacts import kept_rows, texts_of
+from pipeline.stages.benchmark.machine import this_machine
 
 CLIENTS = 32
 SHORTEST = 5.0  # seconds of a load
@@ -163,7 +163,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = [{"text": text, "second": second} if second else text for text, second in texts]
     tool = Tool(folder, [json.dumps({"inputs": [row]}) for row in rows])
     model_serve = ["mlflow", "models", "serve", "-m", str(files), "--env-manager", "local"]
-    own_serve = ["flows.cli", "serve", given.recipe]
+    own_serve = ["flows.cli.main", "serve", given.recipe]
     mlflow = Server("mlflow models serve", model_serve, "/ping", folder / "mlflow", tracking)
     own = Server("bertline serve", own_serve, "/readyz", folder / "own", tracking)
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import psutil
 from report import ROOT
 
-from pipeline.tasks.encoding import Texts
+from pipeline.tasks.base.encoding import Texts
 
 SECONDS = 3.0  # of each way to run the model
 

@@ -26,11 +26,11 @@ from results import (
 )
 from results_page import TRIALS, write_page
 
-from flows.recipes import names, ready
-from pipeline.errors import UserError
-from pipeline.files import write_json
-from pipeline.machine import this_machine
-from pipeline.records import Fit, Validation
+from flows.cli.recipes import names, ready
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_json
+from pipeline.core.records import Fit, Validation
+from pipeline.stages.benchmark.machine import this_machine
 
 
 def main() -> int:

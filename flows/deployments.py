@@ -26,10 +26,10 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows import notify
 from pipeline import recipe as recipes
-from pipeline.config import PARAMS_FILE, read_recipes
-from pipeline.errors import UserError
-from pipeline.files import write_text
-from pipeline.retraining import RetrainParams
+from pipeline.core.config import PARAMS_FILE, read_recipes
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_text
+from pipeline.retraining.plan import RetrainParams
 
 PREFECT_FILE = Path("prefect.yaml")
 WRITTEN_BY = f"# Written by `bertline schedule` from {PARAMS_FILE}: edit that, not this.\n"

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from pipeline.adapters.mlflow import Registry
-from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.config import read_task
-from pipeline.decisions import Decision, Event, Verdict
-from pipeline.errors import UserError
-from pipeline.log import Log
+from pipeline.core.config import read_task
+from pipeline.core.errors import UserError
+from pipeline.core.log import Log
+from pipeline.core.workspace import DATA, STATE
+from pipeline.promotion.champion import champion_of, force, need_reason
 from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide, freeze_anew
-from pipeline.promotion.registry import champion_of, force, need_reason
-from pipeline.promotion.words import paragraph, rails_table
+from pipeline.promotion.records import Decision, Event, Verdict
+from pipeline.promotion.summary import paragraph, rails_table
 from pipeline.recipe import Recipe
-from pipeline.workspace import DATA, STATE
+from pipeline.registry.ledger import Ledger
+from pipeline.registry.versions import Registry
 
 EXIT: dict[Decision, int] = {"promote": 0, "hold": 1, "reject": 1}
 
@@ -79,11 +79,11 @@ def was_judged(bench: Bench, number: str) -> bool:
 
 def pages(verdict: Verdict) -> list[tuple[str, str | bytes]]:
     """What is kept beside a verdict in the ledger."""
-    from pipeline.adapters import pictures
+    from pipeline.report import figures
 
     found: list[tuple[str, str | bytes]] = [("verdict.md", page(verdict))]
     if verdict.comparisons:
-        found.append(("verdict.png", pictures.verdict(verdict)))
+        found.append(("verdict.png", figures.verdict(verdict)))
     return found
 
 

@@ -18,12 +18,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.steps import artifact_key, run_stage, stale_stages
 from flows.summary import ladder_rows, score_rows, validation_text
 from pipeline import recipe as recipes
-from pipeline.decisions import Verdict
-from pipeline.errors import UserError
-from pipeline.log import Tells
-from pipeline.records import Ladder, Publication, Scores, Validation
+from pipeline.core.errors import UserError
+from pipeline.core.log import Tells
+from pipeline.core.records import Ladder, Publication, Scores, Validation
+from pipeline.core.workspace import DATA, STATE, tracking
+from pipeline.promotion.records import Verdict
 from pipeline.stages import ORDER
-from pipeline.workspace import DATA, STATE, tracking
 
 
 def _without_trace(record: object) -> bool:
@@ -92,7 +92,7 @@ def only_line(wait: bool, tell: Tell = print) -> Iterator[None]:
 
 
 def is_registered(publication: Publication) -> bool:
-    from pipeline.adapters.mlflow import Registry
+    from pipeline.registry.versions import Registry
 
     return Registry(tracking()).version_of(publication.model, publication.key) is not None
 
@@ -112,8 +112,8 @@ def show(recipe: str) -> None:
 def gate(settings: recipes.Recipe, publication: Publication) -> Verdict:
     """Judge the published version against the champion; promote it when the verdict says so."""
     from flows import gate as the_gate
-    from pipeline.adapters.mlflow import Registry
     from pipeline.promotion.evidence import ask
+    from pipeline.registry.versions import Registry
     from pipeline.report import page as report
 
     logger = get_run_logger()

@@ -25,11 +25,11 @@ from threading import Thread
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-from pipeline import words
-from pipeline.decisions import Verdict
-from pipeline.errors import UserError
-from pipeline.log import Log, no_log
-from pipeline.text import excerpt
+from pipeline.core.errors import UserError
+from pipeline.core.log import Log, no_log
+from pipeline.core.text import excerpt
+from pipeline.metrics import names
+from pipeline.promotion.records import Verdict
 
 Outcome = Literal[
     "promoted", "held", "rejected", "awaiting a person", "not retrained", "failed"
@@ -228,12 +228,12 @@ SENDERS: dict[str, Callable[[Message], Send]] = {
 
 
 def _scores(verdict: Verdict) -> list[str]:
-    scores = [f"{words.metric(name)} {value:.4f}" for name, value in verdict.scores.items()]
+    scores = [f"{names.metric(name)} {value:.4f}" for name, value in verdict.scores.items()]
     told = [f"test {', '.join(scores)} on {verdict.rows:,} rows"] if scores else []
     for each in verdict.comparisons:
         gap = each.difference
         told.append(
-            f"{words.metric(each.metric)} against {verdict.model}/{verdict.champion}:"
+            f"{names.metric(each.metric)} against {verdict.model}/{verdict.champion}:"
             f" {gap.value:+.2%}, 95 % interval {gap.low:+.2%} to {gap.high:+.2%}"
         )
     return told

@@ -28,23 +28,23 @@ from flows import steps, worktree
 from flows.notify import Message, Outcome, message, notify
 from pipeline import recipe as recipes
 from pipeline import tasks
-from pipeline.adapters.mlflow import Registry
-from pipeline.adapters.mlflow_client import SQLITE, run_url
-from pipeline.adapters.mlflow_files import LOCK, ROWS
-from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.changes import Changes, compare
-from pipeline.config import PARAMS_FILE, parse, read_recipe, read_task
-from pipeline.decisions import Decision, Verdict
-from pipeline.errors import Unavailable, UserError
-from pipeline.lineage import MADE_BY
-from pipeline.log import Tells
-from pipeline.promotion import registry as promotion
+from pipeline.core.config import PARAMS_FILE, parse, read_recipe, read_task
+from pipeline.core.errors import Unavailable, UserError
+from pipeline.core.locations import HUB, PACKAGE
+from pipeline.core.log import Tells
+from pipeline.core.records import Ladder, Publication
+from pipeline.core.workspace import DATA, LABELS, STATE, tracking
+from pipeline.promotion import champion as promotion
 from pipeline.promotion.evidence import rescore
-from pipeline.records import Ladder, Publication
-from pipeline.retraining import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
-from pipeline.sources import HUB, PACKAGE
-from pipeline.tasks import Task
-from pipeline.workspace import DATA, LABELS, STATE, tracking
+from pipeline.promotion.records import Decision, Verdict
+from pipeline.registry.artifacts import LOCK, ROWS
+from pipeline.registry.client import SQLITE, run_url
+from pipeline.registry.ledger import Ledger
+from pipeline.registry.lineage import MADE_BY
+from pipeline.registry.versions import Registry
+from pipeline.retraining.plan import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
+from pipeline.retraining.row_changes import Changes, compare
+from pipeline.tasks.base import Task
 
 PINS = "constraints.txt"
 ORPHAN = 600.0  # seconds for a stage to end whose flow was killed

@@ -17,10 +17,10 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.states import Completed
 
-from pipeline.errors import Unavailable, UserError
-from pipeline.files import write_text
+from pipeline.core.errors import Unavailable, UserError
+from pipeline.core.files import write_text
+from pipeline.core.workspace import LOCK
 from pipeline.stages import ORDER
-from pipeline.workspace import LOCK
 
 PROGRESS = re.compile(r"\[\w+\] +(\d+)%")
 CHATTER = (

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import words
-from pipeline.decisions import Verdict
-from pipeline.records import Interval, Ladder, Publication, Scores, Validation
+from pipeline.core.records import Interval, Ladder, Publication, Scores, Validation
+from pipeline.metrics import names as words
+from pipeline.promotion.records import Verdict
 
 
 def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str:

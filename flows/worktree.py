@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.config import check_name
-from pipeline.errors import UserError
-from pipeline.files import write_text
-from pipeline.workspace import LOCK, STATE
+from pipeline.core.config import check_name
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_text
+from pipeline.core.workspace import LOCK, STATE
 
 TREES = STATE / "worktrees"
 AUTHOR = ("-c", "user.name=bertline", "-c", "user.email=bertline@localhost")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from infra.processes import Processes, clean_environment, whole_folder
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 NAME = "postgres"
 PACKAGED = Path("/usr/lib/postgresql")  # where Debian puts a folder a version

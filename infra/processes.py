@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 180.0  # seconds for a server to be healthy, or to end

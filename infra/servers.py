@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from infra.postgres import DATABASES, Postgres
 from infra.processes import Processes, whole_folder, write_private
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 STATE = Path(".bertline/servers")
 HOST = "127.0.0.1"

@@ -17,11 +17,11 @@ try:
 except ModuleNotFoundError:  # `.venv/bin/dvc repro` finds another `python` on the path
     sys.exit(f"error: {sys.executable} has no bertline: run `source .venv/bin/activate` first")
 
-from pipeline.config import Settings, parse, read_recipe, read_task, suits
-from pipeline.errors import Unavailable, UserError
-from pipeline.log import Console
+from pipeline.core.config import Settings, parse, read_recipe, read_task, suits
+from pipeline.core.errors import Unavailable, UserError
+from pipeline.core.log import Console
+from pipeline.core.workspace import DATA, LABELS, LOCK, STATE, tracking
 from pipeline.stages import ORDER
-from pipeline.workspace import DATA, LABELS, LOCK, STATE, tracking
 
 FAILED, TRY_LATER = 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
 
@@ -30,7 +30,7 @@ def run(stage: str, recipe: str) -> None:
     """Run one stage of one recipe in the current folder."""
     block = read_recipe(recipe)
     task = read_task(block.get("task"), f"recipes.{recipe}.task")
-    module = importlib.import_module(f"pipeline.stages.{stage}")
+    module = importlib.import_module(f"pipeline.stages.{stage}.stage")
     function = getattr(module, stage)
     surroundings: dict[str, Any] = {
         **{name: DATA / recipe / name for name in ORDER},

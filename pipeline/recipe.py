@@ -4,23 +4,28 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline import behaviour
-from pipeline.config import Settings, parse, read_recipe, read_task, suits
-from pipeline.errors import UserError
+from pipeline.core.config import Settings, parse, read_recipe, read_task, suits
+from pipeline.core.errors import UserError
+from pipeline.core.locations import HUB, PACKAGE
+from pipeline.core.workspace import DATA
+from pipeline.models.bases import BaseParams
 from pipeline.promotion import gate
 from pipeline.promotion.gate import GateParams
-from pipeline.retraining import RetrainParams
-from pipeline.sources import HUB, PACKAGE, BaseParams
-from pipeline.stages import benchmark, evaluate, finetune, ingest, tokenize
-from pipeline.stages.benchmark import BenchmarkParams
-from pipeline.stages.evaluate import EvaluateParams
-from pipeline.stages.export import ExportParams
-from pipeline.stages.finetune import FinetuneParams
-from pipeline.stages.ingest import IngestParams
-from pipeline.stages.publish import PublishParams
-from pipeline.stages.tokenize import TokenizeParams
-from pipeline.stages.validate import ValidateParams
-from pipeline.workspace import DATA
+from pipeline.retraining.plan import RetrainParams
+from pipeline.stages.benchmark import stage as benchmark
+from pipeline.stages.benchmark.stage import BenchmarkParams
+from pipeline.stages.evaluate import behaviour
+from pipeline.stages.evaluate import stage as evaluate
+from pipeline.stages.evaluate.stage import EvaluateParams
+from pipeline.stages.export.stage import ExportParams
+from pipeline.stages.finetune import stage as finetune
+from pipeline.stages.finetune.stage import FinetuneParams
+from pipeline.stages.ingest import stage as ingest
+from pipeline.stages.ingest.stage import IngestParams
+from pipeline.stages.publish.stage import PublishParams
+from pipeline.stages.tokenize import stage as tokenize
+from pipeline.stages.tokenize.stage import TokenizeParams
+from pipeline.stages.validate.stage import ValidateParams
 
 
 class Recipe(Settings):

@@ -104,7 +104,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def toy_block(base: Path | str, source: str) -> dict[str, Any]:
     """A recipe that runs in seconds, from the one that is shipped."""
-    from pipeline.config import read_recipe
+    from pipeline.core.config import read_recipe
 
     block = json.loads(json.dumps(read_recipe("news", ROOT / "params.yaml")))
     block["watch"] = source

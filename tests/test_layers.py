@@ -20,7 +20,7 @@ STAGE_NAMES = ("pipeline.stages.ORDER",)
 # what may import what: a layer imports its own and those below, with the exceptions named
 LAYERS = [
     ("flows",),
-    ("pipeline.__main__", "pipeline.recipe", "pipeline.workspace"),
+    ("pipeline.__main__", "pipeline.recipe", "pipeline.core.workspace"),
     (
         "pipeline.stages",
         "pipeline.embeddings",
@@ -31,48 +31,48 @@ LAYERS = [
     ),
     (
         "pipeline.adapters",
-        "pipeline.behaviour",
-        "pipeline.lineage",
-        "pipeline.rungs",
+        "pipeline.stages.evaluate.behaviour",
+        "pipeline.registry.lineage",
+        "pipeline.stages.benchmark.candidates",
         "pipeline.sources",
     ),
     (
         *STAGE_NAMES,
-        "pipeline.kept",
-        "pipeline.changes",
-        "pipeline.config",
-        "pipeline.copies",
-        "pipeline.decisions",
-        "pipeline.machine",
-        "pipeline.records",
-        "pipeline.retraining",
-        "pipeline.rewording",
-        "pipeline.scoring",
-        "pipeline.text",
-        "pipeline.log",
+        "pipeline.stages.artifacts",
+        "pipeline.retraining.row_changes",
+        "pipeline.core.config",
+        "pipeline.stages.validate.near_duplicates",
+        "pipeline.promotion.records",
+        "pipeline.stages.benchmark.machine",
+        "pipeline.core.records",
+        "pipeline.retraining.plan",
+        "pipeline.stages.evaluate.perturbations",
+        "pipeline.metrics.scoring",
+        "pipeline.core.text",
+        "pipeline.core.log",
     ),
-    ("pipeline.files", "pipeline.errors", "pipeline.tasks", "pipeline.words"),
+    ("pipeline.core.files", "pipeline.core.errors", "pipeline.tasks", "pipeline.metrics.names"),
 ]
 VENDORS = {
-    "great_expectations": {"pipeline/adapters/great_expectations.py"},
-    "onnx": {"pipeline/adapters/onnx_export.py"},
-    "onnxruntime": {"pipeline/adapters/onnx_export.py", "pipeline/adapters/onnx_runtime.py"},
+    "great_expectations": {"pipeline/stages/validate/expectations.py"},
+    "onnx": {"pipeline/stages/export/onnx.py"},
+    "onnxruntime": {"pipeline/stages/export/onnx.py", "pipeline/runtimes/onnx_runtime.py"},
     "mlflow": {
-        "pipeline/adapters/live_run.py",
-        "pipeline/adapters/mlflow.py",
-        "pipeline/adapters/mlflow_client.py",
-        "pipeline/adapters/mlflow_ledger.py",
-        "pipeline/adapters/mlflow_publisher.py",
-        "pipeline/adapters/mlflow_lock.py",
-        "pipeline/adapters/mlflow_files.py",
-        "pipeline/adapters/served_model.py",
+        "pipeline/registry/live_run.py",
+        "pipeline/registry/versions.py",
+        "pipeline/registry/client.py",
+        "pipeline/registry/ledger.py",
+        "pipeline/registry/publisher.py",
+        "pipeline/registry/lock.py",
+        "pipeline/registry/artifacts.py",
+        "pipeline/registry/served_model.py",
     },
-    "matplotlib": {"pipeline/adapters/charts.py", "pipeline/adapters/pictures.py"},
-    "jinja2": {"pipeline/adapters/html.py"},
-    "peft": {"pipeline/adapters/lora.py"},
+    "matplotlib": {"pipeline/report/charts.py", "pipeline/report/figures.py"},
+    "jinja2": {"pipeline/report/html.py"},
+    "peft": {"pipeline/stages/finetune/lora.py"},
     "fastapi": {f"pipeline/serving/{name}.py" for name in ("app", "openapi", "pages")},
     "starlette": {f"pipeline/serving/{name}.py" for name in ("app", "guard", "openapi", "pages")},
-    "usearch": {"pipeline/adapters/usearch_index.py"},
+    "usearch": {"pipeline/embeddings/index.py"},
     "uvicorn": {"pipeline/serving/protocol.py", "pipeline/serving/worker.py"},
     "prometheus_client": {"pipeline/serving/metrics.py"},
     "prefect": {
@@ -83,7 +83,9 @@ VENDORS = {
         "flows/steps.py",
     },
 }
-READS = {"pipeline/behaviour.py": {"pipeline/behaviours"}}  # what a file reads beside its imports
+READS = {
+    "pipeline/stages/evaluate/behaviour.py": {"pipeline/stages/evaluate/suites"}
+}  # what a file reads beside its imports
 TASKS = [ROOT / f"pipeline/tasks/{name}.py" for name in tasks.known()]
 OWN_TASK = "pipeline/tasks/${item.task}.py"  # of the recipe
 FILES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "flows").rglob("*.py"))

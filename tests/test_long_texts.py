@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.machine import this_machine
+from pipeline.core.errors import UserError
 from pipeline.sources import Row
+from pipeline.stages.benchmark.machine import this_machine
 from tests.conftest import ROOT
 from tests.pipeline.report.conftest import lengths, scores, validation
 

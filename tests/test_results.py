@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows.recipes import names, ready
+from flows.cli.recipes import names, ready
 from pipeline import recipe as recipes
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from tests.conftest import ROOT, write_params
 
 sys.path.insert(0, str(ROOT / "bench"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.adapters.mlflow import Registry
+from pipeline.registry.versions import Registry
 from tests.conftest import ROOT
 from tests.prove.serving import Service, make_texts, register
 
@@ -19,8 +19,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LARGEST = 400e6  # bytes
 ABSENT = ("torch", "transformers", "pandas", "scipy", "sklearn", "prefect", "dvc", "onnx")
 IMPORTS = (
-    "import flows.cli, flows.commands, pipeline.adapters.mlflow, pipeline.promotion.registry,"
-    " pipeline.records, pipeline.recipe; from pipeline.tasks import answering, encoding;"
+    "import flows.cli.main, flows.cli.commands, pipeline.registry.versions, pipeline.core.records,"
+    " pipeline.promotion.champion, pipeline.recipe;"
+    " from pipeline.tasks.base import answering, encoding;"
     " import mlflow, onnxruntime, tokenizers, fastapi, uvicorn, uvloop, httptools,"
     " prometheus_client"
 )

@@ -12,18 +12,13 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.adapters.onnx_runtime import OnnxModel
-from pipeline.adapters.transformers import (
-    most_tokens,
-    pooling_of,
-    read_config,
-    sentence_modules,
-)
-from pipeline.errors import UserError
-from pipeline.files import sha256_of, whole
-from pipeline.log import Log, no_log
-from pipeline.records import Record
-from pipeline.tasks.encoding import Encoder
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256_of, whole
+from pipeline.core.log import Log, no_log
+from pipeline.core.records import Record
+from pipeline.models.encoders import most_tokens, pooling_of, read_config, sentence_modules
+from pipeline.runtimes.onnx_runtime import OnnxModel
+from pipeline.tasks.base.encoding import Encoder
 
 Floats = npt.NDArray[np.float32]
 Pooling = Literal["cls", "mean", "max"]
@@ -186,7 +181,7 @@ class Embedder:
         self.runtime: Any
         self.batch_tokens = BATCH_TOKENS["cuda" if _has_gpu() else "cpu"]
         if how.runtime == "pytorch":
-            from pipeline.adapters.extractor import TorchExtractor
+            from pipeline.embeddings.extractor import TorchExtractor
 
             self.runtime = TorchExtractor(
                 folder, how.model, how.layers, how.pooling, how.normalized, threads=threads
@@ -234,34 +229,34 @@ class Embedder:
 
 def _graph(how: Extraction, folder: Path, cache: Path, log: Log) -> Path:
     """The ONNX file of an extraction, made where it is not there yet."""
-    from pipeline.adapters import onnx_export
+    from pipeline.stages.export import onnx
 
     made_of = {
         **how.model_dump(
             include={"config_sha256", "weights_sha256", "layers", "pooling", "normalized"}
         ),
-        "exporter": sha256_of(Path(onnx_export.__file__)),
-        "extractor": sha256_of(Path(onnx_export.__file__).with_name("extractor.py")),
+        "exporter": sha256_of(Path(onnx.__file__)),
+        "extractor": sha256_of(Path(__file__).with_name("extractor.py")),
         "spared": SPARED,
         "packages": [version(name) for name in PACKAGES],
     }
     own = cache / sha256(json.dumps(made_of).encode()).hexdigest()[:20]
     whole_graph, quantized = own / "fp32.onnx", own / "int8.onnx"
     if not whole_graph.exists():
-        from pipeline.adapters.extractor import TorchExtractor
+        from pipeline.embeddings.extractor import TorchExtractor
 
         log.say(f"{how.model}: to ONNX, once")
         model = TorchExtractor(
             folder, how.model, how.layers, how.pooling, how.normalized, attention="eager"
         )
         with whole(whole_graph) as temporary:
-            onnx_export.export_fused(model, temporary)
+            onnx.export_fused(model, temporary)
     if how.runtime == "onnx-fp32":
         return whole_graph
     if not quantized.exists():
         log.say(f"{how.model}: to int8, once")
         with whole(quantized) as temporary:
-            onnx_export.quantize(
+            onnx.quantize(
                 whole_graph, temporary, per_channel=True, reduce_range=True, spared=SPARED
             )
     return quantized

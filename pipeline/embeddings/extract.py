@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256_of, size_of, whole
+from pipeline.core.locations import locate
+from pipeline.core.log import Log, no_log
 from pipeline.embeddings import store
 from pipeline.embeddings.embedder import Embedder, Extraction, Floats, Tokens
 from pipeline.embeddings.store import EMBEDDING, Made, embeddings_column, embeddings_of
-from pipeline.errors import UserError
-from pipeline.files import sha256_of, size_of, whole
-from pipeline.log import Log, no_log
-from pipeline.sources import PLAIN, Layout, Reject, Row, locate, read_rows, readable, siblings
+from pipeline.sources import PLAIN, Layout, Reject, Row, read_rows, readable, siblings
 
 if TYPE_CHECKING:
     import pyarrow as pa

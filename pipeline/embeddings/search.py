@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.adapters import usearch_index
-from pipeline.embeddings import store
+from pipeline.core.errors import UserError
+from pipeline.core.files import whole
+from pipeline.core.log import Log, no_log
+from pipeline.embeddings import index, store
 from pipeline.embeddings.embedder import Embedder, Extraction
 from pipeline.embeddings.extract import Rows, embed, in_chunks, key_of
-from pipeline.errors import UserError
-from pipeline.files import whole
-from pipeline.log import Log, no_log
 from pipeline.sources import Row
 from pipeline.sources.rows import require
 
@@ -55,20 +54,20 @@ class Answers:
                 log.say(f"a graph of {self.rows:,} rows, once")
                 with whole(folder) as temporary:
                     temporary.mkdir()
-                    usearch_index.build(
+                    index.build(
                         lambda: store.read_embeddings(file),
                         embedder.how.width,
                         temporary,
                         lambda done: log.progress(done, self.rows),
                     )
-            self.graph = usearch_index.Graph(folder)
+            self.graph = index.Graph(folder)
 
     def nearest(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Of each query, the k rows nearest to it, the nearest first."""
         asked = np.stack(self.embedder.embeddings(self.embedder.tokens(queries)))
         k = min(k, self.rows)
         if self.rows <= EXACT:
-            found = usearch_index.exact(self.embeddings, asked, k)
+            found = index.exact(self.embeddings, asked, k)
         else:
             found = self.graph.near(asked, k)
         return [

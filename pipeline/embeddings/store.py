@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.core.errors import UserError
+from pipeline.core.files import parquet_batches, whole
 from pipeline.embeddings.embedder import Extraction, Floats
-from pipeline.errors import UserError
-from pipeline.files import parquet_batches, whole
 
 if TYPE_CHECKING:
     import pyarrow as pa

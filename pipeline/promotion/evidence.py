@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import scoring
-from pipeline.adapters.mlflow import SERVING_PACKAGES, Registry, inputs_of
-from pipeline.adapters.mlflow_files import ROWS
-from pipeline.adapters.mlflow_ledger import Ledger, Pages
-from pipeline.changes import learned
-from pipeline.decisions import Entry, Epoch, Verdict
-from pipeline.errors import Unavailable, UserError
-from pipeline.files import sha256_of, size_of, whole
-from pipeline.kept import groups_of, texts_of
-from pipeline.log import Log, no_log
+from pipeline.core.errors import Unavailable, UserError
+from pipeline.core.files import sha256_of, size_of, whole
+from pipeline.core.log import Log, no_log
+from pipeline.core.records import Validation
+from pipeline.core.text import excerpt
+from pipeline.metrics import scoring
+from pipeline.promotion.champion import Overtaken, can_return, champion_of, decide
 from pipeline.promotion.gate import GateParams, judge
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.registry import Overtaken, can_return, champion_of, decide
-from pipeline.records import Validation
-from pipeline.retraining import Rescore
-from pipeline.tasks import Task
-from pipeline.tasks.encoding import Texts
-from pipeline.text import excerpt
+from pipeline.promotion.records import Entry, Epoch, Verdict
+from pipeline.registry.artifacts import ROWS
+from pipeline.registry.ledger import Ledger, Pages
+from pipeline.registry.versions import SERVING_PACKAGES, Registry, inputs_of
+from pipeline.retraining.plan import Rescore
+from pipeline.retraining.row_changes import learned
+from pipeline.stages.artifacts import groups_of, texts_of
+from pipeline.tasks.base import Task
+from pipeline.tasks.base.encoding import Texts
 
 if TYPE_CHECKING:
     import pandas as pd

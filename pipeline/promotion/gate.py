@@ -18,15 +18,16 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline import scoring, words
-from pipeline.config import Settings, nearest
-from pipeline.decisions import Comparison, Decision, Rail, Verdict
+from pipeline.core.config import Settings, nearest
+from pipeline.core.records import Interval
+from pipeline.metrics import names as words
+from pipeline.metrics import scoring
+from pipeline.metrics.scoring import Floats, Tallies
 from pipeline.promotion import paired
+from pipeline.promotion.guardrails import Rails, rails
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.rails import Rails, rails
-from pipeline.records import Interval
-from pipeline.scoring import Floats, Tallies
-from pipeline.tasks import Task
+from pipeline.promotion.records import Comparison, Decision, Rail, Verdict
+from pipeline.tasks.base import Task
 
 
 class GateParams(Settings):

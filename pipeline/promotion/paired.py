@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.scoring import TIE, Floats, Labels, Measure, Scored, Tallies, chunks
+from pipeline.metrics.scoring import TIE, Floats, Labels, Measure, Scored, Tallies, chunks
 
 DOUBT = 1e-7  # of the interval that holds the share of rows on which the two differ
 GRID = 64  # shares tried in that interval

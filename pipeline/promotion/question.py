@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.scoring import Floats
-from pipeline.tasks import Task
+from pipeline.metrics.scoring import Floats
+from pipeline.tasks.base import Task
 
 Bools = npt.NDArray[np.bool_]
 

@@ -3,8 +3,8 @@
     bertline report news
 
 Everything on it comes from the records in the recipe's folder, so it can be written again at any
-time. What the records mean stands beside their classes in pipeline/records.py; the words of the
-page, in the order of the stages, stand in page.html.j2.
+time. What the records mean stands beside their classes in pipeline/core/records.py; the words of
+the page, in the order of the stages, stand in page.html.j2.
 """
 
 import csv
@@ -15,11 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline import words
-from pipeline.decisions import Verdict
-from pipeline.files import sha256_of, size_of, write_text
-from pipeline.promotion.words import paragraph
-from pipeline.records import (
+from pipeline.core.files import sha256_of, size_of, write_text
+from pipeline.core.records import (
     Export,
     Fit,
     Intake,
@@ -31,8 +28,11 @@ from pipeline.records import (
     Scores,
     Validation,
 )
+from pipeline.core.text import excerpt
+from pipeline.metrics import names as words
+from pipeline.promotion.records import Verdict
+from pipeline.promotion.summary import paragraph
 from pipeline.sources import LARGEST_ROW
-from pipeline.text import excerpt
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 REPORT = "report"  # the folder of the page, beside those of the stages
@@ -59,7 +59,7 @@ def build(home: Path, recipe: str) -> str:
     Raises UserError where a stage up to benchmark has not run. A line that is not published, or
     about which the gate has not been asked, is told as such.
     """
-    from pipeline.adapters import html
+    from pipeline.report import html
 
     publication = _if_there(Publication, home / "publish" / "publication.json")
     verdict = _if_there(Verdict, home / "gate" / "verdict.json")
@@ -204,7 +204,7 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, obj
 
 def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
     """The page's pictures, by name, as SVG."""
-    from pipeline.adapters import charts
+    from pipeline.report import charts
 
     scores: Scores = values["scores"]
     fit: Fit = values["fit"]

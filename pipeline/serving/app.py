@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from pipeline.serving import asked, openapi, pages
+from pipeline.serving import openapi, pages, request_parsing
 from pipeline.serving.batching import Batcher, Busy, Gone, Late
 from pipeline.serving.guard import FAILED, LEFT, Exchange, Guard, Refusal, body_of, refused
 from pipeline.serving.logs import Log
@@ -19,8 +19,8 @@ from pipeline.serving.runner import Failed
 from pipeline.serving.schemas import PAIRS, TEXTS, Shape
 from pipeline.serving.settings import Settings
 from pipeline.serving.version import Version
-from pipeline.tasks import Answer
-from pipeline.tasks.encoding import Texts
+from pipeline.tasks.base import Answer
+from pipeline.tasks.base.encoding import Texts
 
 LARGE = 2**17  # bytes of a body beyond which others are answered while it is parsed
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -95,7 +95,7 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """Answer one text, or one pair of texts."""
         value, shape, deadline = await self._asked(request)
-        row = asked.texts_of(asked.checked(shape.row, value))
+        row = request_parsing.texts_of(request_parsing.checked(shape.row, value))
         (answer,), version = await self._answers(request, [row], deadline)
         exchange: Exchange = request.scope["exchange"]
         return _json({"id": exchange.id, "version": version.name, **told(answer)})
@@ -103,7 +103,7 @@ class Service:
     async def predict_batch(self, request: Request) -> Response:
         """Answer several rows, all of them by one version."""
         value, shape, deadline = await self._asked(request)
-        rows = asked.rows_of(value, shape, self.limits)
+        rows = request_parsing.rows_of(value, shape, self.limits)
         answers, version = await self._answers(request, rows, deadline)
         exchange: Exchange = request.scope["exchange"]
         each = [told(answer) for answer in answers]
@@ -112,16 +112,16 @@ class Service:
     async def invocations(self, request: Request) -> Response:
         """Answer as MLflow's scoring server does; the version stands in X-Model-Version."""
         value, shape, deadline = await self._asked(request)
-        rows = asked.invoked(value, shape, self.limits)
+        rows = request_parsing.invoked(value, shape, self.limits)
         answers, version = await self._answers(request, rows, deadline)
         return _json({"predictions": table(answers)}, headers={"x-model-version": version.name})
 
     async def feedback(self, request: Request) -> Response:
         """Send back the right label of a text. Without consent the text itself is not kept."""
         value, shape, deadline = await self._asked(request)
-        given: Any = asked.checked(shape.feedback, value)
-        text, second = asked.texts_of(given)
-        asked.keep_limits([(text, second), (given.label, "")], self.limits)
+        given: Any = request_parsing.checked(shape.feedback, value)
+        text, second = request_parsing.texts_of(given)
+        request_parsing.keep_limits([(text, second), (given.label, "")], self.limits)
         now = self._version()
         label = _label(now, given.label, text, second)
         version, answered, score = given.version, None, None
@@ -198,14 +198,14 @@ class Service:
         deadline = monotonic() + limits.deadline
         body = await body_of(request.scope, request.receive, limits.bytes, limits.slow_body)
         if len(body) < LARGE:
-            return asked.parsed(body), shape, deadline
-        return await run_in_threadpool(asked.parsed, body), shape, deadline
+            return request_parsing.parsed(body), shape, deadline
+        return await run_in_threadpool(request_parsing.parsed, body), shape, deadline
 
     async def _answers(
         self, request: Request, rows: list[Texts], deadline: float
     ) -> tuple[list[Answer], Version]:
         exchange: Exchange = request.scope["exchange"]
-        asked.keep_limits(rows, self.limits)
+        request_parsing.keep_limits(rows, self.limits)
         exchange.rows = len(rows)
         exchange.characters = sum(len(text) + len(second) for text, second in rows)
         caller = exchange.caller

@@ -20,8 +20,8 @@ from pipeline.serving.tuning import Tuning
 
 if TYPE_CHECKING:
     from pipeline.serving.version import Version
-    from pipeline.tasks import Answer
-    from pipeline.tasks.encoding import Texts
+    from pipeline.tasks.base import Answer
+    from pipeline.tasks.base.encoding import Texts
 
 WINDOW = 4  # batches of waiting rows among which those of like length are looked for
 SECONDS_INSIDE = 0.08  # worth of rows that may wait or be worked at

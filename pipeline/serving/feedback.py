@@ -17,10 +17,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline.errors import UserError
-from pipeline.log import Log, no_log
-from pipeline.records import Record
-from pipeline.text import both, content_id
+from pipeline.core.errors import UserError
+from pipeline.core.log import Log, no_log
+from pipeline.core.records import Record
+from pipeline.core.text import both, content_id
 
 OWNER_ONLY = 0o600  # of the file's mode: it holds what people wrote
 

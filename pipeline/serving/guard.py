@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from starlette.responses import Response
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.serving.batching import Gone
 from pipeline.serving.listening import is_loopback
 from pipeline.serving.logs import Log, broken

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 LINGERS = 1.5  # seconds for which the worker of a process that was killed may keep its port
 BACKLOG = 2048

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.serving.version import Version
-    from pipeline.tasks import Answer
-    from pipeline.tasks.encoding import Texts
+    from pipeline.tasks.base import Answer
+    from pipeline.tasks.base.encoding import Texts
 
 NICE = 5  # of 19
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 KEYS = "BERTLINE_API_KEYS"  # of the environment: keys with commas between them
 

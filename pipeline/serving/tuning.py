@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.serving.version import Version
-    from pipeline.tasks.encoding import Texts
+    from pipeline.tasks.base.encoding import Texts
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows that a model is given at once
 FEWEST_ROWS = 4  # that a runner is given: to be given any costs time

@@ -1,8 +1,8 @@
 """A registered version's folder becomes something that answers, by its own code.
 
-What MLflow's own loading does (`pipeline/adapters/served_model.py`), without MLflow: the version's
-runtime and tasks are loaded under a name that no other version has, and compiled from the source
-that was checked, never from a compiled file beside it.
+What MLflow's own loading does (`pipeline/registry/served_model.py`), without MLflow: the
+version's runtime and tasks are loaded under a name that no other version has, and compiled from the
+source that was checked, never from a compiled file beside it.
 """
 
 import importlib.util
@@ -18,12 +18,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
-from pipeline.files import sha256_of
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256_of
 
 if TYPE_CHECKING:
-    from pipeline.tasks import Answer, Task
-    from pipeline.tasks.encoding import Texts
+    from pipeline.tasks.base import Answer, Task
+    from pipeline.tasks.base.encoding import Texts
 
 CLOSE = 0.02  # by which a score may differ between two machines
 SMOKE = (
@@ -55,7 +55,7 @@ class Version:
         model = runtime.OnnxModel(files["model"], serving["padding"], threads)
         self.provider: str = model.provider
         self.model_bytes = files["model"].stat().st_size
-        answering = import_module(f"{tasks.__name__}.answering")
+        answering = _shared(tasks, "answering")
         self._answering = answering.Answering(
             self.task, encoder, model, self.classes, serving["decision"]
         )
@@ -74,8 +74,16 @@ def _encoder(tasks: ModuleType, task: "Task", tokenizer: Path, serving: Mapping[
     asked = tokenizer, serving["max_length"], serving["long_text"], serving["overlap"]
     if hasattr(task, "encoder"):
         return task.encoder(*asked, serving["hide"])
-    encoding = import_module(f"{tasks.__name__}.encoding")
-    return encoding.Encoder(*asked, task.cut, task.offsets)
+    return _shared(tasks, "encoding").Encoder(*asked, task.cut, task.offsets)
+
+
+def _shared(tasks: ModuleType, name: str) -> ModuleType:
+    """A module that a version's tasks share: in `base`, or beside the tasks in versions of the time
+    when each task was one file."""
+    try:
+        return import_module(f"{tasks.__name__}.base.{name}")
+    except ModuleNotFoundError:
+        return import_module(f"{tasks.__name__}.{name}")
 
 
 def open_version(
@@ -198,7 +206,8 @@ class _FromSource(SourceFileLoader):
 def _load(file: Path, name: str) -> ModuleType:
     """A module, or a package by its __init__.py."""
     folders = [str(file.parent)] if file.name == "__init__.py" else None
-    for folder in folders or ():
+    for inside in file.parent.rglob("__init__.py") if folders else ():
+        folder = str(inside.parent)
         sys.path_importer_cache[folder] = FileFinder(folder, (_FromSource, SOURCE_SUFFIXES))
     spec = importlib.util.spec_from_file_location(
         name, file, loader=_FromSource(name, str(file)), submodule_search_locations=folders

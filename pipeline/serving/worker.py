@@ -19,11 +19,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.serving import tuning as measured
 from pipeline.serving.batching import Batcher
-from pipeline.serving.champion import Spec, spec_of
 from pipeline.serving.settings import Limits, Settings, api_keys
+from pipeline.serving.spec import Spec, spec_of
 from pipeline.serving.tuning import Tuning
 from pipeline.serving.version import Version, open_version, try_out
 

@@ -1,21 +1,12 @@
-"""Where rows and base models come from: installed packages, local files and folders, the hub."""
+"""Readers of rows, by format: installed packages, local files and folders."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from pipeline.errors import UserError
-from pipeline.sources.bases import HUB, SCRATCH, BaseParams, Network, base_folder
+from pipeline.core.errors import UserError
+from pipeline.core.locations import PACKAGE, locate
 from pipeline.sources.parallel import read_parallel, siblings
-from pipeline.sources.rows import (
-    LARGEST_ROW,
-    PACKAGE,
-    Format,
-    Layout,
-    Reject,
-    Row,
-    locate,
-    readable,
-)
+from pipeline.sources.rows import LARGEST_ROW, Format, Layout, Reject, Row, readable
 from pipeline.sources.squad import read_squad
 from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
 from pipeline.sources.tagged import read_conll, read_conll_documents, read_word_tags
@@ -29,21 +20,14 @@ from pipeline.sources.texts import (
 
 __all__ = [
     "FORMATS",
-    "HUB",
     "LARGEST_ROW",
-    "PACKAGE",
     "PLAIN",
     "READERS",
-    "SCRATCH",
     "TABLES",
-    "BaseParams",
     "Format",
     "Layout",
-    "Network",
     "Reject",
     "Row",
-    "base_folder",
-    "locate",
     "read_conll",
     "read_conll_documents",
     "read_documents",

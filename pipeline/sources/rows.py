@@ -8,15 +8,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config import nearest
-from pipeline.errors import UserError
-from pipeline.text import excerpt
+from pipeline.core.config import nearest
+from pipeline.core.errors import UserError
+from pipeline.core.text import excerpt
 
-PACKAGE = "package:"
 LARGEST_ROW = 10_000_000  # characters of one field or line: beyond it a file is taken for broken
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Format = Literal["conll", "conll_documents", "squad", "word_tags", "lines", "documents", "parallel"]
@@ -51,26 +49,6 @@ class Layout:
     """Column names of a CSV or TSV file without a header line."""
     quotes: bool = True
     """Whether quotes enclose the fields of a CSV or TSV file."""
-
-
-def locate(source: str) -> Path:
-    """The path that a source names: `package:NAME/FOLDER` inside an installed package, or a path.
-
-    Raises UserError where nothing is there.
-    """
-    if not source.startswith(PACKAGE):
-        path = Path(source)
-        if not path.exists():
-            raise UserError(f"{source}: no such file or folder: mend the path in the recipe")
-        return path
-    name, _, inside = source.removeprefix(PACKAGE).partition("/")
-    found = find_spec(name) if name.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
-        raise UserError(f"{source}: package {name!r} is not installed: pip install it")
-    path = Path(found.submodule_search_locations[0]) / inside
-    if not path.exists():
-        raise UserError(f"{source}: the package {name!r} holds no {inside!r}")
-    return path
 
 
 def readable(name: str) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.text import excerpt
 from pipeline.sources.rows import Reject, Row, as_json, checked, require
-from pipeline.text import excerpt
 
 COLUMNS = ("question", "context", "answers", "id", "title")
 

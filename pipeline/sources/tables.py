@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.files import parquet_batches
+from pipeline.core.errors import UserError
+from pipeline.core.files import parquet_batches
+from pipeline.core.text import excerpt
 from pipeline.sources.rows import (
     LARGEST_ROW,
     Reject,
@@ -16,7 +17,6 @@ from pipeline.sources.rows import (
     require,
     undecodable,
 )
-from pipeline.text import excerpt
 
 PLAIN_QUOTES = "set ingest.quotes to false where a quote is a character like any other"
 

@@ -15,9 +15,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.text import excerpt
 from pipeline.sources.rows import LARGEST_ROW, Reject, Row, as_json, read_lines, require
-from pipeline.text import excerpt
 
 BLANKS = " \t"  # others, such as a full-width space, can be tokens
 DOCUMENT = "-DOCSTART-"

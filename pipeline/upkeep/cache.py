@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 FOLDER = ".dir"  # how the name of a folder's object ends
 OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")

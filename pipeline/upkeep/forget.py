@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.changes import learned
-from pipeline.errors import UserError
-from pipeline.files import whole
-from pipeline.log import Log, no_log
+from pipeline.core.errors import UserError
+from pipeline.core.files import whole
+from pipeline.core.locations import PACKAGE
+from pipeline.core.log import Log, no_log
+from pipeline.core.text import both, content_id, normalised
+from pipeline.retraining.row_changes import learned
 from pipeline.sources import (
-    PACKAGE,
     READERS,
     Layout,
     Row,
@@ -38,13 +39,12 @@ from pipeline.sources import (
     read_rows,
     read_squad,
 )
-from pipeline.text import both, content_id, normalised
 from pipeline.upkeep.cache import FOLDER, Cache, md5_of
 from pipeline.upkeep.rows import Forgotten, records, texts_of
 
 if TYPE_CHECKING:
-    from pipeline.adapters.mlflow import Registry
-    from pipeline.adapters.mlflow_files import Run
+    from pipeline.registry.artifacts import Run
+    from pipeline.registry.versions import Registry
 
 NOT_OURS = (".git", ".venv")  # folders of the project that are not searched
 PREFECT_TEXTS = {
@@ -266,19 +266,19 @@ def mlflow_steps(
     registry: "Registry", model: str, forgotten: Forgotten, *, log: Log = no_log
 ) -> list[Step]:
     """What the runs and the ledger keep: rewritten where that can be, else removed."""
-    from pipeline.adapters import mlflow_files
-    from pipeline.adapters.mlflow_ledger import experiment_of
+    from pipeline.registry import artifacts
+    from pipeline.registry.ledger import experiment_of
 
     runs = [
         (run, deleted)
         for experiment in (model, experiment_of(model))
         for deleted in (False, True)
-        for run in mlflow_files.runs(registry.client, experiment, deleted=deleted)
+        for run in artifacts.runs(registry.client, experiment, deleted=deleted)
     ]
     steps: list[Step] = []
     for place, (run, deleted) in enumerate(runs, 1):
-        for path in mlflow_files.listing(run.uri):
-            file = mlflow_files.fetch(run.uri, path)
+        for path in artifacts.listing(run.uri):
+            file = artifacts.fetch(run.uri, path)
             if forgotten.in_file(file):
                 left = forgotten.cut(path, file.read_bytes())
                 steps.append(_artifact(registry, run, path, left, in_bin=deleted))
@@ -289,15 +289,15 @@ def mlflow_steps(
 def _artifact(
     registry: "Registry", run: "Run", path: str, left: bytes | None, *, in_bin: bool
 ) -> Step:
-    from pipeline.adapters import mlflow_files
+    from pipeline.registry import artifacts
 
     def go() -> None:
         if not in_bin:  # MLflow changes no tag of a run in the bin
             _list_anew(registry, run, path, left)
         if left is None:
-            mlflow_files.drop(run.uri, path)
+            artifacts.drop(run.uri, path)
         else:
-            mlflow_files.put(run.uri, path, left)
+            artifacts.put(run.uri, path, left)
 
     verb = "remove" if left is None else "rewrite"
     return Step(f"{verb} {path} of MLflow's run {run.name} ({run.identity[:8]})", go)
@@ -307,7 +307,7 @@ def _list_anew(registry: "Registry", run: "Run", path: str, left: bytes | None) 
     """What the run says of its artifacts is to fit what it will hold."""
     import hashlib
 
-    from pipeline.adapters.mlflow_files import RECORDS_TAG
+    from pipeline.registry.artifacts import RECORDS_TAG
 
     tags = registry.client.get_run(run.identity).data.tags
     listed = json.loads(tags.get(RECORDS_TAG, "{}"))
@@ -319,22 +319,22 @@ def _list_anew(registry: "Registry", run: "Run", path: str, left: bytes | None) 
 
 def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str, set[str] | None]:
     """Which of the rows each version has learned from; None where it has no list of them."""
-    from pipeline.adapters import mlflow_files
-    from pipeline.adapters.mlflow_files import ROWS
+    from pipeline.registry import artifacts
+    from pipeline.registry.artifacts import ROWS
 
     wanted = set(ids)
     runs = {
         run.identity: run
         for deleted in (False, True)
-        for run in mlflow_files.runs(registry.client, model, deleted=deleted)
+        for run in artifacts.runs(registry.client, model, deleted=deleted)
     }
     found: dict[str, set[str] | None] = {}
-    for version in mlflow_files.versions(registry.client, model):
+    for version in artifacts.versions(registry.client, model):
         run = runs.get(version.run)
         try:
             if run is None:
                 raise UserError(f"{model}/{version.number}: has no run")
-            found[version.number] = wanted & learned(mlflow_files.fetch(run.uri, ROWS))
+            found[version.number] = wanted & learned(artifacts.fetch(run.uri, ROWS))
         except UserError:
             found[version.number] = None
     return found

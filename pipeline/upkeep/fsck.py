@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipeline.decisions import Entry, Verdict
-from pipeline.errors import UserError
-from pipeline.files import sha256_of
-from pipeline.log import Log, no_log
-from pipeline.records import (
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256_of
+from pipeline.core.log import Log, no_log
+from pipeline.core.records import (
     Export,
     Fit,
     Intake,
@@ -29,10 +28,11 @@ from pipeline.records import (
     Scores,
     Validation,
 )
+from pipeline.promotion.records import Entry, Verdict
 from pipeline.upkeep.cache import FOLDER, Cache, md5_of, named
 
 if TYPE_CHECKING:
-    from pipeline.adapters.mlflow import Registry
+    from pipeline.registry.versions import Registry
 
 RECORDS: dict[str, type[Record]] = {
     "ingest/intake.json": Intake,
@@ -156,11 +156,11 @@ def check_registry(
 
     `kept_out` are the outs that dvc.yaml keeps out of the cache.
     """
-    from pipeline.adapters import mlflow_files
+    from pipeline.registry import artifacts
 
-    kept = {run.identity: run for run in mlflow_files.runs(registry.client, model)}
-    kept |= {run.identity: run for run in mlflow_files.runs(registry.client, model, deleted=True)}
-    found = mlflow_files.versions(registry.client, model)
+    kept = {run.identity: run for run in artifacts.runs(registry.client, model)}
+    kept |= {run.identity: run for run in artifacts.runs(registry.client, model, deleted=True)}
+    found = artifacts.versions(registry.client, model)
     champion = registry.champion(model)
     for place, version in enumerate(found, 1):
         way = "it is not served: restore it from a copy"
@@ -169,10 +169,10 @@ def check_registry(
         yield from _check_version(registry, model, version.number, way)
         if run := kept.get(version.run):
             yield from _check_run(f"{model}/{version.number}", run)
-            made_of = in_use(mlflow_files.lock_slice(run) or {}, kept_out)
+            made_of = in_use(artifacts.lock_slice(run) or {}, kept_out)
             yield from check_history(cache, f"{model}/{version.number}", made_of)
         log.progress(place, len(found), f"versions of {model}")
-    for identity, text in mlflow_files.ledger(registry.client, model):
+    for identity, text in artifacts.ledger(registry.client, model):
         try:
             Entry.model_validate_json(text)
         except ValidationError as error:
@@ -192,8 +192,8 @@ def _check_version(registry: "Registry", model: str, number: str, way: str) -> I
 
 
 def _check_run(who: str, run: Any) -> Iterator[Finding]:
-    from pipeline.adapters import mlflow_files
-    from pipeline.adapters.mlflow_files import RECORDS_TAG
+    from pipeline.registry import artifacts
+    from pipeline.registry.artifacts import RECORDS_TAG
 
     if RECORDS_TAG not in run.tags:
         yield Finding(f"{who}: its run has no list of its artifacts", damage=False)
@@ -206,7 +206,7 @@ def _check_run(who: str, run: Any) -> Iterator[Finding]:
     for path, digest in listed.items():
         way = f"run {run.identity}: restore it from a copy, or from data/"
         try:
-            if sha256_of(mlflow_files.fetch(run.uri, path)) != digest:
+            if sha256_of(artifacts.fetch(run.uri, path)) != digest:
                 yield Finding(f"{path} of {who} has changed: {way}")
         except UserError:
             yield Finding(f"{path} of {who} is missing: {way}")

@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
-from pipeline.files import size_of
-from pipeline.log import Log, no_log
+from pipeline.core.errors import UserError
+from pipeline.core.files import size_of
+from pipeline.core.log import Log, no_log
 from pipeline.upkeep.cache import FOLDER, OBJECT, Cache, named
 
 if TYPE_CHECKING:
-    from pipeline.adapters.mlflow import Registry
-    from pipeline.adapters.mlflow_files import Run, Version
+    from pipeline.registry.artifacts import Run, Version
+    from pipeline.registry.versions import Registry
 
 COLLECTED_TAG = "bertline.collected"  # on a run whose version and files are gone
 DAY = 24 * 3600.0  # seconds
@@ -155,7 +155,7 @@ def read_size(text: str) -> int:
 def always_kept(registry: "Registry", model: str, versions: Sequence["Version"]) -> set[str]:
     """Versions that no budget touches: every champion there ever was, for rolling back walks
     through them, whatever has an alias, and what waits for a person."""
-    from pipeline.adapters.mlflow_ledger import Ledger
+    from pipeline.registry.ledger import Ledger
 
     entries = Ledger(registry, model).entries()
     last = {entry.version: entry.event for entry in entries}
@@ -171,24 +171,24 @@ class Stock:
     """What MLflow holds of one recipe, and how each part of it goes."""
 
     def __init__(self, registry: "Registry", model: str) -> None:
-        from pipeline.adapters import mlflow_files
+        from pipeline.registry import artifacts
 
         self.registry, self.model, self.client = registry, model, registry.client
-        self.versions = mlflow_files.versions(self.client, model)
-        self.runs = {run.identity: run for run in mlflow_files.runs(self.client, model)}
-        in_bin = mlflow_files.runs(self.client, model, deleted=True)
+        self.versions = artifacts.versions(self.client, model)
+        self.runs = {run.identity: run for run in artifacts.runs(self.client, model)}
+        in_bin = artifacts.runs(self.client, model, deleted=True)
         self.binned = {run.identity: run for run in in_bin}
         self.served: dict[str, list[Any]] = {}
-        for one in mlflow_files.models(self.client, model):
+        for one in artifacts.models(self.client, model):
             self.served.setdefault(one.run, []).append(one)
         every = (*self.runs.values(), *self.binned.values())
         self.weight = {run.identity: self._weigh(run) for run in every}
 
     def _weigh(self, run: "Run") -> int:
-        from pipeline.adapters import mlflow_files
+        from pipeline.registry import artifacts
 
         places = [run.uri, *(one.uri for one in self.served.get(run.identity, ()))]
-        return sum(sum(mlflow_files.listing(uri).values()) for uri in places)
+        return sum(sum(artifacts.listing(uri).values()) for uri in places)
 
     def bytes(self) -> int:
         return sum(self.weight.values())
@@ -206,11 +206,11 @@ class Stock:
 
     def held(self) -> Iterator[Held]:
         """The versions, oldest first."""
-        from pipeline.adapters import mlflow_files
+        from pipeline.registry import artifacts
 
         for version in self.versions:
             run = self.runs.get(version.run) or self.binned.get(version.run)
-            made_of = mlflow_files.lock_slice(run) if run else None
+            made_of = artifacts.lock_slice(run) if run else None
             yield Held(
                 name=f"{self.model}/{version.number}",
                 number=version.number,
@@ -222,21 +222,21 @@ class Stock:
 
     def loose(self, now: float) -> Iterator[Item]:
         """Runs that no version names: those that stopped, those whose version is gone, the bin."""
-        from pipeline.adapters import mlflow_files
-        from pipeline.adapters.mlflow import PUBLISHED_TAG
+        from pipeline.registry import artifacts
+        from pipeline.registry.versions import PUBLISHED_TAG
 
         owned = {version.run for version in self.versions}
         for run in self.runs.values():
             size = self.weight[run.identity]
             if run.identity in owned:
                 continue
-            if run.status == "RUNNING" and mlflow_files.last_point(self.client, run) < now - WEEK:
+            if run.status == "RUNNING" and artifacts.last_point(self.client, run) < now - WEEK:
                 close = partial(self.client.set_terminated, run.identity, "KILLED")
                 yield Item("runs that stopped a week ago (closed)", run.name, 0, close)
             elif run.tags.get(PUBLISHED_TAG) == "true" and COLLECTED_TAG not in run.tags:
                 drop = partial(self._drop_files, run.identity)
                 yield Item("files of versions that are gone", run.name, size, drop)
-        if mlflow_files.can_erase(self.registry.tracking):  # else `mlflow gc` on the server can
+        if artifacts.can_erase(self.registry.tracking):  # else `mlflow gc` on the server can
             for run in self.binned.values():
                 if run.identity not in owned:
                     drop = partial(self._drop_files, run.identity)
@@ -244,11 +244,11 @@ class Stock:
                     yield Item("runs in MLflow's bin", run.name, size, drop)
 
     def _drop_version(self, version: "Version") -> None:
-        from pipeline.adapters import mlflow_files
-        from pipeline.adapters.mlflow_ledger import Ledger
+        from pipeline.registry import artifacts
+        from pipeline.registry.ledger import Ledger
 
         with Ledger(self.registry, self.model).lock():
-            now = mlflow_files.versions(self.client, self.model)
+            now = artifacts.versions(self.client, self.model)
             if version.number in always_kept(self.registry, self.model, now):
                 return  # promoted since the plan was made
             self.client.delete_model_version(self.model, version.number)
@@ -258,16 +258,16 @@ class Stock:
     def _drop_files(self, identity: str) -> None:
         """A run's parameters, metrics and tags stay: they are small, and history. One in the bin
         goes as a whole."""
-        from pipeline.adapters import mlflow_files
+        from pipeline.registry import artifacts
 
         for one in self.served.get(identity, ()):
-            mlflow_files.drop(one.uri)
+            artifacts.drop(one.uri)
             self.client.delete_logged_model(one.identity)
         if run := self.runs.get(identity):
-            mlflow_files.drop(run.uri)
+            artifacts.drop(run.uri)
             self.client.set_tag(identity, COLLECTED_TAG, "true")
-        elif identity in self.binned and mlflow_files.can_erase(self.registry.tracking):
-            mlflow_files.erase(self.registry.tracking, self.binned[identity])
+        elif identity in self.binned and artifacts.can_erase(self.registry.tracking):
+            artifacts.erase(self.registry.tracking, self.binned[identity])
 
 
 # what lies in this folder

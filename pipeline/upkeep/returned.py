@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from pipeline.core.text import both, content_id
 from pipeline.serving.feedback import drop
-from pipeline.text import both, content_id
 from pipeline.upkeep.forget import Found, Step
 from pipeline.upkeep.rows import Forgotten
 

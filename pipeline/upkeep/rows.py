@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
-from pipeline.files import parquet_batches
+from pipeline.core.errors import UserError
+from pipeline.core.files import parquet_batches
+from pipeline.core.text import ID_WIDTH, both, content_id
 from pipeline.sources import LARGEST_ROW
-from pipeline.text import ID_WIDTH, both, content_id
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flows import deployments
-from pipeline.config import parse
-from pipeline.errors import UserError
-from pipeline.retraining import RetrainParams
+from pipeline.core.config import parse
+from pipeline.core.errors import UserError
+from pipeline.retraining.plan import RetrainParams
 from tests.conftest import ROOT, toy_block, write_params
 
 

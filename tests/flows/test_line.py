@@ -60,10 +60,10 @@ def stale(ran: Workspace) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("pipeline/stages/validate.py", {"validate", "publish"}),
-        ("pipeline/adapters/trainer.py", {"finetune", "publish"}),
-        ("pipeline/scoring.py", {"finetune", "evaluate", "benchmark", "publish"}),
-        ("pipeline/behaviours/topic.yaml", {"evaluate", "publish"}),
+        ("pipeline/stages/validate/stage.py", {"validate", "publish"}),
+        ("pipeline/stages/finetune/trainer.py", {"finetune", "publish"}),
+        ("pipeline/metrics/scoring.py", {"finetune", "evaluate", "benchmark", "publish"}),
+        ("pipeline/stages/evaluate/suites/topic.yaml", {"evaluate", "publish"}),
         ("data/behaviour/README.md", {"evaluate"}),
         ("data/labels/README.md", {"ingest"}),
         ("constraints.txt", set(ORDER)),
@@ -122,7 +122,7 @@ def test_the_flow_promotes_answers_explains_and_rolls_back(ran: Workspace) -> No
     reason = ("--override", "--reason", "a trial")
     forced = ran.call(*ran.bertline, "promote", "toy/2", *reason)
     assert "toy/2 is the champion by override" in forced.stdout
-    move = "import sys; from pipeline.adapters.mlflow import Registry as R; "
+    move = "import sys; from pipeline.registry.versions import Registry as R; "
     move += "R('sqlite:///mlflow.db').move('toy', '1')"
     ran.call(ran.bertline[0], "-c", move)
     history = ran.call(*ran.bertline, "history", "toy").stdout.splitlines()
@@ -176,7 +176,7 @@ def test_a_second_line_is_refused_or_waits(tmp_path: Path, monkeypatch: pytest.M
     import threading
 
     from flows.line import only_line
-    from pipeline.errors import UserError
+    from pipeline.core.errors import UserError
 
     monkeypatch.chdir(tmp_path)
     told: list[str] = []

@@ -21,10 +21,10 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from flows import notify
 from flows.notify import VARIABLES, Message, check, message
-from pipeline.decisions import Comparison, Verdict
-from pipeline.errors import UserError
-from pipeline.log import Tells
-from pipeline.records import Interval
+from pipeline.core.errors import UserError
+from pipeline.core.log import Tells
+from pipeline.core.records import Interval
+from pipeline.promotion.records import Comparison, Verdict
 
 SECRET = "x0xb-Hidden"
 HOSTILE = "标签 <script>&amp; <!channel> {{ $HOME }} {{ body }} *a* | b\nc"

@@ -10,7 +10,7 @@ import pytest
 
 from flows import retrain, steps
 from pipeline import recipe as recipes
-from pipeline.config import parse
+from pipeline.core.config import parse
 from tests.conftest import toy_block
 
 
@@ -40,7 +40,7 @@ def test_changed_inputs_are_told_by_what_they_mean() -> None:
         "recipes.toy.base",
         "data/behaviour",
         "data/toy/ingest/rows.parquet",
-        "pipeline/stages/finetune.py",
+        "pipeline/stages/finetune/stage.py",
         "dvc.yaml",
     }
     assert retrain._by_kind("toy", changed, settings()) == {
@@ -49,7 +49,7 @@ def test_changed_inputs_are_told_by_what_they_mean() -> None:
         "pins": ["constraints.txt"],
         "recipe": ["recipes.toy.finetune"],
         "behaviour suites": ["data/behaviour"],
-        "code": ["dvc.yaml", "pipeline/stages/finetune.py"],
+        "code": ["dvc.yaml", "pipeline/stages/finetune/stage.py"],
     }
 
 

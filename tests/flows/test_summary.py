@@ -1,8 +1,8 @@
 """What a line found, as lines that people read."""
 
 from flows.summary import behaviour_rows, ladder_rows, score_rows, table, verdict_lines
-from pipeline.records import Behaviour
-from tests.pipeline.promotion.test_registry import verdict
+from pipeline.core.records import Behaviour
+from tests.pipeline.promotion.test_champion import verdict
 from tests.pipeline.report.conftest import answers, ladder, scores
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows import worktree
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipeline import recipe as recipes
-from pipeline.config import parse, read_task
-from pipeline.stages.benchmark import benchmark
-from pipeline.stages.evaluate import evaluate
-from pipeline.stages.export import export
-from pipeline.stages.finetune import finetune
-from pipeline.stages.ingest import ingest
-from pipeline.stages.tokenize import tokenize
-from pipeline.stages.validate import validate
+from pipeline.core.config import parse, read_task
+from pipeline.stages.benchmark.stage import benchmark
+from pipeline.stages.evaluate.stage import evaluate
+from pipeline.stages.export.stage import export
+from pipeline.stages.finetune.stage import finetune
+from pipeline.stages.ingest.stage import ingest
+from pipeline.stages.tokenize.stage import tokenize
+from pipeline.stages.validate.stage import validate
 from tests.conftest import make_rows, toy_block, write_csv
 
 
@@ -65,7 +65,7 @@ def line(tokens: Home) -> Home:
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables, which take seconds to make."""
-    from pipeline.adapters.mlflow import Registry
+    from pipeline.registry.versions import Registry
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     Registry(f"sqlite:///{path}").client.search_registered_models()

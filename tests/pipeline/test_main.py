@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline import __main__ as door
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from tests.conftest import ROOT, toy_block, write_params
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from pipeline.adapters.mlflow import Registry
-from pipeline.adapters.mlflow_publisher import Publisher, Run
+from pipeline import tasks
+from pipeline.registry.publisher import Publisher, Run
+from pipeline.registry.versions import Registry
 from tests.conftest import FILLER, ROOT, WORDS
 
 CLASSES = sorted(WORDS)
@@ -125,7 +126,7 @@ def register(
             "tokenizer": folder / "tokenizer.json",
             "settings": folder / "serving.json",
         },
-        two_texts=False,
+        task=tasks.get("classification"),
         tags={},
     )
     return Publisher(registry).publish(run).version

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import sha256_of
-from pipeline.lineage import lineage_key
+from pipeline.core.files import sha256_of
+from pipeline.registry.lineage import lineage_key
 from tests.conftest import Workspace
 
 pytestmark = pytest.mark.prove
@@ -124,6 +124,6 @@ def test_a_worse_model_is_not_promoted_and_a_tenth_gives_way_to_the_whole(
 
 
 def _recipe(work: Workspace) -> dict[str, object]:
-    from pipeline.config import read_recipe
+    from pipeline.core.config import read_recipe
 
     return read_recipe("toy", work.folder / "params.yaml")

@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from pipeline import recipe as recipes
-from pipeline.config import parse
-from pipeline.machine import peak_memory_mb
+from pipeline.core.config import parse
+from pipeline.stages.benchmark.machine import peak_memory_mb
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import block_of
 

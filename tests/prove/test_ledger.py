@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.adapters.mlflow import Registry
-from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.promotion import registry as promotion
+from pipeline.promotion import champion as promotion
+from pipeline.registry.ledger import Ledger
+from pipeline.registry.versions import Registry
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.prove

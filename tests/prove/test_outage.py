@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.files import sha256_of
+from pipeline.core.files import sha256_of
 from tests.conftest import Workspace
 
 pytestmark = pytest.mark.prove

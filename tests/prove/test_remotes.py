@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lineage import lineage_key
+from pipeline.registry.lineage import lineage_key
 from tests.conftest import Workspace
 
 pytestmark = pytest.mark.prove

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from flows.worktree import TREES
-from pipeline.files import sha256_of
+from pipeline.core.files import sha256_of
 from tests.conftest import Workspace, toy_block, write_params
 from tests.prove.test_servers import POSTGRES, Box, folder
 

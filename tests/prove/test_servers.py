@@ -337,7 +337,7 @@ def test_the_line_uses_both_and_nothing_is_lost_by_kill_nor_by_moving(
 
 
 def _recipe(work: Workspace) -> dict[str, dict[str, object]]:
-    from pipeline.config import read_recipe
+    from pipeline.core.config import read_recipe
 
     return json.loads(json.dumps(read_recipe("toy", work.folder / "params.yaml")))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.adapters.mlflow import FILES_TAG, Registry
-from pipeline.promotion import registry as promotion
-from pipeline.serving.follow import BEAT, MISSED
+from pipeline.promotion import champion as promotion
+from pipeline.registry.versions import FILES_TAG, Registry
+from pipeline.serving.supervisor import BEAT, MISSED
 from tests.conftest import ROOT
 from tests.prove.serving import (
     CLOSE,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.adapters.mlflow import Registry
+from pipeline.registry.versions import Registry
 from tests.prove.serving import Service, register
 
 pytestmark = pytest.mark.prove

@@ -26,7 +26,7 @@ class Lived:
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Lived:
     """Four versions of a toy, of which the first and the third were promoted."""
-    from pipeline.adapters.mlflow import Registry
+    from pipeline.registry.versions import Registry
 
     work = Workspace(tmp_path_factory.mktemp("lived") / "work", tiny_base)
     rows = make_rows(300)
@@ -54,10 +54,10 @@ def _there(lived: Lived, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_flipped_bit_is_named_wherever_it_is_and_never_served(lived: Lived) -> None:
-    from flows.upkeep import findings
-    from pipeline.adapters import mlflow_files
-    from pipeline.adapters.mlflow import Registry, digests
-    from pipeline.errors import UserError
+    from flows.cli.upkeep import findings
+    from pipeline.core.errors import UserError
+    from pipeline.registry import artifacts
+    from pipeline.registry.versions import Registry, digests
     from pipeline.upkeep.cache import Cache
 
     cache, registry = Cache(lived.work.folder / ".dvc" / "cache"), Registry(lived.tracking)
@@ -67,14 +67,14 @@ def test_a_flipped_bit_is_named_wherever_it_is_and_never_served(lived: Lived) ->
 
     places: list[tuple[Path, str, str]] = []  # file, how it is named, the version that serves it
     places += [(path, str(path), "") for path in cache.objects().values()]
-    runs = {run.identity: run for run in mlflow_files.runs(registry.client, "toy")}
-    models = {one.identity: one for one in mlflow_files.models(registry.client, "toy")}
-    for version in mlflow_files.versions(registry.client, "toy"):
+    runs = {run.identity: run for run in artifacts.runs(registry.client, "toy")}
+    models = {one.identity: one for one in artifacts.models(registry.client, "toy")}
+    for version in artifacts.versions(registry.client, "toy"):
         who = f"toy/{version.number}"
-        for name in mlflow_files.listing(runs[version.run].uri):
-            file = mlflow_files.fetch(runs[version.run].uri, name)
+        for name in artifacts.listing(runs[version.run].uri):
+            file = artifacts.fetch(runs[version.run].uri, name)
             places.append((file, f"{name} of {who}", ""))
-        folder = mlflow_files.fetch(models[version.model_id].uri, "MLmodel").parent
+        folder = artifacts.fetch(models[version.model_id].uri, "MLmodel").parent
         for name in digests(folder):
             places.append((folder / name, f"{name} of {who}", version.number))
     assert told() == []
@@ -118,7 +118,7 @@ def test_tidying_keeps_what_the_ledger_can_return_to(lived: Lived) -> None:
 
 
 def test_a_persons_rows_leave_everything(lived: Lived, tmp_path: Path) -> None:
-    from pipeline.text import content_id
+    from pipeline.core.text import content_id
 
     work = lived.work
     ids = tmp_path / "ids.txt"
@@ -147,7 +147,7 @@ def test_a_persons_rows_leave_everything(lived: Lived, tmp_path: Path) -> None:
 
 def holders(folder: Path, text: str) -> list[str]:
     """Files below a folder but git's, whose bytes or decoded tables hold a text or its id."""
-    from pipeline.text import content_id
+    from pipeline.core.text import content_id
 
     needles = (text, content_id(text))
     found = []

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.worktree import TREES
-from pipeline.files import sha256_of
-from pipeline.retraining import Plan
+from pipeline.core.files import sha256_of
+from pipeline.retraining.plan import Plan
 from tests.conftest import Workspace, make_rows, toy_block
 
 pytestmark = pytest.mark.prove

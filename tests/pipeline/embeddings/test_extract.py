@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+from pipeline.core.errors import UserError
+from pipeline.core.log import Silence, Tells
 from pipeline.embeddings import extract, store
 from pipeline.embeddings.embedder import Embedder, Extraction
 from pipeline.embeddings.extract import Rows, embed
-from pipeline.errors import UserError
-from pipeline.log import Silence, Tells
 from pipeline.sources import Layout, Row
 from tests.pipeline.embeddings.conftest import Embeds, Opened, how
 

@@ -6,12 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.adapters import usearch_index
-from pipeline.embeddings import search
+from pipeline.core.errors import UserError
+from pipeline.embeddings import index, search
 from pipeline.embeddings.embedder import Extraction
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import answers_of_embeddings, answers_of_rows
-from pipeline.errors import UserError
 from tests.pipeline.embeddings.conftest import Embeds, Opened, how
 
 
@@ -46,7 +45,7 @@ def test_what_was_made_of_a_file_is_made_once_and_other_columns_need_no_encoder(
     rows, state = Rows(str(source)), tmp_path / "state"
     first = answers_of_rows(rows, asked, opened(asked), (), state).nearest(["the goal"], 4)
     monkeypatch.delattr(search, "embed")
-    monkeypatch.delattr(usearch_index, "build")
+    monkeypatch.delattr(index, "build")
     again = answers_of_rows(rows, asked, opened(asked), (), state).nearest(["the goal"], 4)
     assert again == first
     more = answers_of_rows(rows, asked, opened(asked), ("label", "name"), state)

@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 
 from flows import gate
-from pipeline.adapters.mlflow import Registry
-from pipeline.adapters.mlflow_files import ROWS
-from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.changes import compare, learned
-from pipeline.decisions import Verdict
-from pipeline.errors import Unavailable, UserError
+from pipeline.core.errors import Unavailable, UserError
+from pipeline.promotion.champion import force
 from pipeline.promotion.evidence import ANSWERS, Bench, ask, ask_and_decide, rescore
 from pipeline.promotion.gate import GateParams
-from pipeline.promotion.registry import force
+from pipeline.promotion.records import Verdict
+from pipeline.registry.artifacts import ROWS
+from pipeline.registry.ledger import Ledger
+from pipeline.registry.versions import Registry
+from pipeline.retraining.row_changes import compare, learned
 from tests.pipeline.conftest import Home
-from tests.pipeline.promotion.test_registry import publish_toy
+from tests.pipeline.promotion.test_champion import publish_toy
 
 Publish = Callable[..., str]
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from pipeline import tasks
-from pipeline.config import parse, read_recipe
-from pipeline.decisions import Verdict
-from pipeline.errors import UserError
+from pipeline.core.config import parse, read_recipe
+from pipeline.core.errors import UserError
 from pipeline.promotion import paired
 from pipeline.promotion.gate import GateParams, check, judge
+from pipeline.promotion.guardrails import Rails
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.rails import Rails
-from pipeline.promotion.words import paragraph
-from pipeline.tasks import Floats, Setting, Task, counts
+from pipeline.promotion.records import Verdict
+from pipeline.promotion.summary import paragraph
+from pipeline.tasks.base import Floats, Setting, Task, counts
 from tests.conftest import ROOT
 
 ONE_CLASS = tasks.get("classification")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pipeline import scoring, tasks
+from pipeline import tasks
+from pipeline.metrics import scoring
+from pipeline.metrics.scoring import Floats, Labels, Tallies
 from pipeline.promotion import paired
-from pipeline.scoring import Floats, Labels, Tallies
 
 TASK = tasks.get("classification")
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.decisions import Comparison, Rail, Verdict
-from pipeline.files import write_csv, write_json
-from pipeline.records import (
+from pipeline.core.files import write_csv, write_json
+from pipeline.core.records import (
     Baseline,
     Behaviour,
     Export,
@@ -28,6 +27,7 @@ from pipeline.records import (
     Timing,
     Validation,
 )
+from pipeline.promotion.records import Comparison, Rail, Verdict
 
 DIGEST = "0123456789abcdef" * 4
 FEELINGS = ("admiration", "anger", "disappointment", "fear", "joy", "sadness", "surprise")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
-from pipeline.errors import UserError
+from flows.cli import main
+from pipeline.core.errors import UserError
 from pipeline.report import page
 from pipeline.report.page import build, write
 from tests.conftest import ROOT
@@ -105,7 +105,7 @@ def test_the_numbers_of_the_records_are_on_the_page(make_home: MakeHome) -> None
 
 
 def test_every_file_stands_with_its_sha256(make_home: MakeHome) -> None:
-    from pipeline.files import sha256_of
+    from pipeline.core.files import sha256_of
 
     home = make_home()
     write(home, "toy")
@@ -407,9 +407,9 @@ def test_the_command_writes_the_report_and_says_where(
 ) -> None:
     home = make_home()
     monkeypatch.chdir(home.parent.parent)
-    assert cli.main(["report", "toy"]) == 0
+    assert main.main(["report", "toy"]) == 0
     assert Path(capsys.readouterr().out.strip()).is_file()
-    assert cli.main(["report", "other"]) == 2
+    assert main.main(["report", "other"]) == 2
     assert "data/other/evaluate/scores.json: no such file" in capsys.readouterr().err
 
 

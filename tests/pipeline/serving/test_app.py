@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pipeline.serving.settings import Limits
-from pipeline.tasks import Answer
+from pipeline.tasks.base import Answer
 from tests.conftest import ROOT
 from tests.pipeline.serving.web import CLASSES, Reply, Site, Toy, toy_answers
 from tests.pipeline.tasks.toys import TOYS

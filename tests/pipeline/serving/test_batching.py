@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pipeline.serving.batching import Batcher, Busy, Gone, Late
 from pipeline.serving.runner import Failed
 from pipeline.serving.tuning import Tuning
-from pipeline.tasks import Answer
-from pipeline.tasks.encoding import Texts
+from pipeline.tasks.base import Answer
+from pipeline.tasks.base.encoding import Texts
 
 
 class Fake:

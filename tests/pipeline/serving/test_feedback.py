@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.log import Tells
+from pipeline.core.errors import UserError
+from pipeline.core.log import Tells
+from pipeline.core.text import both, content_id
 from pipeline.serving.feedback import Feedback, Store, drop, read
-from pipeline.text import both, content_id
 
 QUOTE = '[[4,"a late goal"]]'
 

@@ -15,8 +15,8 @@ import uvicorn
 
 from pipeline.serving.protocol import Protocol
 from pipeline.serving.settings import Limits
-from pipeline.tasks import Answer
-from pipeline.tasks.encoding import Texts
+from pipeline.tasks.base import Answer
+from pipeline.tasks.base.encoding import Texts
 from tests.pipeline.serving.web import Site, Toy, plain
 
 KEY = "a-secret-key"

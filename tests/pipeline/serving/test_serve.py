@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.adapters.mlflow import FILES_TAG, Registry
-from pipeline.files import write_json
+from pipeline.core.files import write_json
+from pipeline.registry.versions import FILES_TAG, Registry
 from tests.conftest import ROOT
 from tests.pipeline.serving.toys import make_version
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from pipeline import tasks
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.serving import tuning
 from pipeline.serving.tuning import Tuning
 from pipeline.serving.version import Version, check_files, open_version, try_out
-from pipeline.tasks import Answer
+from pipeline.tasks.base import Answer
 from tests.pipeline.serving.toys import CLASSES, make_version, store_answers
 
 TEXT = "goal match striker"

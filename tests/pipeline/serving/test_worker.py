@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.serving.batching import Batcher
-from pipeline.serving.champion import Spec, as_json
+from pipeline.serving.spec import Spec, as_json
 from pipeline.serving.tuning import Tuning, at_first, kept
 from pipeline.serving.worker import OPENS, Opener, Worker
 from tests.pipeline.serving.toys import make_version

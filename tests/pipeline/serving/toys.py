@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline import tasks
-from pipeline.adapters import onnx_runtime
-from pipeline.adapters.mlflow import digests
+from pipeline.registry.publisher import carry
+from pipeline.registry.versions import digests
+from pipeline.runtimes import onnx_runtime
 from tests.conftest import WORDS
 
 CLASSES = sorted(WORDS)
@@ -47,8 +48,7 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
     }
     (artifacts / "serving.json").write_text(json.dumps(serving))
     shutil.copyfile(onnx_runtime.__file__, artifacts / "runtime.py")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(tasks.__file__).parent, artifacts / "tasks", ignore=ignored)
+    carry(own, artifacts / "tasks")
     names = {
         "model": "fp32.onnx",
         "tokenizer": "tokenizer.json",

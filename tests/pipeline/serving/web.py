@@ -18,9 +18,9 @@ from pipeline.serving.batching import Batcher
 from pipeline.serving.logs import Log
 from pipeline.serving.settings import Limits, Settings
 from pipeline.serving.tuning import Tuning
-from pipeline.tasks import Answer, Labelled, Logits
-from pipeline.tasks.encoding import Texts
-from pipeline.tasks.guessing import BEST
+from pipeline.tasks.base import Answer, Labelled, Logits, Task
+from pipeline.tasks.base.encoding import Texts
+from pipeline.tasks.base.masked_lm import BEST
 from tests.conftest import FILLER, WORDS
 from tests.pipeline.tasks.toys import TOYS
 
@@ -198,7 +198,7 @@ def toy_answers(name: str, folder: Path) -> tuple[Toy, list[Texts]]:
     return Toy(1, name, classes, lambda text: by_text[text]), list(by_text)
 
 
-def _random(task: tasks.Task, tokens: int, width: int, draw: np.random.Generator) -> Logits:
+def _random(task: Task, tokens: int, width: int, draw: np.random.Generator) -> Logits:
     """What a model that knows nothing says of a piece."""
     if task.head == "writer":
         return np.array([-1.5, *draw.integers(4, 30, 6)], np.float32)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.sources import Layout
 from tests.pipeline.sources.reading import bad, good, read, write
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.sources import Layout, Row
 from tests.pipeline.sources.reading import Rows, bad, good, read, write
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.sources import Layout, locate
+from pipeline.core.errors import UserError
+from pipeline.core.locations import locate
+from pipeline.sources import Layout
 from pipeline.sources.tables import PLAIN_QUOTES
 from tests.pipeline.sources.reading import bad, good, read, write
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.sources import Layout, Row
 from tests.pipeline.sources.reading import Rows, bad, good, read, write
 

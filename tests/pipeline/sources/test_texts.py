@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.sources import Layout, Reject, texts
-from pipeline.stages.ingest import ingest
+from pipeline.stages.ingest.stage import ingest
 from tests.pipeline.sources.reading import bad, good, read, write
 from tests.pipeline.stages.rows import TOPICS, ingest_params
 

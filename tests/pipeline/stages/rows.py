@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.stages.ingest import IngestParams
-from pipeline.stages.validate import RULES, ValidateParams
+from pipeline.stages.ingest.stage import IngestParams
+from pipeline.stages.validate.stage import RULES, ValidateParams
 from pipeline.tasks.classification import Classification
 
 TOPICS = Classification()

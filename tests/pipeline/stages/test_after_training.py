@@ -13,17 +13,19 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from pipeline import kept, tasks
-from pipeline.adapters.onnx_runtime import OnnxModel
-from pipeline.adapters.pytorch import TorchModel
-from pipeline.errors import UserError
-from pipeline.log import Tells
-from pipeline.machine import peak_memory_mb
-from pipeline.records import Export, Ladder, Lengths, Rung, Scores, Validation
-from pipeline.rungs import REFERENCE, RUNGS
-from pipeline.stages.benchmark import BenchmarkParams, pick
-from pipeline.stages.evaluate import _Scoring, _write_mistakes, evaluate
-from pipeline.tasks.answering import Answering
+from pipeline import tasks
+from pipeline.core.errors import UserError
+from pipeline.core.log import Tells
+from pipeline.core.records import Export, Ladder, Lengths, Rung, Scores, Validation
+from pipeline.runtimes.onnx_runtime import OnnxModel
+from pipeline.runtimes.pytorch import TorchModel
+from pipeline.stages import artifacts
+from pipeline.stages.benchmark.candidates import REFERENCE, RUNGS
+from pipeline.stages.benchmark.machine import peak_memory_mb
+from pipeline.stages.benchmark.stage import BenchmarkParams, pick
+from pipeline.stages.evaluate.stage import _Scoring, _write_mistakes, evaluate
+from pipeline.tasks.base import Answer
+from pipeline.tasks.base.answering import Answering
 from tests.conftest import tiny_config
 from tests.pipeline.conftest import Home
 
@@ -52,13 +54,13 @@ def test_scores_are_those_of_the_predictions(line: Home) -> None:
 
 def test_every_validation_and_test_row_is_predicted(line: Home) -> None:
     for split in ("validation", "test"):
-        rows = kept.kept_rows(line.validate, split)
+        rows = artifacts.kept_rows(line.validate, split)
         assert predictions(line, split)["id"].tolist() == rows["id"].tolist()
 
 
 def test_slices_are_scored_and_what_is_left_out_is_told(line: Home) -> None:
     frame = predictions(line, "test").rename(columns={"truth": "label"}).assign(group="")
-    rows = kept.kept_rows(line.validate, "test")
+    rows = artifacts.kept_rows(line.validate, "test")
     frame["text"], frame["second"] = rows["text"].tolist(), ""
     frame["author"] = [f"author {min(i, 14)}" for i in range(len(frame))]  # 15: the last wrote most
     told: list[str] = []
@@ -115,7 +117,7 @@ def test_confidence_stands_where_it_puts_mistakes_in_order(
 ) -> None:
     frame = pd.DataFrame({"id": ["a", "b"], "text": "t", "second": "", "file": "f", "line": [1, 2]})
     frame["label"], frame["answer"], frame["confidence"] = "3.0", *zip(*answers, strict=True)
-    frame["whole"] = [tasks.Answer(*answer) for answer in answers]
+    frame["whole"] = [Answer(*answer) for answer in answers]
     _write_mistakes(frame, tasks.get(task), 10, tmp_path / "mistakes.csv")
     found = pd.read_csv(tmp_path / "mistakes.csv")
     assert found.columns.tolist() == header
@@ -151,7 +153,7 @@ def behave(line: Home, suite: str, out: Path) -> Scores:
 def test_a_suite_is_put_to_the_model(line: Home, tmp_path: Path) -> None:
     from mlflow.utils.validation import _validate_metric_name
 
-    from pipeline.stages.publish import _metrics
+    from pipeline.stages.publish.stage import _metrics
 
     (tmp_path / "toy.yaml").write_text(SUITE)
     scores = behave(line, str(tmp_path / "toy.yaml"), tmp_path / "one")
@@ -209,8 +211,9 @@ def test_attention_is_fused_and_fp32_answers_as_pytorch(line: Home) -> None:
 
 
 def test_raw_text_is_answered_as_in_pytorch(line: Home) -> None:
-    texts = kept.texts_of(kept.kept_rows(line.validate, "test"))
-    pieces = kept.encoder(line.tokenize, line.task).pieces([*texts, ("", ""), ("goal " * 5000, "")])
+    texts = artifacts.texts_of(artifacts.kept_rows(line.validate, "test"))
+    asked = [*texts, ("", ""), ("goal " * 5000, "")]
+    pieces = artifacts.encoder(line.tokenize, line.task).pieces(asked)
     reference = TorchModel(line.finetune / "model", line.task).logits(pieces)
     answer = OnnxModel(line.export / "fp32.onnx", padding=0).logits(pieces)
     assert np.abs(np.stack(answer) - np.stack(reference)).max() < 1e-4
@@ -235,7 +238,7 @@ def test_other_encoder_families_fuse_too(
     import onnx
     import transformers
 
-    from pipeline.adapters.onnx_export import export_fused
+    from pipeline.stages.export.onnx import export_fused
 
     config = tiny_config(family)
     config.classifier_pooling = pooling
@@ -289,7 +292,7 @@ def test_made_up_texts_are_kept_with_what_the_picked_rung_answers(line: Home) ->
     assert file
     task = tasks.get("classification")
     runtime = OnnxModel(line.export / file, serving["padding"])
-    encoder = kept.encoder(line.tokenize, task)
+    encoder = artifacts.encoder(line.tokenize, task)
     answering = Answering(task, encoder, runtime, serving["classes"], serving["decision"])
     texts = [(text, second) for text, second in smoke["texts"]]
     assert len(set(texts)) == len(texts) >= 10
@@ -303,14 +306,14 @@ def test_what_is_answered_in_parts_is_told(line: Home, monkeypatch: pytest.Monke
     serving = json.loads((line.export / "serving.json").read_text())
     answering = Answering(
         task,
-        kept.encoder(line.tokenize, task),
+        artifacts.encoder(line.tokenize, task),
         OnnxModel(line.export / "fp32.onnx", serving["padding"]),
         serving["classes"],
         serving["decision"],
     )
-    texts = kept.texts_of(kept.kept_rows(line.validate, "validation"))[:25]
+    texts = artifacts.texts_of(artifacts.kept_rows(line.validate, "validation"))[:25]
     at_once = [answer.label for answer in answering(texts)]
-    monkeypatch.setattr("pipeline.tasks.answering.AT_ONCE", 10)
+    monkeypatch.setattr("pipeline.tasks.base.answering.AT_ONCE", 10)
     told: list[tuple[int, int]] = []
     in_parts = answering(texts, progress=lambda *each: told.append(each))
     assert told == [(10, 25), (20, 25), (25, 25)]

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import kept, tasks
-from pipeline.adapters import trainer
-from pipeline.adapters.loss import Loss
-from pipeline.adapters.pytorch import TorchModel
-from pipeline.errors import UserError
-from pipeline.files import sha256_of
-from pipeline.records import Fit, Validation
-from pipeline.stages.finetune import FinetuneParams, Lora, check, finetune
+from pipeline import tasks
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256_of
+from pipeline.core.records import Fit, Validation
+from pipeline.runtimes.pytorch import TorchModel
+from pipeline.stages import artifacts
+from pipeline.stages.finetune import trainer
+from pipeline.stages.finetune.losses import Loss
+from pipeline.stages.finetune.stage import FinetuneParams, Lora, check, finetune
 from tests.conftest import toy_block
 from tests.pipeline.conftest import Home
 
@@ -117,7 +118,7 @@ def test_a_training_that_had_ended_does_not_begin_again(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("pipeline.stages.finetune.whole", die)
+        patch.setattr("pipeline.stages.finetune.stage.whole", die)
         train(tokens, tmp_path / "out", tmp_path / "state", **NO_BETTER)
     assert train(tokens, tmp_path / "out", tmp_path / "state", **NO_BETTER) == ended
 
@@ -127,10 +128,10 @@ def test_other_validation_labels_start_anew(tokens: Home, tmp_path: Path) -> Non
     import pandas as pd
 
     shutil.copytree(tokens.validate, tmp_path / "validate")
-    kept = pd.read_parquet(tmp_path / "validate" / "kept.parquet")
-    place = kept.index[kept["split"] == "validation"]
-    kept.loc[place, "label"] = kept.loc[place, "label"].to_numpy()[::-1]
-    kept.to_parquet(tmp_path / "validate" / "kept.parquet")
+    rows = pd.read_parquet(tmp_path / "validate" / "kept.parquet")
+    place = rows.index[rows["split"] == "validation"]
+    rows.loc[place, "label"] = rows.loc[place, "label"].to_numpy()[::-1]
+    rows.to_parquet(tmp_path / "validate" / "kept.parquet")
     other = Home(tokens.folder, tokens.recipe)
     other.validate = tmp_path / "validate"  # type: ignore[misc]
     keys = [
@@ -351,8 +352,8 @@ def test_low_rank_changes_are_merged_into_a_plain_model(tokens: Home, adapted: P
     assert not [file.name for file in folder.iterdir() if "adapter" in file.name]
     assert not [name for name in load_file(folder / "model.safetensors") if "lora" in name]
     model = TorchModel(folder, tokens.task)
-    rows = kept.labelled(kept.kept_rows(tokens.validate, "validation"))
-    logits = model.logits(kept.encoder(tokens.tokenize, tokens.task).pieces(rows.texts))
+    rows = artifacts.labelled(artifacts.kept_rows(tokens.validate, "validation"))
+    logits = model.logits(artifacts.encoder(tokens.tokenize, tokens.task).pieces(rows.texts))
     chances = torch.log_softmax(torch.tensor(np.stack(logits)), 1)
     classes = Validation.read(tokens.validate / "validation.json").labels
     right = [classes.index(label) for label in rows.labels]
@@ -378,7 +379,7 @@ def test_a_base_cut_short_is_told_in_one_line(tokens: Home, tmp_path: Path) -> N
 
 
 def test_batches_hold_texts_of_like_length_in_another_order_each_epoch() -> None:
-    from pipeline.adapters.batches import LengthSampler
+    from pipeline.stages.finetune.batching import LengthSampler
 
     lengths = np.random.default_rng(0).integers(4, 400, 1003)
     sampler = LengthSampler(lengths, batch=16, seed=3)

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import tasks
-from pipeline.errors import UserError
-from pipeline.stages import ingest as stage
-from pipeline.stages.ingest import check, hashed_split, ingest
-from pipeline.tasks import Task
-from pipeline.text import content_id
+from pipeline.core.errors import UserError
+from pipeline.core.text import content_id
+from pipeline.stages.ingest import stage
+from pipeline.stages.ingest.stage import check, hashed_split, ingest
+from pipeline.tasks.base import Task
 from tests.conftest import SHARED, make_rows, write_csv
 from tests.pipeline.stages.rows import (
     TOPICS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.stages.publish import _metrics, _shorts
+from pipeline.stages.publish.stage import _metrics, _shorts
 from tests.pipeline.report.conftest import (
     KINDS,
     Kind,

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from pipeline import tasks
-from pipeline.adapters.transformers import check_family
-from pipeline.errors import UserError
-from pipeline.records import SPLITS, Lengths
-from pipeline.stages.tokenize import Hide, TokenizeParams, _Tables, check, tokenize
+from pipeline.core.errors import UserError
+from pipeline.core.records import SPLITS, Lengths
+from pipeline.models.encoders import check_family
+from pipeline.stages.tokenize.stage import Hide, TokenizeParams, _Tables, check, tokenize
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import ROWS, make
 from tests.pipeline.tasks.toys import TOYS

@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import tasks
-from pipeline.copies import NearCopies
-from pipeline.errors import UserError
-from pipeline.log import no_log
-from pipeline.records import Validation
-from pipeline.stages import validate as stage
-from pipeline.stages.ingest import ingest
-from pipeline.stages.validate import validate
-from pipeline.tasks import Task
-from pipeline.tasks.encoding import Texts
-from pipeline.text import normalised
+from pipeline.core.errors import UserError
+from pipeline.core.log import no_log
+from pipeline.core.records import Validation
+from pipeline.core.text import normalised
+from pipeline.stages.ingest.stage import ingest
+from pipeline.stages.validate import stage
+from pipeline.stages.validate.near_duplicates import NearCopies
+from pipeline.stages.validate.stage import validate
+from pipeline.tasks.base import Task
+from pipeline.tasks.base.encoding import Texts
 from tests.conftest import SHARED, make_rows, write_csv
 from tests.pipeline.stages.rows import (
     TOPICS,

@@ -1,4 +1,4 @@
-"""Every task goes the whole line, from rows to an answer to raw text, and one file makes a task."""
+"""Every task goes the whole line, from rows to an answer to raw text; one folder makes a task."""
 
 import json
 from argparse import Namespace
@@ -12,19 +12,22 @@ from typing import Any
 
 import pytest
 
-from pipeline import kept, rungs, scoring, tasks
 from pipeline import recipe as recipes
-from pipeline.adapters.mlflow import Registry
-from pipeline.adapters.onnx_runtime import OnnxModel
-from pipeline.adapters.pytorch import TorchModel
-from pipeline.config import parse, read_task
-from pipeline.records import SPLITS, Export, Fit, Ladder, Lengths, Scores, Validation
-from pipeline.stages import benchmark as ladder
-from pipeline.tasks.answering import Answering
-from pipeline.tasks.encoding import Texts
+from pipeline import tasks
+from pipeline.core.config import parse, read_task
+from pipeline.core.records import SPLITS, Export, Fit, Ladder, Lengths, Scores, Validation
+from pipeline.metrics import scoring
+from pipeline.registry.versions import Registry
+from pipeline.runtimes.onnx_runtime import OnnxModel
+from pipeline.runtimes.pytorch import TorchModel
+from pipeline.stages import artifacts
+from pipeline.stages.benchmark import candidates
+from pipeline.stages.benchmark import stage as ladder
+from pipeline.tasks.base.answering import Answering
+from pipeline.tasks.base.encoding import Texts
 from tests.conftest import toy_block, write_csv
 from tests.pipeline.conftest import Home, after_tokens, up_to_tokens
-from tests.pipeline.promotion.test_registry import publish_toy
+from tests.pipeline.promotion.test_champion import publish_toy
 from tests.pipeline.tasks.toys import TOYS, Rows
 
 ROWS = 120
@@ -82,10 +85,10 @@ class Here(AbstractContextManager["Here"]):
         pass
 
     def submit(self, call: Callable[..., Any], *given: Any, **named: Any) -> "Future[Any]":
-        vars(rungs)["_rig"] = self.rig
+        vars(candidates)["_rig"] = self.rig
         done: Future[Any] = Future()
         done.set_result(call(*given, **named))
-        self.rig = vars(rungs)["_rig"]
+        self.rig = vars(candidates)["_rig"]
         return done
 
 
@@ -96,7 +99,7 @@ def all_stages(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked_texts(home: Home) -> list[Texts]:
-    texts = kept.texts_of(kept.kept_rows(home.validate, "test"))
+    texts = artifacts.texts_of(artifacts.kept_rows(home.validate, "test"))
     return texts if home.task.two_texts else [(text, "") for text, _ in texts]
 
 
@@ -153,7 +156,7 @@ def _records_fit(home: Home) -> None:
     kept_by_split = Validation.read(home.validate / "validation.json").kept_by_split
     assert {split: lengths.rows[split] for split in SPLITS} == kept_by_split
     # a model that is always right scores highest
-    rows = kept.labelled(kept.kept_rows(home.validate, "test"))
+    rows = artifacts.labelled(artifacts.kept_rows(home.validate, "test"))
     if not task.by_group:
         perfect = scoring.tallies(task, rows.labels, rows.labels, scores.labels, rows.groups)
         best = scoring.metrics(task.measure, perfect)
@@ -163,13 +166,13 @@ def _records_fit(home: Home) -> None:
 def said(home: Home, runtime: Any, texts: list[Texts]) -> list[str]:
     classes = Validation.read(home.validate / "validation.json").labels
     decision = Fit.read(home.finetune / "fit.json").decision
-    encoder = kept.encoder(home.tokenize, home.task)
+    encoder = artifacts.encoder(home.tokenize, home.task)
     answers = Answering(home.task, encoder, runtime, classes, decision)(texts)
     return [answer.label for answer in answers]
 
 
 def predicted(home: Home, texts: list[Texts], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    from flows import commands
+    from flows.cli import commands
 
     given = [part for pair in texts for part in (pair if home.task.two_texts else pair[:1])]
     capsys.readouterr()
@@ -178,11 +181,11 @@ def predicted(home: Home, texts: list[Texts], capsys: pytest.CaptureFixture[str]
 
 
 MADE_UP = '''
-"""Whether a text names more sport than anything else: made up, and whole in this one file."""
+"""Whether a text names more sport than anything else: made up, and whole in this one folder."""
 
 import numpy as np
 
-from . import Answer, Task
+from ..base import Answer, Task
 
 
 class Loudest(Task):
@@ -229,15 +232,15 @@ class Loudest(Task):
 
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """One more file among the tasks."""
-    folder = tmp_path / "more"
-    folder.mkdir()
-    (folder / "loudest.py").write_text(MADE_UP)
-    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
+    """One more folder among the tasks."""
+    folder = tmp_path / "more" / "loudest"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(MADE_UP)
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder.parent)])
     return tasks
 
 
-def test_a_task_is_one_file(
+def test_a_task_is_one_folder(
     made_up: ModuleType,
     tiny_base: Path,
     tmp_path: Path,

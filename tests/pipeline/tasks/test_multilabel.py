@@ -14,9 +14,10 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from pipeline import scoring
-from pipeline.tasks import Labelled, Setting, get, multilabel
-from pipeline.tasks.encoding import Piece
+from pipeline.metrics import scoring
+from pipeline.tasks import get, multilabel
+from pipeline.tasks.base import Labelled, Setting
+from pipeline.tasks.base.encoding import Piece
 from tests.conftest import SHARED
 
 NO_MASK = torch.empty(0)  # the loss of a whole text asks for no tokens

@@ -18,10 +18,13 @@ from seqeval.scheme import IOB2
 from sklearn import metrics
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from pipeline import scoring, tasks
-from pipeline.tasks import Answer, Labelled, Setting, bio_baselines, ner
-from pipeline.tasks.bio import Span, best_path, entities, tagged
-from pipeline.tasks.encoding import Encoder, Piece, Texts
+from pipeline import tasks
+from pipeline.metrics import scoring
+from pipeline.tasks import ner
+from pipeline.tasks.base import Answer, Labelled, Setting
+from pipeline.tasks.base.encoding import Encoder, Piece, Texts
+from pipeline.tasks.ner import baselines
+from pipeline.tasks.ner.bio import Span, best_path, entities, tagged
 from tests.conftest import SHARED
 
 TASK = tasks.get("ner")
@@ -595,7 +598,7 @@ def test_known_names_score_what_was_published_of_them() -> None:
         ]
 
     truth = cut(test)
-    tags = bio_baselines.known_names(cut(train), [said for said, _ in truth])
+    tags = baselines.known_names(cut(train), [said for said, _ in truth])
     f1 = f1_score([true for _, true in truth], tags, mode="strict", scheme=IOB2)
     assert f1 == pytest.approx(0.5961, abs=0.001)
 

@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
-from pipeline import scoring
-from pipeline.tasks import Labelled, Setting, get
+from pipeline.metrics import scoring
+from pipeline.tasks import get
+from pipeline.tasks.base import Labelled, Setting
 from tests.conftest import SHARED
 
 TASK = get("pair")

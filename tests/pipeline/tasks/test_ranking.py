@@ -13,8 +13,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from pipeline import scoring
-from pipeline.tasks import Answer, Labelled, Setting, get, ranking
+from pipeline.metrics import scoring
+from pipeline.tasks import get, ranking
+from pipeline.tasks.base import Answer, Labelled, Setting
 
 TASK = get("ranking")
 GROUP = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=14)

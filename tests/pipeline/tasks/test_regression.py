@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from pipeline import scoring
-from pipeline.tasks import Answer, Labelled, Setting, get
-from pipeline.tasks.encoding import Piece
+from pipeline.metrics import scoring
+from pipeline.tasks import get
+from pipeline.tasks.base import Answer, Labelled, Setting
+from pipeline.tasks.base.encoding import Piece
 from tests.conftest import SHARED
 
 NO_MASK = torch.empty(0)  # the loss of a whole text asks for no tokens

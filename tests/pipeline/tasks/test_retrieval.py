@@ -15,12 +15,13 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.util import cos_sim
 
-from pipeline import kept, scoring
-from pipeline.adapters.batches import ClassSampler
-from pipeline.adapters.pytorch import TorchModel
-from pipeline.errors import UserError
-from pipeline.records import Fit, Validation
-from pipeline.stages.finetune import FinetuneParams, Lora, check, finetune
+from pipeline.core.errors import UserError
+from pipeline.core.records import Fit, Validation
+from pipeline.metrics import scoring
+from pipeline.runtimes.pytorch import TorchModel
+from pipeline.stages import artifacts
+from pipeline.stages.finetune.batching import ClassSampler
+from pipeline.stages.finetune.stage import FinetuneParams, Lora, check, finetune
 from pipeline.tasks.retrieval import Retrieval, unit
 from tests.pipeline.conftest import up_to_tokens
 from tests.pipeline.tasks.test_contract import ROWS, make
@@ -139,15 +140,15 @@ def test_sentence_transformers_loads_the_folder(
     params = recipe.finetune.model_copy(update={"lora": lora and Lora(**lora)})
     state = home.folder / "state"
     finetune(params, home.task, recipe.base, home.validate, home.tokenize, home.finetune, state)
-    texts = kept.texts_of(kept.kept_rows(home.validate, "test"))
+    texts = artifacts.texts_of(artifacts.kept_rows(home.validate, "test"))
     texts = [(texts[0][0] * 9, ""), *texts]  # one is cut
-    pieces = kept.encoder(home.tokenize, home.task).pieces(texts)
+    pieces = artifacts.encoder(home.tokenize, home.task).pieces(texts)
     ours = np.stack(TorchModel(home.finetune / "model", home.task).logits(pieces))
     theirs = SentenceTransformer(str(home.finetune / "model"), device="cpu")
     np.testing.assert_allclose(ours, theirs.encode([text for text, _ in texts]), atol=1e-5)
 
-    rows = kept.kept_rows(home.validate, "train")
-    pieces = kept.encoder(home.tokenize, home.task).pieces(kept.texts_of(rows))
+    rows = artifacts.kept_rows(home.validate, "train")
+    pieces = artifacts.encoder(home.tokenize, home.task).pieces(artifacts.texts_of(rows))
     places = np.stack(TorchModel(home.finetune / "model", home.task).logits(pieces))
     classes = Validation.read(home.validate / "validation.json").labels
     centroids = [places[(rows["label"] == name).to_numpy()].mean(0) for name in classes]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.adapters import mlflow_files
-from pipeline.adapters.mlflow import FILES_TAG, KEY_TAG, PUBLISHED_TAG, Registry, digests
-from pipeline.adapters.mlflow_client import experiment_id
-from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.decisions import Entry, Event
+from pipeline.promotion.records import Entry, Event
+from pipeline.registry import artifacts as mlflow_files
+from pipeline.registry.client import experiment_id
+from pipeline.registry.ledger import Ledger
+from pipeline.registry.versions import FILES_TAG, KEY_TAG, PUBLISHED_TAG, Registry, digests
 from pipeline.upkeep.cache import Cache, md5_of
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.adapters import mlflow_files
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.text import both, content_id
+from pipeline.registry import artifacts as mlflow_files
 from pipeline.sources import PLAIN, Layout
-from pipeline.text import both, content_id
 from pipeline.upkeep import forget, fsck
 from pipeline.upkeep.forget import Step
 from pipeline.upkeep.rows import Forgotten

@@ -4,8 +4,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from pipeline.adapters.mlflow_ledger import Ledger
-from pipeline.files import write_text
+from pipeline.core.files import write_text
+from pipeline.registry.ledger import Ledger
 from pipeline.upkeep import fsck
 from pipeline.upkeep.fsck import Finding
 from tests.pipeline.upkeep.conftest import Shop, damage

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 from pipeline.upkeep import fsck, gc
 from pipeline.upkeep.cache import named_in
 from tests.pipeline.upkeep.conftest import Shop, damage
@@ -143,13 +143,13 @@ def test_a_budget_takes_the_oldest_first_and_no_more_than_it_must(
 def test_a_kill_leaves_nothing_that_is_named_and_gone(
     shop: Shop, history: dict[str, str], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    from pipeline.adapters import mlflow_files
+    from pipeline.registry import artifacts
 
     def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     found = plan(shop)
-    monkeypatch.setattr(mlflow_files if step == "drop" else shop.client, step, kill)
+    monkeypatch.setattr(artifacts if step == "drop" else shop.client, step, kill)
     with pytest.raises(KeyboardInterrupt):
         gc.collect(found.items)
     monkeypatch.undo()

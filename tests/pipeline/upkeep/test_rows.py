@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.text import content_id, excerpt
 from pipeline.sources import Row, read_rows
-from pipeline.text import content_id, excerpt
 from pipeline.upkeep.rows import Forgotten, read_ids, records
 
 TEXT = 'She wrote "I & my <sister> Ödön live at 12 Elm Row"\nand signed it.'

@@ -1,0 +1,62 @@
+"""What was in use when, and what the gate refused."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from flows.summary import table
+from pipeline.core.errors import UserError
+from pipeline.promotion.champion import champion_of, reigns
+from pipeline.promotion.records import Entry
+from pipeline.registry.ledger import Ledger
+from pipeline.registry.versions import Registry
+
+
+def history(registry: Registry, model: str, picture: Path) -> str:
+    """The ledger as a table of reigns and one of refusals; draws the reigns into `picture`.
+
+    Looking repairs what a crash left and takes in what a hand has moved. Raises UserError where
+    nothing has been decided yet.
+    """
+    from pipeline.report import figures
+
+    champion = champion_of(registry, model)
+    entries = Ledger(registry, model).entries()
+    if not entries:
+        raise UserError(f"{model}: nothing has been decided yet: bertline run {model}")
+    lived = reigns(entries)
+    rows = [
+        {
+            "version": f"{model}/{reign.version}" + ("" if reign.until else "  in use"),
+            "from": _clock(reign.since),
+            "until": _clock(reign.until) if reign.until else "",
+            "by": reign.how,
+            "why": reign.reason,
+        }
+        for reign in lived
+    ]
+    lines = [f"{model}: {f'{model}/{champion} is in use' if champion else 'nothing is in use'}", ""]
+    lines += table(rows) if rows else []
+    if refused := _refused(entries):
+        lines += ["", "not promoted", *table(refused)]
+    if lived:
+        figures.history(lived, picture)
+        lines += ["", f"picture: {picture}"]
+    return "\n".join(lines)
+
+
+def _refused(entries: Sequence[Entry]) -> list[dict[str, str]]:
+    return [
+        {
+            "version": f"{entry.model}/{entry.version}",
+            "asked": _clock(entry.when),
+            "verdict": entry.event,
+            "why": entry.reason,
+        }
+        for entry in entries
+        if not entry.moves
+    ]
+
+
+def _clock(when: str) -> str:
+    return datetime.fromisoformat(when).strftime("%Y-%m-%d %H:%M")

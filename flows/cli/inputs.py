@@ -1,0 +1,61 @@
+"""What `bertline predict` is asked: texts, or pairs of them, from arguments, a file or a pipe."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.core.errors import UserError
+
+
+def said(given: Sequence[str], file: Path | None) -> tuple[str | None, list[str]]:
+    """The texts that are to be answered, and where they stand: None for those that are `given`
+    themselves, else the name of the file or standard input that has one a line."""
+    if given and (file is not None or (len(given) > 1 and "-" in given)):
+        raise UserError("predict: give texts, or --file FILE, or - for standard input: one of them")
+    if file is not None:
+        if not file.is_file():
+            raise UserError(f"{file}: no such file")
+        content = file.read_bytes()
+        name = str(file)
+    elif given == ["-"] or (not given and not sys.stdin.isatty()):
+        content, name = sys.stdin.buffer.read(), "standard input"
+    elif given:
+        return None, list(given)
+    else:
+        raise UserError("predict: give texts, --file FILE, or - for standard input")
+    texts = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        try:
+            texts.append(line.decode())
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name}, line {number}: is not UTF-8 (byte {error.start + 1}): mend that line"
+            ) from None
+    if not texts:
+        raise UserError(f"{name}: is empty: one text a line is expected")
+    return name, texts
+
+
+def pairs(recipe: str, name: str | None, texts: list[str]) -> list[tuple[str, str]]:
+    """Two arguments a pair, or a line a pair."""
+    if name is not None:
+        return [_pair(line, f"{name}, line {number}") for number, line in enumerate(texts, 1)]
+    if len(texts) % 2:
+        raise UserError(f"{recipe}: reads two texts at once: give them two by two")
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _pair(line: str, where: str) -> tuple[str, str]:
+    """Two texts with a tab between them, or JSON."""
+    try:
+        content = json.loads(line) if line.startswith("{") else None
+        text, second = (content["text"], content["second"]) if content else line.split("\t")
+        if not isinstance(text, str) or not isinstance(second, str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{where}: is no pair: write two texts with a tab between them, or JSON with text and"
+            " second"
+        ) from None
+    return text, second

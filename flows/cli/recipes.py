@@ -1,0 +1,298 @@
+"""Recipes as people handle them: the gallery of ready ones, and blocks added to params.yaml.
+
+A file of flows/gallery/ holds what is told of a recipe (about, language, rows, data, and folder
+where it shares another's) and what differs from the starting block of its task. `{data}` stands
+for the folder of the data.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import tasks
+from pipeline.core.config import PARAMS_FILE, check_name, nearest, parse, read_recipes
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_text
+from pipeline.tasks.base import Task
+
+GALLERY = Path(__file__).parent.parent / "gallery"
+DEFAULTS = GALLERY / "defaults.yaml"
+PLACE = "{data}"
+RAW = "data/raw"
+DEFAULT_TASK = "classification"
+OVERLAP = 3  # windows share a third of their tokens with the next (Devlin et al. 2019)
+WRITTEN_WORDS = {"size": 8000, "lower_case": False, "fewest": 2}
+DECODER = {"layers": 3, "longest": 128, "beams": 4, "length_penalty": 1.0}
+HIDE = {"share": 0.15, "whole_words": True}  # as BERT was pretrained (Devlin et al. 2019)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A recipe of the gallery."""
+
+    name: str
+    about: str
+    language: str
+    rows: str
+    """As published: train + validation + test, or all of them in one."""
+    data: str
+    """Where a person gets it, and its licence in a word."""
+    folder: str
+    """Of data/raw, where its data is expected."""
+    block: Any
+    """Every value of it, with `{data}` in its paths."""
+
+    def placed(self, folder: str | None = None) -> Any:
+        """The block with its data in a folder: data/raw/<folder> where none is given."""
+        place = folder or f"{RAW}/{self.folder}"
+
+        return _mapped(deepcopy(self.block), lambda text: text.replace(PLACE, place.rstrip("/")))
+
+
+def names() -> list[str]:
+    """Of the gallery's recipes."""
+    return sorted(file.stem for file in GALLERY.glob("*.yaml") if file != DEFAULTS)
+
+
+def ready(name: str) -> Ready:
+    """A recipe of the gallery. Raises UserError where there is none of that name."""
+    if name not in names():
+        raise UserError(f"the gallery has no recipe {name!r}{nearest(name, names())}")
+    own = _yaml().load(GALLERY / f"{name}.yaml")
+    told = {key: str(own.pop(key)) for key in ("about", "language", "rows", "data")}
+    folder = own.pop("folder", name)
+    block = starting_block(_task(own.get("task", DEFAULT_TASK)))
+    _merge(block, own)
+    return Ready(name=name, folder=folder, block=block, **told)
+
+
+def starting_block(task: Task) -> Any:
+    """A whole block for a task: the defaults, with what its attributes ask for."""
+    block = _yaml().load(DEFAULTS)
+    block.ca.comment = None  # the file's own heading
+    main = task.metrics[0]
+    block["task"] = task.name
+    if task.baseline:
+        block["evaluate"]["baseline"] = task.baseline[0]
+    if task.cut == "second":  # of a long second text, any part may be the one that matters
+        length = block["tokenize"]["max_length"]
+        block["tokenize"].update({"long_text": "windows", "overlap": length // OVERLAP})
+    if not task.labelled:
+        block["ingest"]["label"] = None
+    if task.fresh:
+        hide = {**HIDE, "packed": not task.beside}
+        block["tokenize"].update({"long_text": "windows", "hide": hide})
+    if task.head == "embedding":
+        block["finetune"]["metric"] = main  # a loss within batches tells little
+    if task.head == "writer":
+        block["tokenize"]["vocabulary"] = WRITTEN_WORDS
+        block["finetune"].update({"decoder": DECODER, "label_smoothing": 0.1})
+    block["benchmark"]["metric"] = main
+    gate = block["gate"]
+    gate["metrics"][:] = [main]
+    (floor,) = gate["floors"].values()
+    gate["floors"].clear()
+    gate["floors"][main] = floor
+    if task.head in ("guess", "writer"):  # equally good ones guess and word things otherwise
+        gate["rails"]["flips"] = None
+    for rail in _misfits(gate, task):
+        gate["rails"][rail] = None
+    return block
+
+
+def _misfits(gate: Mapping[str, Any], task: Task) -> Iterator[str]:
+    """The guard rails that the task cannot have: those that the gate refuses by themselves."""
+    from pipeline.promotion.gate import GateParams, check
+
+    for rail, limit in gate["rails"].items():
+        alone = {**gate, "rails": dict.fromkeys(gate["rails"]) | {rail: limit}}
+        try:
+            check(parse(GateParams, alone, "gate", DEFAULTS), task)
+        except ValueError:
+            yield rail
+
+
+def listing() -> str:
+    """What `bertline recipes` prints: a line a recipe."""
+    header = ("recipe", "task", "language", "rows", "about")
+    lines = [header]
+    for name in names():
+        recipe = ready(name)
+        lines.append((name, recipe.block["task"], recipe.language, recipe.rows, recipe.about))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
+    widths.append(0)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+
+
+def page(name: str) -> str:
+    """What `bertline recipes NAME` prints: the whole block, as `bertline add` writes it."""
+    recipe = ready(name)
+    yaml = _yaml()
+    head = f"# {recipe.about}\n# data: {recipe.data}\n"
+    return head + _dumped(yaml, {name: recipe.placed()}).rstrip()
+
+
+def add_ready(name: str, other: str | None, folder: str | None) -> str:
+    """Write a recipe of the gallery into params.yaml; returns the name that it has there.
+
+    Raises UserError where that name is taken, or the data is not there.
+    """
+    recipe = ready(name)
+    own = other or name
+    _check_free(own)
+    block = recipe.placed(folder)
+    check_there(recipe, block)
+    _write(own, block)
+    return own
+
+
+def check_there(recipe: Ready, block: Mapping[str, Any]) -> None:
+    """Raises UserError, with where to get it, where the data that a block names is not there."""
+    from pipeline.core.locations import PACKAGE, locate
+
+    ingest = block["ingest"]
+    for path in filter(None, [*_texts(ingest["source"]), ingest["label_names"]]):
+        if path.startswith(PACKAGE):
+            locate(path)
+        elif not Path(path).exists():
+            raise UserError(
+                f"{path}: no such file: name the folder of the data by --data, or put it there:"
+                f" {recipe.data}"
+            )
+
+
+def add_own(
+    name: str, file: str, ingest: Mapping[str, Any], task: str | None, like: str | None
+) -> None:
+    """Write a whole block for `file` into params.yaml: `ingest` says how it is read, the other
+    values are those of the recipe `like`, or of the defaults for the task.
+
+    Raises UserError where the name is taken, the file or a column is missing, or the task reads
+    the file otherwise.
+    """
+    known = _check_free(name)
+    block = _copied(like, known, task) if like else starting_block(_task(task or DEFAULT_TASK))
+    block["watch"] = file
+    block["ingest"].update({"source": file, **ingest})
+    if Path(file).is_dir() and not ingest.get("format"):
+        block["ingest"].update({"text": "text", "label": "label"})
+    kind = _task(block["task"])
+    if not kind.labelled:
+        block["ingest"]["label"] = None
+    _check_readable(block, name)
+    what = (
+        f"{kind.plain}: {block['ingest']['label'] or block['ingest']['text']} of {Path(file).name}."
+    )
+    block["publish"]["description"] = what
+    _write(name, block)
+
+
+def _copied(like: str, known: Sequence[str], task: str | None) -> Any:
+    """A recipe's block without what was said of its own rows."""
+    if like not in known:
+        raise UserError(f"{PARAMS_FILE}: no recipe {like!r} to copy from{nearest(like, known)}")
+    block = _yaml(quotes=True).load(PARAMS_FILE)["recipes"][like]
+    if task not in (None, block["task"]):
+        raise UserError(f"--task {task}: recipes.{like} is of {block['task']}: leave one out")
+    ingest, own = block["ingest"], starting_block(_task(block["task"]))
+    if ingest["split"] or isinstance(ingest["source"], Mapping):  # its shares are of that
+        shares = "validation_percent", "test_percent"
+        ingest.update({share: own["ingest"][share] for share in shares})
+    ingest.update({"group": None, "split": None, "carry": [], "label_names": None})
+    block["validate"]["labels"] = None
+    block["evaluate"].update({"slices": [], "behaviour": []})
+    block["gate"]["floors"] = own["gate"]["floors"]
+    block["retrain"]["schedule"] = None
+    return block
+
+
+def _task(name: str) -> Task:
+    try:
+        return tasks.get(name)
+    except LookupError:
+        raise UserError(f"there is no task {name!r}{nearest(name, tasks.known())}") from None
+
+
+def _check_readable(block: Mapping[str, Any], name: str) -> None:
+    from pipeline.sources import read_rows
+    from pipeline.stages.ingest.stage import IngestParams, check
+
+    where = f"recipes.{name}.ingest"
+    params = parse(IngestParams, block["ingest"], where)
+    try:
+        check(params, _task(block["task"]))
+    except ValueError as error:
+        raise UserError(f"{where}.{error}") from None
+    columns = (params.text, params.second, params.label, params.group)
+    next(read_rows(block["watch"], tuple(filter(None, columns)), params.parts()[0].layout), None)
+
+
+def _check_free(name: str) -> Sequence[str]:
+    """The names of all recipes of params.yaml, which a new one must not be among."""
+    check_name(name)
+    known = list(read_recipes())
+    if name in known:
+        raise UserError(f"{PARAMS_FILE}: recipes.{name} is there already: edit it, or take another")
+    return known
+
+
+def _write(name: str, block: Any) -> None:
+    yaml = _yaml(quotes=True)
+    with PARAMS_FILE.open(encoding="utf-8") as opened:
+        content = yaml.load(opened)
+    content["recipes"][name] = block
+    write_text(PARAMS_FILE, _dumped(yaml, content))
+
+
+def _merge(block: Any, own: Mapping[str, Any]) -> None:
+    for key, value in own.items():
+        if isinstance(value, Mapping) and isinstance(block.get(key), Mapping):
+            _merge(block[key], value)
+        else:
+            block[key] = value
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every text in it."""
+    if isinstance(content, str):
+        yield content
+        return
+    for part in content.values() if isinstance(content, dict) else content:
+        yield from _texts(part)
+
+
+def _mapped(content: Any, change: Callable[[str], str]) -> Any:
+    """Every text in it changed, in place: so comments and the style of lists stay."""
+    if isinstance(content, str):
+        return change(content)
+    places = range(len(content)) if isinstance(content, list) else content
+    for place in places if isinstance(content, dict | list) else ():
+        content[place] = _mapped(content[place], change)
+    return content
+
+
+def _yaml(quotes: bool = False) -> Any:
+    """Reads and writes YAML with its comments, in the layout of params.yaml; with quotes as they
+    are, where a person may have chosen them."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.preserve_quotes = quotes
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def _dumped(yaml: Any, content: Any) -> str:
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()

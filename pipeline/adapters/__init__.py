@@ -1,1 +1,0 @@
-"""One room a vendor: each takes and returns our records, never the vendor's objects."""

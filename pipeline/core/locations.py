@@ -1,0 +1,29 @@
+"""Locations in a recipe: a path, a folder of an installed package, the hub."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.core.errors import UserError
+
+PACKAGE = "package:"
+HUB = "hub:"
+
+
+def locate(source: str) -> Path:
+    """The path that a source names: `package:NAME/FOLDER` inside an installed package, or a path.
+
+    Raises UserError where nothing is there.
+    """
+    if not source.startswith(PACKAGE):
+        path = Path(source)
+        if not path.exists():
+            raise UserError(f"{source}: no such file or folder: mend the path in the recipe")
+        return path
+    name, _, inside = source.removeprefix(PACKAGE).partition("/")
+    found = find_spec(name) if name.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"{source}: package {name!r} is not installed: pip install it")
+    path = Path(found.submodule_search_locations[0]) / inside
+    if not path.exists():
+        raise UserError(f"{source}: the package {name!r} holds no {inside!r}")
+    return path

@@ -1,0 +1,113 @@
+"""Embeddings out of an encoder in PyTorch: chosen layers, pooled or token by token.
+
+Import it inside a function: it loads PyTorch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils.logging import disable_progress_bar
+
+from pipeline.core.errors import UserError
+from pipeline.runtimes.pytorch import TorchModel
+
+
+class Extractor(torch.nn.Module):
+    """The mean of some layers' states, pooled to (batch, width), or (batch, tokens, width) where
+    `pooling` is None; of length 1 where `normalize`.
+
+    Layer 0 is the embeddings of words, the layers above count from 1. What lies above the highest
+    of `layers` is not computed.
+    """
+
+    def __init__(
+        self, encoder: Any, layers: Sequence[int], pooling: str | None, normalize: bool
+    ) -> None:
+        super().__init__()
+        self.layers, self.pooling, self.normalize = layers, pooling, normalize
+        self.encoder, self.config = encoder, encoder.config
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None
+        stack = encoder.transformer if self.config.model_type == "distilbert" else encoder.encoder
+        stack.layer = stack.layer[: max(layers) or 1]  # of none, no states would be told
+        self.config.num_hidden_layers = max(layers)
+        self.config.classifier_pooling = pooling
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> SequenceClassifierOutput:
+        states = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
+        ).hidden_states  # of each layer, (batch, tokens, width)
+        found = sum(states[i] for i in self.layers) / len(self.layers)
+        found = _pooled(found, attention_mask, self.pooling)
+        if self.normalize:
+            found = torch.nn.functional.normalize(found, dim=-1)
+        return SequenceClassifierOutput(logits=found)
+
+
+def _pooled(states: torch.Tensor, mask: torch.Tensor, pooling: str | None) -> torch.Tensor:
+    if pooling == "cls":
+        return states[:, 0]
+    real = mask[:, :, None].to(states.dtype)
+    if pooling == "max":
+        return states.masked_fill(real == 0, float("-inf")).amax(1)
+    return (states * real).sum(1) / real.sum(1) if pooling == "mean" else states * real
+
+
+class TorchExtractor(TorchModel):
+    """A model folder's encoder, which gives embeddings where other models give logits.
+
+    Raises UserError where the folder's weights are not all there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        layers: Sequence[int],
+        pooling: str | None,
+        normalize: bool,
+        attention: str = "sdpa",
+        threads: int = 0,
+    ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        encoder = _encoder(folder, name, attention)
+        self.padding = int(encoder.config.pad_token_id or 0)
+        self.model = Extractor(encoder, layers, pooling, normalize).eval().to(self.device)
+        self.head = "token" if pooling is None else "sequence"  # as export_fused names outputs
+        self.typed = False
+        self.provider = f"PyTorch {self.device.type} {attention}"
+
+
+def _encoder(folder: Path, name: str, attention: str) -> Any:
+    disable_progress_bar()
+    try:
+        encoder, told = AutoModel.from_pretrained(
+            folder,
+            attn_implementation=attention,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{name}: model.safetensors cannot be loaded ({reason}): get it again"
+        ) from None
+    missing = sorted(key for key in told["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise UserError(
+            f"{name}: model.safetensors lacks {len(missing)} of the encoder's weights, such as"
+            f" {missing[0]}: give a folder that holds a whole encoder"
+        )
+    return encoder

@@ -1,0 +1,94 @@
+"""The encoders that recipes start from: of a package, a folder, the hub, or of random weights."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pipeline.core.config import Settings
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256_of
+from pipeline.core.locations import HUB, PACKAGE, locate
+
+SCRATCH = "scratch"
+
+
+class Network(Settings):
+    """The shape of a BERT (https://huggingface.co/docs/transformers/model_doc/bert#bertconfig)."""
+
+    hidden_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
+    """Width inside of each layer's feed-forward network; four times hidden_size is usual."""
+    max_position_embeddings: int = Field(ge=8)
+    """Tokens that it can read at once."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("hidden_size is no multiple of num_attention_heads")
+        return self
+
+
+class BaseParams(Settings):
+    """The encoder that a recipe starts from."""
+
+    model: str
+    """`package:NAME/FOLDER` in an installed package, a local folder, `hub:NAME@REVISION`, or
+    `scratch` for random weights. What another recipe has pretrained is
+    `data/<recipe>/finetune/model`."""
+    sha256: str | None
+    """Digest of its model.safetensors, checked before every use; null leaves it unchecked."""
+    watch: str
+    """The path that DVC watches for a new base: the folder, or the versions file of a package or of
+    `scratch`."""
+    network: Network | None
+    """Of `scratch`; null where the base says its own."""
+
+    @property
+    def local(self) -> bool:
+        """Whether its weights lie in a folder that people can change."""
+        return not self.model.startswith((PACKAGE, HUB)) and self.model != SCRATCH
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.model == SCRATCH) != (self.network is not None):
+            raise ValueError(f"network: goes with the model {SCRATCH!r}, and with that alone")
+        if self.network and self.sha256:
+            raise ValueError("sha256: random weights have none: set it to null")
+        return self
+
+
+def base_folder(base: BaseParams) -> Path:
+    """The local folder of a base model, its weights checked against the recipe's digest.
+
+    The hub is asked only for `hub:` sources, whose revision must be given
+    (https://huggingface.co/docs/huggingface_hub/package_reference/file_download).
+    """
+    folder = _from_hub(base.model) if base.model.startswith(HUB) else locate(base.model)
+    weights = folder / "model.safetensors"
+    for needed in ("config.json", "model.safetensors"):
+        if not (folder / needed).is_file():
+            raise UserError(f"{base.model}: holds no {needed}: give a saved encoder in safetensors")
+    if base.sha256 is not None and (digest := sha256_of(weights)) != base.sha256:
+        raise UserError(
+            f"{base.model}: model.safetensors has the SHA-256 {digest}, not the recipe's"
+            f" {base.sha256}: get the right file, or pin the new digest in base.sha256"
+        )
+    return folder
+
+
+def _from_hub(source: str) -> Path:
+    name, _, revision = source.removeprefix(HUB).partition("@")
+    if not name or not revision:
+        raise UserError(f"{source}: name the revision as hub:NAME@REVISION (a commit's hash)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "model.safetensors", "vocab.txt", "merges.txt", "*.model"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{source}: cannot be had from the hub: {reason}") from None

@@ -1,0 +1,213 @@
+"""transformers: base encoders and tokenizers from a local folder, and what is refused."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.errors import UserError
+from pipeline.core.files import whole
+
+if TYPE_CHECKING:
+    from pipeline.models.bases import Network
+    from pipeline.tasks.base import Task
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+OF_WHOLE_TEXTS = ("sequence", "embedding")  # heads that read one state
+FAMILIES = {  # of heads that do not go with all of these
+    "guess": ("bert",),
+    "writer": ("bert", "camembert", "roberta", "xlm-roberta"),
+}
+POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start behind padding
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """A model's config.json; `name` is what messages call it.
+
+    Raises UserError for what is not an encoder of a family that this line exports with fused
+    attention.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: config.json cannot be read ({error}): get it again") from None
+    kind = config.get("model_type")
+    if kind not in ENCODERS or config.get("is_decoder") or config.get("is_encoder_decoder"):
+        raise UserError(
+            f"{name}: config.json says model_type {kind!r}, which is not an encoder this line"
+            f" takes: use one of {', '.join(ENCODERS)}"
+        )
+    return dict(config)
+
+
+def most_tokens(folder: Path, wanted: int, name: str) -> int:
+    """How many tokens a base takes; raises UserError where that is fewer than wanted."""
+    config = read_config(folder, name)
+    most = int(config["max_position_embeddings"]) - POSITIONS_LOST.get(config["model_type"], 0)
+    if wanted > most:
+        raise UserError(f"{name}: takes at most {most} tokens: set tokenize.max_length to {most}")
+    return most
+
+
+def load_tokenizer(folder: Path, name: str) -> Any:
+    """The fast tokenizer of a model folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{name}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if not tokenizer.is_fast:
+        raise UserError(f"{name}: has no fast tokenizer: save a tokenizer.json beside its weights")
+    # a folder's path is no part of a tokenizer: two clones must save the same bytes
+    tokenizer.name_or_path = ""
+    tokenizer.init_kwargs.pop("name_or_path", None)
+    return tokenizer
+
+
+def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, pooling: str) -> Path:
+    """A BERT of random weights for the words of a saved tokenizer, in a folder; the same of the
+    same seed. `pooling`: what it is to stand for a text by, as `pooling_of` tells it."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        **network.model_dump(),
+        vocab_size=len(words),
+        pad_token_id=words.pad_token_id,
+        classifier_pooling=pooling,
+    )
+    with whole(folder) as temporary:
+        BertModel(config).save_pretrained(temporary)
+    return folder
+
+
+def pooling_of(folder: Path) -> str:
+    """What a base was trained to stand for a text by: "mean" over its tokens, where its folder says
+    so as sentence-transformers writes it; "cls", its first token, where it says nothing."""
+    if own := read_config(folder, str(folder)).get("classifier_pooling"):
+        return str(own)  # a model of ours
+    _, pooling = sentence_modules(folder)
+    return "mean" if pooling == "mean" else "cls"
+
+
+def sentence_modules(folder: Path) -> tuple[list[str], str | None]:
+    """The kinds of modules that sentence-transformers has saved in a folder, and how the one called
+    Pooling pools: as `pooling_mode` says or, in older folders, the first of a few switches. Nothing
+    where it has saved none."""
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        kinds = {each["type"].rpartition(".")[2]: each["path"] for each in modules}
+        told = json.loads((folder / kinds["Pooling"] / "config.json").read_text(encoding="utf-8"))
+        modes = told.get("pooling_mode") or [
+            name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+            for name, on in told.items()
+            if name.startswith("pooling_mode_") and on
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return [], None
+    return list(kinds), modes if isinstance(modes, str) else " and ".join(modes) or "mean"
+
+
+def load_model(
+    folder: Path, name: str, head: str, *, outputs: Sequence[str] | None = None, **settings: Any
+) -> Any:
+    """The encoder of a folder under a head for whole sequences or for tokens; a new head where
+    `outputs` names what it is to compute. Under the head "embedding" there is nothing but pooling.
+
+    `settings` go to its configuration (dropout, attention implementation). Its classifier_pooling
+    says what a head for whole texts reads, also of those that start from it: "cls" or "mean", as
+    its base was trained.
+    """
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+    from transformers.utils.logging import disable_progress_bar
+
+    from pipeline.models.pooling import by_mean
+
+    disable_progress_bar()
+    if head != "writer":
+        read_config(folder, name)
+    if outputs is not None and head != "embedding":
+        settings |= {
+            "num_labels": len(outputs),
+            "id2label": dict(enumerate(outputs)),
+            "label2id": {output: i for i, output in enumerate(outputs)},
+            "ignore_mismatched_sizes": True,
+        }
+    kind: Any
+    if head == "guess":
+        from pipeline.models.heads.masked_lm import BertForPreTraining
+
+        kind = BertForPreTraining
+    else:
+        kind = {
+            "sequence": transformers.AutoModelForSequenceClassification,
+            "token": transformers.AutoModelForTokenClassification,
+            "embedding": transformers.AutoModel,
+            "writer": transformers.EncoderDecoderModel,
+        }[head]
+    try:
+        model = kind.from_pretrained(
+            folder,
+            dtype=torch.float32,  # whatever the file has: training lowers what it may
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,  # sources.py fetches from the hub
+            **settings,
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{name}: model.safetensors cannot be loaded ({_first_line(error)}):"
+            " it may be cut short, get it again"
+        ) from None
+    model.config._name_or_path = ""
+    if head == "embedding":
+        from pipeline.models.heads.embedding import TextEncoder
+
+        model = TextEncoder(model)
+    if head in (*OF_WHOLE_TEXTS, "guess"):
+        model.config.classifier_pooling = pooling_of(folder)
+    if head in OF_WHOLE_TEXTS and pooling(model) == "mean":
+        by_mean(model)
+    return model
+
+
+def pooling(model: Any) -> str:
+    """What a model's head for whole sequences reads: "cls" or "mean"."""
+    return getattr(model.config, "classifier_pooling", "cls")
+
+
+def check_family(folder: Path, name: str, task: "Task") -> None:
+    """Raises UserError for an encoder that a task's heads are not made for."""
+    known = FAMILIES.get(task.head)
+    config = read_config(folder, name)
+    if known and config["model_type"] not in known:
+        raise UserError(
+            f"{name}: is a {config['model_type']}, and {task.name} goes with {' or '.join(known)}:"
+            " give another base"
+        )
+    if task.head == "guess" and config.get("type_vocab_size", 2) < 2:
+        raise UserError(f"{name}: tells no two texts apart, as {task.name} needs it: give a BERT")
+
+
+def takes_types(config: Any, task: "Task") -> bool:
+    """Whether the model is told which of two texts a token is of."""
+    return (task.two_texts or task.head == "guess") and (
+        getattr(config, "type_vocab_size", None) or 0
+    ) > 1
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Heads of PyTorch models, a file each."""

@@ -1,0 +1,48 @@
+"""A verdict as people read it."""
+
+from pipeline.metrics import names
+from pipeline.promotion.records import Verdict
+
+
+def paragraph(verdict: Verdict) -> str:
+    """The verdict in a few sentences: what was decided and why, on what, what it could have seen
+    and what it costs to ask again."""
+    name = f"{verdict.model}/{verdict.version}"
+    decided = {"promote": "is promoted", "hold": "is held", "reject": "is rejected"}
+    told = [f"{name} {decided[verdict.decision]}: {verdict.reason}."]
+    if verdict.scores:
+        scores = [f"{names.metric(name)} {value:.4f}" for name, value in verdict.scores.items()]
+        told.append(
+            f"It answered the {verdict.rows:,} rows of test set {verdict.epoch} with"
+            f" {' and '.join(', '.join(scores).rsplit(', ', 1))}."
+        )
+    for each in verdict.comparisons:
+        gap = each.difference
+        told.append(
+            f"In {names.metric(each.metric)} it has {each.challenger:.4f} against the"
+            f" champion's {each.champion:.4f}: {gap.value:+.2%}, 95 % interval {gap.low:+.2%} to"
+            f" {gap.high:+.2%} ({each.test}, p = {each.p_better:.2g}). A true difference of"
+            f" {each.detectable:.2%} would have been seen 8 times in 10."
+        )
+    if verdict.question:
+        told.append(
+            f"This was question {verdict.question} to this test set, which could spend an error"
+            f" rate of {verdict.level:.2g}."
+        )
+    broken = [rail for rail in verdict.rails if not rail.held]
+    if verdict.rails:
+        kept = len(verdict.rails) - len(broken)
+        told.append(f"{kept} of {len(verdict.rails)} guard rails held.")
+    return " ".join(told)
+
+
+def rails_table(verdict: Verdict) -> str:
+    """The guard rails as a Markdown table; empty where there are none."""
+    if not verdict.rails:
+        return ""
+    lines = ["| guard rail | found | |", "|---|---|---|"]
+    lines += [
+        f"| {rail.name} | {rail.note} | {'held' if rail.held else '**broken**'} |"
+        for rail in verdict.rails
+    ]
+    return "\n".join(lines)

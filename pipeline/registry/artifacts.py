@@ -1,0 +1,203 @@
+"""MLflow: what lies behind runs and versions, and how it goes: for upkeep."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.core.errors import UserError
+from pipeline.registry.ledger import ENTRY_TAG, experiment_of
+
+RECORDS_TAG = "bertline.records"  # SHA-256 of each artifact of a published run, as JSON
+LOCK, ROWS = "records/lock.json", "records/rows.parquet"
+MODEL = "models:/"
+
+
+@dataclass(frozen=True)
+class Version:
+    number: str
+    run: str
+    created: float
+    """Seconds since 1970."""
+    model_id: str
+    """Of the logged model that holds its files; empty where it has none."""
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    identity: str
+    name: str
+    status: str
+    started: float
+    """Seconds since 1970."""
+    tags: dict[str, str]
+    uri: str
+    """Where its artifacts are."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A logged model: the folder of files that a version serves."""
+
+    identity: str
+    run: str
+    uri: str
+
+
+def versions(client: Any, model: str) -> list[Version]:
+    """All versions of a registered model, oldest first."""
+    found = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{model}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    named = {v.version: client.get_model_version(model, v.version).aliases for v in found}
+    return [
+        Version(
+            number=str(v.version),
+            run=str(v.run_id or ""),
+            created=v.creation_timestamp / 1000,
+            model_id=v.source.removeprefix(MODEL) if str(v.source).startswith(MODEL) else "",
+            aliases=tuple(named[v.version]),
+        )
+        for v in sorted(found, key=lambda v: int(v.version))
+    ]
+
+
+def runs(client: Any, experiment: str, *, deleted: bool = False) -> list[Run]:
+    """An experiment's runs; with `deleted` those in its bin."""
+    from mlflow.entities import ViewType
+
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return []
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+    listed: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([found.experiment_id], run_view_type=view, page_token=token)
+        listed += [
+            Run(
+                identity=str(run.info.run_id),
+                name=str(run.info.run_name),
+                status=str(run.info.status),
+                started=run.info.start_time / 1000,
+                tags=dict(run.data.tags),
+                uri=str(run.info.artifact_uri),
+            )
+            for run in page
+        ]
+        token = page.token
+        if not token:
+            return listed
+
+
+def last_point(client: Any, run: Run) -> float:
+    """When a run was last told a metric, in seconds since 1970; its start where it never was."""
+    names = client.get_run(run.identity).data.metrics
+    points = (m.timestamp for name in names for m in client.get_metric_history(run.identity, name))
+    return max((point / 1000 for point in points), default=run.started)
+
+
+def models(client: Any, experiment: str) -> list[Model]:
+    """An experiment's logged models."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return []
+    listed: list[Model] = []
+    token = None
+    while True:
+        page = client.search_logged_models([found.experiment_id], page_token=token)
+        listed += [Model(str(m.model_id), str(m.source_run_id), m.artifact_location) for m in page]
+        token = page.token
+        if not token:
+            return listed
+
+
+def ledger(client: Any, model: str) -> Iterator[tuple[str, str]]:
+    """The ledger's entries as they are written: (run, JSON)."""
+    for run in runs(client, experiment_of(model)):
+        if ENTRY_TAG in run.tags:
+            yield run.identity, run.tags[ENTRY_TAG]
+
+
+def lock_slice(run: Run) -> dict[str, Any] | None:
+    """What dvc.lock said of the stages behind a published run; None where it is not kept."""
+    try:
+        stages = json.loads(fetch(run.uri, LOCK).read_bytes())
+    except (UserError, ValueError):
+        return None
+    return stages if isinstance(stages, dict) else None
+
+
+# files
+
+
+def listing(uri: str) -> dict[str, int]:
+    """Bytes of every artifact below an address, by its path there."""
+    repository = _repository(uri)
+    found: dict[str, int] = {}
+    waiting: list[str | None] = [None]
+    while waiting:
+        for info in repository.list_artifacts(waiting.pop()):
+            if info.is_dir:
+                waiting.append(info.path)
+            else:
+                found[info.path] = info.file_size or 0
+    return found
+
+
+def fetch(uri: str, path: str) -> Path:
+    """An artifact on this machine: that of a local store itself, else a copy.
+
+    Raises UserError where it cannot be had.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(_repository(uri).download_artifacts(path))
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{path}: cannot be had from {uri}: {error}") from None
+
+
+def put(uri: str, path: str, content: bytes) -> None:
+    """Write an artifact, in place of one of that name."""
+    place = PurePosixPath(path)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / place.name
+        file.write_bytes(content)
+        file.chmod(0o644)
+        parent = str(place.parent)
+        _repository(uri).log_artifact(str(file), None if parent == "." else parent)
+
+
+def drop(uri: str, path: str | None = None) -> None:
+    """Remove an artifact, or all of them."""
+    _repository(uri).delete_artifacts(path)
+
+
+def _repository(uri: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(uri)
+
+
+def can_erase(tracking: str) -> bool:
+    """Whether runs can be erased from here: else only `mlflow gc` on the server can."""
+    from mlflow.tracking import _get_store
+
+    return hasattr(_get_store(tracking), "_hard_delete_run")
+
+
+def erase(tracking: str, run: Run) -> None:
+    """Remove a run in the bin, artifacts and all, as `mlflow gc` does."""
+    from mlflow.tracking import _get_store
+
+    drop(run.uri)
+    _get_store(tracking)._hard_delete_run(run.identity)

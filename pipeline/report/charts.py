@@ -1,0 +1,299 @@
+"""Matplotlib: the charts of the report, as SVG that takes its colours and letters from the page.
+
+Each function returns one `<svg>` element for use inside HTML: text stays text, colours are CSS
+variables, names of its parts are its own, and the same numbers give the same bytes.
+"""
+
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from itertools import cycle
+from typing import TYPE_CHECKING, ParamSpec
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.core.records import Interval, Ladder
+from pipeline.metrics import names as words
+
+if TYPE_CHECKING:
+    from pipeline.promotion.records import Comparison
+
+P = ParamSpec("P")
+WIDTH = 440  # user units, which are CSS pixels at full size
+LETTER = 12.5  # height of letters, in the same units
+MOST_POINTS = 800  # of a curve
+MOST_NAMED = 15  # classes
+GOLDEN = 0.618034  # turns that spread hues evenly, however many there are
+FAR = 0.2  # share of the model's score: what lies further below is named at the edge, not drawn
+# colours that the page decides on: matplotlib draws these, the page's variables replace them
+INK, QUIET, RULE, ACCENT, SECOND = (f"#0a0b0{number}" for number in range(1, 6))
+COLOURS, MARKERS = (ACCENT, SECOND, INK, QUIET), "os^D"  # of metrics, in turn
+ROLES = {INK: "ink", QUIET: "quiet", RULE: "rule", ACCENT: "accent", SECOND: "second"}
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a label may hold $
+    "font.size": LETTER,
+    "axes.titlesize": LETTER,
+    "legend.fontsize": LETTER - 1,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": RULE,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": QUIET,
+    "ytick.labelcolor": QUIET,
+    "axes.grid": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+}
+
+
+def _drawn(draw: Callable[P, Figure]) -> Callable[P, str]:
+    """Draw in the report's style and give the figure as SVG."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
+        style = STYLE | {"svg.hashsalt": draw.__name__}
+        with rc_context(style), warnings.catch_warnings():  # type: ignore[arg-type]
+            # the page's fonts draw what matplotlib's cannot measure
+            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+            return _svg(draw(*args, **kwargs))
+
+    return drawn
+
+
+def _svg(figure: Figure) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r" ?font-family: [^;\"]*;?", "", text)
+    for colour, role in ROLES.items():
+        text = text.replace(colour, f"var(--{role})")
+    head = re.search(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', text)
+    if head is None:
+        raise ValueError("matplotlib wrote no <svg>")
+    return f'<svg viewBox="{head[1]}" aria-hidden="true">{text[head.end() :].strip()}'
+
+
+def _new(height: float) -> tuple[Figure, Axes]:
+    """`height` in the units of WIDTH."""
+    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _legend(figure: Figure, columns: int = 3) -> None:
+    figure.legend(loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.4)
+
+
+def _named(axes: Axes, names: Sequence[str]) -> None:
+    """Rows of a chart, the first on top."""
+    lines = [textwrap.wrap(name, 22, max_lines=2, placeholder="…") or [""] for name in names]
+    axes.set_yticks(range(len(names)), ["\n".join(wrapped) for wrapped in lines])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+
+
+def _whisker(axes: Axes, place: float, interval: Interval, colour: str, label: str = "") -> None:
+    axes.plot([interval.low, interval.high], [place, place], color=colour, lw=2)
+    axes.plot([interval.value], [place], "o", color=colour, ms=6, label=label or "_")
+
+
+def _thinned(points: Sequence[float]) -> Sequence[float]:
+    return points[:: max(1, len(points) // MOST_POINTS)]
+
+
+@_drawn
+def lengths(starts: Sequence[int], texts: Sequence[int], maximum: int, what: str) -> Figure:
+    """How many texts are how many tokens long: bars from `starts` on, and a line at `maximum` that
+    says what it is."""
+    figure, axes = _new(220)
+    width = starts[1] - starts[0] if len(starts) > 1 else 1
+    axes.bar(starts, texts, width=0.92 * width, align="edge", color=ACCENT)
+    axes.axvline(maximum, color=SECOND, lw=1.5, label=f"{what} {maximum:,} tokens")
+    axes.grid(visible=False, axis="x")
+    axes.set(xlabel="tokens of a text", ylabel="texts", xlim=(0, max(starts[-1] + width, maximum)))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.legend(loc="upper right")
+    return figure
+
+
+@_drawn
+def loss(
+    training: tuple[Sequence[float], Sequence[float]],
+    validation: tuple[Sequence[float], Sequence[float]],
+    best_step: int,
+) -> Figure:
+    """Loss over steps, each as (steps, losses), with the step whose weights were kept."""
+    figure, axes = _new(240)
+    steps, losses = training
+    axes.plot(_thinned(steps), _thinned(losses), color=ACCENT, lw=1, alpha=0.6, label="training")
+    axes.plot(*validation, color=SECOND, marker="o", ms=5, label="validation")
+    axes.axvline(best_step, color=QUIET, lw=1, ls=":", label=f"kept: step {best_step:,}")
+    axes.set(xlabel="step", ylabel="loss", ylim=(0, None), xlim=(0, None))
+    _legend(figure)
+    return figure
+
+
+@_drawn
+def progress(steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Validation scores over steps, each by the name of its metric."""
+    figure, axes = _new(240)
+    styles = zip(cycle(COLOURS), cycle(MARKERS), curves.items(), strict=False)
+    for colour, marker, (name, values) in styles:
+        axes.plot(steps, values, color=colour, marker=marker, ms=5, label=words.metric(name))
+    axes.set(xlabel="step", ylabel="on validation rows", xlim=(0, None))
+    low, high = axes.get_ylim()
+    below_zero = any(value < 0 for values in curves.values() for value in values)
+    axes.set_ylim(low - 0.02 if below_zero else max(0, low - 0.02), min(1.005, high + 0.02))
+    _legend(figure, columns=2 if len(curves) == 4 else 3)
+    return figure
+
+
+@_drawn
+def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
+    """Name and metrics of the model, first, and of others; what lies far below the model is named
+    at the edge."""
+    metrics = list(rows[0][1])
+    figure, axes = _new(80 + (14 + 16 * len(metrics)) * len(rows))
+    least = min(each.value for each in rows[0][1].values())
+    floor = least - FAR * abs(least)
+    near = [each for _, row in rows for each in row.values() if each.value >= floor]
+    low, high = min(each.low for each in near), max(each.high for each in near)
+    pad = max(0.06 * (high - low), 0.004)
+    axes.set_xlim(low - pad, high + pad)
+    apart = 16 / (14 + 16 * len(metrics))
+    for place, (_, row) in enumerate(rows):
+        for number, (metric, colour) in enumerate(zip(metrics, cycle(COLOURS), strict=False)):
+            each, name = row[metric], words.metric(metric)
+            height = place + apart * (number - (len(metrics) - 1) / 2)
+            if each.value >= floor:
+                _whisker(axes, height, each, colour, "" if place else name)
+            else:
+                axes.text(low - pad, height, f" ◂ {name} {each.value:.3f}", va="center")
+    _named(axes, [name for name, _ in rows])
+    axes.set(xlabel="on test rows, with 95 % intervals")
+    _legend(figure, columns=2 if len(metrics) == 4 else 3)
+    return figure
+
+
+@_drawn
+def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> Figure:
+    """A metric of each slice beside that of all test rows."""
+    figure, axes = _new(70 + 36 * len(rows))
+    axes.axvline(whole, color=QUIET, lw=1, ls=":", label=f"all test rows: {whole:.4f}")
+    for place, (_, score) in enumerate(rows):
+        _whisker(axes, place, score, ACCENT)
+    _named(axes, [name for name, _ in rows])
+    axes.set(xlabel=f"{words.metric(metric)}, with 95 % intervals")
+    _legend(figure)
+    return figure
+
+
+@_drawn
+def calibration(
+    confidence: Sequence[float], right: Sequence[float], rows: Sequence[float]
+) -> Figure:
+    """Share of right answers against mean confidence, a dot a bin, its area the rows in it."""
+    figure, axes = _new(300)
+    axes.plot([0, 1], [0, 1], color=QUIET, lw=1, ls=":", label="as sure as right")
+    sizes = 18 + 320 * np.asarray(rows) / max(rows)
+    axes.scatter(confidence, right, s=sizes, color=ACCENT, alpha=0.75, linewidths=0)
+    axes.set(xlim=(-0.03, 1.05), ylim=(-0.04, 1.06), xlabel="confidence", ylabel="right answers")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@_drawn
+def confusion(counts: Sequence[Sequence[int]]) -> Figure:
+    """Share of each true class (row) that got each answer (column), for many classes: one pixel a
+    cell, so that its size does not grow with what is drawn."""
+    figure, axes = _new(400)
+    matrix = np.asarray(counts, dtype=float)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    pixels = np.empty((*share.shape, 4))
+    pixels[..., :3] = (0.30, 0.52, 0.80)  # a blue that is seen on white and on black
+    pixels[..., 3] = np.sqrt(share)  # so that rare confusions are seen
+    axes.imshow(pixels, interpolation="none")
+    axes.grid(visible=False)
+    axes.set(xlabel="answer (number of its name)", ylabel="truth (number of its name)")
+    return figure
+
+
+@_drawn
+def space(
+    across: Sequence[float], up: Sequence[float], classes: Sequence[str], right: Sequence[bool]
+) -> Figure:
+    """Texts in a plane, a dot each in the colour of its class, a cross over those whose answer is
+    wrong. Of few classes each is named in the middle of its dots."""
+    figure, axes = _new(400)
+    x, y, own, wrong = np.asarray(across), np.asarray(up), np.asarray(classes), ~np.asarray(right)
+    names = sorted(set(classes))
+    for number, name in enumerate(names):
+        hue = number * GOLDEN % 1  # far from that of its neighbours
+        mine = own == name
+        axes.scatter(x[mine], y[mine], s=9, color=hsv_to_rgb((hue, 0.65, 0.75)), linewidths=0)
+        if len(names) <= MOST_NAMED:
+            axes.text(np.median(x[mine]), np.median(y[mine]), name, ha="center", va="center")
+    axes.scatter(x[wrong], y[wrong], s=16, color=INK, marker="x", lw=0.8, label="answered wrongly")
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if wrong.any():
+        _legend(figure)
+    return figure
+
+
+@_drawn
+def ladder(record: Ladder) -> Figure:
+    """Latency of each runtime at batch 1; the picked one stands out."""
+    figure, axes = _new(56 + 38 * len(record.rungs))
+    times = [rung.single.p50_ms for rung in record.rungs]
+    for place, rung in enumerate(record.rungs):
+        picked = rung.name == record.picked
+        colour, alpha = (ACCENT, 1.0) if picked else (QUIET, 0.45)
+        axes.barh(place, times[place], height=0.62, color=colour, alpha=alpha)
+        note = f"{times[place]:.1f} ms, {rung.speedup:.2f} ×"
+        axes.text(times[place] + 0.015 * max(times), place, note, va="center")
+    _named(axes, [rung.name for rung in record.rungs])
+    axes.set(xlim=(0, 1.42 * max(times)), xlabel="ms a text: median, batch 1, real lengths")
+    return figure
+
+
+@_drawn
+def comparison(comparisons: Sequence["Comparison"], margin: float) -> Figure:
+    """Challenger minus champion, in percentage points: intervals, the line of no difference, the
+    margin, and the true difference that the question would have seen."""
+    figure, axes = _new(104 + 46 * len(comparisons))
+    axes.axvline(0, color=INK, lw=1.2, label="no difference")
+    if margin:
+        axes.axvline(-100 * margin, color=SECOND, lw=1.2, ls="--", label="margin")
+    for place, each in enumerate(comparisons):
+        ends = {name: 100 * value for name, value in each.difference.model_dump().items()}
+        _whisker(axes, place, Interval(**ends), ACCENT, "" if place else "difference, 95 %")
+        axes.plot(
+            [100 * each.detectable], [place], "|", color=SECOND, ms=18, mew=2,
+            label="_" if place else "seen 8 times in 10",
+        )  # fmt: skip
+    _named(axes, [words.metric(each.metric) for each in comparisons])
+    axes.margins(x=0.08)
+    axes.set(xlabel="challenger minus champion, percentage points")
+    _legend(figure, columns=2)
+    return figure

@@ -1,0 +1,1 @@
+"""Whether a recipe is worth training again, from facts alone."""

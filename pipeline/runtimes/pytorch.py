@@ -1,0 +1,79 @@
+"""PyTorch as the reference runtime: SDPA attention in inference mode."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.models.encoders import load_model, takes_types
+from pipeline.tasks.base import IGNORED
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.tasks.base import Task
+    from pipeline.tasks.base.encoding import Piece
+    from pipeline.tasks.translation.beam_search import Step
+
+Floats = npt.NDArray[np.float32]
+
+
+class TorchModel:
+    """A fine-tuned model's folder, ready to answer."""
+
+    def __init__(
+        self, folder: Path, task: "Task", threads: int = 0, attention: str = "sdpa"
+    ) -> None:
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(folder, str(folder), task.head, attn_implementation=attention)
+        self.model = model.eval().to(self.device)
+        self.head = task.head
+        self.padding = int(self.model.config.pad_token_id or 0)
+        self.typed = takes_types(self.model.config, task)
+        self.provider = f"PyTorch {self.device.type} {attention}"
+
+    def _padded(self, rows: list[list[int]], value: int) -> "torch.Tensor":
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        stacked = [torch.as_tensor(row) for row in rows]
+        return pad_sequence(stacked, batch_first=True, padding_value=value).to(self.device)
+
+    def steps(self, pieces: "Sequence[Piece]") -> "Step":
+        """What comes next in texts about these pieces."""
+        from pipeline.models.heads import seq2seq
+
+        ids = self._padded([piece.ids for piece in pieces], self.padding)
+        mask = self._padded([[1] * len(piece) for piece in pieces], 0)
+        step: Step = seq2seq.steps(self.model, ids, mask)
+        return step
+
+    def logits(self, pieces: "Sequence[Piece]", batch_size: int = 32) -> list[Floats]:
+        """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
+        import torch
+
+        result: list[Floats] = [np.empty(0, np.float32)] * len(pieces)
+        order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                batch = [pieces[i] for i in order[start : start + batch_size]]
+                given = {
+                    # (batch, length)
+                    "input_ids": self._padded([p.ids for p in batch], self.padding),
+                    "attention_mask": self._padded([[1] * len(p) for p in batch], 0),
+                }
+                if self.typed:
+                    given["token_type_ids"] = self._padded([p.types for p in batch], 0)
+                if self.head == "guess":
+                    given["targets"] = self._padded([p.targets for p in batch], IGNORED)
+                answer = self.model(**given).logits.float().cpu().numpy()
+                for place, i in enumerate(order[start : start + batch_size]):
+                    own = answer[place]
+                    result[i] = own if own.ndim == 1 else own[: len(pieces[i])]
+        return result

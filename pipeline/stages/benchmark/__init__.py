@@ -1,0 +1,1 @@
+"""Runtime candidates measured on this machine, and the one that will serve."""

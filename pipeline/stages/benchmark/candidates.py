@@ -1,0 +1,175 @@
+"""One rung of the ladder, a runtime, measured in a process of its own.
+
+To add one, give it a name and a file in RUNGS, and have `export` write that file.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import tasks
+from pipeline.core.records import Fit, Split, Timing, Validation
+from pipeline.stages import artifacts
+from pipeline.stages.benchmark.machine import peak_memory_mb
+from pipeline.tasks.base import Answer, Task
+from pipeline.tasks.base.answering import AT_ONCE, Answering, Runtime
+from pipeline.tasks.base.encoding import MOST_WINDOWS, Piece, Texts
+
+REFERENCE = "pytorch"
+RUNGS: dict[str, str | None] = {
+    REFERENCE: None,  # the fine-tuned folder itself
+    "onnx-fp32": "fp32.onnx",
+    "onnx-int8": "int8.onnx",
+}
+SCORED: tuple[Split, ...] = ("validation", "test")
+MOST_TIMED = 1000  # texts that are asked for the time that they take
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one rung's process found."""
+
+    load_ms: float
+    peak_memory_mb: float
+    provider: str
+    grid: list[Timing]
+    smoke: list[Answer]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one rung's process is given."""
+
+    name: str
+    task: str
+    validate: Path
+    tokenize: Path
+    finetune: Path
+    export: Path
+    threads: int
+    batches: list[int]
+    seconds: float
+    """Spent on each timing."""
+    lengths: list[int]
+    smoke: list[Texts]
+
+    def load(self, task: Task) -> Runtime:
+        file = RUNGS[self.name]
+        if file is None:
+            from pipeline.runtimes.pytorch import TorchModel
+
+            return TorchModel(self.finetune / "model", task, self.threads)
+        from pipeline.runtimes.onnx_runtime import OnnxModel
+
+        padding = json.loads((self.export / "serving.json").read_text())["padding"]
+        return OnnxModel(self.export / file, padding, self.threads)
+
+
+class Rig:
+    """A rung in its process, ready to be measured."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.task = work, tasks.get(work.task)
+        self.encoder = artifacts.encoder(work.tokenize, self.task)
+        self.texts = {
+            split: artifacts.texts_of(artifacts.kept_rows(work.validate, split)) for split in SCORED
+        }
+        started = time.perf_counter()
+        self.runtime = work.load(self.task)
+        self.load_ms = (time.perf_counter() - started) * 1e3
+        self.answering = Answering(
+            self.task,
+            self.encoder,
+            self.runtime,
+            Validation.read(work.validate / "validation.json").labels,
+            Fit.read(work.finetune / "fit.json").decision,
+        )
+        timed = [self.encoder.pieces([text]) for text in self.texts["validation"][:MOST_TIMED]]
+        self.singles = cycle(timed)
+        self.length = int(np.median([sum(len(piece) for piece in pieces) for pieces in timed]))
+        for pieces in timed[:10]:
+            self.run(pieces, len(pieces))
+
+    def run(self, pieces: list[Piece], batch_size: int) -> None:
+        self.task.run(self.runtime, pieces, batch_size, self.answering.decision)
+
+    def turn(self, seconds: float) -> list[float]:
+        """Milliseconds of texts of the recipe's own lengths, one at a time."""
+        return _times(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
+
+    def said(self, split: Split, start: int) -> list[str]:
+        """What the rung answers to as many rows from there as are answered at once."""
+        texts = self.texts[split][start : start + AT_ONCE]
+        return [answer.label for answer in self.answering(texts)]
+
+    def measured(self) -> Measured:
+        """The grid of timings, and what the rung answers to the made-up texts."""
+        work, runtime = self.work, self.runtime
+        grid = []
+        for length in work.lengths:
+            shorter = artifacts.encoder(work.tokenize, self.task, max(8, length))
+            cut = shorter.pieces(self.texts["validation"][:MOST_TIMED])
+            full = [piece for piece in cut if len(piece) >= length] or cut
+            for batch in work.batches:
+                same = [full[i % len(full)] for i in range(batch)]
+                found = _times(partial(self.run, same, len(same)), work.seconds)
+                grid.append(timing(found, batch, length))
+        smoke = self.answering(work.smoke)
+        return Measured(self.load_ms, peak_memory_mb(), runtime.provider, grid, smoke)
+
+
+_rig: Rig  # of this process
+
+
+def begin(work: Work) -> int:
+    """Returns the median length of what is timed one by one, in tokens."""
+    global _rig
+    _rig = Rig(work)
+    return _rig.length
+
+
+def turn(seconds: float) -> list[float]:
+    """Milliseconds of texts, one by one, until the seconds are spent."""
+    return _rig.turn(seconds)
+
+
+def say(split: Split, start: int) -> list[str]:
+    """Answers to the rows from there on, as many as are answered at once."""
+    return _rig.said(split, start)
+
+
+def measure() -> Measured:
+    """The rest of what is measured."""
+    return _rig.measured()
+
+
+def _times(call: Callable[[], object], seconds: float) -> list[float]:
+    """Milliseconds of each call until the seconds are spent, of 5 at least, after one that is not
+    counted."""
+    call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 5 or (time.perf_counter() < end and len(times) < 9_000):
+        started = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - started) * 1e3)
+    return times
+
+
+def timing(times: list[float], batch: int, length: int) -> Timing:
+    """Of calls that took so many milliseconds, each of a batch of texts of so many tokens."""
+    p50, p95, p99 = (float(v) for v in np.percentile(times, (50, 95, 99)))
+    return Timing(
+        batch=batch,
+        length=length,
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        texts_per_second=batch / float(np.mean(times)) * 1e3,
+    )

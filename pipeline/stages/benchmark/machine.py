@@ -1,0 +1,38 @@
+"""The machine at hand, on which timings depend."""
+
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from pipeline.core.records import Machine
+
+MB = 1024 * 1024
+
+
+def this_machine() -> Machine:
+    """What timings depend on."""
+    import psutil
+    import torch
+
+    features = torch.cpu.get_capabilities()
+    shown = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    packages = ("torch", "transformers", "onnxruntime-gpu", "onnx", "tokenizers", "numpy")
+    return Machine(
+        processor=str(features.get("cpu_name") or platform.processor()),
+        cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
+        memory_gb=round(psutil.virtual_memory().total / 1024**3, 1),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        features=[name for name in shown if features.get(name)],
+        system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        versions={name: version(name) for name in packages},
+    )
+
+
+def peak_memory_mb() -> float:
+    """Of this process, as Linux counts it since the program began; `getrusage` would count what its
+    parent held when it was started, too (proc_pid_status(5), getrusage(2))."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    kilobytes = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    assert kilobytes
+    return int(kilobytes[1]) * 1024 / MB

@@ -1,0 +1,1 @@
+"""Scores of the trained model, beside baselines and by behaviour tests."""

@@ -1,0 +1,398 @@
+"""How good the trained model is, beside what little effort gives.
+
+    python -m pipeline evaluate news
+
+Writes scores.json, predictions.parquet (every validation and test row), the plots that DVC
+draws (confusion.csv, roc.csv, calibration.csv), mistakes.csv, samples.csv (answers drawn by
+chance), map.csv (where embeddings of test rows lie), behaviour.csv (every case of a behaviour test
+that failed) and pictures/.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from pipeline.core.config import Settings, nearest
+from pipeline.core.errors import UserError
+from pipeline.core.files import whole, write_csv
+from pipeline.core.log import Log, no_log
+from pipeline.core.records import (
+    Baseline,
+    Fit,
+    Interval,
+    Scores,
+    Slice,
+    Split,
+    SplitScores,
+    Validation,
+)
+from pipeline.core.text import excerpt
+from pipeline.metrics import scoring
+from pipeline.stages import artifacts
+from pipeline.stages.evaluate import behaviour
+from pipeline.tasks.base import Answer, Setting, Task
+from pipeline.tasks.base.answering import Answering
+from pipeline.tasks.base.encoding import Encoder
+from pipeline.tasks.base.windows import row_means
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORED: tuple[Split, ...] = ("validation", "test")
+LARGEST_SLICES = 12  # of each named column
+ROC_POINTS = 50
+FEWEST_MAPPED, MOST_MAPPED = 10, 1_500  # rows
+SAMPLES = 20
+MOST_READ = 50_000  # training documents by a baseline, of a corpus that memory may not hold
+NOTHING = "nothing"  # in a confusion: what was missed, or made up
+
+
+class EvaluateParams(Settings):
+    slices: list[str]
+    """Carried columns by whose values the test score is split."""
+    baseline: str
+    """What the baseline reads: words, or characters for text without spaces."""
+    calibration_bins: int = Field(ge=2)
+    worst_mistakes: int = Field(ge=0)
+    behaviour: list[str]
+    """Suites of behaviour tests: ready ones by name, your own by path."""
+    seed: int = Field(ge=0)
+    """Of the bootstrap."""
+
+    @model_validator(mode="after")
+    def _suites_differ(self) -> Self:
+        names = [Path(name).stem for name in self.behaviour]
+        if len(set(names)) < len(names):
+            raise ValueError("behaviour holds two suites of the same name")
+        return self
+
+
+def check(params: EvaluateParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of."""
+    if params.baseline not in task.baseline:
+        raise ValueError(
+            f"baseline: {task.name} has no {params.baseline!r}"
+            f"{nearest(params.baseline, task.baseline)}"
+        )
+    if params.behaviour and (not task.exclusive or task.two_texts):
+        raise ValueError(
+            f"behaviour: its tests are of one class for one text, not of {task.name}: set it to []"
+        )
+
+
+def evaluate(
+    params: EvaluateParams,
+    task: Task,
+    validate: Path,
+    tokenize: Path,
+    finetune: Path,
+    out: Path,
+    *,
+    log: Log = no_log,
+) -> Scores:
+    """Score the PyTorch model on validation and test, with intervals, slices and baselines, and
+    put the behaviour tests to it.
+
+    Raises UserError for a suite that is broken or asks for labels that there are not, and for
+    slices by what is not carried.
+    """
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    from pipeline.runtimes.pytorch import TorchModel
+
+    known = pq.read_schema(validate / "kept.parquet").names
+    if strange := [name for name in params.slices if name not in known]:
+        raise UserError(f"evaluate.slices: {strange[0]!r} is not carried: add it to ingest.carry")
+    classes = Validation.read(validate / "validation.json").labels
+    suites = [behaviour.read_suite(name) for name in params.behaviour]
+    behaviour.check_labels(suites, classes)
+    answering = Answering(
+        task,
+        artifacts.encoder(tokenize, task),
+        TorchModel(finetune / "model", task),
+        classes,
+        Fit.read(finetune / "fit.json").decision,
+    )
+    frames: dict[Split, pd.DataFrame] = {}
+    for split in SCORED:
+        frame = artifacts.kept_rows(validate, split)
+        log.say(f"answering {len(frame):,} {split} rows")
+        answers = answering(artifacts.texts_of(frame), batch_size=32, progress=log.progress)
+        frame["answer"] = [answer.label for answer in answers]
+        frame["confidence"] = [answer.confidence for answer in answers]
+        frame["whole"] = pd.Series(answers, index=frame.index, dtype="object")
+        frames[split] = frame
+    tested, failures = behaviour.put(
+        suites,
+        dict(zip(frames["test"]["id"], frames["test"]["text"], strict=True)),
+        classes,
+        _class_scores(answering, log),
+        log=log,
+    )
+    judge = _Scoring(params, task, answering.encoder, classes)
+    log.say("fitting the baselines")
+    scores = Scores(
+        task=task.name,
+        labels=classes,
+        validation=judge.of_split(frames["validation"]),
+        test=judge.of_split(frames["test"]),
+        baselines=judge.baselines(
+            artifacts.kept_rows(validate, "train", most=MOST_READ if task.fresh else None), frames
+        ),
+        slices=judge.slices(frames["test"], log),
+        behaviour=tested,
+    )
+    _write_predictions(frames, out / "predictions.parquet")
+    _write_plots(frames["test"], scores, params, task, out)
+    _write_mistakes(judge.wrong(frames["test"]), task, params.worst_mistakes, out / "mistakes.csv")
+    _write_samples(frames["test"], task, out / "samples.csv")
+    points = _map(answering, frames["test"], params.seed) if task.head == "embedding" else []
+    write_csv(out / "map.csv", ("id", "x", "y", "class", "right"), points)
+    write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
+    _draw(scores, finetune, out)
+    main = scores.test.scores[scores.main]
+    log.say(f"test {scores.main} {main.value:.4f}")
+    return scores.write(out / "scores.json")
+
+
+def _class_scores(answering: Answering, log: Log) -> behaviour.Answers:
+    """Probabilities of raw texts, (texts, classes)."""
+
+    def scores(texts: list[str]) -> npt.NDArray[np.float64]:
+        pairs = [(text, "") for text in texts]
+        answers = answering(pairs, batch_size=32, progress=log.progress)
+        return np.array([[a.scores[name] for name in answering.classes] for a in answers])
+
+    return scores
+
+
+class _Scoring:
+    """How answers are scored in this recipe."""
+
+    def __init__(
+        self, params: EvaluateParams, task: Task, encoder: Encoder, classes: list[str]
+    ) -> None:
+        self.params, self.task, self.encoder, self.classes = params, task, encoder, classes
+
+    def tallies(self, frame: "pd.DataFrame", answers: list[str]) -> scoring.Tallies:
+        return scoring.tallies(
+            self.task, frame["label"].tolist(), answers, self.classes, frame["group"].tolist()
+        )
+
+    def intervals(self, frame: "pd.DataFrame", tallied: scoring.Tallies) -> dict[str, Interval]:
+        """Rows of one group, such as the questions of one article, are drawn together."""
+        groups = None if self.task.by_group else artifacts.groups_of(frame)
+        units = scoring.grouped(tallied, groups) if groups else tallied
+        return scoring.intervals(self.task.measure, units, self.params.seed)
+
+    def of_split(self, frame: "pd.DataFrame") -> SplitScores:
+        answers: list[Answer] = frame["whole"].tolist()
+        detail = self.task.detail(artifacts.labelled(frame), answers, self.classes)
+        bins = _calibration(frame, self.params.calibration_bins) if self.task.exclusive else None
+        confusions: dict[str, dict[str, int]] = {}
+        for truth, answer in detail.confusions:
+            row = confusions.setdefault(truth, {})
+            row[answer] = row.get(answer, 0) + 1
+        return SplitScores(
+            rows=len(frame),
+            scores=self.intervals(frame, self.tallies(frame, frame["answer"].tolist())),
+            per_class=detail.per_class,
+            averages=detail.averages,
+            more=detail.more,
+            calibration_error=scoring.calibration_error(bins) if bins else None,
+            confusions={truth: confusions[truth] for truth in sorted(confusions)},
+            signatures=dict(detail.signatures),
+        )
+
+    def baselines(
+        self, train: "pd.DataFrame", frames: dict[Split, "pd.DataFrame"]
+    ) -> list[Baseline]:
+        test = frames["test"]
+        found = self.task.baselines(
+            Setting(
+                artifacts.labelled(train),
+                artifacts.labelled(frames["validation"]),
+                artifacts.labelled(test),
+                self.classes,
+                self.params.baseline,
+                self.params.seed,
+                self.encoder,
+            )
+        )
+        own = scoring.alone(self.task, self.tallies(test, test["answer"].tolist()))
+        return [self._baseline(name, test, answers, own) for name, answers in found.items()]
+
+    def _baseline(
+        self,
+        name: str,
+        test: "pd.DataFrame",
+        answers: list[str],
+        own: npt.NDArray[np.float64],
+    ) -> Baseline:
+        tallied = self.tallies(test, answers)
+        difference = own - scoring.alone(self.task, tallied)
+        better, worse = scoring.signs(difference)
+        groups = None if self.task.by_group else artifacts.groups_of(test)
+        return Baseline(
+            name=name,
+            scores=self.intervals(test, tallied),
+            only_model_right=better,
+            only_baseline_right=worse,
+            p_model_worse=scoring.worse_p(difference, groups),
+        )
+
+    def wrong(self, test: "pd.DataFrame") -> "pd.DataFrame":
+        """The rows whose answers are not right."""
+        answers = test["answer"].tolist()
+        if self.task.exact:
+            return test[scoring.alone(self.task, self.tallies(test, answers)) < 1]
+        return test[~self.task.same(test["label"].tolist(), answers)]
+
+    def slices(self, test: "pd.DataFrame", log: Log) -> list[Slice]:
+        characters = test["text"].str.len() + test["second"].str.len()
+        parts = scoring.by_length(characters.to_numpy())
+        for column in self.params.slices:
+            frequent = test[column].value_counts().index
+            if len(frequent) > LARGEST_SLICES:
+                log.say(
+                    f"evaluate.slices: {column} has {len(frequent):,} values in test rows: the"
+                    f" {LARGEST_SLICES} most frequent are scored"
+                )
+            for value in frequent[:LARGEST_SLICES]:
+                parts[f"{column}: {value}"] = (test[column] == value).to_numpy()
+        found = []
+        for name, own in parts.items():
+            part = test[own]
+            scores = self.intervals(part, self.tallies(part, part["answer"].tolist()))
+            found.append(Slice(name=name, rows=len(part), score=scores[self.task.metrics[0]]))
+        return found
+
+
+def _calibration(frame: "pd.DataFrame", bins: int) -> list[tuple[float, float, int]]:
+    right = (frame["label"] == frame["answer"]).to_numpy()
+    return scoring.calibration(frame["confidence"].to_numpy(dtype=np.float64), right, bins)
+
+
+def _write_predictions(frames: dict[Split, "pd.DataFrame"], path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.concat(frames.values(), ignore_index=True).rename(columns={"label": "truth"})
+    frame["scores"] = [list(answer.scores.values()) for answer in frame["whole"]]
+    columns = ["id", "split", "truth", "answer", "confidence", "scores"]
+    with whole(path) as temporary:
+        frame[columns].to_parquet(temporary, index=False)
+
+
+def _write_plots(
+    test: "pd.DataFrame", scores: Scores, params: EvaluateParams, task: Task, out: Path
+) -> None:
+    """What DVC draws; a plot that the task has not is a file with a header alone."""
+    pairs = (
+        (truth or NOTHING, answer or NOTHING)
+        for truth, row in scores.test.confusions.items()
+        for answer, count in row.items()
+        for _ in range(count)
+    )
+    write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
+    bins = _calibration(test, params.calibration_bins) if task.exclusive else []
+    write_csv(out / "calibration.csv", ("confidence", "accuracy", "rows"), bins)
+    write_csv(out / "roc.csv", ("class", "fpr", "tpr"), _roc(test, scores.labels, task))
+
+
+def _roc(
+    test: "pd.DataFrame", classes: list[str], task: Task
+) -> Iterator[tuple[str, float, float]]:
+    """Points of each class's curve against the rest."""
+    from sklearn.metrics import roc_curve
+
+    answers: list[Answer] = test["whole"].tolist()
+    grid = np.linspace(0, 1, ROC_POINTS)
+    truths = [set(task.classes(label)) for label in test["label"]]
+    for name in classes if answers[0].scores else ():
+        hits = np.array([name in truth for truth in truths])
+        if hits.any() and not hits.all():
+            false, true, _ = roc_curve(hits, [answer.scores[name] for answer in answers])
+            for f, t in zip(grid, np.interp(grid, false, true), strict=True):
+                yield name, round(float(f), 4), round(float(t), 4)
+
+
+def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) -> None:
+    """With a column of confidence where mistakes are put in order by it."""
+    pairs = zip(wrong["label"], wrong["whole"], strict=True)
+    far = [task.astray(label, answer) for label, answer in pairs]
+    worst = wrong.assign(far=far).sort_values(["far", "id"], ascending=[False, True]).head(most)
+    rows = [
+        {
+            "id": row["id"],
+            "truth": excerpt(task.shown(row["label"], row["text"], row["second"]), 200),
+            "answer": excerpt(task.shown(row["answer"], row["text"], row["second"]), 200),
+            "confidence": f"{row['confidence']:.4f}",
+            "file": row["file"],
+            "line": row["line"],
+            "excerpt": excerpt(" | ".join(filter(None, (row["text"], row["second"]))), 200),
+        }
+        for row in worst.to_dict("records")
+    ]
+    header = ["id", "truth", "answer", "confidence", "file", "line", "excerpt"]
+    if type(task).astray is not Task.astray:
+        header.remove("confidence")
+    write_csv(path, header, ([row[name] for name in header] for row in rows))
+
+
+def _write_samples(test: "pd.DataFrame", task: Task, path: Path) -> None:
+    """Ids are hashes, so the first of them are of rows drawn by chance, the same each time."""
+    rows = [
+        [
+            row["id"],
+            excerpt(" | ".join(filter(None, (row["text"], row["second"]))), 200),
+            *(
+                excerpt(task.shown(row[name], row["text"], row["second"]), 200)
+                for name in ("label", "answer")
+            ),
+        ]
+        for row in test.sort_values("id").head(SAMPLES).to_dict("records")
+    ]
+    write_csv(path, ("id", "text", "truth", "answer"), rows)
+
+
+def _map(
+    answering: Answering, test: "pd.DataFrame", seed: int
+) -> Iterator[tuple[str, float, float, str, bool]]:
+    """Of test rows, their ids, the place in a plane in which near embeddings stay near (t-SNE, van
+    der Maaten and Hinton 2008), the class, and whether the answer is right."""
+    from sklearn.manifold import TSNE
+
+    rows = test.sort_values("id").head(MOST_MAPPED)
+    if len(rows) < FEWEST_MAPPED:
+        return
+    texts = artifacts.texts_of(rows)
+    pieces = answering.encoder.pieces(texts)
+    vectors = row_means(np.stack(answering.runtime.logits(pieces, 32)), pieces, len(texts))
+    plane = TSNE(
+        perplexity=min(30, (len(rows) - 1) / 3), metric="cosine", init="pca", random_state=seed
+    )
+    places = plane.fit_transform(vectors.astype(np.float32))
+    right = answering.task.same(rows["label"].tolist(), rows["answer"].tolist())
+    for name, (x, y), label, hit in zip(rows["id"], places, rows["label"], right, strict=True):
+        yield name, round(float(x), 2), round(float(y), 2), label, bool(hit)
+
+
+def _draw(scores: Scores, finetune: Path, out: Path) -> None:
+    from pipeline.report import figures
+
+    with whole(out / "pictures") as temporary:
+        temporary.mkdir()
+        if scores.test.confusions:
+            figures.confusion(scores.test.confusions, temporary / "confusion.png")
+        if scores.test.calibration_error is not None:
+            figures.calibration(out / "calibration.csv", temporary / "calibration.png")
+        if "roc_auc" in scores.test.more:
+            figures.roc(out / "roc.csv", temporary / "roc.png")
+        figures.curves(
+            finetune / "training.csv", finetune / "validation.csv", temporary / "curves.png"
+        )

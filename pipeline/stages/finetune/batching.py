@@ -1,0 +1,199 @@
+"""Batches: their order, their padding, and their logits put back in the order of the file.
+
+Import it inside a function: it loads PyTorch.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+
+from pipeline.core.errors import UserError
+from pipeline.tasks.base import IGNORED
+from pipeline.tasks.base.masked_lm import Hider
+from pipeline.tasks.base.passages import Passage
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Logits = list["np.typing.NDArray[np.float32]"]
+MEGABATCH = 50  # batches whose rows are sorted together
+
+
+class LengthSampler(Sampler[int]):
+    """Rows in an order whose batches hold texts of like length; another order each epoch.
+
+    The order depends on seed and epoch alone, so that a training that goes on sees the rows that
+    an undisturbed one would have seen.
+    """
+
+    def __init__(self, lengths: "np.typing.NDArray[np.int64]", batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self.lengths))
+        mega = self.batch * MEGABATCH
+        batches = []
+        for start in range(0, len(order), mega):
+            part = order[start : start + mega]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch] for i in range(0, len(part), self.batch)]
+        ragged = batches.pop() if len(batches[-1]) < self.batch else None
+        batches = [batches[i] for i in random.permutation(len(batches))]
+        for rows in batches if ragged is None else [*batches, ragged]:
+            yield from rows.tolist()
+
+
+class ClassSampler(Sampler[int]):
+    """Rows in an order whose batches hold two texts or more of each of several classes; another
+    order each epoch, of seed and epoch alone.
+
+    Raises UserError where no two classes have two rows, or the batch is odd or smaller than 4.
+    """
+
+    def __init__(self, rows: "Dataset", batch: int, seed: int) -> None:
+        from sentence_transformers.base.sampler import GroupByLabelBatchSampler
+
+        try:
+            self.batches = GroupByLabelBatchSampler(
+                rows, batch, False, ["labels"], torch.Generator(), seed
+            )
+        except ValueError as error:
+            raise UserError(f"finetune: texts cannot be drawn by class: {error}") from None
+        self.seed, self.epoch, self.rows = seed, 0, sum(map(len, self.batches))
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        for rows in self.batches:
+            yield from rows
+
+
+Order = LengthSampler | ClassSampler
+
+
+class Drawn(TorchDataset[dict[str, Any]]):
+    """Passages of which in every epoch other tokens are hidden, and other ends swapped; drawn from
+    seed, epoch and place alone, as is their order. Those of a document stand together."""
+
+    def __init__(self, rows: "Dataset", hider: Hider, order: Order) -> None:
+        self.rows, self.hider, self.order = rows, hider, order
+        ids = rows.data["id"]
+        new = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
+        bounds = np.flatnonzero(new.to_numpy()) + 1
+        self.bounds = np.concatenate([[0], bounds, [len(ids)]])
+        """Where each document begins, and the end of all."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def passage(self, place: int) -> Passage:
+        row = self.rows[place]
+        return Passage(row["id"], row["input_ids"], row["labels"])
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        random = np.random.default_rng((self.order.seed, self.order.epoch, 1, place))
+        document = int(np.searchsorted(self.bounds, place, side="right"))
+        start, end = self.bounds[document - 1 : document + 1].tolist()
+        others = len(self) - (end - start)
+
+        def another() -> Passage:
+            found = int(random.integers(others))
+            return self.passage(found if found < start else found + end - start)
+
+        piece = self.hider.drawn(0, self.passage(place), another if others else None, random)
+        return {"input_ids": piece.ids, "token_type_ids": piece.types, "labels": piece.targets}
+
+
+class Writing(NamedTuple):
+    """Of a model that writes: the tokens that begin a text and fill it up, and its longest."""
+
+    begin: int
+    padding: int
+    longest: int
+
+
+class Collator:
+    """Stacks pieces into tensors, padded to the longest; targets with IGNORED. A model that
+    guesses is given the targets too, and one that writes each token behind the one before it; what
+    is too long to be written is cut, but for its end."""
+
+    def __init__(
+        self, padding: int, typed: bool, guessing: bool = False, writing: "Writing | None" = None
+    ) -> None:
+        self.padding, self.guessing, self.writing = padding, guessing, writing
+        self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = {
+            name: _stacked([row[name] for row in rows], self.padding if name == "input_ids" else 0)
+            for name in self.names
+        }
+        batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
+        targets = [row["labels"] for row in rows]
+        if self.writing:
+            longest = self.writing.longest
+            targets = [t if len(t) <= longest else [*t[: longest - 1], t[-1]] for t in targets]
+        batch["labels"] = (
+            _stacked(targets, IGNORED)
+            if isinstance(targets[0], list)
+            else torch.tensor(
+                targets, dtype=torch.float64 if isinstance(targets[0], float) else None
+            )
+        )
+        if self.guessing:
+            batch["targets"] = batch["labels"].clone()
+        if self.writing:
+            before = batch["labels"].roll(1, dims=1)
+            before[:, 0] = self.writing.begin
+            batch["decoder_input_ids"] = before.masked_fill(before == IGNORED, self.writing.padding)
+        return batch
+
+
+def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
+    )
+
+
+def unlabelled(rows: "Dataset") -> "Dataset":
+    """Pieces whose targets do not count."""
+    ignored = np.full(len(rows), IGNORED, dtype=np.int64)
+    return rows.remove_columns("labels").add_column("labels", ignored)
+
+
+def lengths_of(rows: "Dataset") -> "np.typing.NDArray[np.int64]":
+    """Tokens of each piece, (pieces,)."""
+    return np.asarray(pc.list_value_length(rows.data["input_ids"]), dtype=np.int64)
+
+
+def longer_than(rows: "Dataset", most: int) -> int:
+    """Pieces with more targets than that."""
+    return int((pc.list_value_length(rows.data["labels"]).to_numpy() > most).sum())
+
+
+def in_order(
+    logits: Any, order: "np.typing.NDArray[np.int64]", lengths: "np.typing.NDArray[np.int64]"
+) -> Logits:
+    """Logits as Trainer gathers them (pieces by length, padded to the longest), in the order of
+    the file and without padding."""
+    found: Logits = [np.empty(0, np.float32)] * len(order)
+    for row, place in zip(logits, order.tolist(), strict=True):
+        found[place] = row if row.ndim == 1 else row[: lengths[place]]
+    return found

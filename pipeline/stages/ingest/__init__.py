@@ -1,0 +1,1 @@
+"""Source to Parquet: every row with a stable name, its place in the source and its split."""

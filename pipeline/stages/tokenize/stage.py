@@ -1,0 +1,331 @@
+"""Texts to token ids, once, in memory-mapped Arrow.
+
+    python -m pipeline tokenize news
+
+Writes tokens/{train,validation,test}.arrow (id, input_ids, token_type_ids, labels; one line a
+piece, several a row where long_text is windows), tokenizer/, lengths.json and lengths.csv (the
+histogram). Pieces keep the order of kept.parquet, but for those of training rows that are read in
+both orders.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from pipeline.core.config import Settings
+from pipeline.core.errors import UserError
+from pipeline.core.files import parquet_batches, whole, write_csv
+from pipeline.core.log import Log, no_log
+from pipeline.core.records import SPLITS, Lengths, Split, Validation
+from pipeline.models.bases import BaseParams, base_folder
+from pipeline.tasks.base import Task
+from pipeline.tasks.base.encoding import WRITTEN, LongText, Texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+BATCH = 1000  # rows
+BINS = 40
+WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")  # a Chinese character is one by itself
+
+
+class Vocabulary(Settings):
+    """A WordPiece vocabulary that is learned from the training rows (Wu et al. 2016)."""
+
+    size: int = Field(ge=100)
+    """Tokens, at most."""
+    lower_case: bool
+    """Whether letters lose their case and their accents, as in BERT's uncased vocabularies."""
+    fewest: int = Field(ge=1)
+    """How often two parts of a word must stand together to be joined."""
+
+
+class Hide(Settings):
+    """What is hidden of a text, for tasks that guess it: of these tokens 80 % become the mask, 10 %
+    another token and 10 % stay (Devlin et al. 2019)."""
+
+    share: float = Field(gt=0, lt=1)
+    """Of the tokens."""
+    whole_words: bool
+    """Whether all tokens of a word are hidden or none."""
+    packed: bool
+    """Whether one document begins where another ends, so that training passages are full (Liu et
+    al. 2019); else each is of one document, and as short as that is. Pairs are of one document."""
+
+
+class TokenizeParams(Settings):
+    max_length: int = Field(ge=8, le=8192)
+    """Tokens that the model reads at once, special tokens included."""
+    long_text: LongText
+    """What becomes of a longer text: truncate keeps its beginning, head_tail a quarter from the
+    beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
+    overlap: int = Field(ge=0)
+    """Tokens that one window shares with the next."""
+    both_orders: bool
+    """Whether a training row is read twice, its two texts in both orders: where none is the first,
+    as of paraphrases."""
+    vocabulary: Vocabulary | None
+    """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,
+    where a task writes."""
+    hide: Hide | None
+    """null for tasks that guess nothing."""
+
+    @property
+    def hidden(self) -> dict[str, Any] | None:
+        """`hide` as plain values."""
+        return self.hide.model_dump() if self.hide else None
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> Self:
+        if self.overlap and self.long_text != "windows":
+            raise ValueError("overlap is of windows alone: set it to 0, or long_text to windows")
+        if self.overlap > self.max_length // 2:
+            raise ValueError("overlap is more than half of max_length: make it smaller")
+        return self
+
+
+def check(params: TokenizeParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of, or needs."""
+    if task.head == "writer" and not params.vocabulary:
+        raise ValueError(
+            f"vocabulary: {task.name} writes words of its own: say how they are learned"
+        )
+    if task.head == "writer" and params.long_text != "truncate":
+        raise ValueError(f"long_text: {task.name} reads a text at once: set it to truncate")
+    if params.hide and not task.fresh:
+        raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
+    if task.fresh and not params.hide:
+        raise ValueError(f"hide: {task.name} guesses what is hidden: name its share")
+    if params.hide and params.hide.packed and task.beside:
+        raise ValueError(
+            f"hide.packed: {task.name} parts passages of one document: set it to false, or task to"
+            " masked_words"
+        )
+    if task.fresh and (params.long_text != "windows" or params.overlap):
+        raise ValueError(
+            f"long_text: {task.name} reads the whole of a text once: set it to windows, and overlap"
+            " to 0"
+        )
+    if params.long_text == "head_tail" and (task.two_texts or task.offsets):
+        raise ValueError(
+            f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
+            " truncate or windows"
+        )
+    if params.both_orders and not task.symmetric:
+        raise ValueError(
+            f"both_orders: the texts of {task.name} cannot change places: set it to false"
+        )
+
+
+def tokenize(
+    params: TokenizeParams,
+    task: Task,
+    base: BaseParams,
+    validate: Path,
+    out: Path,
+    *,
+    log: Log = no_log,
+) -> Lengths:
+    """Tokenize every kept row by the base model's fast tokenizer.
+
+    Raises UserError where the base is not an encoder or takes no texts of `max_length`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writes = task.head == "writer"
+    tokenizer = _tokenizer(params, task, base, validate / "kept.parquet", log)
+    with whole(out / "tokenizer") as temporary:
+        tokenizer.save_pretrained(temporary)
+        if writes and params.vocabulary:
+            words = _learned(params.vocabulary, validate / "kept.parquet", "label", log)
+            words.save(str(temporary / WRITTEN))
+    encoder = task.encoder(
+        out / "tokenizer" / "tokenizer.json",
+        params.max_length,
+        params.long_text,
+        params.overlap,
+        params.hidden,
+    )
+    classes = Validation.read(validate / "validation.json").labels
+    tables = _Tables(encoder, task, classes, tokenizer.unk_token_id, params.both_orders)
+    kept = validate / "kept.parquet"
+    done, total = 0, len(SPLITS) * pq.read_metadata(kept).num_rows
+    columns = ["id", "text", "second", "label", "split"]
+    with whole(out / "tokens") as tokens:
+        tokens.mkdir()
+        for split in SPLITS:
+            writer = None
+            with pa.OSFile(str(tokens / f"{split}.arrow"), "wb") as sink:
+                for batch in parquet_batches(kept, BATCH, columns):
+                    done += batch.num_rows
+                    rows = [row for row in batch.to_pylist() if row["split"] == split]
+                    if rows:
+                        table = tables.of(rows, split)
+                        writer = writer or pa.ipc.new_stream(sink, table.schema)
+                        writer.write_table(table)
+                    log.progress(done, total, "rows")
+                if writer:
+                    writer.close()
+    lengths = {split: np.asarray(tables.lengths[split]) for split in SPLITS}
+    everything = np.concatenate(list(lengths.values()))
+    _write_histogram(everything, out / "lengths.csv")
+    points = (5, 25, 50, 75, 95, 99, 100)
+    return Lengths(
+        maximum=params.max_length,
+        long_text=params.long_text,
+        overlap=params.overlap,
+        hide=params.hidden,
+        truncated_share={
+            split: float(np.mean(own > params.max_length)) for split, own in lengths.items()
+        },
+        pieces={split: tables.pieces[split] for split in SPLITS},
+        quantiles={
+            f"p{p}" if p < 100 else "max": int(q)
+            for p, q in zip(points, np.percentile(everything, points), strict=True)
+        },
+        rows={split: len(own) for split, own in lengths.items()},
+        vocabulary=len(tokenizer),
+        coverage=1 - tables.unknown / max(tables.tokens, 1),
+        fertility=tables.tokens / max(tables.words, 1),
+    ).write(out / "lengths.json")
+
+
+class _Tables:
+    """Rows as the model reads them, and what is counted on the way."""
+
+    def __init__(
+        self,
+        encoder: Any,
+        task: Task,
+        classes: list[str],
+        unknown: int | None,
+        both_orders: bool = False,
+    ) -> None:
+        self.encoder, self.task, self.classes, self.unknown_token = encoder, task, classes, unknown
+        self.both_orders = both_orders
+        self.lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
+        self.pieces: Counter[str] = Counter()
+        self.tokens, self.unknown, self.words = 0, 0, 0
+        """Of rows that a vocabulary was not learned from."""
+
+    def of(self, rows: list[dict[str, str]], split: Split) -> "pa.Table":
+        import pyarrow as pa
+
+        learned = split == "train"
+        alone = learned and self.task.fresh
+        texts = [(row["text"], "" if alone else row["second"]) for row in rows]
+        encodings = self.encoder.encodings(texts)
+        self.lengths[split] += self.encoder.lengths(texts, encodings)
+        if not learned:
+            self._count(texts, encodings)
+        table = self._passages(rows, encodings) if alone else self._pieces(rows, texts, encodings)
+        if self.both_orders and learned:
+            turned = [(second, text) for text, second in texts]
+            more = self._pieces(rows, turned, self.encoder.encodings(turned))
+            table = pa.concat_tables([table, more])
+        self.pieces[split] += table.num_rows
+        return table
+
+    def _count(self, texts: list[Texts], encodings: list[Any]) -> None:
+        for ids in self.encoder.tokens(encodings):
+            self.tokens += len(ids)
+            self.unknown += sum(token == self.unknown_token for token in ids)
+        for pair in texts:
+            self.words += sum(len(WORD.findall(text)) for text in self.encoder.read(pair))
+
+    def _pieces(
+        self, rows: list[dict[str, str]], texts: list[Texts], encodings: list[Any]
+    ) -> "pa.Table":
+        """The rows' pieces with what the head should say of each."""
+        import pyarrow as pa
+
+        pieces = self.encoder.cut_up(encodings)
+        targets = [
+            self.task.target(rows[each.row]["label"], each, texts[each.row], self.classes)
+            for each in pieces
+        ]
+        return pa.table(
+            {
+                "id": pa.array([rows[each.row]["id"] for each in pieces], pa.string()),
+                "input_ids": pa.array([each.ids for each in pieces], pa.list_(pa.int32())),
+                "token_type_ids": pa.array([each.types for each in pieces], pa.list_(pa.int8())),
+                "labels": pa.array(targets),
+            }
+        )
+
+    def _passages(self, rows: list[dict[str, str]], encodings: list[Any]) -> "pa.Table":
+        """What is drawn from in every epoch: `labels` are the ends of a passage's sentences."""
+        import pyarrow as pa
+
+        found = self.encoder.passages_of(encodings)
+        return pa.table(
+            {
+                "id": pa.array([rows[each.document]["id"] for each in found], pa.string()),
+                "input_ids": pa.array([each.ids for each in found], pa.list_(pa.int32())),
+                "labels": pa.array([each.ends for each in found], pa.list_(pa.int32())),
+            }
+        )
+
+
+def _tokenizer(
+    params: TokenizeParams, task: Task, base: BaseParams, kept: Path, log: Log
+) -> "PreTrainedTokenizerFast":
+    """Of what is read: the base's, or one that is learned.
+
+    Raises UserError where the base takes no texts of that length, has words of its own, or is of a
+    family that the task does not know.
+    """
+    from pipeline.models.encoders import check_family, load_tokenizer, most_tokens
+    from pipeline.stages.tokenize.wordpiece import saved
+
+    own = params.vocabulary
+    if base.network is None:
+        if own is not None and task.head != "writer":
+            raise UserError(
+                f"tokenize.vocabulary: {base.model} has a vocabulary of its own: set it to null"
+            )
+        folder = base_folder(base)
+        check_family(folder, base.model, task)
+        most_tokens(folder, params.max_length, base.model)
+        return load_tokenizer(folder, base.model)
+    if own is None:
+        raise UserError("tokenize.vocabulary: a base from scratch has none: say how it is learned")
+    if (most := base.network.max_position_embeddings) < params.max_length:
+        raise UserError(
+            f"base.network.max_position_embeddings is {most}: set tokenize.max_length to {most}"
+        )
+    return saved(_learned(own, kept, "text", log), own.lower_case)
+
+
+def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> "Tokenizer":
+    """A tokenizer of the words of a column of training rows: of labels, one that writes."""
+    from pipeline.stages.tokenize import wordpiece
+
+    log.say("learning the vocabulary")
+    return wordpiece.trained(
+        lambda: _training_cells(kept, column),
+        vocabulary.size,
+        vocabulary.lower_case,
+        vocabulary.fewest,
+        writes=column == "label",
+    )
+
+
+def _training_cells(kept: Path, column: str) -> Iterator[str]:
+    for batch in parquet_batches(kept, BATCH, [column, "split"]):
+        yield from (row[column] for row in batch.to_pylist() if row["split"] == "train")
+
+
+def _write_histogram(lengths: "np.typing.NDArray[np.int64]", path: Path) -> None:
+    width = max(1, -(-int(lengths.max()) // BINS))
+    bins = Counter((lengths // width * width).tolist())
+    rows = [(start, bins[start]) for start in range(0, int(lengths.max()) + 1, width)]
+    write_csv(path, ("tokens", "texts"), rows)

@@ -1,0 +1,116 @@
+"""Great Expectations: the suite that training data must meet, and its Data Docs."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.files import write_text
+from pipeline.core.records import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    asserted: int
+    met: int
+    unmet: list[str]
+    """One sentence for each expectation that does not hold."""
+
+
+def training_suite(
+    *,
+    labels: list[str] | None,
+    labelled: bool,
+    longest_text: int | None,
+    fewest_rows: int,
+    fewest_kept: int,
+    clean_flags: list[str],
+) -> list[Any]:
+    """Expectations of the rows that training, validation and test will see.
+
+    `labels` are all that a label may be, where such a list can be made. Texts themselves are not
+    asked for, but how many characters the shortest and the longest of a row have.
+    """
+    import great_expectations.expectations as gxe
+
+    suite = [
+        gxe.ExpectTableRowCountToBeBetween(min_value=fewest_kept),
+        gxe.ExpectColumnValuesToBeUnique(column="id"),
+        gxe.ExpectColumnValuesToBeOfType(column="label", type_="str"),
+        gxe.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
+    ]
+    if labelled:
+        suite.append(gxe.ExpectColumnUniqueValueCountToBeBetween(column="label", min_value=2))
+    suite += [
+        gxe.ExpectColumnValuesToBeBetween(column="fewest_characters", min_value=1),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="most_characters", min_value=1, max_value=longest_text
+        ),
+    ]
+    if labels is not None:
+        suite.append(gxe.ExpectColumnDistinctValuesToBeInSet(column="label", value_set=labels))
+    # every split must hold rows: expectations on the values of no rows are met by definition
+    for split in SPLITS:
+        suite.append(gxe.ExpectColumnSumToBeBetween(column=f"in_{split}", min_value=fewest_rows))
+    for flag in clean_flags:
+        suite.append(gxe.ExpectColumnSumToBeBetween(column=flag, max_value=0))
+    return suite
+
+
+def assert_suite(expectations: list[Any], rows: "pd.DataFrame", docs: Path) -> Outcome:
+    """Assert a suite on rows, write its Data Docs page as docs/index.html, tell what is unmet."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    flags = [column for column in rows.columns if rows[column].dtype == bool]
+    table = rows.assign(
+        **{flag: rows[flag].astype(int) for flag in flags},
+        **{f"in_{split}": (rows["split"] == split).astype(int) for split in SPLITS},
+    )
+    # the suite speaks of Python's str, whichever of pandas' string types holds it
+    table = table.astype({"label": object})
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    batch = (
+        context.data_sources.add_pandas("rows")
+        .add_dataframe_asset("kept")
+        .add_batch_definition_whole_dataframe("all")
+    )
+    suite = context.suites.add(gx.ExpectationSuite(name="training rows", expectations=expectations))
+    definition = context.validation_definitions.add(
+        gx.ValidationDefinition(name="training rows", data=batch, suite=suite)
+    )
+    result = definition.run(batch_parameters={"dataframe": table}, result_format="SUMMARY")
+    if len(result.results) != len(expectations):
+        raise AssertionError(f"{len(result.results)} of {len(expectations)} expectations were run")
+    page = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
+    write_text(docs / "index.html", str(DefaultJinjaPageView().render(page)))
+    unmet = [_sentence(item) for item in result.results if not item.success]
+    return Outcome(len(expectations), len(expectations) - len(unmet), unmet)
+
+
+def _sentence(item: Any) -> str:
+    settings = item.expectation_config.kwargs
+    column = settings.get("column", "")
+    seen = item.result.get("observed_value", item.exception_info)
+    wanted = {k: v for k, v in settings.items() if k not in ("column", "batch_id", "type_")}
+    least = wanted.get("min_value")
+    match item.expectation_config.type:
+        case "expect_table_row_count_to_be_between":
+            return (
+                f"{seen} rows are left of at least {least:g} that largest_quarantine_percent asks"
+            )
+        case "expect_column_unique_value_count_to_be_between":
+            return f"only {seen} label in all rows: there is nothing to tell apart"
+        case "expect_column_sum_to_be_between" if column.startswith("in_"):
+            split = column.removeprefix("in_")
+            return f"{seen} {split} rows of at least {least:g} (fewest_rows)"
+        case kind:
+            return f"{kind} on {column!r}: found {seen}, wanted {wanted}"

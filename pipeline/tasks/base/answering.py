@@ -1,0 +1,60 @@
+"""From raw texts to answers, whatever runs the model."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .encoding import Encoder, Piece, Texts
+
+if TYPE_CHECKING:
+    from ..translation.beam_search import Step
+    from . import Answer, Decision, Task
+
+AT_ONCE = 512  # texts whose logits are held together, and between two notes of progress
+
+
+class Runtime(Protocol):
+    """A model that is ready to answer."""
+
+    provider: str
+
+    def logits(
+        self, pieces: Sequence[Piece], batch_size: int = ...
+    ) -> list[npt.NDArray[np.float32]]:
+        """Of each piece, (outputs,) or (tokens, outputs)."""
+
+    def steps(self, pieces: Sequence[Piece]) -> "Step":
+        """Of a model that writes: what comes next in texts about these pieces."""
+
+
+class Answering:
+    """A task, an encoder and a runtime together."""
+
+    def __init__(
+        self,
+        task: "Task",
+        encoder: Encoder,
+        runtime: Runtime,
+        classes: Sequence[str],
+        decision: "Decision",
+    ) -> None:
+        self.task, self.encoder, self.runtime = task, encoder, runtime
+        self.classes, self.decision = classes, decision
+
+    def __call__(
+        self,
+        texts: Sequence[Texts],
+        batch_size: int = 8,
+        progress: Callable[[int, int], object] = lambda *_: None,
+    ) -> "list[Answer]":
+        """One answer a text; how many of how many are answered is told to `progress`."""
+        answers = []
+        for start in range(0, len(texts), AT_ONCE):
+            part = texts[start : start + AT_ONCE]
+            pieces = self.encoder.pieces(part)
+            logits = self.task.run(self.runtime, pieces, batch_size, self.decision)
+            answers += self.task.answers(logits, pieces, part, self.classes, self.decision)
+            progress(start + len(part), len(texts))
+        return answers

@@ -1,9 +1,0 @@
-"""Hidden words, and whether a passage follows another: BERT's pretraining (Devlin et al. 2019)."""
-
-from .guessing import Guessing
-
-
-class Pretraining(Guessing):
-    metrics = ("masked_accuracy", "inverse_perplexity", "next_sentence_accuracy")
-    pairs = True
-    beside = True

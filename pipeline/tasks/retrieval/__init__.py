@@ -1,0 +1,173 @@
+"""The nearest of several classes, by embeddings: which question of a list a customer asks, which
+topic a text is about.
+
+A model places each text in a space, (width,) and of length 1. It learns to place texts of one class
+near each other and those of others apart; then each class is the centroid of its training texts
+(Rocchio 1971; Snell et al. 2017). An answer is the list of the nearest classes, from the nearest
+on, a line each.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..base import (
+    IGNORED,
+    Answer,
+    Detail,
+    Floats,
+    Labelled,
+    Logits,
+    Setting,
+    Target,
+    Task,
+    class_name,
+    counts,
+)
+from ..base.encoding import Piece, Texts
+from ..base.terms import GRAMS, tfidf
+from ..base.windows import row_means
+
+if TYPE_CHECKING:
+    import torch
+
+LISTED = 10  # classes of an answer
+PLACES = (1, 5, LISTED)  # of recall
+
+
+class Retrieval(Task):
+    head = "embedding"
+    metrics = ("mrr", *(f"recall_at_{place}" for place in PLACES), f"ndcg_at_{LISTED}")
+    plain = "Sentence similarity"
+
+    def label(self, cell: str, text: str, second: str) -> str:
+        return class_name(cell)
+
+    def classes(self, label: str) -> Sequence[str]:
+        return (label,)
+
+    def shown(self, label: str, text: str, second: str) -> str:
+        return ", ".join(label.splitlines()[:3])
+
+    def outputs(self, classes: Sequence[str]) -> list[str]:
+        return list(classes)
+
+    def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
+        return classes.index(label)
+
+    def loss(
+        self,
+        logits: "torch.Tensor",
+        targets: "torch.Tensor",
+        mask: "torch.Tensor",
+        weights: "torch.Tensor | None" = None,
+        smoothing: float = 0.0,
+    ) -> "torch.Tensor":
+        """Of each text, how much further its furthest companion in the batch is than its nearest
+        stranger, with a soft margin (Hermans et al. 2017), as sentence-transformers computes it."""
+        from sentence_transformers.sentence_transformer.losses import BatchHardSoftMarginTripletLoss
+
+        real = targets != IGNORED
+        if not real.any():
+            return logits.sum() * 0
+        unused: Any = None  # what embeds, for embeddings are given
+        triplets = BatchHardSoftMarginTripletLoss(unused)
+        return triplets.compute_loss_from_embeddings([logits[real]], targets[real]) * real.sum()
+
+    def remember(
+        self, logits: Sequence[Logits], targets: Sequence[Target], classes: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """The centroid of each class, (classes, width), as bytes of little-endian floats; of a text
+        in windows each counts."""
+        sums = np.zeros((len(classes), len(logits[0])))
+        np.add.at(sums, np.asarray(targets), np.stack(logits))
+        return {"centroids": base64.b64encode(unit(sums).astype("<f4").tobytes()).decode()}
+
+    def answers(
+        self,
+        logits: Sequence[Logits],
+        pieces: Sequence[Piece],
+        texts: Sequence[Texts],
+        classes: Sequence[str],
+        decision: Mapping[str, Any],
+    ) -> list[Answer]:
+        """By cosine; of windows, with the mean of their embeddings."""
+        if not texts:
+            return []
+        known = np.frombuffer(base64.b64decode(decision["centroids"]), "<f4")
+        places = unit(row_means(np.stack(logits).astype(np.float64), pieces, len(texts)))
+        cosines = places @ known.reshape(len(classes), -1).T  # (rows, classes)
+        return [_answer(row, classes) for row in cosines]
+
+    def tally(
+        self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
+    ) -> Floats:
+        """Whether the truth is in each of the first places, 1 / its place, and its gain
+        1 / log2(1 + place), which is all of nDCG where one class is relevant."""
+        listed = answers[0].splitlines()
+        tally = np.zeros(LISTED + 1)
+        tally[LISTED] = 1
+        if truths[0] in listed:
+            tally[listed.index(truths[0])] = 1
+        return tally
+
+    def measure(self, tallies: Floats) -> dict[str, Floats]:
+        shares = tallies[..., :LISTED] / np.maximum(tallies[..., LISTED:], 1)  # at each place
+        places = np.arange(1, LISTED + 1)
+        found = [shares @ (1 / places), *(shares[..., :k].sum(-1) for k in PLACES)]
+        found.append(shares @ (1 / np.log2(1 + places)))
+        return {name: np.asarray(each) for name, each in zip(self.metrics, found, strict=True)}
+
+    def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Where the nearest class is the same."""
+        return super().same(*([each.partition("\n")[0] for each in x] for x in (answers, others)))
+
+    def baselines(self, on: Setting) -> dict[str, list[str]]:
+        """The most frequent training classes, and the nearest centroids by TF-IDF n-grams."""
+        texts, classes = [text for text, _ in on.train.texts], on.classes
+        terms = tfidf(texts, **GRAMS[on.kind])
+        tally = Counter(on.train.labels)
+        frequent = sorted(classes, key=lambda name: -tally[name])[:LISTED]
+        own = np.array([[name == each for each in on.train.labels] for name in classes], np.float64)
+        centroids = unit(own @ terms.transform(texts))
+        cosines = terms.transform(text for text, _ in on.test.texts) @ centroids.T
+        return {
+            "most frequent classes": ["\n".join(frequent)] * len(on.test.texts),
+            f"TF-IDF {on.kind} + nearest centroid": [
+                _answer(row, classes).label for row in cosines
+            ],
+        }
+
+    def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
+        """Of the nearest class."""
+        pairs = [(t, a.label.partition("\n")[0]) for t, a in zip(rows.labels, answers, strict=True)]
+        total = sum(
+            (counts.tally([t] if t == a else (), [a], [t], t == a, classes) for t, a in pairs),
+            np.zeros(3 * len(classes) + 2),
+        )
+        return Detail(
+            per_class=counts.per_class(total, classes),
+            averages=counts.averages(total),
+            confusions=pairs,
+        )
+
+
+def unit(vectors: Floats) -> Floats:
+    """Each of length 1, (vectors, width); a zero stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12))
+
+
+def _answer(cosines: Floats, classes: Sequence[str]) -> Answer:
+    """From the cosine to every class, (classes,)."""
+    order = np.argsort(-cosines, kind="stable")[:LISTED]
+    nearest = [{"class": classes[i], "cosine": float(cosines[i])} for i in order]
+    return Answer(
+        label="\n".join(classes[i] for i in order),
+        confidence=float(np.clip(cosines[order[0]], 0, 1)),
+        details={"nearest": nearest},
+    )

@@ -1,0 +1,68 @@
+"""Base models come with their digest checked, and from the hub by their revision."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.core.files import sha256_of
+from pipeline.models.bases import BaseParams, base_folder
+
+
+def base(model: str, sha256: str | None = None) -> BaseParams:
+    return BaseParams(model=model, sha256=sha256, watch="x", network=None)
+
+
+def test_a_base_with_another_digest_is_refused(tiny_base: Path) -> None:
+    digest = sha256_of(tiny_base / "model.safetensors")
+    assert base_folder(base(str(tiny_base), digest)) == tiny_base
+    with pytest.raises(UserError, match=f"has the SHA-256 {digest}"):
+        base_folder(base(str(tiny_base), "0" * 64))
+
+
+def test_a_hub_base_must_name_its_revision() -> None:
+    with pytest.raises(UserError, match="name the revision"):
+        base_folder(base("hub:google-bert/bert-base-uncased"))
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A hub's cache on this disk that holds one revision."""
+    import shutil
+
+    revision = "a" * 40
+    home = tmp_path / "hub" / "models--someone--tiny"
+    shutil.copytree(tiny_base, home / "snapshots" / revision)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(revision)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    yield revision
+
+
+def test_a_hub_base_comes_from_the_cache_when_the_hub_is_off(hub_cache: str) -> None:
+    folder = base_folder(base(f"hub:someone/tiny@{hub_cache}"))
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"
+
+
+def test_loading_models_does_not_turn_the_hub_off() -> None:
+    """Only folders are loaded from, but a recipe's `hub:` base must still be fetched."""
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "from pipeline.adapters import trainer\n"
+        "import huggingface_hub.constants as hub\n"
+        "assert not hub.HF_HUB_OFFLINE"
+    )
+    free = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=free)
+
+
+def test_a_hub_base_that_cannot_be_had_is_told_in_one_line(hub_cache: str) -> None:
+    with pytest.raises(UserError, match="cannot be had from the hub") as caught:
+        base_folder(base(f"hub:someone/other@{hub_cache}"))
+    assert "\n" not in str(caught.value)
