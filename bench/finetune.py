@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
@@ -31,7 +32,7 @@ from pipeline.core.records import SPLITS, Machine
 from pipeline.models.bases import BaseParams, base_folder
 from pipeline.sources import Row, read_rows
 from pipeline.stages.benchmark.machine import this_machine
-from pipeline.stages.finetune.stage import FinetuneParams
+from pipeline.stages.finetune.params import FinetuneParams
 
 DATA = ROOT.parent / "shared" / "datasets" / "imdb" / "train.parquet"
 RECIPE = "news"  # whose base and settings are measured
@@ -67,13 +68,21 @@ class Clock(Silence):
             self.ended = now
 
 
+def _classifier(base: Path, labels: list[str]) -> Any:
+    """The base under a new head, with its own dropout."""
+    from pipeline.models.heads import sequence
+    from pipeline.models.heads.base import Start
+
+    return sequence.HEAD.build(Start(base, str(base), labels, {}, base))
+
+
 def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
     """What tutorials show: every text padded to the longest, shuffled, fp32, default dropout."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
     from transformers import get_linear_schedule_with_warmup
 
-    from pipeline.models.encoders import load_model, load_tokenizer
+    from pipeline.models.encoders import load_tokenizer
 
     rows = _train_rows(work)
     padded = load_tokenizer(work / "tokenizer", str(base)).pad(
@@ -89,7 +98,7 @@ def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
         shuffle=True,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(base, str(base), "sequence", outputs=labels).to(device)
+    model = _classifier(base, labels).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = get_linear_schedule_with_warmup(optimizer, int(WARMUP * len(loader)), len(loader))
     model.train()
@@ -113,8 +122,8 @@ def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) 
         TrainingArguments,
     )
 
-    from pipeline.models.encoders import load_model, load_tokenizer
-    from pipeline.stages.finetune.trainer import where_and_how
+    from pipeline.models.encoders import load_tokenizer
+    from pipeline.stages.finetune.trainer import device_and_precision
 
     class Tick(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -123,7 +132,7 @@ def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) 
     tokenizer = load_tokenizer(work / "tokenizer", str(base))
     with TemporaryDirectory(dir=work) as out:
         trainer = Trainer(
-            model=load_model(base, str(base), "sequence", outputs=labels),
+            model=_classifier(base, labels),
             args=TrainingArguments(
                 output_dir=out,
                 num_train_epochs=1,
@@ -133,7 +142,7 @@ def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) 
                 lr_scheduler_type="linear",
                 train_sampling_strategy="group_by_length",
                 optim="adamw_torch_fused",
-                bf16=where_and_how("auto")[1] == "bf16",
+                bf16=device_and_precision("auto")[1] == "bf16",
                 use_cpu=not torch.cuda.is_available(),
                 eval_strategy="no",
                 save_strategy="no",
@@ -159,24 +168,17 @@ def bertline(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
     from pipeline.stages.finetune import trainer
 
     params, task = _finetune_params(), tasks.get("classification")
-    precision = trainer.where_and_how(params.precision)[1]
+    precision = trainer.device_and_precision(params.precision)[1]
     tokenizer = work / "tokenizer" / "tokenizer.json"
     with TemporaryDirectory(dir=work) as state:
-        trainer.train(
-            params,
-            base,
-            str(base),
-            task,
-            labels,
-            work,
-            task.encoder(tokenizer, MAX_LENGTH, "truncate", 0, None),
-            {},
-            lambda _: {"accuracy": 0.0, "macro_f1": 0.0},  # after the last step: it does not count
-            Path(state),
-            precision,
-            clock,
-            _no_point,
+        validator: Any = SimpleNamespace(
+            classes=labels,
+            encoder=task.encoder(tokenizer, MAX_LENGTH, "truncate", 0, None),
+            prepared={},
+            metrics=lambda _: {"accuracy": 0.0, "macro_f1": 0.0},  # behind the last step
         )
+        job = trainer.Job(params, task, base, str(base), work, validator, Path(state), precision)
+        trainer.train(job, clock, _no_point)
 
 
 CONTESTANTS: dict[str, Callable[[Path, Path, list[str], Clock], None]] = {
@@ -229,8 +231,8 @@ def compare(data: Path, rows: int, rounds: int, work: Path) -> dict[str, Any]:
                 f" (others' share of the processors {shares[name][-1]:.0%})",
                 flush=True,
             )
-    fastest = trainer.where_and_how("auto")[1]
-    own = trainer.where_and_how(_finetune_params().precision)[1]
+    fastest = trainer.device_and_precision("auto")[1]
+    own = trainer.device_and_precision(_finetune_params().precision)[1]
     precisions = dict(zip(CONTESTANTS, ("fp32", fastest, own), strict=True))
     reference = median(speeds[REFERENCE])
     return {

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from report import table
 
+from pipeline.plots.palette import BLUE, GREEN, GREY, ORANGE
+
 
 def markdown(content: dict[str, Any]) -> str:
     """Tables of what gate.py found."""
@@ -71,7 +73,7 @@ def picture(content: dict[str, Any], path: Path) -> None:
     )
     for name, (left, right) in zip(names, grid, strict=True):
         facts = content["data"][name]
-        for colour, rows in zip(("#3465a4", "#d9822b", "#4e9a06"), (500, 2000, 20000), strict=True):
+        for colour, rows in zip((BLUE, ORANGE, GREEN), (500, 2000, 20000), strict=True):
             part = [each for each in facts["questions"] if each["rows"] == rows]
             for rule, style in zip(part[0]["promoted"], ("-", "--", ":", "-."), strict=True):
                 left.plot(
@@ -81,7 +83,7 @@ def picture(content: dict[str, Any], path: Path) -> None:
                     color=colour,
                     label=f"{rows:,} rows" if rule == "gate" else None,
                 )
-        left.axhline(content["error_rate"], color="#888888", lw=0.8)
+        left.axhline(content["error_rate"], color=GREY, lw=0.8)
         left.set(xlabel="true difference, points", ylabel="share promoted", ylim=(-0.02, 1.02))
         left.set_title(f"{name}: one question")
         left.legend(frameon=False)
@@ -97,7 +99,7 @@ def picture(content: dict[str, Any], path: Path) -> None:
                 width,
                 label=rule,
             )
-        right.axhline(content["error_rate"], color="#888888", lw=0.8)
+        right.axhline(content["error_rate"], color=GREY, lw=0.8)
         right.set_xticks(
             np.arange(len(equal)) + width,
             [f"{each['rows']:,}, {each['test set']}" for each in equal],

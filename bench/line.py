@@ -34,7 +34,7 @@ from typing import Any
 from report import RESULTS, ROOT, Others, machine_text, others_text, table, write
 
 from pipeline.core.records import Machine
-from pipeline.stages import ORDER
+from pipeline.core.workspace import ORDER
 from pipeline.stages.benchmark.machine import this_machine
 
 BAR = 1.15

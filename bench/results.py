@@ -31,8 +31,8 @@ from pipeline.core.config import PARAMS_FILE, parse
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_json, write_text
 from pipeline.core.records import Fit, Intake, Ladder, Lengths, Scores, Split, Validation
+from pipeline.core.workspace import ORDER
 from pipeline.sources import Row, read_rows
-from pipeline.stages import ORDER
 
 WORK = ROOT / ".bertline" / "results"
 DATASETS = ROOT.parent / "shared" / "datasets"
@@ -196,7 +196,7 @@ def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, 
     """A recipe's block over rows that are chosen of each source, written as JSON Lines into a copy
     of this repository. `choose` gets a source's split and its rows in the order of a hash."""
     from pipeline.core.text import position
-    from pipeline.stages.ingest.stage import IngestParams
+    from pipeline.stages.ingest.params import IngestParams
 
     placed = recipe.placed(str((data / recipe.folder).resolve()))
     check_there(recipe, placed)

@@ -17,6 +17,7 @@ import sys
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -86,25 +87,20 @@ def answers(name: str, tokenize: Path, seed: int) -> Any:
     validate = tokenize.parent / "validate"
     labels = Validation.read(validate / "validation.json").labels
     with TemporaryDirectory(prefix="bench-") as folder:
-        precision = trainer.where_and_how(params.precision)[1]
-        result = trainer.train(
-            params,
-            base,
-            str(base),
-            task,
-            labels,
-            tokenize,
-            artifacts.encoder(tokenize, task),
-            {},
-            lambda _: dict.fromkeys(task.metrics, 0.0),  # the loss picks the checkpoint
-            Path(folder) / "state",
-            precision,
-            Console(f"{name} seed {seed}"),
-            lambda *_: None,
+        precision = trainer.device_and_precision(params.precision)[1]
+        encoder = artifacts.encoder(tokenize, task)
+        validator: Any = SimpleNamespace(
+            classes=labels,
+            encoder=encoder,
+            prepared={},
+            metrics=lambda _: dict.fromkeys(task.metrics, 0.0),  # the loss picks the checkpoint
         )
+        state = Path(folder) / "state"
+        job = trainer.Job(params, task, base, str(base), tokenize, validator, state, precision)
+        result = trainer.train(job, Console(f"{name} seed {seed}"), lambda *_: None)
         result.model.save_pretrained(Path(folder) / "model")
         model = TorchModel(Path(folder) / "model", task)
-        answering = Answering(task, artifacts.encoder(tokenize, task), model, labels, {})
+        answering = Answering(task, encoder, model, labels, {})
         texts = artifacts.texts_of(artifacts.kept_rows(validate, "test"))
         return np.array([answer.label for answer in answering(texts, batch_size=32)])
 

@@ -8,10 +8,10 @@ from pipeline.core.log import Log
 from pipeline.core.workspace import DATA, STATE
 from pipeline.promotion.champion import champion_of, force, need_reason
 from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide, freeze_anew
-from pipeline.promotion.records import Decision, Event, Verdict
 from pipeline.promotion.summary import paragraph, rails_table
 from pipeline.recipe import Recipe
 from pipeline.registry.ledger import Ledger
+from pipeline.registry.records import Decision, Event, Verdict
 from pipeline.registry.versions import Registry
 
 EXIT: dict[Decision, int] = {"promote": 0, "hold": 1, "reject": 1}
@@ -79,7 +79,7 @@ def was_judged(bench: Bench, number: str) -> bool:
 
 def pages(verdict: Verdict) -> list[tuple[str, str | bytes]]:
     """What is kept beside a verdict in the ledger."""
-    from pipeline.report import figures
+    from pipeline.promotion import figures
 
     found: list[tuple[str, str | bytes]] = [("verdict.md", page(verdict))]
     if verdict.comparisons:

@@ -21,9 +21,8 @@ from pipeline import recipe as recipes
 from pipeline.core.errors import UserError
 from pipeline.core.log import Tells
 from pipeline.core.records import Ladder, Publication, Scores, Validation
-from pipeline.core.workspace import DATA, STATE, tracking
-from pipeline.promotion.records import Verdict
-from pipeline.stages import ORDER
+from pipeline.core.workspace import DATA, ORDER, STATE, tracking
+from pipeline.registry.records import Verdict
 
 
 def _without_trace(record: object) -> bool:

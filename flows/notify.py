@@ -29,7 +29,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.log import Log, no_log
 from pipeline.core.text import excerpt
 from pipeline.metrics import names
-from pipeline.promotion.records import Verdict
+from pipeline.registry.records import Verdict
 
 Outcome = Literal[
     "promoted", "held", "rejected", "awaiting a person", "not retrained", "failed"

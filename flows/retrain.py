@@ -36,17 +36,18 @@ from pipeline.core.records import Ladder, Publication
 from pipeline.core.workspace import DATA, LABELS, STATE, tracking
 from pipeline.promotion import champion as promotion
 from pipeline.promotion.evidence import rescore
-from pipeline.promotion.records import Decision, Verdict
 from pipeline.registry.artifacts import LOCK, ROWS
 from pipeline.registry.client import SQLITE, run_url
 from pipeline.registry.ledger import Ledger
 from pipeline.registry.lineage import MADE_BY
+from pipeline.registry.records import Decision, Verdict
 from pipeline.registry.versions import Registry
 from pipeline.retraining.plan import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
 from pipeline.retraining.row_changes import Changes, compare
 from pipeline.tasks.base import Task
 
 PINS = "constraints.txt"
+FIRST_STAGE = Path("pipeline/stages/ingest/stage.py")
 ORPHAN = 600.0  # seconds for a stage to end whose flow was killed
 Inputs = dict[Kind, list[str]]
 OUTCOMES: dict[Decision, Outcome] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
@@ -88,6 +89,7 @@ def _outcome(recipe: str, home: Path, ref: str, force: bool) -> Message:
             cache = steps.cache_folder().absolute()
             _wait_for_stages(home / worktree.TREES / recipe)
             tree = worktree.prepare(home, recipe, ref)
+            _check_layout(tree, ref)
             steps.settle(home, tree, cache)
             with contextlib.chdir(tree):
                 return tell(_work(recipe, home, recipes.load(recipe), force))
@@ -96,6 +98,16 @@ def _outcome(recipe: str, home: Path, ref: str, force: bool) -> Message:
     except Exception as error:  # a bug of ours: people get a line, the log its stack trace
         tell(failed(f"{type(error).__name__}: {error}".splitlines()[0]))
         raise
+
+
+def _check_layout(tree: Path, ref: str) -> None:
+    """Raises UserError where a commit's code is laid out otherwise than the code that runs here:
+    its stages run by their own code, and nothing else would find what they are made of."""
+    if not (tree / FIRST_STAGE).exists():
+        raise UserError(
+            f"{ref}: its code has the layout of an earlier bertline, which this one cannot run:"
+            " commit the code of this folder, and retrain that"
+        )
 
 
 def _channels(recipe: str, home: Path) -> list[Channel]:

@@ -19,8 +19,7 @@ from prefect.states import Completed
 
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.files import write_text
-from pipeline.core.workspace import LOCK
-from pipeline.stages import ORDER
+from pipeline.core.workspace import LOCK, ORDER
 
 PROGRESS = re.compile(r"\[\w+\] +(\d+)%")
 CHATTER = (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.core.records import Interval, Ladder, Publication, Scores, Validation
 from pipeline.metrics import names as words
-from pipeline.promotion.records import Verdict
+from pipeline.registry.records import Verdict
 
 
 def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str:

@@ -20,8 +20,7 @@ except ModuleNotFoundError:  # `.venv/bin/dvc repro` finds another `python` on t
 from pipeline.core.config import Settings, parse, read_recipe, read_task, suits
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.log import Console
-from pipeline.core.workspace import DATA, LABELS, LOCK, STATE, tracking
-from pipeline.stages import ORDER
+from pipeline.core.workspace import DATA, LABELS, LOCK, ORDER, STATE, tracking
 
 FAILED, TRY_LATER = 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
 
@@ -30,8 +29,8 @@ def run(stage: str, recipe: str) -> None:
     """Run one stage of one recipe in the current folder."""
     block = read_recipe(recipe)
     task = read_task(block.get("task"), f"recipes.{recipe}.task")
-    module = importlib.import_module(f"pipeline.stages.{stage}.stage")
-    function = getattr(module, stage)
+    rules = importlib.import_module(f"pipeline.stages.{stage}.params")
+    function = getattr(importlib.import_module(f"pipeline.stages.{stage}.stage"), stage)
     surroundings: dict[str, Any] = {
         **{name: DATA / recipe / name for name in ORDER},
         "out": DATA / recipe / stage,
@@ -55,8 +54,8 @@ def run(stage: str, recipe: str) -> None:
                     f"params.yaml: recipes.{recipe}.{section}: is missing: write it out"
                 )
             arguments[name] = parse(kind, block[section], f"recipes.{recipe}.{section}")
-            if name == "params" and hasattr(module, "check"):
-                suits(module.check, arguments[name], task, f"recipes.{recipe}.{section}")
+            if name == "params" and hasattr(rules, "check"):
+                suits(rules.check, arguments[name], task, f"recipes.{recipe}.{section}")
         else:
             arguments[name] = surroundings[name]
     lock = STATE / "locks" / f"{recipe}.{stage}.lock"

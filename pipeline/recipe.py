@@ -12,25 +12,25 @@ from pipeline.models.bases import BaseParams
 from pipeline.promotion import gate
 from pipeline.promotion.gate import GateParams
 from pipeline.retraining.plan import RetrainParams
-from pipeline.stages.benchmark import stage as benchmark
-from pipeline.stages.benchmark.stage import BenchmarkParams
+from pipeline.stages.benchmark import params as benchmark
+from pipeline.stages.benchmark.params import BenchmarkParams
 from pipeline.stages.evaluate import behaviour
-from pipeline.stages.evaluate import stage as evaluate
-from pipeline.stages.evaluate.stage import EvaluateParams
-from pipeline.stages.export.stage import ExportParams
-from pipeline.stages.finetune import stage as finetune
-from pipeline.stages.finetune.stage import FinetuneParams
-from pipeline.stages.ingest import stage as ingest
-from pipeline.stages.ingest.stage import IngestParams
-from pipeline.stages.publish.stage import PublishParams
-from pipeline.stages.tokenize import stage as tokenize
-from pipeline.stages.tokenize.stage import TokenizeParams
-from pipeline.stages.validate.stage import ValidateParams
+from pipeline.stages.evaluate import params as evaluate
+from pipeline.stages.evaluate.params import EvaluateParams
+from pipeline.stages.export.params import ExportParams
+from pipeline.stages.finetune import params as finetune
+from pipeline.stages.finetune.params import FinetuneParams
+from pipeline.stages.ingest import params as ingest
+from pipeline.stages.ingest.params import IngestParams
+from pipeline.stages.publish.params import PublishParams
+from pipeline.stages.tokenize import params as tokenize
+from pipeline.stages.tokenize.params import TokenizeParams
+from pipeline.stages.validate.params import ValidateParams
 
 
 class Recipe(Settings):
     task: str
-    """A file of pipeline/tasks/."""
+    """A folder of pipeline/tasks/."""
     watch: str = Field(min_length=1)
     """The path whose change means new data: the file itself, or the versions file of a package."""
     base: BaseParams

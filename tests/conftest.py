@@ -1,5 +1,6 @@
 """A two-layer BERT, a handful of rows, and a folder to run the line in."""
 
+import io
 import json
 import os
 import random
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from ruamel.yaml import YAML
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -102,11 +104,30 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def toy_block(base: Path | str, source: str) -> dict[str, Any]:
-    """A recipe that runs in seconds, from the one that is shipped."""
-    from pipeline.core.config import read_recipe
+def news_block() -> dict[str, Any]:
+    """The gallery's recipe `news`; params.yaml of this clone is its owner's."""
+    from flows.cli.recipes import ready
 
-    block = json.loads(json.dumps(read_recipe("news", ROOT / "params.yaml")))
+    block: dict[str, Any] = json.loads(json.dumps(ready("news").placed()))
+    return block
+
+
+def news_params() -> str:
+    """A params.yaml of that recipe, with comments."""
+    stream, yaml = io.StringIO(), YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    yaml.dump({"recipes": {"news": news_block()}}, stream)
+    watched = "    watch: constraints.txt"
+    return "# The recipes.\n" + stream.getvalue().replace(watched, f"{watched} # a path", 1)
+
+
+def toy_block(base: Path | str, source: str) -> dict[str, Any]:
+    """A recipe that runs in seconds."""
+    block = news_block()
     block["watch"] = source
     block["base"] = {"model": str(base), "sha256": None, "watch": str(base), "network": None}
     block["ingest"]["source"] = source
@@ -126,8 +147,6 @@ def toy_block(base: Path | str, source: str) -> dict[str, Any]:
 
 
 def write_params(path: Path, recipes: dict[str, Any]) -> None:
-    from ruamel.yaml import YAML
-
     with path.open("w", encoding="utf-8") as file:
         YAML().dump({"recipes": recipes}, file)
 
@@ -145,7 +164,8 @@ class Workspace:
         for name in ("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", "README.md"):
             shutil.copy(ROOT / name, folder / name)
         for name in ("behaviour", "labels"):
-            shutil.copytree(ROOT / "data" / name, folder / "data" / name)
+            (folder / "data" / name).mkdir(parents=True)
+            shutil.copy(ROOT / "data" / name / "README.md", folder / "data" / name)
         shutil.copytree(base, folder / "base")
         write_csv(folder / "data" / "raw" / "toy.csv", make_rows(rows))
         self.write_recipe(toy_block("base", "data/raw/toy.csv"))

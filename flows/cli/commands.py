@@ -17,7 +17,7 @@ from pipeline.core.workspace import DATA, tracking
 
 if TYPE_CHECKING:
     from pipeline.promotion.evidence import Bench
-    from pipeline.promotion.records import Event
+    from pipeline.registry.records import Event
 
 
 def run(given: argparse.Namespace) -> int:
@@ -215,10 +215,10 @@ def _version(name: str) -> tuple[str, str | None]:
 def serve(given: argparse.Namespace) -> int:
     from pipeline.core.workspace import STATE
     from pipeline.serving.settings import Limits
-    from pipeline.serving.supervisor import Service, serve
+    from pipeline.serving.supervisor import ServerOptions, serve
 
     serve(
-        Service(
+        ServerOptions(
             recipe=given.recipe,
             tracking=tracking(),
             state=STATE / "serving" / f"{given.recipe}.json",

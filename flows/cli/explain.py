@@ -13,9 +13,9 @@ from flows.summary import ladder_rows, score_rows, table, validation_text
 from pipeline.core.errors import UserError
 from pipeline.core.records import Fit, Intake, Ladder, Record, Scores, Validation
 from pipeline.promotion.champion import champion_of, reigns
-from pipeline.promotion.records import Entry, Verdict
 from pipeline.promotion.summary import paragraph
 from pipeline.registry.ledger import Ledger, Written
+from pipeline.registry.records import Entry, Verdict
 from pipeline.registry.versions import Registry
 
 R = TypeVar("R", bound=Record)

@@ -7,8 +7,8 @@ from pathlib import Path
 from flows.summary import table
 from pipeline.core.errors import UserError
 from pipeline.promotion.champion import champion_of, reigns
-from pipeline.promotion.records import Entry
 from pipeline.registry.ledger import Ledger
+from pipeline.registry.records import Entry
 from pipeline.registry.versions import Registry
 
 
@@ -18,7 +18,7 @@ def history(registry: Registry, model: str, picture: Path) -> str:
     Looking repairs what a crash left and takes in what a hand has moved. Raises UserError where
     nothing has been decided yet.
     """
-    from pipeline.report import figures
+    from pipeline.promotion import figures
 
     champion = champion_of(registry, model)
     entries = Ledger(registry, model).entries()

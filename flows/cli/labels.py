@@ -28,7 +28,8 @@ from pipeline.retraining.plan import RetrainParams
 from pipeline.serving.feedback import Feedback, file_of, numbered
 from pipeline.sources import Reject
 from pipeline.sources.tables import read_json_lines
-from pipeline.stages.validate.stage import CONTROL, ValidateParams
+from pipeline.stages.validate.params import ValidateParams
+from pipeline.stages.validate.stage import CONTROL
 from pipeline.tasks.base import Task
 
 SHOWN = 5  # of the refused

@@ -19,6 +19,7 @@ from pipeline.core.records import SPLITS
 from pipeline.core.text import excerpt
 from pipeline.core.workspace import LABELS
 from pipeline.models.bases import base_folder
+from pipeline.models.heads import head_of
 from pipeline.stages.evaluate import behaviour
 from pipeline.stages.ingest.stage import BATCH, Reader
 from pipeline.tasks.base import Task
@@ -50,7 +51,7 @@ def outlook(name: str, *, log: Log = no_log) -> str:
     weights, config, tokenizer = _base(recipe, task, found.sample)
     lines.append(f"base   {recipe.base.model}: {weights / 1e6:.0f} MB")
     from flows.steps import stale_stages
-    from pipeline.stages import ORDER
+    from pipeline.core.workspace import ORDER
 
     log.say("asking DVC what would run")
     stale = stale_stages(name)
@@ -137,7 +138,7 @@ def _base(
         weights = own.size * width + _weights(network["num_hidden_layers"], width, inner)
         return 4 * weights, network, wordpiece.saved(learned, own.lower_case)
     folder = base_folder(base)
-    encoders.check_family(folder, base.model, task)
+    head_of(task).check_base(folder, base.model, task)
     encoders.most_tokens(folder, how.max_length, base.model)
     config = encoders.read_config(folder, base.model)
     tokenizer = encoders.load_tokenizer(folder, base.model)

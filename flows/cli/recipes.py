@@ -16,6 +16,7 @@ from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, check_name, nearest, parse, read_recipes
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_text
+from pipeline.models.heads import head_of
 from pipeline.tasks.base import Task
 
 GALLERY = Path(__file__).parent.parent / "gallery"
@@ -24,8 +25,6 @@ PLACE = "{data}"
 RAW = "data/raw"
 DEFAULT_TASK = "classification"
 OVERLAP = 3  # windows share a third of their tokens with the next (Devlin et al. 2019)
-WRITTEN_WORDS = {"size": 8000, "lower_case": False, "fewest": 2}
-DECODER = {"layers": 3, "longest": 128, "beams": 4, "length_penalty": 1.0}
 HIDE = {"share": 0.15, "whole_words": True}  # as BERT was pretrained (Devlin et al. 2019)
 
 
@@ -85,19 +84,13 @@ def starting_block(task: Task) -> Any:
     if task.fresh:
         hide = {**HIDE, "packed": not task.beside}
         block["tokenize"].update({"long_text": "windows", "hide": hide})
-    if task.head == "embedding":
-        block["finetune"]["metric"] = main  # a loss within batches tells little
-    if task.head == "writer":
-        block["tokenize"]["vocabulary"] = WRITTEN_WORDS
-        block["finetune"].update({"decoder": DECODER, "label_smoothing": 0.1})
     block["benchmark"]["metric"] = main
     gate = block["gate"]
     gate["metrics"][:] = [main]
     (floor,) = gate["floors"].values()
     gate["floors"].clear()
     gate["floors"][main] = floor
-    if task.head in ("guess", "writer"):  # equally good ones guess and word things otherwise
-        gate["rails"]["flips"] = None
+    _merge(block, head_of(task).defaults(task))
     for rail in _misfits(gate, task):
         gate["rails"][rail] = None
     return block
@@ -221,7 +214,7 @@ def _task(name: str) -> Task:
 
 def _check_readable(block: Mapping[str, Any], name: str) -> None:
     from pipeline.sources import read_rows
-    from pipeline.stages.ingest.stage import IngestParams, check
+    from pipeline.stages.ingest.params import IngestParams, check
 
     where = f"recipes.{name}.ingest"
     params = parse(IngestParams, block["ingest"], where)

@@ -17,11 +17,10 @@ from pipeline.core.config import parse, read_recipe, read_recipes
 from pipeline.core.errors import UserError
 from pipeline.core.log import Console, Log, no_log
 from pipeline.core.records import Publication
-from pipeline.core.workspace import DATA, FEEDBACK, LABELS, LOCK, STATE, tracking
+from pipeline.core.workspace import DATA, FEEDBACK, LABELS, LOCK, ORDER, STATE, tracking
 from pipeline.registry.client import SQLITE
 from pipeline.registry.versions import Registry
-from pipeline.stages import ORDER
-from pipeline.stages.ingest.stage import IngestParams
+from pipeline.stages.ingest.params import IngestParams
 from pipeline.upkeep import forget as forgetting
 from pipeline.upkeep import fsck as checks
 from pipeline.upkeep import gc as collecting

@@ -1,4 +1,4 @@
-"""Where things lie in the folder that is worked in, and where MLflow is: for the door and flows."""
+"""The layout of a working folder: the stages, where things lie, and where MLflow is."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,17 @@ LABELS = DATA / "labels"
 FEEDBACK = DATA / "feedback"
 STATE = Path(".bertline")
 LOCK = Path("dvc.lock")
+ORDER = (
+    "ingest",
+    "validate",
+    "tokenize",
+    "finetune",
+    "evaluate",
+    "export",
+    "benchmark",
+    "publish",
+)
+"""The stages of the line, each with a folder in data/<recipe>/."""
 
 
 def tracking() -> str:

@@ -229,13 +229,13 @@ class Embedder:
 
 def _graph(how: Extraction, folder: Path, cache: Path, log: Log) -> Path:
     """The ONNX file of an extraction, made where it is not there yet."""
-    from pipeline.stages.export import onnx
+    from pipeline.stages.export import onnx, quantize
 
     made_of = {
         **how.model_dump(
             include={"config_sha256", "weights_sha256", "layers", "pooling", "normalized"}
         ),
-        "exporter": sha256_of(Path(onnx.__file__)),
+        "exporter": [sha256_of(Path(str(module.__file__))) for module in (onnx, quantize)],
         "extractor": sha256_of(Path(__file__).with_name("extractor.py")),
         "spared": SPARED,
         "packages": [version(name) for name in PACKAGES],
@@ -256,7 +256,7 @@ def _graph(how: Extraction, folder: Path, cache: Path, log: Log) -> Path:
     if not quantized.exists():
         log.say(f"{how.model}: to int8, once")
         with whole(quantized) as temporary:
-            onnx.quantize(
+            quantize.quantize(
                 whole_graph, temporary, per_channel=True, reduce_range=True, spared=SPARED
             )
     return quantized

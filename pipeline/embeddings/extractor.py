@@ -14,6 +14,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.core.errors import UserError
+from pipeline.models.heads import sequence, token
+from pipeline.models.heads.base import Head
 from pipeline.runtimes.pytorch import TorchModel
 
 
@@ -82,7 +84,7 @@ class TorchExtractor(TorchModel):
         encoder = _encoder(folder, name, attention)
         self.padding = int(encoder.config.pad_token_id or 0)
         self.model = Extractor(encoder, layers, pooling, normalize).eval().to(self.device)
-        self.head = "token" if pooling is None else "sequence"  # as export_fused names outputs
+        self.head: Head = token.HEAD if pooling is None else sequence.HEAD  # as it is exported
         self.typed = False
         self.provider = f"PyTorch {self.device.type} {attention}"
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +10,11 @@ from pipeline.core.files import whole
 
 if TYPE_CHECKING:
     from pipeline.models.bases import Network
-    from pipeline.tasks.base import Task
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
-OF_WHOLE_TEXTS = ("sequence", "embedding")  # heads that read one state
-FAMILIES = {  # of heads that do not go with all of these
-    "guess": ("bert",),
-    "writer": ("bert", "camembert", "roberta", "xlm-roberta"),
-}
 POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start behind padding
 
 
@@ -119,52 +112,24 @@ def sentence_modules(folder: Path) -> tuple[list[str], str | None]:
     return list(kinds), modes if isinstance(modes, str) else " and ".join(modes) or "mean"
 
 
-def load_model(
-    folder: Path, name: str, head: str, *, outputs: Sequence[str] | None = None, **settings: Any
-) -> Any:
-    """The encoder of a folder under a head for whole sequences or for tokens; a new head where
-    `outputs` names what it is to compute. Under the head "embedding" there is nothing but pooling.
+def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
+    """A model of a transformers class from a local folder; `name` is what messages call it.
 
-    `settings` go to its configuration (dropout, attention implementation). Its classifier_pooling
-    says what a head for whole texts reads, also of those that start from it: "cls" or "mean", as
-    its base was trained.
+    `settings` go to its configuration (dropout, attention implementation). Raises UserError where
+    its weights cannot be loaded.
     """
     import torch
-    import transformers
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
 
-    from pipeline.models.pooling import by_mean
-
     disable_progress_bar()
-    if head != "writer":
-        read_config(folder, name)
-    if outputs is not None and head != "embedding":
-        settings |= {
-            "num_labels": len(outputs),
-            "id2label": dict(enumerate(outputs)),
-            "label2id": {output: i for i, output in enumerate(outputs)},
-            "ignore_mismatched_sizes": True,
-        }
-    kind: Any
-    if head == "guess":
-        from pipeline.models.heads.masked_lm import BertForPreTraining
-
-        kind = BertForPreTraining
-    else:
-        kind = {
-            "sequence": transformers.AutoModelForSequenceClassification,
-            "token": transformers.AutoModelForTokenClassification,
-            "embedding": transformers.AutoModel,
-            "writer": transformers.EncoderDecoderModel,
-        }[head]
     try:
         model = kind.from_pretrained(
             folder,
             dtype=torch.float32,  # whatever the file has: training lowers what it may
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=True,  # sources.py fetches from the hub
+            local_files_only=True,  # models/bases.py fetches from the hub
             **settings,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -173,40 +138,12 @@ def load_model(
             " it may be cut short, get it again"
         ) from None
     model.config._name_or_path = ""
-    if head == "embedding":
-        from pipeline.models.heads.embedding import TextEncoder
-
-        model = TextEncoder(model)
-    if head in (*OF_WHOLE_TEXTS, "guess"):
-        model.config.classifier_pooling = pooling_of(folder)
-    if head in OF_WHOLE_TEXTS and pooling(model) == "mean":
-        by_mean(model)
     return model
 
 
 def pooling(model: Any) -> str:
     """What a model's head for whole sequences reads: "cls" or "mean"."""
     return getattr(model.config, "classifier_pooling", "cls")
-
-
-def check_family(folder: Path, name: str, task: "Task") -> None:
-    """Raises UserError for an encoder that a task's heads are not made for."""
-    known = FAMILIES.get(task.head)
-    config = read_config(folder, name)
-    if known and config["model_type"] not in known:
-        raise UserError(
-            f"{name}: is a {config['model_type']}, and {task.name} goes with {' or '.join(known)}:"
-            " give another base"
-        )
-    if task.head == "guess" and config.get("type_vocab_size", 2) < 2:
-        raise UserError(f"{name}: tells no two texts apart, as {task.name} needs it: give a BERT")
-
-
-def takes_types(config: Any, task: "Task") -> bool:
-    """Whether the model is told which of two texts a token is of."""
-    return (task.two_texts or task.head == "guess") and (
-        getattr(config, "type_vocab_size", None) or 0
-    ) > 1
 
 
 def _first_line(error: Exception) -> str:

@@ -33,7 +33,7 @@ def by_mean(model: Any) -> None:
     encoder.register_forward_hook(mean, with_kwargs=True)
 
 
-def narrow(model: Any) -> None:
+def first_token_only(model: Any) -> None:
     """Let an encoder compute its last layer for the first token alone, (batch, 1, width), where
     that is all that the head reads.
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pipeline.core.errors import UserError
-from pipeline.promotion.records import Entry, Event, Reign, Verdict
 from pipeline.registry.ledger import Ledger, Pages
+from pipeline.registry.records import Entry, Event, Reign, Verdict
 from pipeline.registry.versions import Registry
 
 

@@ -24,9 +24,9 @@ from pipeline.metrics import scoring
 from pipeline.promotion.champion import Overtaken, can_return, champion_of, decide
 from pipeline.promotion.gate import GateParams, judge
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.records import Entry, Epoch, Verdict
 from pipeline.registry.artifacts import ROWS
 from pipeline.registry.ledger import Ledger, Pages
+from pipeline.registry.records import Entry, Epoch, Verdict
 from pipeline.registry.versions import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.retraining.plan import Rescore
 from pipeline.retraining.row_changes import learned

@@ -26,7 +26,7 @@ from pipeline.metrics.scoring import Floats, Tallies
 from pipeline.promotion import paired
 from pipeline.promotion.guardrails import Rails, rails
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.records import Comparison, Decision, Rail, Verdict
+from pipeline.registry.records import Comparison, Decision, Rail, Verdict
 from pipeline.tasks.base import Task
 
 

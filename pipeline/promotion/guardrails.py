@@ -11,7 +11,7 @@ from pipeline.metrics import scoring
 from pipeline.metrics.scoring import Tallies
 from pipeline.promotion import paired
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.records import Rail
+from pipeline.registry.records import Rail
 from pipeline.tasks.base import Task
 
 CHANCE = 0.05  # p-value under which a fall within a class or slice is not put down to chance

@@ -1,7 +1,7 @@
 """A verdict as people read it."""
 
 from pipeline.metrics import names
-from pipeline.promotion.records import Verdict
+from pipeline.registry.records import Verdict
 
 
 def paragraph(verdict: Verdict) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.registry.ledger import ENTRY_TAG, experiment_of
+from pipeline.registry.ledger import experiment_of
+from pipeline.registry.tags import ENTRY_TAG
 
-RECORDS_TAG = "bertline.records"  # SHA-256 of each artifact of a published run, as JSON
 LOCK, ROWS = "records/lock.json", "records/rows.parquet"
 MODEL = "models:/"
 

@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.promotion.records import Entry, Epoch
 from pipeline.registry.client import experiment_id, shown
 from pipeline.registry.lock import hold
+from pipeline.registry.records import Entry, Epoch
+from pipeline.registry.tags import ENTRY_TAG, EPOCH_TAG, NOTE_TAG, STATE_TAG
 from pipeline.registry.versions import Registry
 
-ENTRY_TAG, STATE_TAG = "bertline.entry", "bertline.state"
-EPOCH_TAG, EPOCH_FILE = "bertline.epoch", "epoch.json"
-NOTE_TAG = "mlflow.note.content"
+EPOCH_FILE = "epoch.json"
 Pages = Sequence[tuple[str, str | bytes]]  # that are kept with an entry: file name, content
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.stages import ORDER
+from pipeline.core.workspace import ORDER
 
 ALL_LABELS = "data/labels"  # of every recipe: what one takes from it stands in its rows.parquet
 MADE_BY = ORDER[: ORDER.index("export") + 1]

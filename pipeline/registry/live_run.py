@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from pipeline.core.log import Log
+from pipeline.registry.tags import FIT_TAG
 
-FIT_TAG = "bertline.fit"
 RUN_NAME_WIDTH = 8
 CLOSING_SECONDS = 20
 

@@ -15,17 +15,8 @@ from typing import Any
 from pipeline import tasks
 from pipeline.core.records import Publication
 from pipeline.registry.client import experiment_id, shown
-from pipeline.registry.live_run import FIT_TAG
-from pipeline.registry.versions import (
-    FILES_TAG,
-    KEY_TAG,
-    LINEAGE_TAG,
-    PUBLISHED_TAG,
-    SERVING_PACKAGES,
-    Registry,
-    answering,
-    digests,
-)
+from pipeline.registry.tags import FILES_TAG, FIT_TAG, KEY_TAG, LINEAGE_TAG, NOTE_TAG, PUBLISHED_TAG
+from pipeline.registry.versions import SERVING_PACKAGES, Registry, answering, digests
 from pipeline.runtimes import onnx_runtime
 from pipeline.tasks import base
 from pipeline.tasks.base import Task
@@ -117,7 +108,7 @@ class Publisher:
             KEY_TAG: run.key,
             LINEAGE_TAG: run.lineage,
             "mlflow.runName": f"{run.recipe} {run.lineage[:8]}",
-            "mlflow.note.content": run.card.split("---\n", 2)[-1],  # without its metadata
+            NOTE_TAG: run.card.split("---\n", 2)[-1],  # without its metadata
         }
         # a run's parameters cannot be changed: those that an earlier try has written stay
         kept = self.client.get_run(identity).data.params

@@ -11,10 +11,9 @@ from typing import Any
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.files import sha256_of
 from pipeline.registry.client import SQLITE, connect, reason, shown
+from pipeline.registry.tags import FILES_TAG, KEY_TAG
 from pipeline.tasks.base.encoding import Texts
 
-KEY_TAG, LINEAGE_TAG, PUBLISHED_TAG = "bertline.key", "bertline.lineage", "bertline.published"
-FILES_TAG = "bertline.files"  # SHA-256 of each file of a version, as JSON
 CHAMPION = "champion"
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
 # what MLflow says where it or its database fails, or lets nobody in

@@ -4,17 +4,12 @@ Each function returns one `<svg>` element for use inside HTML: text stays text, 
 variables, names of its parts are its own, and the same numbers give the same bytes.
 """
 
-import io
-import re
 import textwrap
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
@@ -22,80 +17,17 @@ from matplotlib.ticker import MaxNLocator
 
 from pipeline.core.records import Interval, Ladder
 from pipeline.metrics import names as words
+from pipeline.plots import svg
+from pipeline.plots.palette import ACCENT, INK, QUIET, SECOND
 
 if TYPE_CHECKING:
-    from pipeline.promotion.records import Comparison
+    from pipeline.registry.records import Comparison
 
-P = ParamSpec("P")
-WIDTH = 440  # user units, which are CSS pixels at full size
-LETTER = 12.5  # height of letters, in the same units
 MOST_POINTS = 800  # of a curve
 MOST_NAMED = 15  # classes
 GOLDEN = 0.618034  # turns that spread hues evenly, however many there are
 FAR = 0.2  # share of the model's score: what lies further below is named at the edge, not drawn
-# colours that the page decides on: matplotlib draws these, the page's variables replace them
-INK, QUIET, RULE, ACCENT, SECOND = (f"#0a0b0{number}" for number in range(1, 6))
 COLOURS, MARKERS = (ACCENT, SECOND, INK, QUIET), "os^D"  # of metrics, in turn
-ROLES = {INK: "ink", QUIET: "quiet", RULE: "rule", ACCENT: "accent", SECOND: "second"}
-STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a label may hold $
-    "font.size": LETTER,
-    "axes.titlesize": LETTER,
-    "legend.fontsize": LETTER - 1,
-    "legend.frameon": False,
-    "text.color": INK,
-    "axes.labelcolor": QUIET,
-    "axes.edgecolor": RULE,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": QUIET,
-    "ytick.labelcolor": QUIET,
-    "axes.grid": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-}
-
-
-def _drawn(draw: Callable[P, Figure]) -> Callable[P, str]:
-    """Draw in the report's style and give the figure as SVG."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-        style = STYLE | {"svg.hashsalt": draw.__name__}
-        with rc_context(style), warnings.catch_warnings():  # type: ignore[arg-type]
-            # the page's fonts draw what matplotlib's cannot measure
-            warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-            return _svg(draw(*args, **kwargs))
-
-    return drawn
-
-
-def _svg(figure: Figure) -> str:
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r" ?font-family: [^;\"]*;?", "", text)
-    for colour, role in ROLES.items():
-        text = text.replace(colour, f"var(--{role})")
-    head = re.search(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', text)
-    if head is None:
-        raise ValueError("matplotlib wrote no <svg>")
-    return f'<svg viewBox="{head[1]}" aria-hidden="true">{text[head.end() :].strip()}'
-
-
-def _new(height: float) -> tuple[Figure, Axes]:
-    """`height` in the units of WIDTH."""
-    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
-    return figure, figure.subplots()
 
 
 def _legend(figure: Figure, columns: int = 3) -> None:
@@ -120,11 +52,11 @@ def _thinned(points: Sequence[float]) -> Sequence[float]:
     return points[:: max(1, len(points) // MOST_POINTS)]
 
 
-@_drawn
+@svg.drawn
 def lengths(starts: Sequence[int], texts: Sequence[int], maximum: int, what: str) -> Figure:
     """How many texts are how many tokens long: bars from `starts` on, and a line at `maximum` that
     says what it is."""
-    figure, axes = _new(220)
+    figure, axes = svg.new(220)
     width = starts[1] - starts[0] if len(starts) > 1 else 1
     axes.bar(starts, texts, width=0.92 * width, align="edge", color=ACCENT)
     axes.axvline(maximum, color=SECOND, lw=1.5, label=f"{what} {maximum:,} tokens")
@@ -135,14 +67,14 @@ def lengths(starts: Sequence[int], texts: Sequence[int], maximum: int, what: str
     return figure
 
 
-@_drawn
+@svg.drawn
 def loss(
     training: tuple[Sequence[float], Sequence[float]],
     validation: tuple[Sequence[float], Sequence[float]],
     best_step: int,
 ) -> Figure:
     """Loss over steps, each as (steps, losses), with the step whose weights were kept."""
-    figure, axes = _new(240)
+    figure, axes = svg.new(240)
     steps, losses = training
     axes.plot(_thinned(steps), _thinned(losses), color=ACCENT, lw=1, alpha=0.6, label="training")
     axes.plot(*validation, color=SECOND, marker="o", ms=5, label="validation")
@@ -152,10 +84,10 @@ def loss(
     return figure
 
 
-@_drawn
+@svg.drawn
 def progress(steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Figure:
     """Validation scores over steps, each by the name of its metric."""
-    figure, axes = _new(240)
+    figure, axes = svg.new(240)
     styles = zip(cycle(COLOURS), cycle(MARKERS), curves.items(), strict=False)
     for colour, marker, (name, values) in styles:
         axes.plot(steps, values, color=colour, marker=marker, ms=5, label=words.metric(name))
@@ -167,12 +99,12 @@ def progress(steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> F
     return figure
 
 
-@_drawn
+@svg.drawn
 def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
     """Name and metrics of the model, first, and of others; what lies far below the model is named
     at the edge."""
     metrics = list(rows[0][1])
-    figure, axes = _new(80 + (14 + 16 * len(metrics)) * len(rows))
+    figure, axes = svg.new(80 + (14 + 16 * len(metrics)) * len(rows))
     least = min(each.value for each in rows[0][1].values())
     floor = least - FAR * abs(least)
     near = [each for _, row in rows for each in row.values() if each.value >= floor]
@@ -194,10 +126,10 @@ def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
     return figure
 
 
-@_drawn
+@svg.drawn
 def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> Figure:
     """A metric of each slice beside that of all test rows."""
-    figure, axes = _new(70 + 36 * len(rows))
+    figure, axes = svg.new(70 + 36 * len(rows))
     axes.axvline(whole, color=QUIET, lw=1, ls=":", label=f"all test rows: {whole:.4f}")
     for place, (_, score) in enumerate(rows):
         _whisker(axes, place, score, ACCENT)
@@ -207,12 +139,12 @@ def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> F
     return figure
 
 
-@_drawn
+@svg.drawn
 def calibration(
     confidence: Sequence[float], right: Sequence[float], rows: Sequence[float]
 ) -> Figure:
     """Share of right answers against mean confidence, a dot a bin, its area the rows in it."""
-    figure, axes = _new(300)
+    figure, axes = svg.new(300)
     axes.plot([0, 1], [0, 1], color=QUIET, lw=1, ls=":", label="as sure as right")
     sizes = 18 + 320 * np.asarray(rows) / max(rows)
     axes.scatter(confidence, right, s=sizes, color=ACCENT, alpha=0.75, linewidths=0)
@@ -221,11 +153,11 @@ def calibration(
     return figure
 
 
-@_drawn
+@svg.drawn
 def confusion(counts: Sequence[Sequence[int]]) -> Figure:
     """Share of each true class (row) that got each answer (column), for many classes: one pixel a
     cell, so that its size does not grow with what is drawn."""
-    figure, axes = _new(400)
+    figure, axes = svg.new(400)
     matrix = np.asarray(counts, dtype=float)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     pixels = np.empty((*share.shape, 4))
@@ -237,13 +169,13 @@ def confusion(counts: Sequence[Sequence[int]]) -> Figure:
     return figure
 
 
-@_drawn
+@svg.drawn
 def space(
     across: Sequence[float], up: Sequence[float], classes: Sequence[str], right: Sequence[bool]
 ) -> Figure:
     """Texts in a plane, a dot each in the colour of its class, a cross over those whose answer is
     wrong. Of few classes each is named in the middle of its dots."""
-    figure, axes = _new(400)
+    figure, axes = svg.new(400)
     x, y, own, wrong = np.asarray(across), np.asarray(up), np.asarray(classes), ~np.asarray(right)
     names = sorted(set(classes))
     for number, name in enumerate(names):
@@ -261,10 +193,10 @@ def space(
     return figure
 
 
-@_drawn
+@svg.drawn
 def ladder(record: Ladder) -> Figure:
     """Latency of each runtime at batch 1; the picked one stands out."""
-    figure, axes = _new(56 + 38 * len(record.rungs))
+    figure, axes = svg.new(56 + 38 * len(record.rungs))
     times = [rung.single.p50_ms for rung in record.rungs]
     for place, rung in enumerate(record.rungs):
         picked = rung.name == record.picked
@@ -277,11 +209,11 @@ def ladder(record: Ladder) -> Figure:
     return figure
 
 
-@_drawn
+@svg.drawn
 def comparison(comparisons: Sequence["Comparison"], margin: float) -> Figure:
     """Challenger minus champion, in percentage points: intervals, the line of no difference, the
     margin, and the true difference that the question would have seen."""
-    figure, axes = _new(104 + 46 * len(comparisons))
+    figure, axes = svg.new(104 + 46 * len(comparisons))
     axes.axvline(0, color=INK, lw=1.2, label="no difference")
     if margin:
         axes.axvline(-100 * margin, color=SECOND, lw=1.2, ls="--", label="margin")

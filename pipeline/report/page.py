@@ -30,8 +30,8 @@ from pipeline.core.records import (
 )
 from pipeline.core.text import excerpt
 from pipeline.metrics import names as words
-from pipeline.promotion.records import Verdict
 from pipeline.promotion.summary import paragraph
+from pipeline.registry.records import Verdict
 from pipeline.sources import LARGEST_ROW
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")

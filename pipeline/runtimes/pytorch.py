@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.models.encoders import load_model, takes_types
-from pipeline.tasks.base import IGNORED
+from pipeline.models.heads import head_of
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.tasks.base import Task
     from pipeline.tasks.base.encoding import Piece
-    from pipeline.tasks.translation.beam_search import Step
+    from pipeline.tasks.base.runtime import Step
 
 Floats = npt.NDArray[np.float32]
 
@@ -31,11 +30,11 @@ class TorchModel:
         if threads:
             torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_model(folder, str(folder), task.head, attn_implementation=attention)
+        self.head = head_of(task)
+        model = self.head.load(folder, str(folder), attn_implementation=attention)
         self.model = model.eval().to(self.device)
-        self.head = task.head
         self.padding = int(self.model.config.pad_token_id or 0)
-        self.typed = takes_types(self.model.config, task)
+        self.typed = self.head.typed(self.model.config, task)
         self.provider = f"PyTorch {self.device.type} {attention}"
 
     def _padded(self, rows: list[list[int]], value: int) -> "torch.Tensor":
@@ -47,12 +46,9 @@ class TorchModel:
 
     def steps(self, pieces: "Sequence[Piece]") -> "Step":
         """What comes next in texts about these pieces."""
-        from pipeline.models.heads import seq2seq
-
         ids = self._padded([piece.ids for piece in pieces], self.padding)
         mask = self._padded([[1] * len(piece) for piece in pieces], 0)
-        step: Step = seq2seq.steps(self.model, ids, mask)
-        return step
+        return self.head.steps(self.model, ids, mask)
 
     def logits(self, pieces: "Sequence[Piece]", batch_size: int = 32) -> list[Floats]:
         """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
@@ -70,8 +66,8 @@ class TorchModel:
                 }
                 if self.typed:
                     given["token_type_ids"] = self._padded([p.types for p in batch], 0)
-                if self.head == "guess":
-                    given["targets"] = self._padded([p.targets for p in batch], IGNORED)
+                for name, (rows, fill) in self.head.extras(batch).items():
+                    given[name] = self._padded(rows, fill)
                 answer = self.model(**given).logits.float().cpu().numpy()
                 for place, i in enumerate(order[start : start + batch_size]):
                     own = answer[place]

@@ -11,11 +11,11 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import JSONResponse
 
 from pipeline.serving import schemas
+from pipeline.serving.handlers import Handlers
 from pipeline.serving.schemas import PAIRS, TEXTS, Shape
 
 if TYPE_CHECKING:
-    from pipeline.serving.app import Service
-    from pipeline.serving.settings import Limits
+    from pipeline.serving.settings import Limits, Settings
     from pipeline.serving.version import Version
 
 REFUSALS = {
@@ -35,13 +35,13 @@ ASKED = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 REF = "#/components/schemas/{model}"
 
 
-def add_routes(app: FastAPI, service: "Service") -> frozenset[str]:
+def add_routes(app: FastAPI, handlers: Handlers) -> frozenset[str]:
     """Every route of the API; returns their paths."""
     post: Mapping[str, tuple[Any, type[BaseModel], str]] = {
-        "/predict": (service.predict, schemas.Prediction, "One row"),
-        "/predict/batch": (service.predict_batch, schemas.Predictions, "Several rows"),
-        "/invocations": (service.invocations, schemas.Invoked, "As MLflow's scoring server"),
-        "/feedback": (service.feedback, schemas.Kept, "The right label of a text"),
+        "/predict": (handlers.predict, schemas.Prediction, "One row"),
+        "/predict/batch": (handlers.predict_batch, schemas.Predictions, "Several rows"),
+        "/invocations": (handlers.invocations, schemas.Invoked, "As MLflow's scoring server"),
+        "/feedback": (handlers.feedback, schemas.Kept, "The right label of a text"),
     }
     for path, (function, model, summary) in post.items():
         add = app.post(
@@ -57,9 +57,9 @@ def add_routes(app: FastAPI, service: "Service") -> frozenset[str]:
     text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
     unready = {503: {"model": schemas.Ready, "description": "No version, or not the right one yet"}}
     get: Mapping[str, tuple[Any, Any, str]] = {
-        "/healthz": (service.healthz, {200: {"model": schemas.Alive}}, "Does it run?"),
-        "/readyz": (service.readyz, {200: {"model": schemas.Ready}} | unready, "Does it answer?"),
-        "/metrics": (service.metrics_text, text | _refusals((401,)), "Numbers for Prometheus"),
+        "/healthz": (handlers.healthz, {200: {"model": schemas.Alive}}, "Does it run?"),
+        "/readyz": (handlers.readyz, {200: {"model": schemas.Ready}} | unready, "Does it answer?"),
+        "/metrics": (handlers.metrics_text, text | _refusals((401,)), "Numbers for Prometheus"),
     }
     for path, (function, responses, summary) in get.items():
         add = app.get(
@@ -75,7 +75,7 @@ def add_routes(app: FastAPI, service: "Service") -> frozenset[str]:
 
     @app.get("/openapi.json", include_in_schema=False)
     async def description(_: Request) -> Response:
-        return JSONResponse(described(app, service.batcher.version, service))
+        return JSONResponse(described(app, handlers.batcher.version, handlers.settings))
 
     return frozenset(route.path for route in app.routes if hasattr(route, "path"))
 
@@ -86,9 +86,8 @@ def _refusals(statuses: tuple[int, ...]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def described(app: FastAPI, version: "Version | None", service: "Service") -> dict[str, Any]:
+def described(app: FastAPI, version: "Version | None", settings: "Settings") -> dict[str, Any]:
     """OpenAPI 3.1 for what a version is asked and answers; made anew for each, in milliseconds."""
-    settings = service.settings
     named = version.name if version else f"{settings.recipe}/0"
     document = get_openapi(
         title=app.title,

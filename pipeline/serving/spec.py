@@ -106,7 +106,8 @@ class Champion(threading.Thread):
 
     def _champion(self) -> Spec:
         from pipeline.registry.client import connect
-        from pipeline.registry.versions import FILES_TAG, Registry
+        from pipeline.registry.tags import FILES_TAG
+        from pipeline.registry.versions import Registry
 
         if self.registry is None:
             self.registry = Registry(self.tracking)

@@ -37,7 +37,7 @@ STARTS = 45  # that a worker may miss besides while it starts
 
 
 @dataclass(frozen=True)
-class Service:
+class ServerOptions:
     """What is served, and where."""
 
     recipe: str
@@ -59,7 +59,7 @@ class Service:
     """The command that answers."""
 
 
-def serve(service: Service) -> None:
+def serve(service: ServerOptions) -> None:
     """Serve a recipe's champion until SIGTERM or ctrl-c.
 
     Raises UserError where it cannot be begun.
@@ -71,13 +71,13 @@ def serve(service: Service) -> None:
             " commas between them"
         )
     with opened(service.host, service.port) as listening:
-        asyncio.run(Keeper(service, listening).run())
+        asyncio.run(Supervisor(service, listening).run())
 
 
-class Keeper:
+class Supervisor:
     """Keeps a worker alive and tells it which version to serve. One event loop's thread."""
 
-    def __init__(self, service: Service, listening: socket.socket) -> None:
+    def __init__(self, service: ServerOptions, listening: socket.socket) -> None:
         self.service, self.listening = service, listening
         self.served, self.previous, self.tuning = _remembered(service.state)
         """As a worker said it last, also before a restart."""

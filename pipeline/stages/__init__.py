@@ -1,12 +1,1 @@
-"""The steps of the line, one file and one public function each. They meet through files only."""
-
-ORDER = (
-    "ingest",
-    "validate",
-    "tokenize",
-    "finetune",
-    "evaluate",
-    "export",
-    "benchmark",
-    "publish",
-)
+"""The stages of the line, a folder each, whose function is in stage.py; they meet through files."""

@@ -307,7 +307,7 @@ def _list_anew(registry: "Registry", run: "Run", path: str, left: bytes | None) 
     """What the run says of its artifacts is to fit what it will hold."""
     import hashlib
 
-    from pipeline.registry.artifacts import RECORDS_TAG
+    from pipeline.registry.tags import RECORDS_TAG
 
     tags = registry.client.get_run(run.identity).data.tags
     listed = json.loads(tags.get(RECORDS_TAG, "{}"))

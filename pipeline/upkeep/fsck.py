@@ -28,7 +28,7 @@ from pipeline.core.records import (
     Scores,
     Validation,
 )
-from pipeline.promotion.records import Entry, Verdict
+from pipeline.registry.records import Entry, Verdict
 from pipeline.upkeep.cache import FOLDER, Cache, md5_of, named
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _check_version(registry: "Registry", model: str, number: str, way: str) -> I
 
 def _check_run(who: str, run: Any) -> Iterator[Finding]:
     from pipeline.registry import artifacts
-    from pipeline.registry.artifacts import RECORDS_TAG
+    from pipeline.registry.tags import RECORDS_TAG
 
     if RECORDS_TAG not in run.tags:
         yield Finding(f"{who}: its run has no list of its artifacts", damage=False)

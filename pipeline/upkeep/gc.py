@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import UserError
 from pipeline.core.files import size_of
 from pipeline.core.log import Log, no_log
+from pipeline.registry.tags import COLLECTED_TAG, PUBLISHED_TAG
 from pipeline.upkeep.cache import FOLDER, OBJECT, Cache, named
 
 if TYPE_CHECKING:
     from pipeline.registry.artifacts import Run, Version
     from pipeline.registry.versions import Registry
 
-COLLECTED_TAG = "bertline.collected"  # on a run whose version and files are gone
 DAY = 24 * 3600.0  # seconds
 WEEK = 7 * DAY
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -223,7 +223,6 @@ class Stock:
     def loose(self, now: float) -> Iterator[Item]:
         """Runs that no version names: those that stopped, those whose version is gone, the bin."""
         from pipeline.registry import artifacts
-        from pipeline.registry.versions import PUBLISHED_TAG
 
         owned = {version.run for version in self.versions}
         for run in self.runs.values():

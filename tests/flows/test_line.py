@@ -1,15 +1,19 @@
 """The whole line on a toy, through DVC and through Prefect, as a person would call it."""
 
 import json
+import shutil
 import sys
 import time
+from copy import copy
 from pathlib import Path
 
 import psutil
 import pytest
+from ruamel.yaml import YAML
 
-from pipeline.stages import ORDER
-from tests.conftest import Workspace, make_rows
+from pipeline.core.config import read_recipe
+from pipeline.core.workspace import ORDER
+from tests.conftest import Workspace, make_rows, write_params
 
 ALL = [f"{stage}@toy" for stage in ORDER]
 
@@ -34,8 +38,6 @@ def test_a_second_repro_runs_nothing(ran: Workspace) -> None:
 
 def test_only_files_that_dvc_knows_are_written(ran: Workspace) -> None:
     """Every file below data/toy stands in dvc.lock, alone or in a folder."""
-    from ruamel.yaml import YAML
-
     stages = YAML(typ="safe").load(ran.folder / "dvc.lock")["stages"]
     known = {out["path"] for stage in stages.values() for out in stage["outs"]}
     for path in (ran.folder / "data" / "toy").rglob("*"):
@@ -52,32 +54,69 @@ def test_a_readme_a_test_or_a_linter_pin_reruns_nothing(ran: Workspace) -> None:
     assert ran.repro("--dry") == []
 
 
-def stale(ran: Workspace) -> set[str]:
-    out = ran.call(*ran.dvc, "status", "--json", *ALL).stdout
-    return {name.partition("@")[0] for name in json.loads(out)}
+OTHERS = {"names": "ner", "words": "translation"}  # recipes beside the toy, and their tasks
+
+
+@pytest.fixture(scope="module")
+def three(ran: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with recipes of three tasks, of which DVC takes all stages for run."""
+    made = copy(ran)
+    made.folder = tmp_path_factory.mktemp("three") / "work"
+    shutil.copytree(ran.folder, made.folder)
+    params = made.folder / "params.yaml"
+    toy = read_recipe("toy", params)
+    write_params(params, {"toy": toy, **{name: toy | {"task": t} for name, t in OTHERS.items()}})
+    stages = YAML(typ="safe").load(made.folder / "dvc.yaml")["stages"]
+    for name in OTHERS:
+        for stage in stages.values():
+            for kind in ("outs", "metrics", "plots"):
+                for out in stage["do"].get(kind, ()):
+                    path = next(iter(out)) if isinstance(out, dict) else out
+                    file = made.folder / path.replace("${key}", name)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text("made up")
+    made.call(*made.dvc, "commit", "-f", *(f"{s}@{name}" for name in OTHERS for s in ORDER))
+    assert stale(made) == {"toy": set(), "names": set(), "words": set()}
+    return made
+
+
+def stale(ran: Workspace) -> dict[str, set[str]]:
+    """The stages of each recipe that DVC would run again."""
+    found: dict[str, set[str]] = {"toy": set(), **{name: set() for name in OTHERS}}
+    for target in json.loads(ran.call(*ran.dvc, "status", "--json").stdout):
+        stage, _, recipe = target.partition("@")
+        found[recipe].add(stage)
+    return found
 
 
 @pytest.mark.parametrize(
-    ("name", "stages"),
+    ("name", "recipes", "stages"),
     [
-        ("pipeline/stages/validate/stage.py", {"validate", "publish"}),
-        ("pipeline/stages/finetune/trainer.py", {"finetune", "publish"}),
-        ("pipeline/metrics/scoring.py", {"finetune", "evaluate", "benchmark", "publish"}),
-        ("pipeline/stages/evaluate/suites/topic.yaml", {"evaluate", "publish"}),
-        ("data/behaviour/README.md", {"evaluate"}),
-        ("data/labels/README.md", {"ingest"}),
-        ("constraints.txt", set(ORDER)),
+        ("pipeline/tasks/translation/bleu_chrf.py", {"words"}, set(ORDER)),
+        ("pipeline/tasks/translation/beam_search.py", {"words"}, set(ORDER)),
+        ("pipeline/tasks/ner/baselines.py", {"names"}, set(ORDER)),
+        ("pipeline/tasks/ner/bio.py", {"names"}, set(ORDER)),
+        ("pipeline/sources/tables.py", None, {"ingest", "publish"}),
+        ("pipeline/stages/validate/stage.py", None, {"validate", "publish"}),
+        ("pipeline/stages/finetune/trainer.py", None, {"finetune", "publish"}),
+        ("pipeline/metrics/scoring.py", None, {"finetune", "evaluate", "benchmark", "publish"}),
+        ("pipeline/stages/evaluate/suites/topic.yaml", None, {"evaluate", "publish"}),
+        ("pipeline/serving/worker.py", None, set()),
+        ("data/behaviour/README.md", None, {"evaluate"}),
+        ("data/labels/README.md", None, {"ingest"}),
+        ("constraints.txt", None, set(ORDER)),
     ],
 )
 def test_an_edit_makes_those_stages_stale_that_use_the_file(
-    ran: Workspace, name: str, stages: set[str]
+    three: Workspace, name: str, recipes: set[str] | None, stages: set[str]
 ) -> None:
-    path = ran.folder / name
+    """Of all recipes, or of those of one task; publish goes by what the lineage key hashes."""
+    path = three.folder / name
     before = path.read_text()
     path.write_text(before + "\n# an edit\n")
     try:
-        # validate publishes nothing itself, yet its code is part of the lineage key
-        assert stale(ran) == stages
+        expected = {r: stages if recipes is None or r in recipes else set() for r in stale(three)}
+        assert stale(three) == expected
     finally:
         path.write_text(before)
 
@@ -103,8 +142,8 @@ def test_the_flow_promotes_answers_explains_and_rolls_back(ran: Workspace) -> No
     assert "310 rows read" in third.stdout
 
     code = (
-        "import sys; from flows import cli\n"
-        "assert cli.main(['predict', 'toy', 'goal match striker', 'bank shares profit']) == 0\n"
+        "import sys; from flows.cli.main import main\n"
+        "assert main(['predict', 'toy', 'goal match striker', 'bank shares profit']) == 0\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
     )
     answer = ran.call(ran.bertline[0], "-c", code).stdout

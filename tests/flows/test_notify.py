@@ -24,7 +24,7 @@ from flows.notify import VARIABLES, Message, check, message
 from pipeline.core.errors import UserError
 from pipeline.core.log import Tells
 from pipeline.core.records import Interval
-from pipeline.promotion.records import Comparison, Verdict
+from pipeline.registry.records import Comparison, Verdict
 
 SECRET = "x0xb-Hidden"
 HOSTILE = "标签 <script>&amp; <!channel> {{ $HOME }} {{ body }} *a* | b\nc"

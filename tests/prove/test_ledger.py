@@ -27,8 +27,8 @@ import dataclasses, sys, time
 from pathlib import Path
 import numpy as np
 from pipeline import tasks
-from pipeline.adapters.mlflow import Registry
-from pipeline.adapters.mlflow_ledger import Ledger
+from pipeline.registry.versions import Registry
+from pipeline.registry.ledger import Ledger
 from pipeline.config import parse, read_recipe
 from pipeline.promotion import evidence
 from pipeline.promotion.gate import GateParams, judge

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.promotion import champion as promotion
-from pipeline.registry.versions import FILES_TAG, Registry
+from pipeline.registry.tags import FILES_TAG
+from pipeline.registry.versions import Registry
 from pipeline.serving.supervisor import BEAT, MISSED
 from tests.conftest import ROOT
 from tests.prove.serving import (
@@ -98,7 +99,9 @@ def test_ten_swaps_and_a_broken_version_lose_nothing_and_mix_nothing(
     assert answered == {f"toy/{number}" for number in numbers}
 
 
-def test_a_worker_that_is_killed_under_load_is_back_in_three_seconds(service: Service) -> None:
+def test_a_worker_that_is_killed_under_load_is_back_in_three_seconds(
+    service: Service,
+) -> None:
     with service, Crowd(service, TEXTS) as crowd:
         time.sleep(2)
         for _ in range(3):
@@ -115,7 +118,9 @@ def test_a_worker_that_is_killed_under_load_is_back_in_three_seconds(service: Se
             assert any(told.status == 200 and told.when > killed + took for told in crowd.told)
 
 
-def test_a_worker_that_hangs_under_load_is_ended_and_another_answers(service: Service) -> None:
+def test_a_worker_that_hangs_under_load_is_ended_and_another_answers(
+    service: Service,
+) -> None:
     with service, Crowd(service, TEXTS):
         time.sleep(2)
         worker = service.worker()
@@ -159,7 +164,10 @@ def test_an_mlflow_that_is_away_changes_nothing(tmp_path: Path) -> None:
         registry = Registry(server.url)
         registry.move("toy", register(registry, tmp_path / "v1", 1))
         second = register(registry, tmp_path / "v2", 2)
-        with Service(tmp_path / "serving", server.url) as service, Crowd(service, TEXTS) as crowd:
+        with (
+            Service(tmp_path / "serving", server.url) as service,
+            Crowd(service, TEXTS) as crowd,
+        ):
             server.stop()
             time.sleep(6)
             assert service.is_ready()

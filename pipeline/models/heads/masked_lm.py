@@ -1,47 +1,58 @@
-"""BERT with the heads that it is pretrained with, computed for hidden tokens alone.
+"""The heads that BERT is pretrained with: masked tokens, and whether a passage follows another."""
 
-Import it inside a function: it loads PyTorch.
-"""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-from torch.nn.functional import pad
-from transformers.modeling_outputs import TokenClassifierOutput
+from pipeline.core.errors import UserError
+from pipeline.models import encoders
+from pipeline.models.heads.base import Graph, plain_graph
+from pipeline.models.heads.classifier import Classifier
+from pipeline.tasks.base import IGNORED, Task
+from pipeline.tasks.base.encoding import Piece
 
-from pipeline.tasks.base.masked_lm import BEST
+if TYPE_CHECKING:
+    from pipeline.models.collation import Collator
 
 
-class BertForPreTraining(transformers.BertForPreTraining):
-    """Saved and loaded as transformers' own; `forward` gives logits (batch, tokens, 1 + 2 x BEST)
-    as `tasks.guessing` reads them.
+class MaskedLMHead(Classifier):
+    families = ("bert",)
+    adapters = False
 
-    The product with the whole vocabulary, as dear as six layers of a small encoder, is computed
-    where a token is hidden, and nowhere else.
-    """
+    def check_base(self, folder: Path, name: str, task: Task) -> None:
+        super().check_base(folder, name, task)
+        if encoders.read_config(folder, name).get("type_vocab_size", 2) < 2:
+            raise UserError(
+                f"{name}: tells no two texts apart, as {task.name} needs it: give a BERT"
+            )
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor,
-        targets: torch.Tensor,
-    ) -> TokenClassifierOutput:
-        """`targets` (batch, tokens): the token that is hidden, below 0 where none is; in the first
-        place nothing is hidden."""
-        encoded = self.bert(input_ids, attention_mask, token_type_ids)
-        states = encoded.last_hidden_state[:, 1:]  # (batch, tokens - 1, width)
-        truths = targets[:, 1:]
-        hidden = truths >= 0
-        scores = self.cls.predictions(states[hidden]).float()  # (hidden, vocabulary)
-        logs = scores.log_softmax(-1)
-        truth = logs.gather(1, truths[hidden][:, None])
-        if self.training:
-            best = logs.new_zeros(len(logs), 2 * BEST)
-        else:
-            values, places = logs.topk(BEST)
-            best = torch.cat([values, places.to(values.dtype)], 1)
-        guesses = logs.new_zeros(*truths.shape, 1 + 2 * BEST)
-        guesses[hidden] = torch.cat([truth, best], 1)
-        pairs = self.cls.seq_relationship(encoded.pooler_output).float()  # (batch, 2)
-        first = pad(pairs, (1, 2 * BEST - 2))[:, None]
-        return TokenClassifierOutput(logits=torch.cat([first, guesses], 1))
+    def defaults(self, task: Task) -> Mapping[str, Any]:
+        return {"gate": {"rails": {"flips": None}}}  # equally good ones guess otherwise
+
+    def kind(self) -> Any:
+        from pipeline.models.pretraining_heads import BertForPreTraining
+
+        return BertForPreTraining
+
+    def load(self, folder: Path, name: str, **settings: Any) -> Any:
+        model = super().load(folder, name, **settings)
+        model.config.classifier_pooling = encoders.pooling_of(folder)
+        return model
+
+    def typed(self, config: Any, task: Task) -> bool:
+        return (getattr(config, "type_vocab_size", None) or 0) > 1
+
+    def collator(self, model: Any, typed: bool) -> "Collator":
+        from pipeline.models.collation import MaskedLMCollator
+
+        return MaskedLMCollator(model.config.pad_token_id or 0, typed)
+
+    def extras(self, pieces: Sequence[Piece]) -> Mapping[str, tuple[list[list[int]], int]]:
+        return {"targets": ([piece.targets for piece in pieces], IGNORED)}
+
+    def graph(self, model: Any, typed: bool) -> Graph:
+        inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else []), "targets"]
+        return plain_graph(model, inputs, by_token=True)
+
+
+HEAD = MaskedLMHead()

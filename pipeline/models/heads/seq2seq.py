@@ -1,190 +1,112 @@
-"""An encoder and a decoder that writes text of what it read, in PyTorch and as it is exported.
+"""A text that a decoder writes of what the encoder has read."""
 
-Import it inside a function: it loads PyTorch.
-"""
-
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from transformers import (
-    AutoModel,
-    BertConfig,
-    BertLMHeadModel,
-    DynamicCache,
-    EncoderDecoderCache,
-    EncoderDecoderModel,
-)
+from pydantic import Field
+
+from pipeline.core.config import Settings
+from pipeline.models import encoders
+from pipeline.models.heads.base import DecoderGraph, Graph, Head, Start
+from pipeline.tasks.base import Task
+from pipeline.tasks.base.encoding import WRITTEN
+from pipeline.tasks.base.runtime import Step
 
 if TYPE_CHECKING:
-    from pipeline.stages.finetune.stage import Decoder
-    from pipeline.tasks.translation.beam_search import Ints, Step
+    import torch
+
+    from pipeline.models.collation import Collator
+
+TEXTS = {0: "batch", 1: "length"}
 
 
-def new(folder: Path, decoder: "Decoder", words: Any, dropouts: dict[str, float]) -> Any:
-    """The encoder of a folder and, for the words of a tokenizer (`tokenizers.Tokenizer`), a decoder
-    of random weights: as wide, with attention to what was read (Rothe et al. 2020)."""
-    encoder = AutoModel.from_pretrained(
-        folder, add_pooling_layer=False, use_safetensors=True, local_files_only=True, **dropouts
-    )
-    read = encoder.config
-    begin, end, padding = (words.token_to_id(name) for name in ("[CLS]", "[SEP]", "[PAD]"))
-    config = BertConfig(
-        vocab_size=words.get_vocab_size(),
-        hidden_size=read.hidden_size,
-        num_hidden_layers=decoder.layers,
-        num_attention_heads=read.num_attention_heads,
-        intermediate_size=read.intermediate_size,
-        max_position_embeddings=decoder.longest,
-        type_vocab_size=1,
-        is_decoder=True,
-        add_cross_attention=True,
-        pad_token_id=padding,
-        bos_token_id=begin,
-        eos_token_id=end,
-        **{name: value for name, value in dropouts.items() if name in BertConfig().to_dict()},
-    )
-    model = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(config))
-    model.config.decoder_start_token_id = begin
-    model.config.pad_token_id = read.pad_token_id or 0
-    for each in (model.config, read, config):
-        each._name_or_path = ""
-    return model
+class Decoder(Settings):
+    """What writes a text of what the encoder has read: of random weights, and as wide."""
+
+    layers: int = Field(ge=1)
+    longest: int = Field(ge=4)
+    """Tokens that it can write, those that begin and end a text included."""
+    beams: int = Field(ge=1)
+    """Hypotheses that are followed at once."""
+    length_penalty: float
+    """A hypothesis's log probability is divided by its length to this power: more makes longer
+    texts (Wu et al. 2016)."""
 
 
-def written(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What a model writes by the likeliest token each time, (texts, 1 + tokens): a 0, and the
-    tokens before that which ends them; behind them there is -1."""
-    own = model.decoder.config
-    found = model.generate(
-        ids,
-        attention_mask=mask,
-        num_beams=1,
-        do_sample=False,
-        max_new_tokens=own.max_position_embeddings - 1,
-        decoder_start_token_id=own.bos_token_id,
-        eos_token_id=own.eos_token_id,
-        pad_token_id=own.pad_token_id,
-    )
-    tokens = found[:, 1:]
-    ended = (tokens == own.eos_token_id).cumsum(1) > 0
-    return torch.cat([torch.zeros_like(found[:, :1]), tokens.masked_fill(ended, -1)], 1)
+class Seq2SeqHead(Head):
+    families = ("bert", "camembert", "roberta", "xlm-roberta")
+    generates = True
+    adapters = False
 
+    def defaults(self, task: Task) -> Mapping[str, Any]:
+        return {
+            "tokenize": {"vocabulary": {"size": 8000, "lower_case": False, "fewest": 2}},
+            "finetune": {
+                "decoder": {"layers": 3, "longest": 128, "beams": 4, "length_penalty": 1.0},
+                "label_smoothing": 0.1,
+            },
+            "gate": {"rails": {"flips": None}},  # equally good ones word things otherwise
+        }
 
-def steps(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> "Step":
-    """What comes next, by transformers' own decoder and its cache."""
-    with torch.inference_mode():
-        states = model.encoder(ids, attention_mask=mask).last_hidden_state
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    begun = False
+    def build(self, start: Start) -> Any:
+        from tokenizers import Tokenizer
 
-    def step(tokens: "Ints", of: "Ints", before: "Ints") -> "np.typing.NDArray[np.float32]":
-        nonlocal begun
-        with torch.inference_mode():
-            if begun:
-                cache.reorder_cache(torch.from_numpy(before).to(ids.device))
-            begun = True
-            source = torch.from_numpy(of).to(ids.device)
-            logits = model.decoder(
-                torch.from_numpy(tokens).to(ids.device)[:, None],
-                encoder_hidden_states=states[source],
-                encoder_attention_mask=mask[source],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
-            logs = logits[:, -1].float().log_softmax(-1)
-        return np.asarray(logs.cpu().numpy())
+        from pipeline.models import encoder_decoder
 
-    return step
+        words = Tokenizer.from_file(str(start.tokenizer / WRITTEN))
+        return encoder_decoder.new(start.folder, start.name, start.decoder, words, start.dropouts)
 
+    def load(self, folder: Path, name: str, **settings: Any) -> Any:
+        from transformers import EncoderDecoderModel
 
-# as it is exported
+        return encoders.load(EncoderDecoderModel, folder, name, **settings)
 
+    def collator(self, model: Any, typed: bool) -> "Collator":
+        from pipeline.models.collation import Seq2SeqCollator
 
-class Reading(torch.nn.Module):
-    """Texts to what each layer of the decoder attends to of them: keys and values, (2 x layers,
-    texts, heads, tokens, width)."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.encoder = model.encoder
-        self.layers = model.decoder.bert.encoder.layer
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        states = self.encoder(ids, attention_mask=mask).last_hidden_state
-        found = []
-        for layer in self.layers:
-            attention = layer.crossattention.self
-            found += [_heads(part(states), attention) for part in (attention.key, attention.value)]
-        return torch.stack(found)
-
-
-class Writing(torch.nn.Module):
-    """One step of the decoder: what comes next, and its keys and values with those of this step.
-
-    `past`, (2 x layers, hypotheses before, heads, tokens, width), and `read`, (2 x layers, texts,
-    heads, tokens, width), are picked from by `before` and `of`, (hypotheses,).
-    """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.decoder = model.decoder
-
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        of: torch.Tensor,
-        before: torch.Tensor,
-        past: torch.Tensor,
-        read: torch.Tensor,
-        mask: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        bert = self.decoder.bert
-        past = past.index_select(1, before)
-        read = read.index_select(1, of)
-        hidden = (1 - mask.index_select(0, of).to(past.dtype))[:, None, None] * torch.finfo(
-            past.dtype
-        ).min  # (hypotheses, 1, 1, tokens)
-        place = torch.full_like(tokens, 0) + past.shape[3]
-        embedded = bert.embeddings
-        states = (
-            embedded.word_embeddings(tokens)
-            + embedded.position_embeddings(place)
-            + embedded.token_type_embeddings(torch.zeros_like(tokens))
+        own = model.decoder.config
+        return Seq2SeqCollator(
+            model.config.pad_token_id or 0,
+            own.bos_token_id,
+            own.pad_token_id,
+            own.max_position_embeddings,
         )
-        states = embedded.LayerNorm(states)[:, None]  # (hypotheses, 1, width)
-        now = []
-        for i, layer in enumerate(bert.encoder.layer):
-            own, cross = layer.attention, layer.crossattention
-            key = torch.cat([past[2 * i], _heads(own.self.key(states), own.self)], 2)
-            value = torch.cat([past[2 * i + 1], _heads(own.self.value(states), own.self)], 2)
-            now += [key, value]
-            states = own.output(_attended(own.self, states, key, value), states)
-            looked = _attended(cross.self, states, read[2 * i], read[2 * i + 1], hidden)
-            states = cross.output(looked, states)
-            states = layer.output(layer.intermediate(states), states)
-        logits = self.decoder.cls(states)[:, 0]
-        return logits.log_softmax(-1), torch.stack(now)
+
+    def generate(self, model: Any, ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+        from pipeline.models import encoder_decoder
+
+        return encoder_decoder.greedy(model, ids, mask)
+
+    def steps(self, model: Any, ids: "torch.Tensor", mask: "torch.Tensor") -> Step:
+        from pipeline.models import encoder_decoder
+
+        return encoder_decoder.steps(model, ids, mask)
+
+    def graph(self, model: Any, typed: bool) -> Graph:
+        from pipeline.models import encoder_decoder
+
+        decoder = DecoderGraph(
+            encoder_decoder.Writing(model).eval(),
+            encoder_decoder.examples,
+            ["tokens", "of", "before", "past", "known", "mask"],
+            ["logs", "now"],
+            {
+                **{name: {0: "hypotheses"} for name in ("tokens", "of", "before", "logs")},
+                "past": {1: "old", 3: "written"},
+                "known": {1: "batch", 3: "length"},
+                "mask": TEXTS,
+                "now": {1: "hypotheses", 3: "longer"},
+            },
+        )
+        return Graph(
+            encoder_decoder.Reading(model).eval(),
+            model.encoder.config,
+            ["input_ids", "attention_mask"],
+            "read",
+            {"input_ids": TEXTS, "attention_mask": TEXTS, "read": {1: "batch", 3: "length"}},
+            decoder=decoder,
+        )
 
 
-def _heads(states: torch.Tensor, attention: Any) -> torch.Tensor:
-    """(texts, tokens, width) -> (texts, heads, tokens, width of a head)"""
-    count, width = attention.num_attention_heads, attention.attention_head_size
-    return states.view(states.shape[0], states.shape[1], count, width).transpose(1, 2)
-
-
-def _attended(
-    attention: Any,
-    states: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    hidden: torch.Tensor | None = None,
-) -> torch.Tensor:
-    query = _heads(attention.query(states), attention)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(attention.attention_head_size)
-    if hidden is not None:
-        scores = scores + hidden
-    found = (scores.softmax(-1) @ value).transpose(1, 2)
-    return found.reshape(states.shape)
+HEAD = Seq2SeqHead()

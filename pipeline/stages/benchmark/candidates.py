@@ -18,8 +18,9 @@ from pipeline.core.records import Fit, Split, Timing, Validation
 from pipeline.stages import artifacts
 from pipeline.stages.benchmark.machine import peak_memory_mb
 from pipeline.tasks.base import Answer, Task
-from pipeline.tasks.base.answering import AT_ONCE, Answering, Runtime
+from pipeline.tasks.base.answering import AT_ONCE, Answering
 from pipeline.tasks.base.encoding import MOST_WINDOWS, Piece, Texts
+from pipeline.tasks.base.runtime import Runtime
 
 REFERENCE = "pytorch"
 RUNGS: dict[str, str | None] = {

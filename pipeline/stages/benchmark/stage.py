@@ -16,9 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from pipeline.core.config import Settings, nearest
 from pipeline.core.errors import UserError
 from pipeline.core.files import size_of, whole, write_json
 from pipeline.core.log import Log, no_log
@@ -28,34 +26,12 @@ from pipeline.stages import artifacts
 from pipeline.stages.benchmark import candidates
 from pipeline.stages.benchmark.candidates import REFERENCE, RUNGS, SCORED, Measured
 from pipeline.stages.benchmark.machine import this_machine
+from pipeline.stages.benchmark.params import BenchmarkParams
 from pipeline.tasks.base import Labelled, Task
 from pipeline.tasks.base.encoding import Texts
 
 TURNS = 8  # in which the rungs are timed one text at a time
 SMOKE = 16  # made-up texts
-
-
-class BenchmarkParams(Settings):
-    threads: int = Field(ge=0)
-    """Of every rung; 0 takes as many as the machine has cores."""
-    batches: list[int] = Field(min_length=1)
-    """Texts at once, in the grid of timings."""
-    seconds: float = Field(gt=0, le=60)
-    """Spent on each timing."""
-    metric: str
-    """One of the task's."""
-    largest_drop: float = Field(ge=0, le=1)
-    """Of that metric on validation, from the reference's."""
-    largest_flips: float = Field(ge=0, le=1)
-    """Share of validation answers that differ from the reference's."""
-
-
-def check(params: BenchmarkParams, task: Task) -> None:
-    """Raises ValueError, beginning with the key, for what the task does not know."""
-    if params.metric not in task.metrics:
-        raise ValueError(
-            f"metric: {task.name} has no {params.metric!r}{nearest(params.metric, task.metrics)}"
-        )
 
 
 def benchmark(
@@ -71,7 +47,7 @@ def benchmark(
     log: Log = no_log,
 ) -> Ladder:
     """Measure all rungs and pick one."""
-    from pipeline.report import figures
+    from pipeline.stages.benchmark import figures
 
     machine = this_machine()
     threads = params.threads or machine.cores

@@ -10,13 +10,11 @@ that failed) and pictures/.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
 
-from pipeline.core.config import Settings, nearest
 from pipeline.core.errors import UserError
 from pipeline.core.files import whole, write_csv
 from pipeline.core.log import Log, no_log
@@ -32,8 +30,10 @@ from pipeline.core.records import (
 )
 from pipeline.core.text import excerpt
 from pipeline.metrics import scoring
+from pipeline.models.heads import head_of
 from pipeline.stages import artifacts
 from pipeline.stages.evaluate import behaviour
+from pipeline.stages.evaluate.params import EvaluateParams
 from pipeline.tasks.base import Answer, Setting, Task
 from pipeline.tasks.base.answering import Answering
 from pipeline.tasks.base.encoding import Encoder
@@ -49,39 +49,6 @@ FEWEST_MAPPED, MOST_MAPPED = 10, 1_500  # rows
 SAMPLES = 20
 MOST_READ = 50_000  # training documents by a baseline, of a corpus that memory may not hold
 NOTHING = "nothing"  # in a confusion: what was missed, or made up
-
-
-class EvaluateParams(Settings):
-    slices: list[str]
-    """Carried columns by whose values the test score is split."""
-    baseline: str
-    """What the baseline reads: words, or characters for text without spaces."""
-    calibration_bins: int = Field(ge=2)
-    worst_mistakes: int = Field(ge=0)
-    behaviour: list[str]
-    """Suites of behaviour tests: ready ones by name, your own by path."""
-    seed: int = Field(ge=0)
-    """Of the bootstrap."""
-
-    @model_validator(mode="after")
-    def _suites_differ(self) -> Self:
-        names = [Path(name).stem for name in self.behaviour]
-        if len(set(names)) < len(names):
-            raise ValueError("behaviour holds two suites of the same name")
-        return self
-
-
-def check(params: EvaluateParams, task: Task) -> None:
-    """Raises ValueError, beginning with the key, for what the task has no use of."""
-    if params.baseline not in task.baseline:
-        raise ValueError(
-            f"baseline: {task.name} has no {params.baseline!r}"
-            f"{nearest(params.baseline, task.baseline)}"
-        )
-    if params.behaviour and (not task.exclusive or task.two_texts):
-        raise ValueError(
-            f"behaviour: its tests are of one class for one text, not of {task.name}: set it to []"
-        )
 
 
 def evaluate(
@@ -151,7 +118,7 @@ def evaluate(
     _write_plots(frames["test"], scores, params, task, out)
     _write_mistakes(judge.wrong(frames["test"]), task, params.worst_mistakes, out / "mistakes.csv")
     _write_samples(frames["test"], task, out / "samples.csv")
-    points = _map(answering, frames["test"], params.seed) if task.head == "embedding" else []
+    points = _map(answering, frames["test"], params.seed) if head_of(task).embeds else []
     write_csv(out / "map.csv", ("id", "x", "y", "class", "right"), points)
     write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
     _draw(scores, finetune, out)
@@ -383,7 +350,7 @@ def _map(
 
 
 def _draw(scores: Scores, finetune: Path, out: Path) -> None:
-    from pipeline.report import figures
+    from pipeline.stages.evaluate import figures
 
     with whole(out / "pictures") as temporary:
         temporary.mkdir()

@@ -1,4 +1,4 @@
-"""From a PyTorch model to ONNX files with fused attention, whole and quantized.
+"""From a PyTorch model to an ONNX file with fused attention.
 
 The combination below is the one that fuses: the TorchScript exporter on eager attention, then
 ONNX Runtime's BERT optimizer (https://onnxruntime.ai/docs/performance/transformers-optimization).
@@ -9,12 +9,13 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.models.encoders import OF_WHOLE_TEXTS, pooling
+from pipeline.models.heads.base import Axes, Graph
 from pipeline.runtimes.pytorch import TorchModel
 
 OPSET = 17
@@ -40,59 +41,61 @@ TOKENWISE = {
 def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
     """Write fp32 ONNX; `model` must use eager attention. Returns the fused operators' counts.
 
-    Under a head that reads the first token the last layer is computed for that token alone. Raises
-    AssertionError where a layer's attention was not fused.
+    Where a head reads the first token alone, the last layer is computed for that token alone. One
+    step of a decoder stands in the same file as a second graph: all inputs of both may be left out,
+    and who runs it asks for the outputs of one. Raises AssertionError where a layer's attention was
+    not fused.
     """
     import onnx
 
-    if model.head == "writer":
-        return _export_translator(model.model, path)
-    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if model.typed else [])]
-    if model.head == "guess":
-        inputs.append("targets")
-    whole = model.head in OF_WHOLE_TEXTS
-    named = inputs if whole else [*inputs, "logits"]
-    axes = {name: {0: "batch", 1: "length"} for name in named}
-    fused = _fused(model.model, model.model.config, inputs, "logits", axes)
-    if whole and pooling(model.model) == "cls":
+    graph = model.head.graph(model.model, model.typed)
+    fused = _fused(graph)
+    if graph.first_token:
         _for_first_token(fused)
     _split_skips(fused)
-    fused.save_model_to_file(str(path))
-    return _counted(onnx.load(path), model.model.config.num_hidden_layers)
+    if graph.decoder is None:
+        fused.save_model_to_file(str(path))
+    else:
+        _add_decoder(fused.model, graph)
+        onnx.save(optional(fused.model), path)
+    return _counted(onnx.load(path), graph.config.num_hidden_layers)
 
 
-def _fused(
-    module: Any, config: Any, inputs: list[str], output: str, axes: dict[str, dict[int, str]]
-) -> Any:
-    """ONNX Runtime's wrapper of the fused graph of a module that holds a BERT of that
-    configuration."""
-    import torch
+def _fused(graph: Graph) -> Any:
+    """ONNX Runtime's wrapper of a fused graph."""
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
     logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
     logging.getLogger(optimizer.__name__).setLevel(logging.ERROR)
-    device = next(module.parameters()).device
-    example = torch.ones(2, 8, dtype=torch.int64, device=device)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.onnx"
-        _traced(module, (example,) * len(inputs), raw, inputs, [output], axes)
+        example = (_example(graph),) * len(graph.inputs)
+        _traced(graph.module, example, raw, graph.inputs, [graph.output], graph.axes)
         return optimizer.optimize_model(
             str(raw),
             "bert",
-            num_heads=config.num_attention_heads,
-            hidden_size=config.hidden_size,
+            num_heads=graph.config.num_attention_heads,
+            hidden_size=graph.config.hidden_size,
             optimization_options=FusionOptions("bert"),
         )
+
+
+def _example(graph: Graph) -> Any:
+    """Two texts of eight tokens, where the module is."""
+    import torch
+
+    device = next(graph.module.parameters()).device
+    return torch.ones(2, 8, dtype=torch.int64, device=device)
 
 
 def _traced(
     module: Any,
     examples: tuple[Any, ...],
     path: Path,
-    inputs: list[str],
-    outputs: list[str],
-    axes: dict[str, dict[int, str]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: Axes,
 ) -> None:
     import torch
 
@@ -102,8 +105,8 @@ def _traced(
             module,
             examples,
             str(path),
-            input_names=inputs,
-            output_names=outputs,
+            input_names=list(inputs),
+            output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
@@ -119,56 +122,29 @@ def _counted(model: Any, layers: int) -> dict[str, int]:
     return {name: counts[name] for name in FUSED if counts[name]}
 
 
-def _export_translator(model: Any, path: Path) -> dict[str, int]:
-    """Reading and one step of writing, two graphs in one file: all inputs of both may be left out,
-    and who runs it asks for the outputs of one."""
+def _add_decoder(whole: Any, graph: Graph) -> None:
+    """Add the graph of one step of a decoder to that of the encoder which it reads."""
     import onnx
     import torch
     from onnx import compose
 
-    from pipeline.models.heads import seq2seq
-
-    axes = {0: "batch", 1: "length"}
-    reading = seq2seq.Reading(model).eval()
-    fused = _fused(
-        reading,
-        model.encoder.config,
-        ["input_ids", "attention_mask"],
-        "read",
-        {"input_ids": axes, "attention_mask": axes, "read": {1: "batch", 3: "length"}},
-    )
-    _split_skips(fused)
-    whole = fused.model
-    device = model.device
-    ids, place = (torch.ones(*size, dtype=torch.int64, device=device) for size in ((2, 8), (3,)))
+    decoder = graph.decoder
+    assert decoder is not None
+    ids = _example(graph)
     with torch.inference_mode():
-        read = reading(ids, ids)
+        read = graph.module(ids, ids)
     with tempfile.TemporaryDirectory() as folder:
         step = Path(folder) / "step.onnx"
-        _traced(
-            seq2seq.Writing(model).eval(),
-            (place, place, place, read[:, :, :, :3], read, ids),
-            step,
-            ["tokens", "of", "before", "past", "known", "mask"],
-            ["logs", "now"],
-            {
-                **{name: {0: "hypotheses"} for name in ("tokens", "of", "before", "logs")},
-                "past": {1: "old", 3: "written"},
-                "known": {1: "batch", 3: "length"},
-                "mask": axes,
-                "now": {1: "hypotheses", 3: "longer"},
-            },
-        )
-        writing = compose.add_prefix(
+        examples = decoder.examples(read)
+        _traced(decoder.module, examples, step, decoder.inputs, decoder.outputs, decoder.axes)
+        added = compose.add_prefix(
             onnx.load(step), "write/", rename_inputs=False, rename_outputs=False
         )
     for part in ("node", "initializer", "input", "output"):
-        getattr(whole.graph, part).extend(getattr(writing.graph, part))
-    onnx.save(_optional(whole), path)
-    return _counted(whole, model.encoder.config.num_hidden_layers)
+        getattr(whole.graph, part).extend(getattr(added.graph, part))
 
 
-def _optional(model: Any) -> Any:
+def optional(model: Any) -> Any:
     """A model that can be run without some of its inputs, each having a value by default."""
     from onnx import helper, numpy_helper
 
@@ -244,54 +220,3 @@ def _split_skips(model: Any) -> None:
         )
         model.remove_node(fused)
     model.topological_sort()
-
-
-def quantize(
-    source: Path, path: Path, *, per_channel: bool, reduce_range: bool, spared: int = 0
-) -> None:
-    """Write int8 weights, with activations quantized as they come (dynamic quantization). In so
-    many of the first layers, whose errors all others hand on, `spared`, what is behind the
-    attention stays in fp32."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    logging.getLogger().setLevel(logging.ERROR)  # quantize_dynamic warns on the root logger
-    model = onnx.load(source)
-    inputs = {given.name for given in model.graph.input}
-    defaults = [tensor for tensor in model.graph.initializer if tensor.name in inputs]
-    for tensor in defaults:
-        model.graph.initializer.remove(tensor)
-    layers = tuple(f"/layer.{layer}/" for layer in range(spared))
-    kept = [
-        node.name
-        for node in model.graph.node
-        if node.op_type == "MatMul" and any(layer in node.name for layer in layers)
-    ]
-    quantize_dynamic(
-        _apart(model),
-        str(path),
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=kept,
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
-    if defaults:
-        onnx.save(_optional(onnx.load(path)), path)
-
-
-def _apart(model: Any) -> Any:
-    """A model in which no two kinds of operators share a matrix, for each wants it quantized in its
-    own way: the embeddings of words that a head guesses words by."""
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    readers: dict[str, str] = {}
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            if name in tensors and readers.setdefault(name, node.op_type) != node.op_type:
-                copied = f"{name}_{node.op_type}"
-                if copied not in tensors:
-                    tensors[copied] = model.graph.initializer.add()
-                    tensors[copied].CopyFrom(tensors[name])
-                    tensors[copied].name = copied
-                node.input[place] = copied
-    return model

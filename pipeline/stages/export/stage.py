@@ -10,30 +10,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from pipeline.core.config import Settings
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of, size_of, whole, write_json
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Export, Fit, Lengths, Parity, Validation
 from pipeline.stages import artifacts
+from pipeline.stages.export.params import ExportParams
 from pipeline.tasks.base import Decision, Logits, Task
-from pipeline.tasks.base.answering import Runtime
 from pipeline.tasks.base.encoding import Encoder, Texts
+from pipeline.tasks.base.runtime import Runtime
 
 BATCHES = (1, 8, 32)
-
-
-class ExportParams(Settings):
-    texts: int = Field(ge=1)
-    """Validation texts on which each file is compared with PyTorch."""
-    largest_difference: float = Field(gt=0)
-    """Of fp32 logits from PyTorch's: more than this ends the line."""
-    per_channel: bool
-    """int8 weights scaled by output channel instead of by matrix."""
-    reduce_range: bool
-    """int8 weights in 7 bits: processors without VNNI overflow on 8."""
 
 
 def export(
@@ -52,7 +40,8 @@ def export(
     """
     from pipeline.runtimes.onnx_runtime import OnnxModel
     from pipeline.runtimes.pytorch import TorchModel
-    from pipeline.stages.export.onnx import export_fused, quantize
+    from pipeline.stages.export.onnx import export_fused
+    from pipeline.stages.export.quantize import quantize
 
     model = TorchModel(finetune / "model", task, attention="eager")
     how = Lengths.read(tokenize / "lengths.json")

@@ -1,10 +1,10 @@
-"""Batches: their order, their padding, and their logits put back in the order of the file.
+"""Samplers, rows that are masked anew in every epoch, and logits in the order of the file.
 
 Import it inside a function: it loads PyTorch.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,6 +14,7 @@ from torch.utils.data import Sampler
 
 from pipeline.core.errors import UserError
 from pipeline.tasks.base import IGNORED
+from pipeline.tasks.base.encoding import Encoder
 from pipeline.tasks.base.masked_lm import Hider
 from pipeline.tasks.base.passages import Passage
 
@@ -92,8 +93,9 @@ class Drawn(TorchDataset[dict[str, Any]]):
     """Passages of which in every epoch other tokens are hidden, and other ends swapped; drawn from
     seed, epoch and place alone, as is their order. Those of a document stand together."""
 
-    def __init__(self, rows: "Dataset", hider: Hider, order: Order) -> None:
-        self.rows, self.hider, self.order = rows, hider, order
+    def __init__(self, rows: "Dataset", encoder: Encoder, order: Order) -> None:
+        assert isinstance(encoder, Hider)
+        self.rows, self.encoder, self.order = rows, encoder, order
         ids = rows.data["id"]
         new = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
         bounds = np.flatnonzero(new.to_numpy()) + 1
@@ -117,59 +119,8 @@ class Drawn(TorchDataset[dict[str, Any]]):
             found = int(random.integers(others))
             return self.passage(found if found < start else found + end - start)
 
-        piece = self.hider.drawn(0, self.passage(place), another if others else None, random)
+        piece = self.encoder.drawn(0, self.passage(place), another if others else None, random)
         return {"input_ids": piece.ids, "token_type_ids": piece.types, "labels": piece.targets}
-
-
-class Writing(NamedTuple):
-    """Of a model that writes: the tokens that begin a text and fill it up, and its longest."""
-
-    begin: int
-    padding: int
-    longest: int
-
-
-class Collator:
-    """Stacks pieces into tensors, padded to the longest; targets with IGNORED. A model that
-    guesses is given the targets too, and one that writes each token behind the one before it; what
-    is too long to be written is cut, but for its end."""
-
-    def __init__(
-        self, padding: int, typed: bool, guessing: bool = False, writing: "Writing | None" = None
-    ) -> None:
-        self.padding, self.guessing, self.writing = padding, guessing, writing
-        self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = {
-            name: _stacked([row[name] for row in rows], self.padding if name == "input_ids" else 0)
-            for name in self.names
-        }
-        batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
-        targets = [row["labels"] for row in rows]
-        if self.writing:
-            longest = self.writing.longest
-            targets = [t if len(t) <= longest else [*t[: longest - 1], t[-1]] for t in targets]
-        batch["labels"] = (
-            _stacked(targets, IGNORED)
-            if isinstance(targets[0], list)
-            else torch.tensor(
-                targets, dtype=torch.float64 if isinstance(targets[0], float) else None
-            )
-        )
-        if self.guessing:
-            batch["targets"] = batch["labels"].clone()
-        if self.writing:
-            before = batch["labels"].roll(1, dims=1)
-            before[:, 0] = self.writing.begin
-            batch["decoder_input_ids"] = before.masked_fill(before == IGNORED, self.writing.padding)
-        return batch
-
-
-def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
-    return torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
-    )
 
 
 def unlabelled(rows: "Dataset") -> "Dataset":
@@ -181,11 +132,6 @@ def unlabelled(rows: "Dataset") -> "Dataset":
 def lengths_of(rows: "Dataset") -> "np.typing.NDArray[np.int64]":
     """Tokens of each piece, (pieces,)."""
     return np.asarray(pc.list_value_length(rows.data["input_ids"]), dtype=np.int64)
-
-
-def longer_than(rows: "Dataset", most: int) -> int:
-    """Pieces with more targets than that."""
-    return int((pc.list_value_length(rows.data["labels"]).to_numpy() > most).sum())
 
 
 def in_order(

@@ -17,7 +17,7 @@ Point = Callable[[int, Mapping[str, float]], None]
 KEPT_FOR = 20  # steps, after which memory that lies free is given back
 
 
-class Teller(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Tells progress and curves, and seals each checkpoint once it is whole."""
 
     def __init__(self, log: Log, point: Point, metrics: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ class Teller(TrainerCallback):
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-class Patience(TrainerCallback):
+class EarlyStopping(TrainerCallback):
     """Ends a training that has not got better for so many evaluations. It counts from the best
     step, which a checkpoint keeps: one that goes on ends where it would have ended undisturbed.
     transformers' own counts from nought again."""
@@ -58,7 +58,7 @@ class Patience(TrainerCallback):
         control.should_training_stop |= since > self.evaluations * args.eval_steps
 
 
-class Thrift(TrainerCallback):
+class MemoryTrimming(TrainerCallback):
     """On a CPU memory that a step frees waits for the next ones, and is given back now and then."""
 
     def __init__(self) -> None:

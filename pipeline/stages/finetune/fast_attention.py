@@ -108,7 +108,7 @@ AttentionInterface.register(NAME, attended)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-def by_products(model: Any) -> None:
+def fast_attention(model: Any) -> None:
     """Let a model compute its attention so."""
     for module in model.modules():
         if hasattr(module, "config"):

@@ -32,7 +32,7 @@ class QuickDropout(torch.nn.Dropout):
         return torch.ops.aten.native_dropout_backward(x, keep, scale)
 
 
-def quicken(model: Any) -> None:
+def fast_dropout(model: Any) -> None:
     """Put a QuickDropout in the place of every `torch.nn.Dropout` of a model."""
     for module in list(model.modules()):
         for name, child in module.named_children():

@@ -3,14 +3,11 @@
 Import it inside a function: it loads PyTorch.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from pipeline.stages.finetune.stage import FinetuneParams
-    from pipeline.tasks.base import Decision, Task
+from pipeline.stages.finetune.params import FinetuneParams
+from pipeline.tasks.base import Decision, Task
 
 
 class Loss:
@@ -19,9 +16,9 @@ class Loss:
 
     def __init__(
         self,
-        task: "Task",
-        params: "FinetuneParams",
-        prepared: "Decision",
+        task: Task,
+        params: FinetuneParams,
+        prepared: Decision,
         rows: "np.typing.NDArray[np.int64] | None" = None,
     ) -> None:
         """`rows` of each class, where the task has one class a row."""

@@ -9,60 +9,72 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.core.errors import UserError
 from pipeline.core.log import Log
-from pipeline.core.records import SPLITS
-from pipeline.models import encoders as adapter
-from pipeline.models.heads import seq2seq
-from pipeline.models.pooling import narrow
+from pipeline.core.records import SPLITS, Split
+from pipeline.models import encoders
+from pipeline.models.heads import head_of
+from pipeline.models.heads.base import Start
+from pipeline.models.pooling import first_token_only
 from pipeline.stages.finetune.batching import (
     ClassSampler,
-    Collator,
     Drawn,
     LengthSampler,
     Logits,
     Order,
-    Writing,
     in_order,
     lengths_of,
-    longer_than,
     unlabelled,
 )
-from pipeline.stages.finetune.callbacks import Patience, Point, Teller, Thrift
+from pipeline.stages.finetune.callbacks import (
+    EarlyStopping,
+    MemoryTrimming,
+    Point,
+    ProgressCallback,
+)
 from pipeline.stages.finetune.checkpoints import last_whole
-from pipeline.stages.finetune.fast_attention import by_products
-from pipeline.stages.finetune.fast_dropout import quicken
+from pipeline.stages.finetune.fast_attention import fast_attention
+from pipeline.stages.finetune.fast_dropout import fast_dropout
 from pipeline.stages.finetune.losses import Loss
-from pipeline.tasks.base.encoding import WRITTEN
-from pipeline.tasks.base.masked_lm import Hider
+from pipeline.stages.finetune.params import FinetuneParams
+from pipeline.stages.finetune.validation import Validator
+from pipeline.tasks.base import Task
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import transformers
 from datasets import Dataset, concatenate_datasets
-from tokenizers import Tokenizer
 from transformers import Trainer, TrainingArguments
 
-if TYPE_CHECKING:
-    from pipeline.stages.finetune.stage import FinetuneParams
-    from pipeline.tasks.base import Decision, Task
-    from pipeline.tasks.base.encoding import Encoder
 
-Measure = Callable[[Logits], dict[str, float]]
-"""From the logits of every validation piece, and of every training piece where the task remembers
-them, in the order of their files, to metrics."""
+@dataclass(frozen=True)
+class Job:
+    """A training: its settings, its data and what judges it."""
+
+    params: FinetuneParams
+    task: Task
+    base: Path
+    """The folder of the base."""
+    name: str
+    """What messages call the base."""
+    tokenize: Path
+    validator: Validator
+    state: Path
+    """Where checkpoints lie."""
+    precision: str
+    """fp32 or bf16."""
 
 
 @dataclass(frozen=True)
 class Result:
     model: Any
     predict: Callable[[], Logits]
-    """The logits that a `Measure` is given, by the kept weights."""
+    """The logits that a `Validator` is given, by the best weights."""
     history: list[dict[str, float]]
     parameters: int
     trained: int
@@ -78,7 +90,7 @@ def threads() -> int:
     return int(torch.get_num_threads())
 
 
-def where_and_how(precision: str) -> tuple[str, str]:
+def device_and_precision(precision: str) -> tuple[str, str]:
     """The device's name, and fp32 or bf16: asked of the device, not assumed."""
     if torch.cuda.is_available():
         device, able = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(False)
@@ -91,9 +103,23 @@ def where_and_how(precision: str) -> tuple[str, str]:
 
 
 class _Trainer(Trainer):
-    def __init__(self, *, order: Order, loss: Loss, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.order, self.loss = order, loss
+    """Trainer with an order of rows, a loss and a validation of one's own.
+
+    `asked` are the rows of a validation in the order of their files; Trainer is given them by
+    length.
+    """
+
+    def __init__(
+        self, *, job: Job, order: Order, loss: Loss, asked: Dataset, **settings: Any
+    ) -> None:
+        self.lengths = lengths_of(asked)
+        self.by_length = np.argsort(self.lengths, kind="stable")
+        super().__init__(
+            eval_dataset=asked.select(self.by_length),
+            compute_metrics=lambda outcome: job.validator.metrics(self.in_order(outcome)),
+            **settings,
+        )
+        self.order, self.loss, self.head = order, loss, head_of(job.task)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
         """Targets of all batches whose gradients make one step."""
@@ -124,16 +150,15 @@ class _Trainer(Trainer):
     ) -> Any:
         """Of a model that writes: not what it would say behind each word of the truth, but what it
         writes by itself, the likeliest token each time; behind a score, which nobody asks here."""
-        writing = self.data_collator.writing
-        if writing is None:
+        if not self.head.generates:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs(inputs)
         labels = inputs["labels"]
         with torch.inference_mode(), self.compute_loss_context_manager():
             count = self._get_num_items_in_batch([inputs], labels.device)
             loss = self.compute_loss(model, dict(inputs), num_items_in_batch=count)
-        written = seq2seq.written(self.model, inputs["input_ids"], inputs["attention_mask"])
-        return loss.detach(), written.float(), labels
+        found = self.head.generate(self.model, inputs["input_ids"], inputs["attention_mask"])
+        return loss.detach(), found.float(), labels
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
         """Its loss is the mean over targets, as in training; transformers' own is a mean over
@@ -144,6 +169,10 @@ class _Trainer(Trainer):
         self._check("validation loss", loss / targets, self.state.global_step)
         output.metrics[f"{settings.get('metric_key_prefix', 'eval')}_loss"] = loss / targets
         return output
+
+    def in_order(self, outcome: Any) -> Logits:
+        """Logits in the order of the files: Trainer's are of pieces by length."""
+        return in_order(outcome.predictions, self.by_length, self.lengths)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.order
@@ -161,88 +190,132 @@ class _Trainer(Trainer):
             )
 
 
-def _dropouts(folder: Path, name: str, params: "FinetuneParams") -> dict[str, float]:
-    """Dropout under the names that the base's family gives it."""
-    if adapter.read_config(folder, name)["model_type"] == "distilbert":
-        return {
-            "dropout": params.dropout,
-            "attention_dropout": params.attention_dropout,
-            "seq_classif_dropout": params.dropout,
-        }
-    return {
-        "hidden_dropout_prob": params.dropout,
-        "attention_probs_dropout_prob": params.attention_dropout,
-        "classifier_dropout": params.dropout,
+@dataclass(frozen=True)
+class _Built:
+    """A model that is ready to learn, and what is told of it."""
+
+    model: Any
+    parameters: int
+    trained: int
+
+
+def train(job: Job, log: Log, point: Point) -> Result:
+    """Train to the end, from the last whole checkpoint in the job's `state` where there is one;
+    progress goes to `log`, curves to `point`."""
+    transformers.set_seed(job.params.seed)
+    built = _build(job)
+    data = {
+        split: Dataset.from_file(str(job.tokenize / "tokens" / f"{split}.arrow"))
+        for split in SPLITS
     }
+    trainer = _configure(job, built.model, data, log, point)
+    return _run(job, built, trainer, log)
 
 
-def train(
-    params: "FinetuneParams",
-    folder: Path,
-    name: str,
-    task: "Task",
-    classes: list[str],
-    tokenize: Path,
-    encoder: "Encoder",
-    prepared: "Decision",
-    measure: Measure,
-    state: Path,
-    precision: str,
-    log: Log,
-    point: Point,
-) -> Result:
-    """Train to the end, from the last whole checkpoint in `state` where there is one."""
-    transformers.set_seed(params.seed)
-    dropouts = _dropouts(folder, name, params)
-    writing = None
-    if params.decoder:
-        words = Tokenizer.from_file(str(tokenize / "tokenizer" / WRITTEN))
-        model = seq2seq.new(folder, params.decoder, words, dropouts)
-        begins, fills = model.decoder.config.bos_token_id, model.decoder.config.pad_token_id
-        writing = Writing(begins, fills, params.decoder.longest)
-    else:
-        outputs = task.outputs(classes)
-        model = adapter.load_model(folder, name, task.head, outputs=outputs, **dropouts)
-    if task.head in adapter.OF_WHOLE_TEXTS and adapter.pooling(model) == "cls":
-        narrow(model)
+def _build(job: Job) -> _Built:
+    """The model: a head on the base, made fast, with LoRA where the recipe has it."""
+    params, head = job.params, head_of(job.task)
+    start = Start(
+        job.base,
+        job.name,
+        job.task.outputs(job.validator.classes),
+        _dropouts(job),
+        job.tokenize / "tokenizer",
+        params.decoder,
+    )
+    model = head.build(start)
+    if head.pooled and encoders.pooling(model) == "cls":
+        first_token_only(model)
     parameters = _count(model)
     if params.lora:
         from pipeline.stages.finetune import lora
 
         model = lora.attach(model, params.lora.rank, params.lora.alpha, params.lora.dropout)
     trained = _count(model, learning=True)
-    quicken(model)
-    if precision == "bf16" and not torch.cuda.is_available():
-        by_products(model)
-    data = {
-        split: Dataset.from_file(str(tokenize / "tokens" / f"{split}.arrow")) for split in SPLITS
-    }
-    if writing and (cut := longer_than(data["train"], writing.longest)):
-        log.say(
-            f"{cut:,} of {len(data['train']):,} translations have more tokens than decoder.longest,"
-            f" {writing.longest}: they are cut"
-        )
+    fast_dropout(model)
+    if job.precision == "bf16" and not torch.cuda.is_available():
+        fast_attention(model)
+    return _Built(model, parameters, trained)
+
+
+def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Point) -> _Trainer:
+    """transformers' Trainer with this project's order of rows, batches, loss and callbacks."""
+    params, task, head = job.params, job.task, head_of(job.task)
     asked = data["validation"]  # after each part of the training
     if task.remembers:
         asked = concatenate_datasets([asked, unlabelled(data["train"])])
-    lengths = lengths_of(asked)
-    order = np.argsort(lengths, kind="stable")
     own, batch = shares(params.batch_size, torch.cuda.device_count())
-    shuffled: Order = (
+    order: Order = (
         ClassSampler(data["train"], batch, params.seed)
-        if task.head == "embedding"
+        if head.contrastive
         else LengthSampler(lengths_of(data["train"]), batch, params.seed)
     )
-    steps_per_epoch = math.ceil(len(shuffled) / (batch * params.accumulate))
+    collator = head.collator(model, head.typed(model.config, task))
+    if complaint := collator.complaint(data["train"]):
+        log.say(complaint)
+    rows = _rows_of_each(data["train"], job.validator.classes) if task.exclusive else None
+    job.state.mkdir(parents=True, exist_ok=True)
+    trainer = _Trainer(
+        job=job,
+        order=order,
+        loss=Loss(task, params, job.validator.prepared, rows),
+        asked=asked,
+        model=model,
+        args=_arguments(job, own, math.ceil(len(order) / (batch * params.accumulate))),
+        train_dataset=Drawn(data["train"], job.validator.encoder, order)
+        if task.fresh
+        else data["train"],
+        data_collator=collator,
+        callbacks=[
+            ProgressCallback(log, point, task.metrics),
+            EarlyStopping(params.patience),
+            *([] if torch.cuda.is_available() else [MemoryTrimming()]),
+        ],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
+    """The training itself, and what is told of it."""
+    checkpoint = last_whole(job.state)
+    if checkpoint:
+        log.say(f"going on from step {checkpoint.name.split('-')[1]}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if job.params.lora:
+        from pipeline.stages.finetune import lora
+
+        trainer.model = lora.merged(trainer.model)
+    reached, metric = trainer.state, f"eval_{job.params.metric}"
+    evaluations = [entry for entry in reached.log_history if metric in entry]
+    best = next(entry for entry in evaluations if entry[metric] == reached.best_metric)
+    last = evaluations[-1]
+    return Result(
+        model=trainer.model,
+        predict=lambda: trainer.in_order(trainer.predict(trainer.eval_dataset)),
+        history=reached.log_history,
+        parameters=built.parameters,
+        trained=built.trained,
+        pooling=encoders.pooling(built.model),
+        steps=int(last["step"]),
+        epochs=float(last["epoch"]),
+        best_step=int(best["step"]),
+        best_value=float(reached.best_metric or 0),
+        stopped_early=last["step"] < reached.max_steps,
+    )
+
+
+def _arguments(job: Job, batch_size: int, steps_per_epoch: int) -> TrainingArguments:
+    """What Trainer is told: `batch_size` of one device."""
+    params = job.params
     steps = min(steps_per_epoch * params.epochs, params.steps or sys.maxsize)
     interval = math.ceil(min(steps_per_epoch, steps) / params.evaluations_per_epoch)
-    state.mkdir(parents=True, exist_ok=True)
-    arguments = TrainingArguments(
-        output_dir=str(state),
+    return TrainingArguments(
+        output_dir=str(job.state),
         num_train_epochs=params.epochs,
         max_steps=steps,
-        per_device_train_batch_size=own,
-        per_device_eval_batch_size=4 * own,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=4 * batch_size,
         gradient_accumulation_steps=params.accumulate,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
@@ -250,7 +323,7 @@ def train(
         max_grad_norm=params.clip,
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
-        bf16=precision == "bf16",
+        bf16=job.precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="steps",
         eval_steps=interval,
@@ -270,62 +343,22 @@ def train(
         label_names=["labels"],
         remove_unused_columns=False,
     )
-    trainer = _Trainer(
-        order=shuffled,
-        model=model,
-        args=arguments,
-        train_dataset=Drawn(data["train"], encoder, shuffled)
-        if isinstance(encoder, Hider)
-        else data["train"],
-        eval_dataset=asked.select(order),
-        data_collator=Collator(
-            model.config.pad_token_id or 0,
-            adapter.takes_types(model.config, task),
-            guessing=task.head == "guess",
-            writing=writing,
-        ),
-        compute_metrics=lambda given: measure(in_order(given.predictions, order, lengths)),
-        loss=Loss(
-            task,
-            params,
-            prepared,
-            _rows_of_each(data["train"], classes) if task.exclusive else None,
-        ),
-        callbacks=[
-            Teller(log, point, task.metrics),
-            Patience(params.patience),
-            *([] if torch.cuda.is_available() else [Thrift()]),
-        ],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    checkpoint = last_whole(state)
-    if checkpoint:
-        log.say(f"going on from step {checkpoint.name.split('-')[1]}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    reached = trainer.state
-    if params.lora:
-        trainer.model = lora.merged(trainer.model)
 
-    def predict() -> Logits:
-        outcome = trainer.predict(trainer.eval_dataset)
-        return in_order(outcome.predictions, order, lengths)
 
-    evaluations = [e for e in reached.log_history if f"eval_{params.metric}" in e]
-    best = next(e for e in evaluations if e[f"eval_{params.metric}"] == reached.best_metric)
-    last = evaluations[-1]
-    return Result(
-        model=trainer.model,
-        predict=predict,
-        history=reached.log_history,
-        parameters=parameters,
-        trained=trained,
-        pooling=adapter.pooling(model),
-        steps=int(last["step"]),
-        epochs=float(last["epoch"]),
-        best_step=int(best["step"]),
-        best_value=float(reached.best_metric or 0),
-        stopped_early=last["step"] < reached.max_steps,
-    )
+def _dropouts(job: Job) -> dict[str, float]:
+    """Dropout under the names that the base's family gives it."""
+    params = job.params
+    if encoders.read_config(job.base, job.name)["model_type"] == "distilbert":
+        return {
+            "dropout": params.dropout,
+            "attention_dropout": params.attention_dropout,
+            "seq_classif_dropout": params.dropout,
+        }
+    return {
+        "hidden_dropout_prob": params.dropout,
+        "attention_probs_dropout_prob": params.attention_dropout,
+        "classifier_dropout": params.dropout,
+    }
 
 
 def shares(batch_size: int, devices: int) -> tuple[int, int]:

@@ -18,9 +18,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import Field
-
-from pipeline.core.config import Settings
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of, whole, write_json, write_text
 from pipeline.core.log import Log, no_log
@@ -37,12 +34,8 @@ from pipeline.core.records import (
 )
 from pipeline.registry.lineage import lineage_key, read_entries
 from pipeline.stages.publish.card import model_card
+from pipeline.stages.publish.params import PublishParams
 from pipeline.tasks.base import Task
-
-
-class PublishParams(Settings):
-    description: str = Field(min_length=1)
-    """What the model is for: the first line of its card."""
 
 
 def publish(
@@ -67,8 +60,8 @@ def publish(
 
     Raises Unavailable where MLflow does not answer; the line's files are untouched by that.
     """
-    from pipeline.registry.artifacts import RECORDS_TAG
     from pipeline.registry.publisher import Dataset, Publisher, Run
+    from pipeline.registry.tags import RECORDS_TAG
     from pipeline.registry.versions import Registry
 
     intake = Intake.read(ingest / "intake.json")

@@ -12,19 +12,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from pipeline.core.config import Settings
 from pipeline.core.errors import UserError
 from pipeline.core.files import parquet_batches, whole, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Lengths, Split, Validation
 from pipeline.models.bases import BaseParams, base_folder
+from pipeline.models.heads import head_of
+from pipeline.stages.tokenize.params import TokenizeParams, Vocabulary
 from pipeline.tasks.base import Task
-from pipeline.tasks.base.encoding import WRITTEN, LongText, Texts
+from pipeline.tasks.base.encoding import WRITTEN, Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,94 +34,6 @@ if TYPE_CHECKING:
 BATCH = 1000  # rows
 BINS = 40
 WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")  # a Chinese character is one by itself
-
-
-class Vocabulary(Settings):
-    """A WordPiece vocabulary that is learned from the training rows (Wu et al. 2016)."""
-
-    size: int = Field(ge=100)
-    """Tokens, at most."""
-    lower_case: bool
-    """Whether letters lose their case and their accents, as in BERT's uncased vocabularies."""
-    fewest: int = Field(ge=1)
-    """How often two parts of a word must stand together to be joined."""
-
-
-class Hide(Settings):
-    """What is hidden of a text, for tasks that guess it: of these tokens 80 % become the mask, 10 %
-    another token and 10 % stay (Devlin et al. 2019)."""
-
-    share: float = Field(gt=0, lt=1)
-    """Of the tokens."""
-    whole_words: bool
-    """Whether all tokens of a word are hidden or none."""
-    packed: bool
-    """Whether one document begins where another ends, so that training passages are full (Liu et
-    al. 2019); else each is of one document, and as short as that is. Pairs are of one document."""
-
-
-class TokenizeParams(Settings):
-    max_length: int = Field(ge=8, le=8192)
-    """Tokens that the model reads at once, special tokens included."""
-    long_text: LongText
-    """What becomes of a longer text: truncate keeps its beginning, head_tail a quarter from the
-    beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
-    overlap: int = Field(ge=0)
-    """Tokens that one window shares with the next."""
-    both_orders: bool
-    """Whether a training row is read twice, its two texts in both orders: where none is the first,
-    as of paraphrases."""
-    vocabulary: Vocabulary | None
-    """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,
-    where a task writes."""
-    hide: Hide | None
-    """null for tasks that guess nothing."""
-
-    @property
-    def hidden(self) -> dict[str, Any] | None:
-        """`hide` as plain values."""
-        return self.hide.model_dump() if self.hide else None
-
-    @model_validator(mode="after")
-    def _windows_advance(self) -> Self:
-        if self.overlap and self.long_text != "windows":
-            raise ValueError("overlap is of windows alone: set it to 0, or long_text to windows")
-        if self.overlap > self.max_length // 2:
-            raise ValueError("overlap is more than half of max_length: make it smaller")
-        return self
-
-
-def check(params: TokenizeParams, task: Task) -> None:
-    """Raises ValueError, beginning with the key, for what the task has no use of, or needs."""
-    if task.head == "writer" and not params.vocabulary:
-        raise ValueError(
-            f"vocabulary: {task.name} writes words of its own: say how they are learned"
-        )
-    if task.head == "writer" and params.long_text != "truncate":
-        raise ValueError(f"long_text: {task.name} reads a text at once: set it to truncate")
-    if params.hide and not task.fresh:
-        raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
-    if task.fresh and not params.hide:
-        raise ValueError(f"hide: {task.name} guesses what is hidden: name its share")
-    if params.hide and params.hide.packed and task.beside:
-        raise ValueError(
-            f"hide.packed: {task.name} parts passages of one document: set it to false, or task to"
-            " masked_words"
-        )
-    if task.fresh and (params.long_text != "windows" or params.overlap):
-        raise ValueError(
-            f"long_text: {task.name} reads the whole of a text once: set it to windows, and overlap"
-            " to 0"
-        )
-    if params.long_text == "head_tail" and (task.two_texts or task.offsets):
-        raise ValueError(
-            f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
-            " truncate or windows"
-        )
-    if params.both_orders and not task.symmetric:
-        raise ValueError(
-            f"both_orders: the texts of {task.name} cannot change places: set it to false"
-        )
 
 
 def tokenize(
@@ -140,7 +52,7 @@ def tokenize(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writes = task.head == "writer"
+    writes = head_of(task).generates
     tokenizer = _tokenizer(params, task, base, validate / "kept.parquet", log)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
@@ -283,17 +195,17 @@ def _tokenizer(
     Raises UserError where the base takes no texts of that length, has words of its own, or is of a
     family that the task does not know.
     """
-    from pipeline.models.encoders import check_family, load_tokenizer, most_tokens
+    from pipeline.models.encoders import load_tokenizer, most_tokens
     from pipeline.stages.tokenize.wordpiece import saved
 
     own = params.vocabulary
     if base.network is None:
-        if own is not None and task.head != "writer":
+        if own is not None and not head_of(task).generates:
             raise UserError(
                 f"tokenize.vocabulary: {base.model} has a vocabulary of its own: set it to null"
             )
         folder = base_folder(base)
-        check_family(folder, base.model, task)
+        head_of(task).check_base(folder, base.model, task)
         most_tokens(folder, params.max_length, base.model)
         return load_tokenizer(folder, base.model)
     if own is None:

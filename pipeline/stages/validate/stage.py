@@ -13,54 +13,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from pipeline.core.config import Settings
 from pipeline.core.errors import UserError
 from pipeline.core.files import parquet_batches, whole, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Validation
 from pipeline.core.text import both, excerpt, normalised
 from pipeline.stages.validate.near_duplicates import NearCopies
+from pipeline.stages.validate.params import NearDuplicates, Rules, ValidateParams
 from pipeline.tasks.base import Task
 from pipeline.tasks.base.encoding import Texts
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Policy = Literal["fail", "quarantine", "warn"]
-Strict = Literal["fail", "quarantine"]  # such a row cannot be trained on
-
-
-class Rules(Settings):
-    """The policy of each rule, in the order in which a row's fate is decided."""
-
-    undecodable: Strict
-    """The row cannot be read (bad UTF-8, broken quoting, not JSON), or its label is none."""
-    unlabelled: Strict
-    """Its label is empty."""
-    unknown_label: Strict
-    """A class of its label is not among `labels`, or no training row has it."""
-    blank: Strict
-    """No visible character; of two texts, in one of them."""
-    control_characters: Policy
-    """NUL or another control character of ASCII besides tab, line feed and carriage return."""
-    too_long: Policy
-    """Longer than `longest_text`."""
-    conflicting_labels: Policy
-    """The same text (here and below: both, where there are two) stands elsewhere under another
-    label; where groups are ranked, in the same group."""
-    leak: Policy
-    """The same text stands in a more precious split (test before validation before train)."""
-    duplicate: Policy
-    """The same text stands earlier in the same split, or in the same group where groups are
-    ranked."""
-    near_duplicate: Policy
-    """Nearly the same text stands in a more precious split. Of two texts each is compared with its
-    own, so that rows that share one long text are no copies."""
 
 
 RULES = tuple(Rules.model_fields)
@@ -71,29 +39,6 @@ BATCH = 5000  # rows
 POOL, NEAR = 1000, 16  # texts of a split that may stand beside others; of these, of about a length
 CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
-
-
-class NearDuplicates(Settings):
-    similarity: float = Field(ge=0.75, lt=1)
-    """Jaccard similarity of two texts' sets of character n-grams from which they are one.
-    Below 0.75 the search for candidates would miss too many."""
-    characters: int = Field(ge=1, le=20)
-    """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones. A text of fewer
-    characters is near to the same text alone."""
-
-
-class ValidateParams(Settings):
-    labels: list[str] | None
-    """The classes, in the model's order; null takes those of the training rows, sorted. Null too
-    where a task has no classes."""
-    longest_text: int = Field(gt=0)
-    """Characters, of each text."""
-    fewest_rows: int = Field(ge=1)
-    """Of each split, after quarantine."""
-    largest_quarantine_percent: float = Field(ge=0, le=100)
-    """Of all rows: more than this ends the line."""
-    near_duplicates: NearDuplicates
-    rules: Rules
 
 
 def validate(

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .encoding import Encoder, LongText, Piece, Texts
+from .runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
 
-    from .answering import Runtime
 
 Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
@@ -94,9 +94,10 @@ class Detail:
 class Task(ABC):
     """One kind of problem: its rows, targets, loss, answers and scores."""
 
-    head: ClassVar[Literal["sequence", "token", "embedding", "guess", "writer"]]
-    """Whether the model scores a whole text or each of its tokens, places a text in a space, near
-    those of its class, guesses hidden tokens, or writes a text."""
+    head: ClassVar[str]
+    """A file of pipeline/models/heads: `sequence` scores a whole text, `token` each of its tokens,
+    `embedding` places a text near those of its class, `masked_lm` predicts masked tokens, and
+    `seq2seq` writes a text."""
     metrics: ClassVar[tuple[str, ...]]
     """Names of its scores, the higher the better; it is known by the first."""
     exact: ClassVar[str | None] = None
@@ -229,7 +230,7 @@ class Task(ABC):
     # answering
 
     def run(
-        self, runtime: "Runtime", pieces: Sequence[Piece], batch_size: int, decision: Decision
+        self, runtime: Runtime, pieces: Sequence[Piece], batch_size: int, decision: Decision
     ) -> list[Logits]:
         """What the model says of each piece."""
         return runtime.logits(pieces, batch_size)

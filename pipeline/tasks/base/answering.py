@@ -1,32 +1,12 @@
 """From raw texts to answers, whatever runs the model."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from .encoding import Encoder, Piece, Texts
-
-if TYPE_CHECKING:
-    from ..translation.beam_search import Step
-    from . import Answer, Decision, Task
+from . import Answer, Decision, Task
+from .encoding import Encoder, Texts
+from .runtime import Runtime
 
 AT_ONCE = 512  # texts whose logits are held together, and between two notes of progress
-
-
-class Runtime(Protocol):
-    """A model that is ready to answer."""
-
-    provider: str
-
-    def logits(
-        self, pieces: Sequence[Piece], batch_size: int = ...
-    ) -> list[npt.NDArray[np.float32]]:
-        """Of each piece, (outputs,) or (tokens, outputs)."""
-
-    def steps(self, pieces: Sequence[Piece]) -> "Step":
-        """Of a model that writes: what comes next in texts about these pieces."""
 
 
 class Answering:
@@ -34,11 +14,11 @@ class Answering:
 
     def __init__(
         self,
-        task: "Task",
+        task: Task,
         encoder: Encoder,
         runtime: Runtime,
         classes: Sequence[str],
-        decision: "Decision",
+        decision: Decision,
     ) -> None:
         self.task, self.encoder, self.runtime = task, encoder, runtime
         self.classes, self.decision = classes, decision
@@ -48,7 +28,7 @@ class Answering:
         texts: Sequence[Texts],
         batch_size: int = 8,
         progress: Callable[[int, int], object] = lambda *_: None,
-    ) -> "list[Answer]":
+    ) -> list[Answer]:
         """One answer a text; how many of how many are answered is told to `progress`."""
         answers = []
         for start in range(0, len(texts), AT_ONCE):

@@ -178,7 +178,7 @@ class Guessing(Task):
     tokens that it holds for the likeliest, and these tokens; at the first token, behind a zero, the
     logits of FOLLOWS and STRANGE."""
 
-    head = "guess"
+    head = "masked_lm"
     labelled = False
     fresh = True
     baseline = ("frequencies",)

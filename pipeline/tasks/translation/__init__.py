@@ -22,12 +22,12 @@ from ..base import (
 )
 from ..base.encoding import WRITTEN, Encoder, LongText, Piece, Texts
 from .beam_search import search
-from .bleu import BLEU_COUNTS, CHRF_COUNTS, bleu, bleu_counts, chrf, chrf_counts, signatures
+from .bleu_chrf import BLEU_COUNTS, CHRF_COUNTS, bleu, bleu_counts, chrf, chrf_counts, signatures
 
 if TYPE_CHECKING:
     import torch
 
-    from ..base.answering import Runtime
+    from ..base.runtime import Runtime
 
 
 class TaughtPiece(Piece):
@@ -61,7 +61,7 @@ class Reader(Encoder):
 class Translation(Task):
     """`logits` of a piece are its score and the tokens that were written, (1 + tokens,)."""
 
-    head = "writer"
+    head = "seq2seq"
     metrics = ("bleu", "chrf")
     baseline = ("words",)
     plain = "Translation"

@@ -4,17 +4,12 @@ Where it stops, and how it weighs lengths, is as transformers' `generate` does i
 (https://huggingface.co/docs/transformers/main_classes/text_generation): so the same tokens come.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Step = Callable[[Ints, Ints, Ints], npt.NDArray[np.float32]]
-"""The log probabilities of what comes next, (hypotheses, vocabulary), of hypotheses that go on:
-their last tokens, the sources that they translate, and their places among those of the step before
-(in the first step those of the sources)."""
+from ..base.runtime import Step
 
 
 @dataclass

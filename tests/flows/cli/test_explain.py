@@ -7,8 +7,8 @@ import pytest
 
 from flows.cli.explain import explain
 from flows.cli.history import history
-from pipeline.promotion.records import Entry
 from pipeline.registry.ledger import Ledger
+from pipeline.registry.records import Entry
 from pipeline.registry.versions import Registry
 from tests.pipeline.promotion.test_gate import OLD_VERDICT
 

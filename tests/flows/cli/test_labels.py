@@ -15,8 +15,10 @@ from pipeline.core.config import parse, read_recipe, read_task
 from pipeline.core.records import Intake
 from pipeline.core.text import content_id
 from pipeline.serving.feedback import Store
-from pipeline.stages.ingest.stage import IngestParams, ingest
-from pipeline.stages.validate.stage import ValidateParams, validate
+from pipeline.stages.ingest.params import IngestParams
+from pipeline.stages.ingest.stage import ingest
+from pipeline.stages.validate.params import ValidateParams
+from pipeline.stages.validate.stage import validate
 from tests.conftest import make_rows, toy_block, write_csv, write_params
 from tests.pipeline.tasks.test_contract import block_of
 from tests.pipeline.tasks.toys import TOYS

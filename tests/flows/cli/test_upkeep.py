@@ -11,7 +11,8 @@ from filelock import FileLock
 from flows.cli import main, upkeep
 from pipeline.core.config import parse, read_task
 from pipeline.core.text import content_id
-from pipeline.stages.ingest.stage import IngestParams, ingest
+from pipeline.stages.ingest.params import IngestParams
+from pipeline.stages.ingest.stage import ingest
 from pipeline.upkeep import forget
 from tests.conftest import make_rows, toy_block, write_csv, write_params
 from tests.pipeline.upkeep.conftest import Shop, damage, database, rows_table, shop  # noqa: F401

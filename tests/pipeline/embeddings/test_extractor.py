@@ -14,7 +14,8 @@ from pipeline.core.errors import UserError
 from pipeline.embeddings.embedder import Tokens
 from pipeline.embeddings.extractor import TorchExtractor
 from pipeline.runtimes.onnx_runtime import OnnxModel
-from pipeline.stages.export.onnx import export_fused, quantize
+from pipeline.stages.export.onnx import export_fused
+from pipeline.stages.export.quantize import quantize
 from tests.conftest import tiny_config
 
 FAMILIES = ["bert", "roberta", "electra", "distilbert"]

@@ -53,8 +53,8 @@ def test_many_copies_of_a_text_hide_no_other(tmp_path: Path) -> None:
 
 def test_onnx_runtime_can_be_loaded_afterwards() -> None:
     code = (
-        "import numpy; from pipeline.adapters import usearch_index;"
-        "rows = numpy.eye(4, dtype='float32'); usearch_index.exact(rows, rows, 1);"
+        "import numpy; from pipeline.embeddings import index;"
+        "rows = numpy.eye(4, dtype='float32'); index.exact(rows, rows, 1);"
         "import onnxruntime"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -54,7 +54,7 @@ def test_loading_models_does_not_turn_the_hub_off() -> None:
     import sys
 
     code = (
-        "from pipeline.adapters import trainer\n"
+        "from pipeline.stages.finetune import trainer\n"
         "import huggingface_hub.constants as hub\n"
         "assert not hub.HF_HUB_OFFLINE"
     )

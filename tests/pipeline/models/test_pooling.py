@@ -8,8 +8,10 @@ import pytest
 import torch
 import transformers
 
-from pipeline.models.encoders import load_model, pooling
-from pipeline.models.pooling import narrow
+from pipeline.models.encoders import pooling
+from pipeline.models.heads import sequence, token
+from pipeline.models.heads.base import Start
+from pipeline.models.pooling import first_token_only
 from tests.conftest import tiny_config
 
 FAMILIES = ["bert", "roberta", "electra", "distilbert"]
@@ -33,7 +35,7 @@ def test_the_last_layer_for_one_token_changes_neither_logits_nor_gradients(famil
         return logits.detach(), {name: grad.clone() for name, grad in learned.items()}
 
     before, slopes = asked()
-    narrow(model)
+    first_token_only(model)
     after, same = asked()
     assert out == [(2, 5, 32), (2, 1, 32)]
     assert torch.allclose(before, after, atol=1e-6)
@@ -57,10 +59,14 @@ def save_base(folder: Path, family: str, told: Any) -> Any:
     return base
 
 
+def start(base: Path, outputs: list[str]) -> Start:
+    return Start(base, "base", outputs, {}, base)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_base_that_stands_for_a_text_by_its_mean_goes_on_so(family: str, tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", family, {"pooling_mode_mean_tokens": True})
-    model = load_model(tmp_path / "base", "base", "sequence", outputs=["a", "b", "c"]).eval()
+    model = sequence.HEAD.build(start(tmp_path / "base", ["a", "b", "c"])).eval()
     given: list[torch.Tensor] = []
     head = getattr(model, "pre_classifier", model.classifier)
     head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
@@ -72,7 +78,7 @@ def test_a_base_that_stands_for_a_text_by_its_mean_goes_on_so(family: str, tmp_p
     assert not any("pooler" in name for name, _ in model.named_parameters())
 
     model.save_pretrained(tmp_path / "model")
-    again = load_model(tmp_path / "model", "model", "sequence").eval()
+    again = sequence.HEAD.load(tmp_path / "model", "model").eval()
     assert pooling(again) == "mean"
     with torch.inference_mode():
         assert torch.equal(again(input_ids=IDS, attention_mask=MASK).logits, logits)
@@ -91,9 +97,9 @@ def test_a_base_that_stands_for_a_text_by_its_mean_goes_on_so(family: str, tmp_p
 )
 def test_what_a_base_says_of_its_pooling_is_taken(told: Any, expected: str, tmp_path: Path) -> None:
     save_base(tmp_path / "base", "bert", told)
-    model = load_model(tmp_path / "base", "base", "sequence", outputs=["a", "b"])
+    model = sequence.HEAD.build(start(tmp_path / "base", ["a", "b"]))
     assert pooling(model) == expected
     assert (model.base_model.pooler is None) == (expected == "mean")
-    tokens = load_model(tmp_path / "base", "base", "token", outputs=["O"])
+    tokens = token.HEAD.build(start(tmp_path / "base", ["O"]))
     assert tokens.base_model.encoder  # a head for tokens reads each of them
     assert tokens(input_ids=IDS, attention_mask=MASK).logits.shape == (2, 5, 1)

@@ -16,18 +16,19 @@ from pipeline import tasks
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.log import no_log
 from pipeline.core.records import Ladder, Publication
+from pipeline.core.workspace import ORDER
 from pipeline.promotion import champion as promotion
 from pipeline.promotion import evidence
 from pipeline.promotion.evidence import Bench
-from pipeline.promotion.records import Entry, Verdict
 from pipeline.registry import client
 from pipeline.registry.ledger import Ledger
 from pipeline.registry.live_run import LiveRun
 from pipeline.registry.publisher import Publisher
-from pipeline.registry.versions import KEY_TAG, Registry
-from pipeline.stages import ORDER
+from pipeline.registry.records import Entry, Verdict
+from pipeline.registry.tags import KEY_TAG
+from pipeline.registry.versions import Registry
 from pipeline.stages.publish import stage as publish
-from pipeline.stages.publish.stage import PublishParams
+from pipeline.stages.publish.params import PublishParams
 from tests.pipeline.conftest import Home
 
 

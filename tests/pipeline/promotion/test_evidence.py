@@ -16,9 +16,9 @@ from pipeline.core.errors import Unavailable, UserError
 from pipeline.promotion.champion import force
 from pipeline.promotion.evidence import ANSWERS, Bench, ask, ask_and_decide, rescore
 from pipeline.promotion.gate import GateParams
-from pipeline.promotion.records import Verdict
 from pipeline.registry.artifacts import ROWS
 from pipeline.registry.ledger import Ledger
+from pipeline.registry.records import Verdict
 from pipeline.registry.versions import Registry
 from pipeline.retraining.row_changes import compare, learned
 from tests.pipeline.conftest import Home

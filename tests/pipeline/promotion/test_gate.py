@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from pipeline import tasks
-from pipeline.core.config import parse, read_recipe
+from pipeline.core.config import parse
 from pipeline.core.errors import UserError
 from pipeline.promotion import paired
 from pipeline.promotion.gate import GateParams, check, judge
 from pipeline.promotion.guardrails import Rails
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.records import Verdict
 from pipeline.promotion.summary import paragraph
+from pipeline.registry.records import Verdict
 from pipeline.tasks.base import Floats, Setting, Task, counts
-from tests.conftest import ROOT
+from tests.conftest import news_block
 
 ONE_CLASS = tasks.get("classification")
 LABELS = ["a", "b"]
@@ -279,7 +279,7 @@ def test_the_same_inputs_give_the_same_verdict() -> None:
 
 
 def test_metrics_named_twice_are_refused() -> None:
-    section = read_recipe("news", ROOT / "params.yaml")["gate"] | {"metrics": ["accuracy"] * 2}
+    section = news_block()["gate"] | {"metrics": ["accuracy"] * 2}
     with pytest.raises(UserError, match="metrics names one twice"):
         parse(GateParams, section, "recipes.news.gate")
 
@@ -475,14 +475,14 @@ def test_what_a_task_has_no_use_of_is_refused(
 
 
 def test_what_a_task_has_use_of_is_taken() -> None:
-    section = read_recipe("news", ROOT / "params.yaml")["gate"]
+    section = news_block()["gate"]
     check(parse(GateParams, section, "recipes.news.gate"), ONE_CLASS)
     check(with_(**F1, rails=NO_RAILS.model_copy(update={"worst_class": 0.1, "slices": 0.1})), MANY)
 
 
 @pytest.mark.parametrize("floors", [{}, {"accuracy": 1.5}, {"accuracy": None}])
 def test_floors_are_shares_and_one_at_least(floors: dict[str, Any]) -> None:
-    section = read_recipe("news", ROOT / "params.yaml")["gate"] | {"floors": floors}
+    section = news_block()["gate"] | {"floors": floors}
     with pytest.raises(UserError, match=r"recipes\.news\.gate\.floors"):
         parse(GateParams, section, "recipes.news.gate")
 

@@ -27,7 +27,7 @@ from pipeline.core.records import (
     Timing,
     Validation,
 )
-from pipeline.promotion.records import Comparison, Rail, Verdict
+from pipeline.registry.records import Comparison, Rail, Verdict
 
 DIGEST = "0123456789abcdef" * 4
 FEELINGS = ("admiration", "anger", "disappointment", "fear", "joy", "sadness", "surprise")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipeline.core.records import Interval
-from pipeline.promotion.records import Comparison
+from pipeline.registry.records import Comparison
 from pipeline.report import charts
 
 NEAR = Interval(value=0.9, low=0.88, high=0.92)

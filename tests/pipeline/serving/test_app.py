@@ -92,7 +92,7 @@ def _served_model(monkeypatch: pytest.MonkeyPatch, two_texts: bool) -> Any:
 
     monkeypatch.setattr(mlflow.models, "ModelConfig", lambda: {"two_texts": two_texts})
     monkeypatch.setattr(mlflow.models, "set_model", lambda model: None)
-    spec = spec_from_file_location("served", ROOT / "pipeline" / "adapters" / "served_model.py")
+    spec = spec_from_file_location("served", ROOT / "pipeline" / "registry" / "served_model.py")
     assert spec and spec.loader
     module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "served", module)

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from pipeline.core.files import write_json
-from pipeline.registry.versions import FILES_TAG, Registry
+from pipeline.registry.tags import FILES_TAG
+from pipeline.registry.versions import Registry
 from tests.conftest import ROOT
 from tests.pipeline.serving.toys import make_version
 

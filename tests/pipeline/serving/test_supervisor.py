@@ -21,7 +21,7 @@ from pipeline.core.files import write_json
 from pipeline.serving import supervisor
 from pipeline.serving.settings import KEYS, api_keys
 from pipeline.serving.spec import Champion, Look, Spec, as_json
-from pipeline.serving.supervisor import TRIES, Keeper, Service, serve
+from pipeline.serving.supervisor import TRIES, ServerOptions, Supervisor, serve
 from tests.pipeline.serving.toys import make_version
 
 Specs = Callable[[str], Spec]
@@ -41,10 +41,10 @@ def specs(tmp_path: Path) -> Specs:
     return spec
 
 
-class Told(Keeper):
+class Told(Supervisor):
     """Keeps what it would tell a worker; nothing is started."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServerOptions) -> None:
         self.said: list[Any] = []
         with socket.create_server(("127.0.0.1", 0)) as listening:
             super().__init__(service, listening)
@@ -67,12 +67,12 @@ class Told(Keeper):
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Service:
-    return Service("toy", "sqlite://", tmp_path / "state" / "toy.json", tmp_path)
+def service(tmp_path: Path) -> ServerOptions:
+    return ServerOptions("toy", "sqlite://", tmp_path / "state" / "toy.json", tmp_path)
 
 
 @pytest.fixture
-def keeper(service: Service) -> Iterator[Told]:
+def keeper(service: ServerOptions) -> Iterator[Told]:
     told = Told(service)
     yield told
     told.listening.close()
@@ -90,21 +90,21 @@ def test_the_champion_is_asked_for_once_and_confirmed_when_it_answers(
 
 
 def test_what_was_served_last_is_kept_with_the_one_before_and_its_tuning(
-    keeper: Told, specs: Specs, service: Service
+    keeper: Told, specs: Specs, service: ServerOptions
 ) -> None:
     for number in ("1", "2"):
         keeper.heard(Look(specs(number)))
         keeper.serving(number)
-    again = Keeper(service, keeper.listening)
+    again = Supervisor(service, keeper.listening)
     assert (again.served, again.previous, again.tuning) == (specs("2"), specs("1"), {"batch": 4})
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"served": 1, "previous": {}, "tuning": 0}'])
-def test_a_broken_file_of_what_was_served_is_as_none(service: Service, content: str) -> None:
+def test_a_broken_file_of_what_was_served_is_as_none(service: ServerOptions, content: str) -> None:
     service.state.parent.mkdir()
     service.state.write_text(content)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        assert Keeper(service, listening).served is None
+        assert Supervisor(service, listening).served is None
 
 
 def test_a_refused_version_is_asked_for_again_only_when_its_files_change(
@@ -161,14 +161,14 @@ def test_a_first_champion_that_is_refused_ends_it_in_one_line(keeper: Told, spec
     assert str(keeper.failure) == "model of toy/1 has changed"
 
 
-def _restarted(service: Service, specs: Specs) -> Told:
+def _restarted(service: ServerOptions, specs: Specs) -> Told:
     kept = {"served": as_json(specs("2")), "previous": as_json(specs("1")), "tuning": None}
     write_json(service.state, kept)
     return Told(service)
 
 
 def test_without_word_of_the_champion_what_was_served_last_goes_on(
-    service: Service, specs: Specs
+    service: ServerOptions, specs: Specs
 ) -> None:
     keeper = _restarted(service, specs)
     keeper.serving("2")
@@ -179,7 +179,7 @@ def test_without_word_of_the_champion_what_was_served_last_goes_on(
     keeper.listening.close()
 
 
-def test_a_silent_mlflow_is_waited_for_only_so_long(service: Service, specs: Specs) -> None:
+def test_a_silent_mlflow_is_waited_for_only_so_long(service: ServerOptions, specs: Specs) -> None:
     keeper = _restarted(service, specs)
     keeper._without_mlflow()
     assert keeper.asked_for() == ["confirmed"]
@@ -187,7 +187,7 @@ def test_a_silent_mlflow_is_waited_for_only_so_long(service: Service, specs: Spe
 
 
 def test_after_a_restart_a_damaged_version_gives_way_to_the_one_before(
-    service: Service, specs: Specs
+    service: ServerOptions, specs: Specs
 ) -> None:
     keeper = _restarted(service, specs)
     keeper.refuses("2")
@@ -216,7 +216,7 @@ def test_a_version_that_ends_its_worker_is_refused_after_a_few_tries(
 
 
 def test_the_version_served_last_is_blamed_where_no_worker_comes_to_serve_it(
-    service: Service, specs: Specs
+    service: ServerOptions, specs: Specs
 ) -> None:
     keeper = _restarted(service, specs)
     for _ in range(TRIES):
@@ -228,7 +228,7 @@ def test_the_version_served_last_is_blamed_where_no_worker_comes_to_serve_it(
 
 
 def test_without_another_version_the_one_served_last_is_tried_again_and_again(
-    service: Service, specs: Specs
+    service: ServerOptions, specs: Specs
 ) -> None:
     keeper = _restarted(service, specs)
     keeper.previous = None
@@ -272,14 +272,16 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 
 
 def test_a_host_that_others_reach_needs_keys(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: ServerOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(KEYS, raising=False)
     with pytest.raises(UserError, match=rf"^0\.0\.0\.0 can be reached from elsewhere: set {KEYS}"):
         serve(replace(service, host="0.0.0.0"))
 
 
-def test_a_port_that_is_taken_is_told(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_taken_is_told(
+    service: ServerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.serving.listening.LINGERS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -453,7 +455,7 @@ while True:
 """
 
 
-def pretending(service: Service, ends: int = 0, hang: int = 0) -> Service:
+def pretending(service: ServerOptions, ends: int = 0, hang: int = 0) -> ServerOptions:
     """As many of the first workers end, or answer no more."""
     script = WORKER.replace("ENDS", str(ends)).replace("HANG", str(hang))
     command = (sys.executable, "-S", "-c", script)
@@ -483,14 +485,14 @@ def ended_by(number: signal.Signals, ready: Callable[[], bool]) -> threading.Thr
 
 @pytest.fixture
 def worked_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: Service, registry: Registry
-) -> Service:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: ServerOptions, registry: Registry
+) -> ServerOptions:
     monkeypatch.chdir(tmp_path)
     return service
 
 
 def test_without_a_champion_its_worker_is_ended_and_the_reason_told(
-    worked_in: Service, tmp_path: Path
+    worked_in: ServerOptions, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"^toy: has no champion yet: bertline run toy$"):
         serve(pretending(worked_in))
@@ -499,7 +501,7 @@ def test_without_a_champion_its_worker_is_ended_and_the_reason_told(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_its_worker(
-    worked_in: Service, registry: Registry, tmp_path: Path, number: signal.Signals
+    worked_in: ServerOptions, registry: Registry, tmp_path: Path, number: signal.Signals
 ) -> None:
     registry.add(tmp_path / "1", "1")
     sender = ended_by(number, worked_in.state.exists)
@@ -509,7 +511,7 @@ def test_a_signal_ends_it_and_its_worker(
 
 
 def test_a_port_that_a_killed_service_still_holds_is_waited_for(
-    worked_in: Service, registry: Registry, tmp_path: Path
+    worked_in: ServerOptions, registry: Registry, tmp_path: Path
 ) -> None:
     registry.add(tmp_path / "1", "1")
     taken = socket.create_server(("127.0.0.1", 0))
@@ -524,7 +526,7 @@ def test_a_port_that_a_killed_service_still_holds_is_waited_for(
 
 
 def test_a_worker_that_ends_is_started_again(
-    worked_in: Service, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    worked_in: ServerOptions, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry.add(tmp_path / "1", "1")
     sender = ended_by(signal.SIGTERM, worked_in.state.exists)
@@ -537,7 +539,7 @@ def test_a_worker_that_ends_is_started_again(
 
 
 def test_a_worker_that_hangs_is_ended_and_started_again(
-    worked_in: Service,
+    worked_in: ServerOptions,
     registry: Registry,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -548,13 +550,13 @@ def test_a_worker_that_hangs_is_ended_and_started_again(
     registry.add(tmp_path / "1", "1")
     beats = 0
 
-    class Counted(Keeper):
+    class Counted(Supervisor):
         def _worker_said(self, message: dict[str, Any]) -> None:
             nonlocal beats
             beats += "beat" in message
             super()._worker_said(message)
 
-    monkeypatch.setattr(supervisor, "Keeper", Counted)
+    monkeypatch.setattr(supervisor, "Supervisor", Counted)
     sender = ended_by(signal.SIGTERM, lambda: beats > 2 * supervisor.MISSED)
     serve(pretending(worked_in, hang=1))
     sender.join()
@@ -564,7 +566,7 @@ def test_a_worker_that_hangs_is_ended_and_started_again(
 
 
 def test_a_first_version_that_ends_every_worker_is_told(
-    worked_in: Service, registry: Registry, tmp_path: Path
+    worked_in: ServerOptions, registry: Registry, tmp_path: Path
 ) -> None:
     registry.add(tmp_path / "deadly", "deadly")
     with pytest.raises(

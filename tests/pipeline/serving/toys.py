@@ -78,7 +78,7 @@ def _write_model(file: Path, words: list[str], weight: float, outputs: int, head
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
         for name in ("input_ids", "attention_mask")
     )
-    by_token = head in ("token", "guess")
+    by_token = head in ("token", "masked_lm")
     shape = ["batch", "length", outputs] if by_token else ["batch", outputs]
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
     nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]

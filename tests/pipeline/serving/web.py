@@ -200,10 +200,10 @@ def toy_answers(name: str, folder: Path) -> tuple[Toy, list[Texts]]:
 
 def _random(task: Task, tokens: int, width: int, draw: np.random.Generator) -> Logits:
     """What a model that knows nothing says of a piece."""
-    if task.head == "writer":
+    if task.head == "seq2seq":
         return np.array([-1.5, *draw.integers(4, 30, 6)], np.float32)
-    found = draw.normal(size=(tokens, width) if task.head in ("token", "guess") else width)
-    if task.head == "guess":  # log probabilities and tokens
+    found = draw.normal(size=(tokens, width) if task.head in ("token", "masked_lm") else width)
+    if task.head == "masked_lm":  # log probabilities and tokens
         found[:, : 1 + BEST] = -np.abs(found[:, : 1 + BEST])
         found[:, 1 + BEST :] = draw.integers(4, 30, (tokens, BEST))
     return found.astype(np.float32)

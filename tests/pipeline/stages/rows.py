@@ -5,8 +5,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.stages.ingest.stage import IngestParams
-from pipeline.stages.validate.stage import RULES, ValidateParams
+from pipeline.stages.ingest.params import IngestParams
+from pipeline.stages.validate.params import ValidateParams
+from pipeline.stages.validate.stage import RULES
 from pipeline.tasks.classification import Classification
 
 TOPICS = Classification()

@@ -22,7 +22,8 @@ from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
 from pipeline.stages.benchmark.candidates import REFERENCE, RUNGS
 from pipeline.stages.benchmark.machine import peak_memory_mb
-from pipeline.stages.benchmark.stage import BenchmarkParams, pick
+from pipeline.stages.benchmark.params import BenchmarkParams
+from pipeline.stages.benchmark.stage import pick
 from pipeline.stages.evaluate.stage import _Scoring, _write_mistakes, evaluate
 from pipeline.tasks.base import Answer
 from pipeline.tasks.base.answering import Answering

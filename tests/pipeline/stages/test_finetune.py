@@ -18,7 +18,8 @@ from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
 from pipeline.stages.finetune import trainer
 from pipeline.stages.finetune.losses import Loss
-from pipeline.stages.finetune.stage import FinetuneParams, Lora, check, finetune
+from pipeline.stages.finetune.params import FinetuneParams, Lora, check
+from pipeline.stages.finetune.stage import finetune
 from tests.conftest import toy_block
 from tests.pipeline.conftest import Home
 

@@ -12,7 +12,8 @@ from pipeline import tasks
 from pipeline.core.errors import UserError
 from pipeline.core.text import content_id
 from pipeline.stages.ingest import stage
-from pipeline.stages.ingest.stage import check, hashed_split, ingest
+from pipeline.stages.ingest.params import check
+from pipeline.stages.ingest.stage import hashed_split, ingest
 from pipeline.tasks.base import Task
 from tests.conftest import SHARED, make_rows, write_csv
 from tests.pipeline.stages.rows import (

@@ -12,8 +12,9 @@ import pytest
 from pipeline import tasks
 from pipeline.core.errors import UserError
 from pipeline.core.records import SPLITS, Lengths
-from pipeline.models.encoders import check_family
-from pipeline.stages.tokenize.stage import Hide, TokenizeParams, _Tables, check, tokenize
+from pipeline.models.heads import head_of
+from pipeline.stages.tokenize.params import Hide, TokenizeParams, check
+from pipeline.stages.tokenize.stage import _Tables, tokenize
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import ROWS, make
 from tests.pipeline.tasks.toys import TOYS
@@ -138,7 +139,7 @@ def test_a_base_that_a_tasks_heads_do_not_fit_is_refused(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=message):
-        check_family(tmp_path, "base", tasks.get(task))
+        head_of(tasks.get(task)).check_base(tmp_path, "base", tasks.get(task))
 
 
 def test_what_writes_reads_a_text_at_once() -> None:

@@ -51,7 +51,7 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
             "whole_words": True,
             "packed": not task.beside,
         }
-    if task.head == "writer":
+    if task.head == "seq2seq":
         block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": False, "fewest": 1}
         block["finetune"]["decoder"] = {
             "layers": 1,
@@ -59,7 +59,7 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
             "beams": 2,
             "length_penalty": 1.0,
         }
-    epochs = 6 if task.head == "writer" else 2  # a decoder begins with nothing
+    epochs = 6 if task.head == "seq2seq" else 2  # a decoder begins with nothing
     block["finetune"].update({"epochs": epochs, "metric": main})
     block["evaluate"]["baseline"] = task.baseline[0]
     block["benchmark"].update(

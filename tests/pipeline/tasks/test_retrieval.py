@@ -21,7 +21,8 @@ from pipeline.metrics import scoring
 from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
 from pipeline.stages.finetune.batching import ClassSampler
-from pipeline.stages.finetune.stage import FinetuneParams, Lora, check, finetune
+from pipeline.stages.finetune.params import FinetuneParams, Lora, check
+from pipeline.stages.finetune.stage import finetune
 from pipeline.tasks.retrieval import Retrieval, unit
 from tests.pipeline.conftest import up_to_tokens
 from tests.pipeline.tasks.test_contract import ROWS, make

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.promotion.records import Entry, Event
 from pipeline.registry import artifacts as mlflow_files
 from pipeline.registry.client import experiment_id
 from pipeline.registry.ledger import Ledger
-from pipeline.registry.versions import FILES_TAG, KEY_TAG, PUBLISHED_TAG, Registry, digests
+from pipeline.registry.records import Entry, Event
+from pipeline.registry.tags import FILES_TAG, KEY_TAG, PUBLISHED_TAG, RECORDS_TAG
+from pipeline.registry.versions import Registry, digests
 from pipeline.upkeep.cache import Cache, md5_of
 
 
@@ -76,7 +77,7 @@ class Shop:
         for path, content in kept.items():
             mlflow_files.put(run.info.artifact_uri, path, content)
         listed = {path: hashlib.sha256(content).hexdigest() for path, content in kept.items()}
-        self.client.set_tag(identity, mlflow_files.RECORDS_TAG, json.dumps(listed))
+        self.client.set_tag(identity, RECORDS_TAG, json.dumps(listed))
         model = self.client.create_logged_model(self.experiment, "model", source_run_id=identity)
         files = Path(model.artifact_location.removeprefix("file://"))
         files.mkdir(parents=True)

@@ -12,6 +12,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.core.text import both, content_id
 from pipeline.registry import artifacts as mlflow_files
+from pipeline.registry.tags import RECORDS_TAG
 from pipeline.sources import PLAIN, Layout
 from pipeline.upkeep import forget, fsck
 from pipeline.upkeep.forget import Step
@@ -175,7 +176,7 @@ def test_runs_lose_the_rows_and_stay_sound(shop: Shop, forgotten: Forgotten) -> 
     assert list(forget.remains(shop.folder, forgotten)) == []
     check = fsck.check_registry(shop.registry, "toy", shop.cache, set())
     assert [finding.what for finding in check] == []
-    card = json.loads(run.tags[mlflow_files.RECORDS_TAG])["model-card.md"]
+    card = json.loads(run.tags[RECORDS_TAG])["model-card.md"]
     assert card == hashlib.sha256(b"# toy").hexdigest()
 
 

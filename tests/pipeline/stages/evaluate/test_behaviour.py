@@ -10,13 +10,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import recipe as recipes
-from pipeline.core.config import read_recipe
 from pipeline.core.errors import UserError
 from pipeline.core.records import Behaviour
 from pipeline.stages.evaluate import behaviour
 from pipeline.stages.evaluate.behaviour import Failure, Suite, check_labels, put, read_suite
 from pipeline.stages.evaluate.perturbations import Change
-from tests.conftest import ROOT, write_params
+from tests.conftest import ROOT, news_block, write_params
 
 LABELS = ["negative", "positive"]
 ROWS = {
@@ -338,7 +337,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(suites: list[str], labels: list[str] | None = None) -> recipes.Recipe:
-    block = read_recipe("news", ROOT / "params.yaml")
+    block = news_block()
     block["evaluate"]["behaviour"], block["validate"]["labels"] = suites, labels
     write_params(Path("params.yaml"), {"news": block})
     return recipes.load("news")

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import BertConfig, BertLMHeadModel, BertModel
 
-from pipeline.stages.finetune import fast_attention
-from pipeline.stages.finetune.fast_attention import attended, by_products
+from pipeline.stages.finetune import fast_attention as module
+from pipeline.stages.finetune.fast_attention import attended, fast_attention
 
 TENSORS = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -62,7 +62,7 @@ def near(one: torch.Tensor, other: torch.Tensor) -> bool:
 def test_values_and_gradients_are_those_of_attention(
     asking: int, asked: int, masked: bool, cached: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast_attention, "CACHED", cached)
+    monkeypatch.setattr(module, "CACHED", cached)
     ours, exact = both(tensors(5, asking, asked), padded(5, asking, asked) if masked else None)
     assert len(ours) == 4
     for own, other in zip(ours, exact, strict=True):
@@ -90,13 +90,13 @@ def test_padding_has_no_weight_and_no_gradient() -> None:
     [
         {"kind": torch.float32},
         {"dropout": 0.1},
-        {"tokens": fast_attention.LONGEST + 1},
+        {"tokens": module.LONGEST + 1},
     ],
 )
 def test_fp32_dropout_and_long_texts_are_pytorchs_matter(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast_attention.Products, "apply", None)
+    monkeypatch.setattr(module.Products, "apply", None)
     tokens = given.pop("tokens", 8)
     made = tensors(1, 4, tokens, given.pop("kind", torch.bfloat16))
     output, _ = attended(SimpleNamespace(is_causal=False), *made, None, **given)  # type: ignore[arg-type]
@@ -121,14 +121,14 @@ def test_a_model_computes_the_same_and_is_saved_as_it_was(decodes: bool, tmp_pat
     model.save_pretrained(tmp_path / "before")
     with torch.autocast("cpu", torch.bfloat16):
         before = model(ids, attention_mask=mask)[0]
-        by_products(model)
+        fast_attention(model)
         seen = []
-        apply = fast_attention.Products.apply
-        fast_attention.Products.apply = lambda *all: seen.append(1) or apply(*all)  # type: ignore
+        apply = module.Products.apply
+        module.Products.apply = lambda *all: seen.append(1) or apply(*all)  # type: ignore
         try:
             after = model(ids, attention_mask=mask)[0]
         finally:
-            fast_attention.Products.apply = apply  # type: ignore[method-assign]
+            module.Products.apply = apply  # type: ignore[method-assign]
     assert len(seen) == 2
     torch.testing.assert_close(after[mask > 0], before[mask > 0], atol=0.05, rtol=0.05)
     model.save_pretrained(tmp_path / "after")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.stages.finetune.fast_dropout import QuickDropout, quicken
+from pipeline.stages.finetune.fast_dropout import QuickDropout, fast_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.37, 0.9])
@@ -54,7 +54,7 @@ def test_every_dropout_of_a_model_is_replaced() -> None:
         torch.nn.Dropout(0.2), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.3))
     )
     before = model.state_dict().keys()
-    quicken(model)
+    fast_dropout(model)
     found = [m.p for m in model.modules() if isinstance(m, QuickDropout)]
     assert found == [0.2, 0.3]
     assert model.state_dict().keys() == before

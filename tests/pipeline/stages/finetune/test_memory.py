@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not memory.THERE, reason="the C library is not g
 FILL = """
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from pipeline.adapters import memory
+from pipeline.stages.finetune import memory
 def fill():
     block = b"x" * 64_000_000
 def cleared():

@@ -20,13 +20,16 @@ from transformers import BertForPreTraining
 
 from pipeline.core.config import parse
 from pipeline.core.records import SPLITS, Lengths
-from pipeline.models.encoders import load_model, pooling_of
+from pipeline.models import pretraining_heads
+from pipeline.models.collation import MaskedLMCollator
+from pipeline.models.encoders import pooling_of
 from pipeline.models.heads import masked_lm
 from pipeline.recipe import Recipe
 from pipeline.stages import artifacts
-from pipeline.stages.finetune.batching import Collator, Drawn, LengthSampler, lengths_of
+from pipeline.stages.finetune.batching import Drawn, LengthSampler, lengths_of
 from pipeline.stages.finetune.losses import Loss
-from pipeline.stages.finetune.stage import FinetuneParams, check, finetune
+from pipeline.stages.finetune.params import FinetuneParams, check
+from pipeline.stages.finetune.stage import finetune
 from pipeline.tasks import get
 from pipeline.tasks.base import IGNORED
 from pipeline.tasks.base.masked_lm import BEST, FOLLOWS, STRANGE, HiddenPiece, Hider, _Frequencies
@@ -281,7 +284,7 @@ def test_passages_are_drawn_beside_any_of_another_document(hider: Hider) -> None
             seen.update((place, another().document) for _ in range(40))
             return hider_drawn(row, passage, another, random)
 
-        drawn.hider = SimpleNamespace(drawn=spied)  # type: ignore[assignment]
+        drawn.encoder = SimpleNamespace(drawn=spied)  # type: ignore[assignment]
         drawn[place]
 
     for place in (0, 700, 5002):
@@ -374,11 +377,11 @@ def test_the_baseline_of_pairs_counts_words_and_parts_no_equals(hider: Hider) ->
 def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Hider) -> None:
     torch.manual_seed(2)
     bert = BertForPreTraining.from_pretrained(tiny_base).eval()
-    ours = masked_lm.BertForPreTraining.from_pretrained(tiny_base)
+    ours = pretraining_heads.BertForPreTraining.from_pretrained(tiny_base)
     ours.load_state_dict(bert.state_dict())
     task = get("pretraining")
     rows = beside(pretraining(20, Random(1)))
-    batch = Collator(0, typed=True, guessing=True)(
+    batch = MaskedLMCollator(0, typed=True)(
         [
             {"input_ids": p.ids, "token_type_ids": p.types, "labels": p.targets}
             for p in hider.pieces(rows)
@@ -490,5 +493,5 @@ def test_what_goes_on_learning_stands_for_a_text_as_its_base_did(
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "classifier_pooling": "mean"}))
     for folder, pooling in ((base, "mean"), (tiny_base, "cls")):
-        load_model(folder, "base", "guess").save_pretrained(tmp_path / pooling)
+        masked_lm.HEAD.load(folder, "base").save_pretrained(tmp_path / pooling)
         assert pooling_of(tmp_path / pooling) == pooling

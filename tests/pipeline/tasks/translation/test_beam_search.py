@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
 
-from pipeline.tasks.translation.beam_search import Ints, search
+from pipeline.tasks.base.runtime import Ints
+from pipeline.tasks.translation.beam_search import search
 
 BEGIN, END, PAD, SIZE = 1, 2, 0, 40
 

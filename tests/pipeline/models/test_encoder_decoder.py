@@ -7,9 +7,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from pipeline.models.heads import seq2seq
-from pipeline.stages.finetune.stage import Decoder
-from pipeline.tasks.translation.beam_search import Ints, search
+from pipeline.models import encoder_decoder
+from pipeline.models.heads.seq2seq import Decoder
+from pipeline.tasks.base.runtime import Ints
+from pipeline.tasks.translation.beam_search import search
 
 DECODER = Decoder(layers=2, longest=20, beams=3, length_penalty=1.0)
 TEXTS = ["the goal of the team", "a bank", "new shares in the last market of this trade"]
@@ -25,7 +26,7 @@ def words(tiny_base: Path) -> Tokenizer:
 @pytest.fixture(scope="module")
 def model(tiny_base: Path, words: Tokenizer) -> torch.nn.Module:
     torch.manual_seed(3)
-    made = seq2seq.new(tiny_base, DECODER, words, {})
+    made = encoder_decoder.new(tiny_base, "base", DECODER, words, {})
     for name, weights in made.decoder.named_parameters():
         if "LayerNorm" not in name:
             torch.nn.init.normal_(weights, std=0.3)
@@ -45,7 +46,7 @@ def test_the_parts_that_are_exported_write_what_transformers_writes(
         "beams": 3,
         "most": 10,
     }
-    expected = search(seq2seq.steps(model, ids, mask), len(TEXTS), **settings)
+    expected = search(encoder_decoder.steps(model, ids, mask), len(TEXTS), **settings)
     generated = model.generate(
         ids,
         attention_mask=mask,
@@ -59,7 +60,7 @@ def test_the_parts_that_are_exported_write_what_transformers_writes(
         [t for t in tokens if t not in ends] for tokens, _ in expected
     ]
 
-    reading, writing = seq2seq.Reading(model), seq2seq.Writing(model)
+    reading, writing = encoder_decoder.Reading(model), encoder_decoder.Writing(model)
     read = reading(ids, mask)
     past = read[:, :, :, :0]
     logs = []

@@ -5,20 +5,21 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline.report import figures as pictures
+from pipeline.plots import png
+from pipeline.stages.evaluate import figures as pictures
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved."""
     figures: list[Figure] = []
-    save = pictures._save
+    save = png.save
 
     def kept(figure: Figure, path: Path) -> None:
         figures.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(pictures, "_save", kept)
+    monkeypatch.setattr(png, "save", kept)
     return figures
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
-from pipeline.tasks.translation import bleu
+from pipeline.tasks.translation import bleu_chrf
 
 words = st.lists(st.sampled_from(["le", "chat", "noir", "dort", ",", "l'été", "."]), max_size=12)
 sentences = st.lists(st.tuples(words.map(" ".join), words.map(" ".join)), min_size=1, max_size=6)
@@ -18,8 +18,8 @@ sentences = st.lists(st.tuples(words.map(" ".join), words.map(" ".join)), min_si
 def test_bleu_and_chrf_from_sums_are_those_of_sacrebleu(pairs: list[tuple[str, str]]) -> None:
     answers, truths = map(list, zip(*pairs, strict=True))
     for counts, measure, own in (
-        (bleu.bleu_counts, bleu.bleu, BLEU()),
-        (bleu.chrf_counts, bleu.chrf, CHRF()),
+        (bleu_chrf.bleu_counts, bleu_chrf.bleu, BLEU()),
+        (bleu_chrf.chrf_counts, bleu_chrf.chrf, CHRF()),
     ):
         sums = np.sum([counts(*pair) for pair in pairs], axis=0)
         expected = own.corpus_score(answers, [truths]).score / 100
@@ -29,8 +29,8 @@ def test_bleu_and_chrf_from_sums_are_those_of_sacrebleu(pairs: list[tuple[str, s
 @pytest.mark.parametrize(
     ("counts", "measure"),
     [
-        (bleu.bleu_counts, bleu.bleu),
-        (bleu.chrf_counts, bleu.chrf),
+        (bleu_chrf.bleu_counts, bleu_chrf.bleu),
+        (bleu_chrf.chrf_counts, bleu_chrf.chrf),
     ],
 )
 def test_many_sums_are_measured_at_once(
@@ -43,6 +43,6 @@ def test_many_sums_are_measured_at_once(
 
 
 def test_the_signatures_are_told() -> None:
-    told = bleu.signatures()
+    told = bleu_chrf.signatures()
     assert told["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert told["chrf"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")

@@ -1,0 +1,86 @@
+"""Collators: rows of tokens and targets to the tensors of a batch.
+
+Import it inside a function: it loads PyTorch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+import torch
+
+from pipeline.tasks.base import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Batch = dict[str, torch.Tensor]
+
+
+class Collator:
+    """Pads to the longest row of a batch; targets with IGNORED."""
+
+    def __init__(self, padding: int, typed: bool = False) -> None:
+        self.padding = padding
+        self.names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Batch:
+        batch = {
+            name: _stacked([row[name] for row in rows], self.padding if name == "input_ids" else 0)
+            for name in self.names
+        }
+        batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
+        batch["labels"] = self.targets([row["labels"] for row in rows])
+        return batch
+
+    def targets(self, rows: list[Any]) -> torch.Tensor:
+        if isinstance(rows[0], list):
+            return _stacked(rows, IGNORED)
+        return torch.tensor(rows, dtype=torch.float64 if isinstance(rows[0], float) else None)
+
+    def complaint(self, rows: "Dataset") -> str | None:
+        """A sentence on training rows that it changes, where there are any."""
+        return None
+
+
+class MaskedLMCollator(Collator):
+    """Gives a model its targets too: it scores masked tokens alone."""
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Batch:
+        batch = super().__call__(rows)
+        batch["targets"] = batch["labels"].clone()
+        return batch
+
+
+class Seq2SeqCollator(Collator):
+    """Gives a decoder each token behind the one before it, which `begin` precedes; texts of more
+    than `longest` tokens are cut, but for their end."""
+
+    def __init__(self, padding: int, begin: int, fill: int, longest: int) -> None:
+        super().__init__(padding)
+        self.begin, self.fill, self.longest = begin, fill, longest
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Batch:
+        batch = super().__call__(rows)
+        before = batch["labels"].roll(1, dims=1)
+        before[:, 0] = self.begin
+        batch["decoder_input_ids"] = before.masked_fill(before == IGNORED, self.fill)
+        return batch
+
+    def targets(self, rows: list[Any]) -> torch.Tensor:
+        most = self.longest
+        return super().targets([t if len(t) <= most else [*t[: most - 1], t[-1]] for t in rows])
+
+    def complaint(self, rows: "Dataset") -> str | None:
+        cut = int((pc.list_value_length(rows.data["labels"]).to_numpy() > self.longest).sum())
+        if not cut:
+            return None
+        return (
+            f"{cut:,} of {len(rows):,} translations have more tokens than decoder.longest,"
+            f" {self.longest}: they are cut"
+        )
+
+
+def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
+    )

@@ -1,0 +1,30 @@
+"""What the heads for scores share: a classifier of transformers on an encoder."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.models import encoders
+from pipeline.models.heads.base import Head, Start
+
+
+class Classifier(Head):
+    """A head whose transformers class is `kind`."""
+
+    def kind(self) -> Any:
+        raise NotImplementedError
+
+    def build(self, start: Start) -> Any:
+        outputs = start.outputs
+        return self.load(
+            start.folder,
+            start.name,
+            num_labels=len(outputs),
+            id2label=dict(enumerate(outputs)),
+            label2id={output: i for i, output in enumerate(outputs)},
+            ignore_mismatched_sizes=True,
+            **start.dropouts,
+        )
+
+    def load(self, folder: Path, name: str, **settings: Any) -> Any:
+        encoders.read_config(folder, name)
+        return encoders.load(self.kind(), folder, name, **settings)

@@ -1,0 +1,41 @@
+"""Scores of a whole text, from one state of it."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.models import encoders
+from pipeline.models.heads.base import Graph, plain_graph
+from pipeline.models.heads.classifier import Classifier
+
+
+class SequenceHead(Classifier):
+    """The configuration's `classifier_pooling` says which state is read, as the base was trained:
+    "cls" or "mean"."""
+
+    pooled = True
+
+    def kind(self) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def load(self, folder: Path, name: str, **settings: Any) -> Any:
+        return pooled(super().load(folder, name, **settings), folder)
+
+    def graph(self, model: Any, typed: bool) -> Graph:
+        inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
+        first = encoders.pooling(model) == "cls"
+        return plain_graph(model, inputs, by_token=False, first_token=first)
+
+
+def pooled(model: Any, folder: Path) -> Any:
+    """A model whose head reads what its base was trained to stand for a text by."""
+    from pipeline.models.pooling import by_mean
+
+    model.config.classifier_pooling = encoders.pooling_of(folder)
+    if encoders.pooling(model) == "mean":
+        by_mean(model)
+    return model
+
+
+HEAD = SequenceHead()

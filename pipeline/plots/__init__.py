@@ -1,0 +1,1 @@
+"""Matplotlib: the project's style, as PNG figures and as SVG for pages."""

@@ -1,0 +1,37 @@
+"""PNG figures in the project's style. The same numbers give the same bytes."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+
+from pipeline.core.files import whole
+
+matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a label may hold $
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+MOST_NAMES = 15  # up to which a figure carries the name or number of each
+
+
+def new(width: float = 6, height: float = 4.5) -> tuple[Figure, Axes]:
+    """A figure of so many inches, and its axes."""
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all, and let it go."""
+    with whole(path) as temporary:
+        temporary.write_bytes(encoded(figure))
+
+
+def encoded(figure: Figure) -> bytes:
+    """A figure's bytes; it is let go."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
+    plt.close(figure)
+    return stream.getvalue()

@@ -1,0 +1,45 @@
+"""Parameters of evaluate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.core.config import Settings, nearest
+from pipeline.tasks.base import Task
+
+if TYPE_CHECKING:
+    pass
+
+
+class EvaluateParams(Settings):
+    slices: list[str]
+    """Carried columns by whose values the test score is split."""
+    baseline: str
+    """What the baseline reads: words, or characters for text without spaces."""
+    calibration_bins: int = Field(ge=2)
+    worst_mistakes: int = Field(ge=0)
+    behaviour: list[str]
+    """Suites of behaviour tests: ready ones by name, your own by path."""
+    seed: int = Field(ge=0)
+    """Of the bootstrap."""
+
+    @model_validator(mode="after")
+    def _suites_differ(self) -> Self:
+        names = [Path(name).stem for name in self.behaviour]
+        if len(set(names)) < len(names):
+            raise ValueError("behaviour holds two suites of the same name")
+        return self
+
+
+def check(params: EvaluateParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of."""
+    if params.baseline not in task.baseline:
+        raise ValueError(
+            f"baseline: {task.name} has no {params.baseline!r}"
+            f"{nearest(params.baseline, task.baseline)}"
+        )
+    if params.behaviour and (not task.exclusive or task.two_texts):
+        raise ValueError(
+            f"behaviour: its tests are of one class for one text, not of {task.name}: set it to []"
+        )

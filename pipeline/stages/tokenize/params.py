@@ -1,0 +1,102 @@
+"""Parameters of tokenize."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.core.config import Settings
+from pipeline.models.heads import head_of
+from pipeline.tasks.base import Task
+from pipeline.tasks.base.encoding import LongText
+
+if TYPE_CHECKING:
+    pass
+
+
+class Vocabulary(Settings):
+    """A WordPiece vocabulary that is learned from the training rows (Wu et al. 2016)."""
+
+    size: int = Field(ge=100)
+    """Tokens, at most."""
+    lower_case: bool
+    """Whether letters lose their case and their accents, as in BERT's uncased vocabularies."""
+    fewest: int = Field(ge=1)
+    """How often two parts of a word must stand together to be joined."""
+
+
+class Hide(Settings):
+    """What is hidden of a text, for tasks that guess it: of these tokens 80 % become the mask, 10 %
+    another token and 10 % stay (Devlin et al. 2019)."""
+
+    share: float = Field(gt=0, lt=1)
+    """Of the tokens."""
+    whole_words: bool
+    """Whether all tokens of a word are hidden or none."""
+    packed: bool
+    """Whether one document begins where another ends, so that training passages are full (Liu et
+    al. 2019); else each is of one document, and as short as that is. Pairs are of one document."""
+
+
+class TokenizeParams(Settings):
+    max_length: int = Field(ge=8, le=8192)
+    """Tokens that the model reads at once, special tokens included."""
+    long_text: LongText
+    """What becomes of a longer text: truncate keeps its beginning, head_tail a quarter from the
+    beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
+    overlap: int = Field(ge=0)
+    """Tokens that one window shares with the next."""
+    both_orders: bool
+    """Whether a training row is read twice, its two texts in both orders: where none is the first,
+    as of paraphrases."""
+    vocabulary: Vocabulary | None
+    """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,
+    where a task writes."""
+    hide: Hide | None
+    """null for tasks that guess nothing."""
+
+    @property
+    def hidden(self) -> dict[str, Any] | None:
+        """`hide` as plain values."""
+        return self.hide.model_dump() if self.hide else None
+
+    @model_validator(mode="after")
+    def _windows_advance(self) -> Self:
+        if self.overlap and self.long_text != "windows":
+            raise ValueError("overlap is of windows alone: set it to 0, or long_text to windows")
+        if self.overlap > self.max_length // 2:
+            raise ValueError("overlap is more than half of max_length: make it smaller")
+        return self
+
+
+def check(params: TokenizeParams, task: Task) -> None:
+    """Raises ValueError, beginning with the key, for what the task has no use of, or needs."""
+    writes = head_of(task).generates
+    if writes and not params.vocabulary:
+        raise ValueError(
+            f"vocabulary: {task.name} writes words of its own: say how they are learned"
+        )
+    if writes and params.long_text != "truncate":
+        raise ValueError(f"long_text: {task.name} reads a text at once: set it to truncate")
+    if params.hide and not task.fresh:
+        raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
+    if task.fresh and not params.hide:
+        raise ValueError(f"hide: {task.name} guesses what is hidden: name its share")
+    if params.hide and params.hide.packed and task.beside:
+        raise ValueError(
+            f"hide.packed: {task.name} parts passages of one document: set it to false, or task to"
+            " masked_words"
+        )
+    if task.fresh and (params.long_text != "windows" or params.overlap):
+        raise ValueError(
+            f"long_text: {task.name} reads the whole of a text once: set it to windows, and overlap"
+            " to 0"
+        )
+    if params.long_text == "head_tail" and (task.two_texts or task.offsets):
+        raise ValueError(
+            f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
+            " truncate or windows"
+        )
+    if params.both_orders and not task.symmetric:
+        raise ValueError(
+            f"both_orders: the texts of {task.name} cannot change places: set it to false"
+        )
