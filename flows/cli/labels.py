@@ -104,7 +104,7 @@ def labels(recipe: str, most: int, folder: Path, *, dry: bool) -> None:
     elif choice.taken:
         print(
             f"next: bertline run {recipe}, or a scheduled retraining: committed or not, they are"
-            f" new rows, of which {retrain.fewest_new_rows:,} are worth one"
+            f" new rows, of which {retrain.min_new_rows:,} are worth one"
         )
 
 
@@ -222,7 +222,7 @@ def _checked(feedback: Feedback, task: Task, rules: ValidateParams, known: Known
             raise ValueError("its text is blank")
         if re.search(CONTROL, text):
             raise ValueError("its text has control characters")
-        if len(text) > rules.longest_text:
+        if len(text) > rules.max_characters:
             raise ValueError(f"its text has {len(text):,} characters")
     if not feedback.label:
         raise ValueError("it has no label")

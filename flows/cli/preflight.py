@@ -4,7 +4,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -33,8 +33,9 @@ SAMPLE = 500  # training rows whose tokens are counted
 SHOWN = 3  # rejects
 
 
-def outlook(name: str, *, log: Log = no_log) -> str:
-    """Its data, base, the stages that would run, time and disk.
+def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
+    """Its data, base, the stages that would run, time and disk: what each line is about, and what
+    it says.
 
     Raises UserError for what would end the line: a recipe that is not well formed, a source
     without rows, a behaviour test of labels that there are not, a base that is no encoder.
@@ -45,11 +46,11 @@ def outlook(name: str, *, log: Log = no_log) -> str:
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
     task = tasks.get(recipe.task)
     found = _Rows(name, recipe, task, log)
-    lines = [f"recipe {name} is well formed", *found.told()]
+    told = [("recipe", f"{name} is well formed"), *found.told()]
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
     behaviour.check_labels(suites, sorted(found.classes))
     weights, config, tokenizer = _base(recipe, task, found.sample)
-    lines.append(f"base   {recipe.base.model}: {weights / 1e6:.0f} MB")
+    told.append(("base", f"{recipe.base.model}: {weights / 1e6:.0f} MB"))
     from flows.steps import stale_stages
     from pipeline.core.workspace import ORDER
 
@@ -57,20 +58,20 @@ def outlook(name: str, *, log: Log = no_log) -> str:
     stale = stale_stages(name)
     first = next((place for place, stage in enumerate(ORDER) if stage in stale), len(ORDER))
     would = ORDER[first:]
-    lines.append(f"run    {', '.join(would) or 'nothing: all stages are fresh'}")
+    told.append(("run", ", ".join(would) or "nothing: all stages are fresh"))
     if "finetune" in would:
         learning = recipe.finetune
         rows = learning.epochs * found.by_split["train"]
-        if learning.steps:
-            rows = min(rows, learning.steps * learning.accumulate * learning.batch_size)
+        if learning.max_steps:
+            rows = min(
+                rows, learning.max_steps * learning.gradient_accumulation * learning.batch_size
+            )
         tokens = rows * _tokens(tokenizer, recipe, task, found.sample)
         seconds = _training_seconds(config, tokens)
-        lines.append(
-            f"time   about {max(1, round(seconds / 60)):,} min to train, on this processor"
-        )
-    lines.append(f"disk   about {COPIES * weights / 1e9:.1f} GB, of {_free() / 1e9:.1f} GB free")
-    lines.append(f"       (looked at in {time.monotonic() - started:.0f} s)")
-    return "\n".join(lines)
+        minutes = max(1, round(seconds / 60))
+        told.append(("time", f"about {minutes:,} min to train, on this processor"))
+    told.append(("disk", f"about {COPIES * weights / 1e9:.1f} GB, of {_free() / 1e9:.1f} GB free"))
+    return [*told, ("", f"(looked at in {time.monotonic() - started:.0f} s)")]
 
 
 class _Rows:
@@ -101,22 +102,22 @@ class _Rows:
         reader.require(self.by_split.total())
         self.rejects, self.limits = reader.rejects, recipe.validate_
 
-    def told(self) -> Iterable[str]:
+    def told(self) -> Iterator[tuple[str, str]]:
         splits = ", ".join(f"{self.by_split[split]:,} {split}" for split in SPLITS)
-        yield f"data   {', '.join(self.sources)}: {self.by_split.total():,} rows ({splits})"
+        yield "data", f"{', '.join(self.sources)}: {self.by_split.total():,} rows ({splits})"
         for reject in self.rejects[:SHOWN]:
-            yield f"       {reject.file}, line {reject.number}: {reject.reason}"
+            yield "", f"{reject.file}, line {reject.number}: {reject.reason}"
         if more := len(self.rejects[SHOWN:]):
-            yield f"       and {more:,} more that cannot be used"
+            yield "", f"and {more:,} more that cannot be used"
         percent = 100 * len(self.rejects) / (len(self.rejects) + self.by_split.total())
         if self.rejects and self.limits.rules.undecodable == "fail":
-            yield "       validate.rules.undecodable is fail: the line would end there"
-        elif percent > self.limits.largest_quarantine_percent:
-            limit = "validate.largest_quarantine_percent"
-            yield f"       {percent:.0f} % of all rows, more than {limit}: the line would end there"
+            yield "", "validate.rules.undecodable is fail: the line would end there"
+        elif percent > self.limits.max_quarantine_percent:
+            limit = "validate.max_quarantine_percent"
+            yield "", f"{percent:.0f} % of all rows, more than {limit}: the line would end there"
         if self.classes:
             named = ", ".join(f"{name} {rows:,}" for name, rows in self.classes.most_common())
-            yield f"label  {len(self.classes):,} classes: {excerpt(named, 160)}"
+            yield "label", f"{len(self.classes):,} classes: {excerpt(named, 160)}"
 
 
 def _base(
@@ -131,7 +132,7 @@ def _base(
     if base.network and how.vocabulary:
         own = how.vocabulary
         learned = wordpiece.trained(
-            lambda: (text for text, _ in sample), own.size, own.lower_case, own.fewest
+            lambda: (text for text, _ in sample), own.size, own.lower_case, own.min_frequency
         )
         network = base.network.model_dump()
         width, inner = network["hidden_size"], network["intermediate_size"]
@@ -160,7 +161,7 @@ def _tokens(
             how.max_length,
             how.long_text,
             how.overlap,
-            how.hidden,
+            how.masked,
         )
         return sum(map(len, encoder.pieces(sample))) / max(len(sample), 1)
 

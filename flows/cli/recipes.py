@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.cli import terminal
 from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, check_name, nearest, parse, read_recipes
 from pipeline.core.errors import UserError
@@ -25,7 +26,7 @@ PLACE = "{data}"
 RAW = "data/raw"
 DEFAULT_TASK = "classification"
 OVERLAP = 3  # windows share a third of their tokens with the next (Devlin et al. 2019)
-HIDE = {"share": 0.15, "whole_words": True}  # as BERT was pretrained (Devlin et al. 2019)
+MASKING = {"probability": 0.15, "whole_words": True}  # as BERT was pretrained (Devlin et al. 2019)
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ def starting_block(task: Task) -> Any:
         block["tokenize"].update({"long_text": "windows", "overlap": length // OVERLAP})
     if not task.labelled:
         block["ingest"]["label"] = None
-    if task.fresh:
-        hide = {**HIDE, "packed": not task.beside}
-        block["tokenize"].update({"long_text": "windows", "hide": hide})
+    if task.dynamic_masking:
+        masking = {**MASKING, "packed": not task.with_neighbour}
+        block["tokenize"].update({"long_text": "windows", "masking": masking})
     block["benchmark"]["metric"] = main
     gate = block["gate"]
     gate["metrics"][:] = [main]
@@ -91,21 +92,21 @@ def starting_block(task: Task) -> Any:
     gate["floors"].clear()
     gate["floors"][main] = floor
     _merge(block, head_of(task).defaults(task))
-    for rail in _misfits(gate, task):
-        gate["rails"][rail] = None
+    for guardrail in _misfits(gate, task):
+        gate["guardrails"][guardrail] = None
     return block
 
 
 def _misfits(gate: Mapping[str, Any], task: Task) -> Iterator[str]:
-    """The guard rails that the task cannot have: those that the gate refuses by themselves."""
+    """The guardrails that the task cannot have: those that the gate refuses by themselves."""
     from pipeline.promotion.gate import GateParams, check
 
-    for rail, limit in gate["rails"].items():
-        alone = {**gate, "rails": dict.fromkeys(gate["rails"]) | {rail: limit}}
+    for guardrail, limit in gate["guardrails"].items():
+        alone = {**gate, "guardrails": dict.fromkeys(gate["guardrails"]) | {guardrail: limit}}
         try:
             check(parse(GateParams, alone, "gate", DEFAULTS), task)
         except ValueError:
-            yield rail
+            yield guardrail
 
 
 def listing() -> str:
@@ -115,6 +116,10 @@ def listing() -> str:
     for name in names():
         recipe = ready(name)
         lines.append((name, recipe.block["task"], recipe.language, recipe.rows, recipe.about))
+    if terminal.watched():
+        return "\n".join(
+            terminal.table([dict(zip(header, line, strict=True)) for line in lines[1:]])
+        )
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
     widths.append(0)
     return "\n".join(

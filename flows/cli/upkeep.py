@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from flows.cli import terminal
 from flows.line import only_line
 from flows.steps import cache_folder
 from flows.worktree import TREES
@@ -83,14 +84,12 @@ def gc(keep: int, budget: str | None, act: bool) -> int:
         plan = collecting.plan(
             registry,
             {name: _published(name) for name in names},
-            cache,
-            _named_now(),
-            RESUME,
+            collecting.Workspace(cache, _named_now(), RESUME),
             time.time(),
             keep=keep,
             budget=limit,
         )
-        print(collecting.table(plan))
+        print(_table(plan) if terminal.watched() else collecting.table(plan))
         for note in plan.notes:
             print(f"note: {note}")
         if act:
@@ -104,6 +103,13 @@ def gc(keep: int, budget: str | None, act: bool) -> int:
         )
         return 1
     return 0
+
+
+def _table(plan: collecting.Plan) -> str:
+    """As a person sees it on a terminal."""
+    heads = ("what goes", "how many", "frees")
+    rows = [dict(zip(heads, row, strict=True)) for row in collecting.rows(plan)]
+    return "\n".join([*terminal.table(rows, numbers=heads[1:]), collecting.stays(plan)])
 
 
 def forget(recipe: str, ids: Path, act: bool) -> int:

@@ -71,13 +71,30 @@ class Console:
             left = f"  {_duration(seconds)} left"
         text = f"{share:4.0%}  {done:,} of {total:,}{left}  {note}".rstrip()
         if live:
-            bar = "█" * round(share * 24) + "·" * (24 - round(share * 24))
-            print(f"\r\033[K[{self.name}] {bar} {text}", end="", file=self.stream, flush=True)
+            line = _drawn(self.stream, f"[{self.name}]", share, text)
+            print(f"\r\033[K{line}", end="", file=self.stream, flush=True)
             self.drawn = True
             if done >= total:
                 self.say("done")
         else:
             print(f"[{self.name}] {text}", file=self.stream, flush=True)
+
+
+def _drawn(stream: TextIO, name: str, share: float, text: str) -> str:
+    """A bar and what stands beside it, in one line of a terminal. It is drawn at each call: nothing
+    is hidden or held that a kill would leave behind."""
+    from rich.console import Console as Terminal
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    line = Table.grid(padding=(0, 1))
+    bar = ProgressBar(total=1.0, completed=share, width=24)
+    line.add_row(Text(name), bar, Text(text, no_wrap=True, overflow="ellipsis"))
+    terminal = Terminal(file=stream)
+    with terminal.capture() as captured:
+        terminal.print(line)
+    return captured.get().rstrip()
 
 
 def _duration(seconds: float) -> str:

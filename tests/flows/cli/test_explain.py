@@ -69,3 +69,14 @@ def test_an_old_ledger_is_still_a_history(registry: Registry, tmp_path: Path) ->
     told = history(registry, "news", tmp_path / "history.png")
     assert "news/1 is in use" in told
     assert (tmp_path / "history.png").stat().st_size
+
+
+def test_a_terminal_shows_the_same_history_as_a_table(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = history(registry, "news", tmp_path / "history.png").split()
+    monkeypatch.setattr("flows.cli.terminal.watched", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    told = history(registry, "news", tmp_path / "history.png")
+    assert [word for word in told.split() if set(word) != {"─"}] == plain
+    assert "───" in told

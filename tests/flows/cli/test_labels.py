@@ -14,7 +14,7 @@ from flows.cli import main
 from pipeline.core.config import parse, read_recipe, read_task
 from pipeline.core.records import Intake
 from pipeline.core.text import content_id
-from pipeline.serving.feedback import Store
+from pipeline.serving.feedback import SentFeedback, Store
 from pipeline.stages.ingest.params import IngestParams
 from pipeline.stages.ingest.stage import ingest
 from pipeline.stages.validate.params import ValidateParams
@@ -50,9 +50,8 @@ def rows() -> pd.DataFrame:
 
 def send(text: str, label: str = "sport", score: float | None = 0.5, **changes: Any) -> None:
     values = {"version": "toy/3", "request": "", "second": "", "consent": True, "answered": "film"}
-    Store(Path("data/feedback"), "toy").add(
-        **{**values, **changes}, text=text, label=label, score=score
-    )
+    sent = SentFeedback(**{**values, **changes}, text=text, label=label, score=score)
+    Store(Path("data/feedback"), "toy").add(sent)
 
 
 def labels(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

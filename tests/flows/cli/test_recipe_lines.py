@@ -10,7 +10,7 @@ from flows.cli.recipes import ready
 from pipeline import recipe as recipes
 from pipeline.core.config import parse
 from pipeline.core.errors import UserError
-from pipeline.core.records import Ladder, Scores
+from pipeline.core.records import Benchmark, Scores
 from tests.conftest import ROOT
 from tests.pipeline.conftest import Home
 from tests.pipeline.tasks.test_contract import all_stages
@@ -35,16 +35,16 @@ def small(name: str, base: Path, home: Path, monkeypatch: pytest.MonkeyPatch) ->
         block["base"]["network"].update(NETWORK, intermediate_size=64)
     else:
         block["base"].update({"model": str(base), "sha256": None})
-    block["validate"].update({"fewest_rows": 1, "largest_quarantine_percent": 90})
+    block["validate"].update({"min_rows": 1, "max_quarantine_percent": 90})
     block["validate"]["rules"]["unknown_label"] = "quarantine"
-    block["finetune"].update({"epochs": 1, "steps": 4, "evaluations_per_epoch": 1})
+    block["finetune"].update({"epochs": 1, "max_steps": 4, "evaluations_per_epoch": 1})
     if block["finetune"]["decoder"]:
-        block["finetune"]["decoder"].update({"layers": 1, "beams": 2, "longest": 16})
+        block["finetune"]["decoder"].update({"layers": 1, "num_beams": 2, "max_length": 16})
     if block["tokenize"]["vocabulary"]:
         block["tokenize"]["vocabulary"]["size"] = 500
     block["tokenize"]["max_length"] = min(block["tokenize"]["max_length"], 64)
     block["benchmark"].update({"seconds": 0.01, "batches": [1]})
-    block["benchmark"].update({"largest_drop": 1, "largest_flips": 1})
+    block["benchmark"].update({"max_metric_drop": 1, "max_flip_rate": 1})
     return block
 
 
@@ -59,4 +59,4 @@ def test_a_recipe_goes_the_line(
     home = Home(tmp_path / "data" / name, parse(recipes.Recipe, block, f"recipes.{name}"))
     all_stages(home, monkeypatch)
     assert Scores.read(home.evaluate / "scores.json").baselines
-    assert Ladder.read(home.benchmark / "ladder.json").picked
+    assert Benchmark.read(home.benchmark / "benchmark.json").picked

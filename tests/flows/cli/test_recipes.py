@@ -71,10 +71,12 @@ def test_a_starting_block_fits_its_task(name: str) -> None:
         kind = getattr(stage, f"{section.capitalize()}Params")
         stage.check(parse(kind, block[section], section), task)
     gate.check(parse(gate.GateParams, block["gate"], "gate"), task)
-    rails = block["gate"]["rails"]
-    assert (rails["calibration"] is not None) == task.exclusive
-    assert (rails["flips"] is None) == (task.head in ("masked_lm", "seq2seq"))
-    assert (block["tokenize"]["long_text"] == "windows") == (task.cut == "second" or task.fresh)
+    guardrails = block["gate"]["guardrails"]
+    assert (guardrails["calibration"] is not None) == task.exclusive
+    assert (guardrails["flips"] is None) == (task.head in ("masked_lm", "seq2seq"))
+    assert (block["tokenize"]["long_text"] == "windows") == (
+        task.cut == "second" or task.dynamic_masking
+    )
 
 
 def test_the_listing_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +160,7 @@ def test_new_fits_the_task(home: Path) -> None:
         for number, row in enumerate(make_rows(5))
     ]
     write_csv(home / "a.csv", rows)
-    given = ["new", "mine", "a.csv", "--task", "pair_score", "--text", "a", "--second", "b"]
+    given = ["new", "mine", "a.csv", "--task", "similarity", "--text", "a", "--second", "b"]
     assert main.main([*given, "--label", "alike"]) == 0
     block = read_recipe("mine")
     assert block["ingest"]["second"] == "b"
@@ -208,10 +210,10 @@ def test_new_does_not_copy_the_shares_of_published_splits(home: Path, published:
     ("arguments", "message"),
     [
         (("--task", "clasification"), "no task 'clasification'; did you mean classification?"),
-        (("--task", "pair_score"), "recipes.mine.ingest.second: pair_score reads two texts"),
+        (("--task", "similarity"), "recipes.mine.ingest.second: similarity reads two texts"),
         (("--second", "label"), "recipes.mine.ingest.second: classification reads one text"),
         (("--like", "nwes"), "no recipe 'nwes' to copy from; did you mean news?"),
-        (("--like", "news", "--task", "pair_score"), "recipes.news is of classification"),
+        (("--like", "news", "--task", "similarity"), "recipes.news is of classification"),
         (("--format", "excel"), "recipes.mine.ingest.format:"),
         (("--group", "author"), "no column 'author'"),
     ],
@@ -246,6 +248,20 @@ def test_check_tells_rows_classes_and_time(
     assert "time   about 1 min" in told
 
 
+def test_check_shows_a_terminal_the_same_facts_and_brackets_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [("label", "2 classes: [b] 3, " + "word " * 30), ("", "a.csv, line 2: [red]")]
+    monkeypatch.setattr("flows.cli.preflight.outlook", lambda recipe, log: told)
+    monkeypatch.setattr("flows.cli.terminal.watched", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main.main(["check", "toy"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("label  2 classes: [b] 3, word")
+    assert {line[:7] for line in rest} == {" " * 7}
+    assert rest[-1] == "       a.csv, line 2: [red]"
+
+
 def test_check_knows_the_labels_of_any_task(
     home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,14 +286,14 @@ def test_check_knows_a_base_from_scratch(
     home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_csv(home / "a.csv", make_rows(60))
-    assert main.main(["new", "words", "a.csv", "--task", "masked_words"]) == 0
+    assert main.main(["new", "words", "a.csv", "--task", "masked_lm"]) == 0
     block = read_recipe("words")
     network = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     network |= {"intermediate_size": 64, "max_position_embeddings": 24}
     block["base"].update({"model": "scratch", "sha256": None, "network": network})
     block["base"]["watch"] = "a.csv"
     block["tokenize"]["max_length"] = 24
-    block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": True, "fewest": 2}
+    block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": True, "min_frequency": 2}
     write_params(home / "params.yaml", {"words": block})
     assert main.main(["check", "words"]) == 0
     told = capsys.readouterr().out
@@ -294,7 +310,7 @@ def test_check_tells_what_would_end_the_line(
     assert main.main(["check", "toy"]) == 0
     told = capsys.readouterr().out
     assert "a.csv, line 42: is not UTF-8" in told
-    assert "20 % of all rows, more than validate.largest_quarantine_percent" in told
+    assert "20 % of all rows, more than validate.max_quarantine_percent" in told
     (home / "a.csv").write_bytes(b"text,label\n" + "很好,film\n".encode("gbk") * 10)
     assert main.main(["check", "toy"]) == 2
     told = capsys.readouterr().err

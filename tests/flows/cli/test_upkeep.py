@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,22 @@ def test_gc_only_says_it_until_it_is_told_to(
     assert "1 B cannot be reached" in capsys.readouterr().out
 
 
+def test_gc_shows_a_terminal_the_same_table(
+    folder: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.keep(b"nobody needs this")
+    assert main.main(["gc"]) == 0
+    *rows, stays, note = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr("flows.cli.terminal.watched", lambda: True)
+    assert main.main(["gc"]) == 0
+    head, rule, *drawn = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[0] == "what goes"
+    assert set(rule.strip()) == {"─"}
+    cells = [[re.split(r"\s{2,}", row.strip()) for row in lines] for lines in (rows, drawn[:-2])]
+    assert cells[0] == cells[1]
+    assert drawn[-2:] == [stays, note]
+
+
 def test_gc_leaves_a_shared_cache_alone(
     folder: Shop,
     tmp_path_factory: pytest.TempPathFactory,
@@ -147,12 +164,11 @@ def test_a_forgotten_row_is_nowhere_and_its_versions_are_told(
 
 def sent_back(folder: Path, *texts: str, recipe: str = "toy", consent: bool = True) -> None:
     """Feedback, and the labels that came of it."""
-    from pipeline.serving.feedback import Store
+    from pipeline.serving.feedback import SentFeedback, Store
 
     for text in texts:
-        Store(folder / "data" / "feedback", recipe).add(
-            "toy/1", "", text, "", "sport", consent, "film", 0.4
-        )
+        sent = SentFeedback("toy/1", "", text, "", "sport", consent, "film", 0.4)
+        Store(folder / "data" / "feedback", recipe).add(sent)
         labels = folder / "data" / "labels" / f"{recipe}.jsonl"
         labels.parent.mkdir(exist_ok=True)
         with labels.open("a") as file:

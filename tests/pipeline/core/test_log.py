@@ -1,6 +1,7 @@
 """Progress: what is printed of it, and how long it says that work will take."""
 
 import io
+import re
 from itertools import count
 
 import pytest
@@ -35,3 +36,42 @@ def test_another_piece_of_work_has_its_own_pace(told: io.StringIO) -> None:
         "[line]   0%  0 of 400  loss 0.100",
         "[line]  25%  100 of 400  60 s left  loss 0.100",
     ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def screen(told: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A narrow terminal, whose clock goes on as that of `told`."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return Terminal()
+
+
+def test_a_terminal_shows_one_line_that_redraws_itself(screen: Terminal) -> None:
+    console = log.Console("line", screen)
+    console.progress(500, 1000)
+    console.progress(600, 1000, "a note that is longer than the line")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    first, second = shown.split("\r\033[K")[1:]
+    assert re.fullmatch(r"\[line\] [━╸╺]{24}  50%  500 of 1,000", first)
+    assert re.fullmatch(r"\[line\] [━╸╺]{24}  60%  600 of 1,000  .*…", second)
+    assert len(second) == 60
+    console.say("a sentence")
+    assert screen.getvalue().endswith("\n[line] a sentence\n")
+
+
+def test_a_bar_has_no_colours_where_they_are_unwanted(
+    screen: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.Console("line", screen).progress(500, 1000)
+    assert "\x1b[38;5;" in screen.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    log.Console("line", plain).progress(500, 1000)
+    assert "━" in plain.getvalue()
+    assert "\x1b[3" not in plain.getvalue()

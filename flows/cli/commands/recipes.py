@@ -1,0 +1,145 @@
+"""Recipes: the gallery, blocks of params.yaml, and what a run of one would do."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli import completion, terminal
+from flows.cli.arguments import Recipe
+from flows.cli.group import Group
+
+group = Group("Recipes")
+
+
+@group.command("bertline recipes", "bertline recipes imdb")
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Show its whole block.",
+            show_default="a table of all",
+            autocompletion=completion.gallery,
+        ),
+    ] = None,
+) -> None:
+    """The gallery of ready recipes."""
+    from flows.cli.recipes import listing, page
+
+    print(page(name) if name else listing())
+
+
+@group.command("bertline add imdb --data ~/imdb", "bertline add imdb --as films")
+def add(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A recipe of the gallery: bertline recipes.",
+            autocompletion=completion.gallery,
+        ),
+    ],
+    other: Annotated[
+        str | None,
+        typer.Option("--as", metavar="OTHER", help="Its name in params.yaml.", show_default="NAME"),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where its data is.", show_default="data/raw/NAME"),
+    ] = None,
+) -> None:
+    """Add a recipe of the gallery to params.yaml."""
+    from flows.cli.recipes import add_ready
+
+    _added(add_ready(name, other, data))
+
+
+@group.command(
+    "bertline new reviews data/raw/reviews.csv --text review --label sentiment",
+    "bertline new towns data/raw/towns.conll --task ner",
+)
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a-z, 0-9, - and _")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="Rows, or a folder of a folder of text files a label.", parser=str
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="What is asked of each row: docs/TASKS.md.",
+            show_default="classification",
+            autocompletion=completion.tasks,
+        ),
+    ] = None,
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the text.")] = "text",
+    second: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of the second text, of two.")
+    ] = None,
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label.")] = "label",
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column whose rows stay together in one split."),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="conll, squad, word_tags or lines.",
+            show_default="by the extension",
+        ),
+    ] = None,
+    header: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Columns of a file that does not name them."),
+    ] = None,
+    no_quotes: Annotated[
+        bool, typer.Option("--no-quotes", help="A quote is a character like others.")
+    ] = False,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="Recipe whose other values are copied.",
+            show_default="the task's defaults",
+            autocompletion=completion.recipes,
+        ),
+    ] = None,
+) -> None:
+    """Add a recipe for your own rows to params.yaml."""
+    from flows.cli.recipes import add_own
+
+    ingest = {"text": text, "second": second, "label": label, "group": group, "format": format_}
+    own = {"header": header.split(",") if header else None, "quotes": not no_quotes}
+    add_own(name, file, ingest | own, task, like)
+    _added(name)
+
+
+def _added(name: str) -> None:
+    from pipeline.core.config import PARAMS_FILE
+
+    print(f"{PARAMS_FILE}: recipes.{name} is added; next: bertline check {name}")
+
+
+@group.command("bertline check news")
+def check(recipe: Recipe) -> None:
+    """Parse a recipe, open its data and base, say what would run, how long and how large."""
+    from flows.cli.preflight import outlook
+    from pipeline.core.log import Console
+
+    told = outlook(recipe, log=Console("check"))
+    plain = [f"{name:<7}{fact}" for name, fact in told]
+    print("\n".join(terminal.facts(told) if terminal.watched() else plain))
+
+
+@group.command("bertline migrate")
+def migrate() -> None:
+    """Rewrite what params.yaml calls by the names of an earlier version."""
+    from flows.cli.migrate import migrate
+    from pipeline.core.config import PARAMS_FILE
+
+    print("\n".join(migrate() or [f"{PARAMS_FILE}: every name is of today"]))

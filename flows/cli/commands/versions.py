@@ -1,0 +1,186 @@
+"""Versions: which is in use, what the gate says of one, and where it comes from."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli import completion
+from flows.cli.arguments import Recipe, at_most_one, named_version
+from flows.cli.group import Group
+from pipeline.core.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.promotion.evidence import Bench
+    from pipeline.registry.records import Event
+
+group = Group("Versions")
+
+Version = Annotated[
+    str,
+    typer.Argument(
+        metavar="VERSION",
+        help="RECIPE/VERSION or RECIPE@champion",
+        autocompletion=completion.recipes,
+    ),
+]
+
+
+@group.command(
+    "bertline promote news/3", 'bertline promote news/3 --override --reason "the old one is wrong"'
+)
+def promote(
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            help="RECIPE/VERSION, or RECIPE for the one registered last.",
+            autocompletion=completion.recipes,
+        ),
+    ],
+    reason: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="Kept in the ledger; an override needs one.", show_default=False
+        ),
+    ] = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Promote whatever the gate says; give the reason.")
+    ] = False,
+    rebaseline: Annotated[
+        bool,
+        typer.Option(
+            "--rebaseline",
+            help="The labels have changed: judge it alone, on a test set frozen anew.",
+        ),
+    ] = False,
+) -> int:
+    """Ask the gate about a version; make it the champion when it says so."""
+    from flows import gate
+
+    at_most_one(override=override, rebaseline=rebaseline)
+    recipe, number = _registered(version)
+    bench = _bench(recipe, number)
+    bench.registry.version_tags(recipe, number)
+    already = gate.in_use(bench, number)
+    if already and (override or rebaseline or gate.was_judged(bench, number)):
+        print(f"{recipe}/{number} is the champion already")
+        return 0
+    if override or rebaseline:
+        event: Event = "override" if override else "rebaseline"
+        verdict = gate.overrule(bench, event, number, reason)
+        print(f"{recipe}/{number} is the champion by {event}; the gate: {verdict.reason}")
+        return 0
+    verdict, decided = gate.decide(bench, number, person=True, reason=reason)
+    print(f"{verdict.decision}: {verdict.reason}")
+    if decided == "promote":
+        print(f"{recipe}/{number} is the champion")
+    elif already:
+        print(f"it stays in use; to put its predecessor back: bertline rollback {recipe}")
+    return gate.EXIT[verdict.decision]
+
+
+def _registered(version: str) -> tuple[str, str]:
+    """Recipe and number of a version, or of a recipe's last one."""
+    from pipeline.core.workspace import tracking
+    from pipeline.registry.versions import Registry
+
+    recipe, number = named_version(version)
+    if "@" in version:
+        raise UserError(f"{version}: is the champion: name the version that should be")
+    number = number or Registry(tracking()).last_version(recipe)
+    if number is None:
+        raise UserError(f"{recipe}: has no version yet: bertline run {recipe}")
+    return recipe, number
+
+
+def _bench(recipe: str, number: str) -> "Bench":
+    """Where a version is judged: on the rows of a scheduled run, where that made it."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from flows.gate import bench_of
+    from flows.worktree import TREES
+    from pipeline import recipe as recipes
+    from pipeline.core.log import Console
+    from pipeline.core.records import Publication
+    from pipeline.core.workspace import DATA, tracking
+    from pipeline.registry.versions import Registry
+
+    settings = recipes.load(recipe)
+    bench = bench_of(Registry(tracking()), recipe, settings, Console("gate"))
+    for home in (Path(), TREES / recipe):
+        made = home / DATA / recipe / "publish" / "publication.json"
+        if made.exists() and Publication.read(made).version == number:
+            return replace(bench, validate=home / DATA / recipe / "validate")
+    return bench
+
+
+@group.command("bertline rollback news", 'bertline rollback news --reason "it answers film to all"')
+def rollback(
+    recipe: Recipe,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "asked for",
+) -> None:
+    """Put the champion's predecessor back."""
+    from pipeline.core.config import check_name
+    from pipeline.core.workspace import tracking
+    from pipeline.promotion import champion
+    from pipeline.registry.versions import Registry
+
+    check_name(recipe)
+    entry = champion.rollback(Registry(tracking()), recipe, reason)
+    print(f"{recipe}/{entry.version} is the champion again, in place of {recipe}/{entry.previous}")
+
+
+@group.command("bertline judge news/3", "bertline judge news@champion --json")
+def judge(
+    version: Version,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole verdict as JSON.")] = False,
+) -> int:
+    """What the gate says of a version, in full; nothing is moved or written down."""
+    from flows import gate
+    from pipeline.core.workspace import tracking
+    from pipeline.promotion.champion import champion_of
+    from pipeline.promotion.evidence import ask
+    from pipeline.registry.versions import Registry
+
+    recipe, number = named_version(version)
+    number = number or champion_of(Registry(tracking()), recipe)
+    if number is None:
+        raise UserError(f"{recipe}: has no champion yet: name a version, or bertline run {recipe}")
+    verdict = ask(_bench(recipe, number), number, keep=False)
+    print(verdict.model_dump_json(indent=2) if as_json else gate.page(verdict))
+    return gate.EXIT[verdict.decision]
+
+
+@group.command("bertline history news")
+def history(recipe: Recipe) -> None:
+    """What was in use when, and what the gate refused, as a table and a picture."""
+    from flows.cli.history import history
+    from pipeline.core.config import check_name
+    from pipeline.core.workspace import DATA, tracking
+    from pipeline.registry.versions import Registry
+
+    check_name(recipe)
+    picture = DATA / recipe / "gate" / "history.png"
+    print(history(Registry(tracking()), recipe, picture))
+
+
+@group.command("bertline explain news@champion", "bertline explain news/3")
+def explain(version: Version) -> None:
+    """Where a version comes from, how good it is, and when it was in use."""
+    from flows.cli.explain import explain
+    from pipeline.core.workspace import tracking
+    from pipeline.registry.versions import Registry
+
+    print(explain(Registry(tracking()), *named_version(version)))
+
+
+@group.command("bertline report news")
+def report(recipe: Recipe) -> None:
+    """Write a run's report again: one HTML file, from the records in its folder."""
+    from pipeline.core.config import check_name
+    from pipeline.core.workspace import DATA
+    from pipeline.report.page import write
+
+    check_name(recipe)
+    print(write(DATA / recipe, recipe))

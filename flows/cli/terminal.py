@@ -1,0 +1,50 @@
+"""Tables as a person sees them on a terminal; a pipe reads plain lines instead."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def watched() -> bool:
+    """Whether standard output is a terminal that can draw."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def table(rows: Sequence[Mapping[str, str]], numbers: Sequence[str] = ()) -> list[str]:
+    """The lines of a table of rows with the same keys, which head it; `numbers` names the columns
+    that stand at the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
+    for name in rows[0]:
+        drawn.add_column(Text(name), justify="right" if name in numbers else "left")
+    for row in rows:
+        drawn.add_row(*map(Text, row.values()))
+    return _lines(drawn)
+
+
+def facts(told: Sequence[tuple[str, str]]) -> list[str]:
+    """The lines of facts, each beside its name."""
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table.grid(padding=(0, 2, 0, 0))
+    drawn.add_column(style="bold")
+    for name, fact in told:
+        drawn.add_row(Text(name), Text(fact))
+    return _lines(drawn)
+
+
+def _lines(drawn: "RenderableType") -> list[str]:
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as captured:
+        console.print(drawn)
+    return [line.rstrip() for line in captured.get().splitlines()]
