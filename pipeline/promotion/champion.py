@@ -64,8 +64,6 @@ def _write_hand(registry: Registry, model: str, found: str | None, before: str |
 
 def decide(
     registry: Registry,
-    model: str,
-    number: str,
     verdict: Verdict,
     *,
     approved: bool,
@@ -73,7 +71,7 @@ def decide(
     reason: str = "",
     pages: Pages = (),
 ) -> Entry | None:
-    """Write a verdict to the ledger and make the version the champion where it says so.
+    """Write a verdict to the ledger and make its version the champion where it says so.
 
     The same verdict on the same evidence is written once, and again where a `person` asks and it
     moves the alias. `approved` says that nobody need be asked any more, but for a version that a
@@ -81,6 +79,7 @@ def decide(
     person said; `pages` are kept with the entry, by file name. Raises Overtaken where the champion
     is another than the one that was judged against.
     """
+    model, number = verdict.model, verdict.version
     with Ledger(registry, model).lock():
         champion = _champion(registry, model)
         entries = Ledger(registry, model).entries()
@@ -100,7 +99,8 @@ def decide(
                 return None
         if verdict.decision == "promote" and champion == number and past:
             return None
-        return _write(registry, event, model, number, champion, told, verdict, pages)
+        entry = _entry(registry, event, model, number, champion, told)
+        return _write_judged(registry, entry, verdict, pages)
 
 
 def _put_back(entries: Sequence[Entry], number: str) -> bool:
@@ -119,22 +119,18 @@ def _same_question(entry: Entry, verdict: Verdict) -> bool:
 
 
 def force(
-    registry: Registry,
-    event: Event,
-    model: str,
-    number: str,
-    reason: str,
-    verdict: Verdict,
-    pages: Pages = (),
+    registry: Registry, event: Event, reason: str, verdict: Verdict, pages: Pages = ()
 ) -> Entry:
     """A person's own decision, `override` or `rebaseline`, with the reason and what the gate said.
 
     Raises UserError without a reason.
     """
+    model, number = verdict.model, verdict.version
     need_reason(model, number, reason)
     with Ledger(registry, model).lock():
         champion = _champion(registry, model)
-        return _write(registry, event, model, number, champion, reason, verdict, pages)
+        entry = _entry(registry, event, model, number, champion, reason)
+        return _write_judged(registry, entry, verdict, pages)
 
 
 def need_reason(model: str, number: str, reason: str) -> None:
@@ -155,7 +151,7 @@ def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry
         lived = _lived(Ledger(registry, model).entries())
         if len(lived) < 2:
             raise UserError(f"{model}/{champion}: has no predecessor to return to")
-        return _write(registry, "rollback", model, lived[-2], champion, reason)
+        return _write(registry, _entry(registry, "rollback", model, lived[-2], champion, reason))
 
 
 def can_return(registry: Registry, model: str) -> list[str]:
@@ -193,20 +189,12 @@ def reigns(entries: Sequence[Entry]) -> list[Reign]:
     return found
 
 
-def _write(
-    registry: Registry,
-    event: Event,
-    model: str,
-    number: str,
-    champion: str | None,
-    reason: str,
-    verdict: Verdict | None = None,
-    pages: Pages = (),
+def _entry(
+    registry: Registry, event: Event, model: str, number: str, champion: str | None, reason: str
 ) -> Entry:
-    """Ledger first, then the alias. Under the lock."""
-    ledger = Ledger(registry, model)
-    entry = Entry(
-        number=_next(ledger),
+    """The ledger's next entry: of a version, by whoever runs this. Under the lock."""
+    return Entry(
+        number=_next(Ledger(registry, model)),
         event=event,
         model=model,
         version=number,
@@ -216,13 +204,22 @@ def _write(
         reason=reason,
         lineage=registry.version_tags(model, number).get("bertline.lineage", ""),
     )
-    if verdict:
-        judged = ("decision", "epoch", "question", "evidence")
-        entry = entry.model_copy(update={name: getattr(verdict, name) for name in judged})
-        pages = [("verdict.json", verdict.model_dump_json(indent=2)), *pages]
+
+
+def _write_judged(registry: Registry, entry: Entry, verdict: Verdict, pages: Pages) -> Entry:
+    """Write an entry with what the gate said, and the whole verdict beside it."""
+    said = ("decision", "epoch", "question", "evidence")
+    judged = entry.model_copy(update={name: getattr(verdict, name) for name in said})
+    page = ("verdict.json", verdict.model_dump_json(indent=2))
+    return _write(registry, judged, [page, *pages])
+
+
+def _write(registry: Registry, entry: Entry, pages: Pages = ()) -> Entry:
+    """Ledger first, then the alias. Under the lock."""
+    ledger = Ledger(registry, entry.model)
     run = ledger.append(entry, pages)
     if entry.moves:
-        registry.move(model, number)
+        registry.move(entry.model, entry.version)
     ledger.settle(run)
     return entry
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core import old_names
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.files import sha256_of, size_of, whole
 from pipeline.core.log import Log, no_log
@@ -27,6 +28,7 @@ from pipeline.promotion.question import Question, Side
 from pipeline.registry.artifacts import ROWS
 from pipeline.registry.ledger import Ledger, Pages
 from pipeline.registry.records import Entry, Epoch, Verdict
+from pipeline.registry.tags import TOKENIZER_TAG, VERDICT_TAG
 from pipeline.registry.versions import SERVING_PACKAGES, Registry, inputs_of
 from pipeline.retraining.plan import Rescore
 from pipeline.retraining.row_changes import learned
@@ -118,8 +120,6 @@ def ask_and_decide(
         try:
             entry = decide(
                 bench.registry,
-                bench.model,
-                number,
                 verdict,
                 approved=approved,
                 person=person,
@@ -129,6 +129,7 @@ def ask_and_decide(
         except Overtaken:
             bench.log.say("the ledger has moved on: asking again")
             continue
+        bench.registry.tag(bench.model, number, VERDICT_TAG, verdict.decision)
         return verdict, entry
     raise UserError(f"{bench.model}/{number}: others keep promoting: try again when they are done")
 
@@ -164,7 +165,7 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
             rows, why = ids, "the labels have changed"
         elif len(fresh) >= enough:
             rows, why = fresh, f"{len(fresh)} new rows have come"
-        elif left < min(len(epochs[-1].ids), bench.params.fewest_rows):
+        elif left < min(len(epochs[-1].ids), bench.params.min_rows):
             rows, why = ids, f"of the last one's {len(epochs[-1].ids)} rows {left} are left"
         else:
             return epochs[-1]
@@ -221,7 +222,7 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
     before = _kept_answers(pd.read_parquet(path))
     left = rows[rows["id"].isin(before.index)].drop_duplicates("id").sort_values("id")
     if left.empty:
-        return Rescore(version=f"{bench.model}/{number}", rows=0, changed=0, largest_difference=0.0)
+        return Rescore(version=f"{bench.model}/{number}", rows=0, changed=0, max_difference=0.0)
     try:
         now = _answered(bench, number, texts_of(left))
     except Exception as error:  # a version's own code and model, under versions it never saw
@@ -229,7 +230,7 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
             version=f"{bench.model}/{number}",
             rows=0,
             changed=0,
-            largest_difference=0.0,
+            max_difference=0.0,
             problem=excerpt(str(error) or type(error).__name__),
         )
     old = before.loc[left["id"]]
@@ -237,7 +238,7 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
         version=f"{bench.model}/{number}",
         rows=len(left),
         changed=int((~bench.task.same(now["label"].tolist(), old["label"].tolist())).sum()),
-        largest_difference=float(np.abs(now["score"].to_numpy() - old["score"].to_numpy()).max()),
+        max_difference=float(np.abs(now["score"].to_numpy() - old["score"].to_numpy()).max()),
     )
 
 
@@ -258,7 +259,7 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     settings = _settings(folder)
     defects = registry.damage(model, number, folder)
     defects += _foreign_task(settings, bench.task)
-    defects += _foreign_tokenizer(tags, folder)
+    defects += _foreign_tokenizer(tags.get(TOKENIZER_TAG), folder)
     defects += _trained_on(registry, model, number, tags["run"], set(rows["id"]))
     side = Side(
         version=number,
@@ -270,7 +271,7 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
     if defects:
         return side
     texts = texts_of(rows)
-    timed = bench.params.rails.latency_ms is not None
+    timed = bench.params.guardrails.latency_ms is not None
     try:
         answers = _answers(bench, number, texts)
         latency = _latency(registry.load(model, number), texts[:TIMED]) if timed else 0.0
@@ -293,7 +294,7 @@ def _answers(bench: Bench, number: str, texts: Sequence[Texts]) -> "pd.DataFrame
     installed versions."""
     import pandas as pd
 
-    files = bench.registry.version_tags(bench.model, number)["bertline.files"]
+    files = bench.registry.files(bench.model, number)
     versions = [installed(package) for package in SERVING_PACKAGES]
     told = json.dumps(["label and score", files, versions, texts])
     kept = bench.cache / f"{hashlib.sha256(told.encode()).hexdigest()}.parquet"
@@ -320,14 +321,14 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _foreign_task(settings: Mapping[str, Any], task: Task) -> list[str]:
     """Versions from before there were tasks say nothing of it."""
-    own = settings.get("task", "classification")
+    named = settings.get("task", "classification")
+    own = old_names.TASKS.get(named, named)
     if own == task.name:
         return []
     return [f"it was trained for the task {own}, and the recipe's is {task.name}"]
 
 
-def _foreign_tokenizer(tags: Mapping[str, str], folder: Path) -> list[str]:
-    trained = tags.get("bertline.tokenizer_sha256")
+def _foreign_tokenizer(trained: str | None, folder: Path) -> list[str]:
     served = sorted(folder.rglob("tokenizer.json"))
     if trained and served and all(sha256_of(file) == trained for file in served):
         return []

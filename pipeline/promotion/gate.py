@@ -6,7 +6,7 @@ numbers) is rejected; one that cannot be compared is held, with the way on. A mo
 must reach the recipe's floors. Otherwise champion and challenger have answered the same rows of the
 frozen test set through the runtimes that serve them, and a paired test decides: exact for the share
 of rows that are right, a bootstrap for anything else. Each question may err only so often that all
-of an epoch's together keep the recipe's error rate. Guard rails look at what the metric does not. A
+of an epoch's together keep the recipe's error rate. Guardrails look at what the metric does not. A
 tie changes nothing.
 
 What is compared are units: rows, or groups of rows where the task scores groups.
@@ -24,9 +24,9 @@ from pipeline.metrics import names as words
 from pipeline.metrics import scoring
 from pipeline.metrics.scoring import Floats, Tallies
 from pipeline.promotion import paired
-from pipeline.promotion.guardrails import Rails, rails
+from pipeline.promotion.guardrails import Guardrails, guardrails
 from pipeline.promotion.question import Question, Side
-from pipeline.registry.records import Comparison, Decision, Rail, Verdict
+from pipeline.registry.records import Comparison, Decision, Guardrail, Verdict
 from pipeline.tasks.base import Task
 
 
@@ -41,9 +41,9 @@ class GateParams(Settings):
     champion by this much, in every metric (non-inferiority)."""
     error_rate: float = Field(gt=0, le=0.5)
     """Share of epochs in which a model that is no better may replace the champion."""
-    fewest_rows: int = Field(ge=1)
+    min_rows: int = Field(ge=1)
     """Test rows without which no difference is believed."""
-    fewest_discordant: int = Field(ge=1)
+    min_discordant: int = Field(ge=1)
     """Units that just one side has right, or does better on, without which no difference is
     believed."""
     epoch_rows: int = Field(ge=1)
@@ -52,7 +52,7 @@ class GateParams(Settings):
     """Whether a person has to agree before the alias moves."""
     seed: int = Field(ge=0)
     """Of the resamples."""
-    rails: Rails
+    guardrails: Guardrails
 
     @model_validator(mode="after")
     def _different(self) -> Self:
@@ -63,20 +63,22 @@ class GateParams(Settings):
 
 def check(params: GateParams, task: Task) -> None:
     """Raises ValueError, beginning with the key, for what the task has no use of: metrics that it
-    has not, and guard rails that cannot apply to it."""
+    has not, and guardrails that cannot apply to it."""
     for key, names in (("floors", list(params.floors)), ("metrics", params.metrics)):
         for name in names:
             if name not in task.metrics:
                 raise ValueError(f"{key}: {task.name} has no {name!r}{nearest(name, task.metrics)}")
     classes = type(task).classes is not Task.classes and not task.by_group
-    for rail, applies, kind in (
+    for guardrail, applies, kind in (
         ("worst_class", classes, "tasks whose rows have classes"),
         ("slices", not task.by_group, "tasks that score row by row"),
         ("calibration", task.exclusive, "tasks with one class a row"),
         ("behaviour", task.exclusive and not task.two_texts, "tasks of one class for one text"),
     ):
-        if not applies and getattr(params.rails, rail) is not None:
-            raise ValueError(f"rails.{rail}: is for {kind}, not for {task.name}: set it to null")
+        if not applies and getattr(params.guardrails, guardrail) is not None:
+            raise ValueError(
+                f"guardrails.{guardrail}: is for {kind}, not for {task.name}: set it to null"
+            )
 
 
 def judge(params: GateParams, asked: Question) -> Verdict:
@@ -91,7 +93,7 @@ class _Hearing:
         self.params, self.asked, self.task = params, asked, asked.task
         self.level = paired.spent(params.error_rate, asked.number)
         self.comparisons: list[Comparison] = []
-        self.rails: list[Rail] = []
+        self.guardrails: list[Guardrail] = []
         self.scores: dict[str, float] = {}
         self.wins = self.losses = 0
         self.unfit = False
@@ -115,7 +117,7 @@ class _Hearing:
             comparisons=self.comparisons,
             only_challenger_right=self.wins,
             only_champion_right=self.losses,
-            rails=self.rails,
+            guardrails=self.guardrails,
             rule=self.params.model_dump(),
             unfit=self.unfit,
             evidence=asked.evidence(),
@@ -154,7 +156,7 @@ class _Hearing:
         for metric, floor in self.params.floors.items():
             if self.scores[metric] < floor - scoring.TIE:
                 return "reject", f"test {self._scored(metric)} is below the floor {floor}"
-        self.rails = list(rails(self.params.rails, asked, self._new, rival))
+        self.guardrails = list(guardrails(self.params.guardrails, asked, self._new, rival))
         return self._unopposed() if old is None or rival is None else self._beside(old, rival)
 
     def _tallied(self, side: Side) -> Tallies:
@@ -178,12 +180,12 @@ class _Hearing:
 
     def _unopposed(self) -> tuple[Decision, str]:
         if broken := self._broken():
-            return "reject", f"guard rail {broken}"
+            return "reject", f"guardrail {broken}"
         first = next(iter(self.params.floors))
         return "promote", f"no champion yet, and test {self._scored(first)} is above the floor"
 
     def _beside(self, old: Side, rival: Tallies) -> tuple[Decision, str]:
-        rows, needed = len(self.asked.truth), self.params.fewest_rows
+        rows, needed = len(self.asked.truth), self.params.min_rows
         if rows < needed:
             return "hold", (
                 f"{rows:,} test rows are too few to believe a difference ({needed:,} needed)"
@@ -194,12 +196,19 @@ class _Hearing:
         self.comparisons = self._compare(rival)
         decision, reason = self._weigh(old)
         if decision == "promote" and (broken := self._broken()):
-            return "reject", f"guard rail {broken}, though {reason}"
+            return "reject", f"guardrail {broken}, though {reason}"
         return decision, reason
 
     def _broken(self) -> str | None:
-        """The first guard rail that did not hold."""
-        return next((f"{rail.name}: {rail.note}" for rail in self.rails if not rail.held), None)
+        """The first guardrail that did not hold."""
+        return next(
+            (
+                f"{guardrail.name}: {guardrail.note}"
+                for guardrail in self.guardrails
+                if not guardrail.held
+            ),
+            None,
+        )
 
     def _compare(self, rival: Tallies) -> list[Comparison]:
         params, asked = self.params, self.asked
@@ -247,11 +256,11 @@ class _Hearing:
         worse = min(self.comparisons, key=lambda each: each.p_worse)
         if params.margin == 0 and worse.p_worse < self.level:
             return "reject", f"worse than the champion: {tally} ({_told(worse, worse.p_worse)})"
-        if discordant < params.fewest_discordant:
+        if discordant < params.min_discordant:
             apart = "the two differ in being right" if self.whole else "one of the two is better"
             return "hold", (
                 f"{apart} on {discordant} {self.unit}s, too few to believe a difference"
-                f" ({params.fewest_discordant} needed): {tally}"
+                f" ({params.min_discordant} needed): {tally}"
             )
         shown = [each for each in self.comparisons if each.p_better < self.level]
         if params.margin and len(shown) == len(self.comparisons):

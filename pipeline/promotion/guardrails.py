@@ -1,4 +1,4 @@
-"""Guard rails: limits on what the metric that decides does not show."""
+"""Guardrails: limits on what the metric that decides does not show."""
 
 from collections.abc import Iterable, Iterator
 from itertools import compress
@@ -8,18 +8,19 @@ from pydantic import Field
 
 from pipeline.core.config import Settings
 from pipeline.metrics import scoring
+from pipeline.metrics.calibration import calibration, calibration_error
 from pipeline.metrics.scoring import Tallies
 from pipeline.promotion import paired
 from pipeline.promotion.question import Question, Side
-from pipeline.registry.records import Rail
+from pipeline.registry.records import Guardrail
 from pipeline.tasks.base import Task
 
 CHANCE = 0.05  # p-value under which a fall within a class or slice is not put down to chance
 BINS = 10  # of the calibration error
 
 
-class Rails(Settings):
-    """The limits; null takes a rail away."""
+class Guardrails(Settings):
+    """The limits; null takes a guardrail away."""
 
     worst_class: float | None = Field(gt=0, le=1)
     """Fall of any one class against the champion: of its recall, or, where a row can have several,
@@ -41,9 +42,9 @@ class Rails(Settings):
     """Of the files that are served."""
 
 
-def rails(
-    limits: Rails, asked: Question, challenger: Tallies, champion: Tallies | None
-) -> Iterator[Rail]:
+def guardrails(
+    limits: Guardrails, asked: Question, challenger: Tallies, champion: Tallies | None
+) -> Iterator[Guardrail]:
     """Each limit that there is, and what it is held against: the challenger alone, or beside the
     champion where there is one. Tallies are those of the two answers to the question's rows."""
     new = asked.challenger
@@ -55,22 +56,22 @@ def rails(
     )
     for name, value, limit, unit in absolute:
         if limit is not None:
-            yield _rail(name, value, limit, unit)
+            yield _guardrail(name, value, limit, unit)
     if champion is not None:
         yield from _beside(limits, asked, challenger, champion)
 
 
 def _beside(
-    limits: Rails, asked: Question, challenger: Tallies, champion: Tallies
-) -> Iterator[Rail]:
+    limits: Guardrails, asked: Question, challenger: Tallies, champion: Tallies
+) -> Iterator[Guardrail]:
     task, new, old = asked.task, asked.challenger, asked.champion
     assert old is not None
     if limits.flips is not None:
         flips = float(1 - task.agreement(new.answers, old.answers).mean())
-        yield _rail("flips", 100 * flips, 100 * limits.flips, "% of answers")
+        yield _guardrail("flips", 100 * flips, 100 * limits.flips, "% of answers")
     if limits.calibration is not None:
         rise = _calibration(asked, new) - _calibration(asked, old)
-        yield _rail("calibration", 100 * rise, 100 * limits.calibration, "points")
+        yield _guardrail("calibration", 100 * rise, 100 * limits.calibration, "points")
     if limits.worst_class is not None:
         metric = asked.main if task.exclusive else task.metrics[0]
         classes = _by_class(asked, challenger, champion)
@@ -88,9 +89,9 @@ def _worst(
     parts: Iterable[tuple[str, Tallies, Tallies]],
     metric: str,
     limit: float,
-) -> Iterator[Rail]:
+) -> Iterator[Guardrail]:
     """The part that falls deepest; a fall that chance explains (an exact sign test over its rows)
-    breaks no rail. Nothing where no part has a row."""
+    breaks no guardrail. Nothing where no part has a row."""
     falls = []
     for part, new, old in parts:
         if len(new):
@@ -101,8 +102,10 @@ def _worst(
             falls.append((broken, before - now, part, chance))
     if falls:
         broken, fall, part, chance = max(falls)
-        rail = _rail(name, 100 * fall, 100 * limit, "points lost", broken)
-        yield rail.model_copy(update={"note": f"{part!r}: {rail.note} (p = {chance:.2g})"})
+        guardrail = _guardrail(name, 100 * fall, 100 * limit, "points lost", broken)
+        yield guardrail.model_copy(
+            update={"note": f"{part!r}: {guardrail.note} (p = {chance:.2g})"}
+        )
 
 
 def _by_class(
@@ -133,15 +136,17 @@ def _by_class(
 def _calibration(asked: Question, side: Side) -> float:
     right = asked.task.same(side.answers, asked.truth)
     confidence = side.confidence.astype(np.float64)
-    return scoring.calibration_error(scoring.calibration(confidence, right, BINS))
+    return calibration_error(calibration(confidence, right, BINS))
 
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def _rail(name: str, value: float, limit: float, unit: str, broken: bool | None = None) -> Rail:
+def _guardrail(
+    name: str, value: float, limit: float, unit: str, broken: bool | None = None
+) -> Guardrail:
     if broken is None:
         broken = value > limit + scoring.TIE
     note = f"{value:.3g} {unit}, {limit:.3g} allowed"
-    return Rail(name=name, value=value, limit=limit, unit=unit, held=not broken, note=note)
+    return Guardrail(name=name, value=value, limit=limit, unit=unit, held=not broken, note=note)

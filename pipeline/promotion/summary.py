@@ -29,20 +29,20 @@ def paragraph(verdict: Verdict) -> str:
             f"This was question {verdict.question} to this test set, which could spend an error"
             f" rate of {verdict.level:.2g}."
         )
-    broken = [rail for rail in verdict.rails if not rail.held]
-    if verdict.rails:
-        kept = len(verdict.rails) - len(broken)
-        told.append(f"{kept} of {len(verdict.rails)} guard rails held.")
+    broken = [guardrail for guardrail in verdict.guardrails if not guardrail.held]
+    if verdict.guardrails:
+        kept = len(verdict.guardrails) - len(broken)
+        told.append(f"{kept} of {len(verdict.guardrails)} guardrails held.")
     return " ".join(told)
 
 
-def rails_table(verdict: Verdict) -> str:
-    """The guard rails as a Markdown table; empty where there are none."""
-    if not verdict.rails:
+def guardrails_table(verdict: Verdict) -> str:
+    """The guardrails as a Markdown table; empty where there are none."""
+    if not verdict.guardrails:
         return ""
-    lines = ["| guard rail | found | |", "|---|---|---|"]
+    lines = ["| guardrail | found | |", "|---|---|---|"]
     lines += [
-        f"| {rail.name} | {rail.note} | {'held' if rail.held else '**broken**'} |"
-        for rail in verdict.rails
+        f"| {guardrail.name} | {guardrail.note} | {'held' if guardrail.held else '**broken**'} |"
+        for guardrail in verdict.guardrails
     ]
     return "\n".join(lines)

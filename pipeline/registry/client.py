@@ -66,11 +66,17 @@ def experiment_id(client: Any, name: str, tracking: str) -> str:
     return str(found.experiment_id)
 
 
-def run_url(tracking: str, run: str) -> str | None:
-    """A run's page; none where no server shows it."""
+def run_url(tracking: str, run: str, artifact: str = "") -> str | None:
+    """The page of a run, or of an artifact of it; none where no server shows it."""
     if not tracking.startswith(("http://", "https://")):
         return None
-    return f"{shown(tracking).rstrip('/')}/#/runs/{run}"
+    return page(shown(tracking), f"runs/{run}" + (f"/artifacts/{artifact}" if artifact else ""))
+
+
+def page(server: str, place: str) -> str:
+    """A page of a server, opened as model training: a browser that was never told otherwise opens
+    all experiments as GenAI (MLflow 3.17)."""
+    return f"{server.rstrip('/')}/#/{place}?workflowType=machine_learning"
 
 
 def shown(tracking: str) -> str:

@@ -8,14 +8,17 @@ run anew from the stage's files where this one is missing or has gaps.
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 from pipeline.core.log import Log
+from pipeline.registry.origin import origin
 from pipeline.registry.tags import FIT_TAG
 
 RUN_NAME_WIDTH = 8
 CLOSING_SECONDS = 20
+SYSTEM = "system/"  # how MLflow's own metrics of the machine begin
 
 
 class LiveRun:
@@ -49,9 +52,11 @@ class LiveRun:
             known = {
                 name: max(m.step for m in client.get_metric_history(run, name))
                 for name in client.get_run(run).data.metrics
+                if not name.startswith(SYSTEM)
             }
-            while not isinstance(point := self.points.get(), bool):
-                self._send(client, run, point, known)
+            with _system_metrics(run, str(self.tracking)):
+                while not isinstance(point := self.points.get(), bool):
+                    self._send(client, run, point, known)
             if point is False:  # else `publish` ends it
                 client.set_terminated(run, "FAILED")
         except Exception as error:  # whatever it is, a training goes on without it
@@ -80,5 +85,21 @@ class LiveRun:
         if runs:
             return client, str(runs[0].info.run_id)
         name = f"training {self.key[:RUN_NAME_WIDTH]}"
-        run = client.create_run(experiment, run_name=name, tags={FIT_TAG: self.key})
+        command = f"python -m pipeline finetune {self.recipe}"
+        tags = {FIT_TAG: self.key, **origin(command)}
+        run = client.create_run(experiment, run_name=name, tags=tags)
         return client, str(run.info.run_id)
+
+
+@contextmanager
+def _system_metrics(run: str, tracking: str) -> Iterator[None]:
+    """Log what processor, memory, disk and GPU do, every ten seconds, as MLflow's own runs do
+    (https://mlflow.org/docs/latest/ml/tracking/system-metrics/)."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run, resume_logging=True, tracking_uri=tracking)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()

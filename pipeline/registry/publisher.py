@@ -1,7 +1,6 @@
 """MLflow: a run and its registered version, written once from what the stages have recorded."""
 
 import inspect
-import json
 import logging
 import shutil
 import tempfile
@@ -14,9 +13,18 @@ from typing import Any
 
 from pipeline import tasks
 from pipeline.core.records import Publication
+from pipeline.registry import digests
 from pipeline.registry.client import experiment_id, shown
-from pipeline.registry.tags import FILES_TAG, FIT_TAG, KEY_TAG, LINEAGE_TAG, NOTE_TAG, PUBLISHED_TAG
-from pipeline.registry.versions import SERVING_PACKAGES, Registry, answering, digests
+from pipeline.registry.origin import origin
+from pipeline.registry.tags import (
+    DIGESTS_TAG,
+    FIT_TAG,
+    KEY_TAG,
+    LINEAGE_TAG,
+    NOTE_TAG,
+    PUBLISHED_TAG,
+)
+from pipeline.registry.versions import SERVING_PACKAGES, Registry, answering, digests_of
 from pipeline.runtimes import onnx_runtime
 from pipeline.tasks import base
 from pipeline.tasks.base import Task
@@ -58,6 +66,13 @@ class Run:
     task: Task
     """Its code travels with the version."""
     tags: Mapping[str, str]
+    """Of the run."""
+    shown: Mapping[str, str]
+    """Of the version: what people compare versions by."""
+    digests: digests.Digests
+    """SHA-256 of each artifact, by its path in the run."""
+    source: str
+    """The command that publishes it."""
 
 
 class Publisher:
@@ -86,7 +101,8 @@ class Publisher:
             if found and KEY_TAG in found.data.tags:
                 found = None
         if found is None:
-            found = self.client.create_run(experiment, tags={FIT_TAG: run.fit})
+            tags = {FIT_TAG: run.fit, **origin(run.source)}
+            found = self.client.create_run(experiment, tags=tags)
         identity = str(found.info.run_id)
         self._write(run, identity)
         number = self._register(run, identity)
@@ -105,6 +121,7 @@ class Publisher:
 
         now = int(time.time() * 1000)
         tags = dict(run.tags) | {
+            **origin(run.source),
             KEY_TAG: run.key,
             LINEAGE_TAG: run.lineage,
             "mlflow.runName": f"{run.recipe} {run.lineage[:8]}",
@@ -163,11 +180,21 @@ class Publisher:
                     registered_model_name=run.recipe,
                 )
             number = str(info.registered_model_version)
-        tags = dict(run.tags) | {KEY_TAG: run.key, LINEAGE_TAG: run.lineage}
-        tags[FILES_TAG] = json.dumps(digests(self.registry.folder(run.recipe, number)))
-        for name, value in tags.items():
-            self.client.set_model_version_tag(run.recipe, number, name, value)
+        self._list_files(run, identity, number)
+        for name, value in {**run.shown, KEY_TAG: run.key, LINEAGE_TAG: run.lineage}.items():
+            self.registry.tag(run.recipe, number, name, value)
         return number
+
+    def _list_files(self, run: Run, identity: str, number: str) -> None:
+        """Write down the digests of all files of a run and its version."""
+        content = digests.as_bytes(
+            dict(run.digests), digests_of(self.registry.folder(run.recipe, number))
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / digests.FILE
+            file.write_bytes(content)
+            self.client.log_artifact(identity, str(file))
+        self.client.set_tag(identity, DIGESTS_TAG, digests.tag_of(content))
 
     def _publication(self, run: Run, number: str, identity: str) -> Publication:
         return Publication(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.core import old_names
 from pipeline.core.records import Interval, Record
 
 Decision = Literal["promote", "hold", "reject"]
@@ -41,8 +42,8 @@ class Comparison(Record):
     """The true difference that this question would have seen in 8 of 10 draws of as many rows."""
 
 
-class Rail(Record):
-    """A guard rail: one property besides the metric that decides, and its limit."""
+class Guardrail(Record):
+    """A guardrail: one property besides the metric that decides, and its limit."""
 
     name: str
     value: float
@@ -74,7 +75,7 @@ class Verdict(Record):
     only_champion_right: int
     """Rows that just that side has right; where rows are not simply right, rows or groups of rows
     on which it is better."""
-    rails: list[Rail]
+    guardrails: list[Guardrail]
     rule: dict[str, object]
     """The recipe's gate section."""
     unfit: bool
@@ -84,14 +85,17 @@ class Verdict(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_two_metrics(cls, content: Any) -> Any:
-        """Ledgers hold verdicts that know accuracy and macro-F1 alone, and a floor of each."""
-        if not isinstance(content, dict) or "scores" in content:
+    def _of_earlier_rules(cls, content: Any) -> Any:
+        """Ledgers hold verdicts by rules of other names, and some that know accuracy and macro-F1
+        alone, with a floor of each."""
+        if not isinstance(content, dict):
             return content
+        rule = old_names.section("gate", content.get("rule") or {})
+        if "scores" in content:
+            return content | {"rule": rule}
         metrics = ("accuracy", "macro_f1")
         new = {name: value for name, value in content.items() if name not in metrics}
         new["scores"] = {name: content[name] for name in metrics if name in content}
-        rule = dict(content.get("rule") or {})
         floors = {name: rule.pop(f"floor_{name}", None) for name in metrics}
         if floors := {name: floor for name, floor in floors.items() if floor is not None}:
             rule = {"floors": floors} | rule

@@ -37,7 +37,7 @@ class Served(PythonModel):
             serving["max_length"],
             serving["long_text"],
             serving["overlap"],
-            serving["hide"],
+            serving["masking"],
         )
         model = runtime.OnnxModel(files["model"], serving["padding"])
         self.answering = answering.Answering(

@@ -1,17 +1,18 @@
 """MLflow as the line uses it: registered versions, their runs, and the alias."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.core import old_names
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.files import sha256_of
+from pipeline.registry import digests
 from pipeline.registry.client import SQLITE, connect, reason, shown
-from pipeline.registry.tags import FILES_TAG, KEY_TAG
+from pipeline.registry.tags import KEY_TAG
 from pipeline.tasks.base.encoding import Texts
 
 CHAMPION = "champion"
@@ -85,7 +86,10 @@ class Registry:
         return str(found[0].version) if found else None
 
     def version_tags(self, model: str, number: str) -> dict[str, str]:
-        """Tags of a version, with its run as `run`. Raises UserError where there is none."""
+        """Tags of a version and of its run, with that run's id as `run`.
+
+        Raises UserError where there is no such version.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
@@ -96,7 +100,31 @@ class Registry:
             )
             has = ", ".join(map(str, known)) or "none: run the line first"
             raise UserError(f"{model}/{number}: no such version; there are {has}") from None
-        return dict(version.tags) | {"run": str(version.run_id)}
+        own = {**self._run_tags(version.run_id), **version.tags, "run": str(version.run_id)}
+        return old_names.renamed(own, old_names.TAGS)
+
+    def _run_tags(self, identity: str | None) -> dict[str, str]:
+        """Tags of a run; none where the run is gone."""
+        from mlflow.exceptions import MlflowException
+
+        if not identity:
+            return {}
+        try:
+            tags = self.client.get_run(identity).data.tags
+        except MlflowException:
+            return {}
+        return {name: value for name, value in tags.items() if name.startswith("bertline.")}
+
+    def tag(self, model: str, number: str, name: str, value: str) -> None:
+        """Set a tag of a version."""
+        self.client.set_model_version_tag(model, number, name, value)
+
+    def files(self, model: str, number: str) -> digests.Digests | None:
+        """SHA-256 of each file of a version's folder, as it was registered; None where nothing
+        says. Raises UserError where the list is gone or damaged."""
+        tags = self.version_tags(model, number)
+        name = f"{model}/{number}"
+        return digests.read("version", tags, lambda path: self.artifact(tags["run"], path), name)
 
     def run_facts(self, identity: str) -> tuple[dict[str, str], dict[str, float], list[str]]:
         """Parameters and last metrics of a run, and its datasets as 'split sha256'."""
@@ -105,7 +133,8 @@ class Registry:
         for given in run.inputs.dataset_inputs:
             tags = {tag.key: tag.value for tag in given.tags}
             datasets.append(f"{tags.get('mlflow.data.context')} {tags.get('sha256')}")
-        return dict(run.data.params), dict(run.data.metrics), datasets
+        metrics = {old_names.metric(name): value for name, value in run.data.metrics.items()}
+        return dict(run.data.params), metrics, datasets
 
     def folder(self, model: str, number: str) -> Path:
         """The version's files on this machine: those of a local store themselves, else a copy,
@@ -133,10 +162,10 @@ class Registry:
 
     def damage(self, model: str, number: str, folder: Path | None = None) -> list[str]:
         """Files of a version that are not what they were when it was registered."""
-        listed = self.version_tags(model, number).get(FILES_TAG)
-        if listed is None:
+        before = self.files(model, number)
+        if before is None:
             return [f"{model}/{number} has no list of its files"]
-        before, now = json.loads(listed), digests(folder or self.folder(model, number))
+        now = digests_of(folder or self.folder(model, number))
         return [
             f"{name} of {model}/{number} {'has changed' if name in now else 'is missing'}"
             if name in before
@@ -187,17 +216,19 @@ class Registry:
         where MLflow does not answer."""
         import mlflow
 
-        try:
-            local = mlflow.artifacts.download_artifacts(
-                run_id=identity,
-                artifact_path=path,
-                tracking_uri=self.tracking,
-                dst_path=self._destination(),
-            )
-        except (mlflow.exceptions.MlflowException, OSError):
-            connect(self.tracking)  # raises where it is MLflow that is missing
-            raise UserError(f"run {identity}: has no {path}") from None
-        return Path(local)
+        for name in (path, *map(str, old_names.earlier(PurePosixPath(path)))):
+            try:
+                local = mlflow.artifacts.download_artifacts(
+                    run_id=identity,
+                    artifact_path=name,
+                    tracking_uri=self.tracking,
+                    dst_path=self._destination(),
+                )
+            except (mlflow.exceptions.MlflowException, OSError):
+                connect(self.tracking)  # raises where it is MLflow that is missing
+            else:
+                return Path(local)
+        raise UserError(f"run {identity}: has no {path}")
 
     def _destination(self) -> str | None:
         """Where a server's files come to: a folder that goes with this object. Those of a local
@@ -239,7 +270,7 @@ def inputs_of(loaded: Any, texts: Sequence[Texts]) -> list[Any]:
     return [{"text": text, "second": second} if pairs else text for text, second in texts]
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests_of(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in a version's folder, by its path there."""
     return {
         str(file.relative_to(folder)): sha256_of(file)

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +27,7 @@ OWNER_ONLY = 0o600  # of the file's mode: it holds what people wrote
 
 
 class Feedback(Record):
-    """One answer's right label, as somebody sent it."""
+    """One answer's right label, as it is kept."""
 
     id: str
     """The text's name, as its row has it: the head of the SHA-256 of the text, or of both."""
@@ -50,44 +51,56 @@ class Feedback(Record):
     """The version's confidence in it, in [0, 1]."""
 
 
+@dataclass(frozen=True)
+class SentFeedback:
+    """One answer's right label, as somebody sends it: with the text, also where there is no
+    consent to keep it."""
+
+    version: str
+    request: str
+    text: str
+    second: str
+    label: str
+    consent: bool
+    answered: str | None
+    score: float | None
+
+    def kept(self) -> Feedback:
+        """Feedback without what there is no consent to keep.
+
+        Raises ValueError for what is not Unicode text or no finite score.
+        """
+        return Feedback(
+            id=content_id(both(self.text, self.second)),
+            when=datetime.now(UTC).isoformat(timespec="microseconds"),
+            request=self.request,
+            version=self.version,
+            consent=self.consent,
+            text=self.text if self.consent else "",
+            second=self.second if self.consent else "",
+            label=self._unquoted(self.label),
+            answered=None if self.answered is None else self._unquoted(self.answered),
+            score=self.score,
+        )
+
+    def _unquoted(self, label: str) -> str:
+        """A label, empty where it quotes the text without consent."""
+        return label if self.consent or not _quotes(label, self.text, self.second) else ""
+
+
 class Store:
     """Where a recipe's feedback is kept."""
 
     def __init__(self, folder: Path, recipe: str) -> None:
         self.path = file_of(folder, recipe)
 
-    def add(
-        self,
-        version: str,
-        request: str,
-        text: str,
-        second: str,
-        label: str,
-        consent: bool,
-        answered: str | None,
-        score: float | None,
-    ) -> str:
+    def add(self, sent: SentFeedback) -> str:
         """Keep one word of feedback for good; returns its text's id.
 
         Raises OSError where the line could not be written whole, ValueError for what is not
         Unicode text or no finite score.
         """
-
-        def kept(said: str) -> str:
-            return said if consent or not _quotes(said, text, second) else ""
-
-        feedback = Feedback(
-            id=content_id(both(text, second)),
-            when=datetime.now(UTC).isoformat(timespec="microseconds"),
-            request=request,
-            version=version,
-            consent=consent,
-            text=text if consent else "",
-            second=second if consent else "",
-            label=kept(label),
-            answered=None if answered is None else kept(answered),
-            score=score,
-        )
+        feedback = sent.kept()
         line = json.dumps(feedback.model_dump(), ensure_ascii=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _held(self.path) as file:

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline.serving import request_parsing
 from pipeline.serving.batching import Batcher, Busy, Late
+from pipeline.serving.feedback import SentFeedback
 from pipeline.serving.guard import Exchange, Refusal, body_of
 from pipeline.serving.logs import Log
 from pipeline.serving.metrics import CONTENT_TYPE, Metrics
@@ -28,17 +29,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 class FeedbackStore(Protocol):
     """Where feedback goes."""
 
-    def add(
-        self,
-        version: str,
-        request: str,
-        text: str,
-        second: str,
-        label: str,
-        consent: bool,
-        answered: str | None,
-        score: float | None,
-    ) -> str:
+    def add(self, sent: SentFeedback) -> str:
         """Returns the text's id."""
 
 
@@ -94,18 +85,18 @@ class Handlers:
                 version, answered, score = by.name, answer.label, answer.confidence
         elif not _is_of(version, self.settings.recipe):
             raise Refusal(422, f"version: say it as {now.name}")
+        sent = SentFeedback(
+            version=version,
+            request=given.id or "",
+            text=text,
+            second=second,
+            label=label,
+            consent=given.consent,
+            answered=answered,
+            score=score,
+        )
         try:
-            identity = await run_in_threadpool(
-                self.store.add,
-                version,
-                given.id or "",
-                text,
-                second,
-                label,
-                given.consent,
-                answered,
-                score,
-            )
+            identity = await run_in_threadpool(self.store.add, sent)
         except OSError as error:
             self.log(level="error", error=f"feedback could not be kept: {error.strerror}")
             raise Refusal(503, "feedback cannot be kept at present") from None

@@ -4,7 +4,6 @@ MLflow may take seconds to be imported and half a minute not to answer; nobody w
 """
 
 import contextlib
-import json
 import os
 import shutil
 import threading
@@ -106,7 +105,6 @@ class Champion(threading.Thread):
 
     def _champion(self) -> Spec:
         from pipeline.registry.client import connect
-        from pipeline.registry.tags import FILES_TAG
         from pipeline.registry.versions import Registry
 
         if self.registry is None:
@@ -117,10 +115,10 @@ class Champion(threading.Thread):
             raise UserError(self._nobody())
         if self.last and self.last.number == number and Path(self.last.folder).is_dir():
             return self.last
-        listed = self.registry.version_tags(self.recipe, number).get(FILES_TAG)
-        if listed is None:
+        files = self.registry.files(self.recipe, number)
+        if files is None:
             raise UserError(f"{self.recipe}/{number} has no list of its files: it is not served")
-        return self._at_hand(self.registry, number, json.loads(listed))
+        return self._at_hand(self.registry, number, files)
 
     def _nobody(self) -> str:
         """What to say where there is no champion: a recipe that nobody knows is likely misspelt."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pipeline.core import old_names
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of
 
@@ -45,7 +46,8 @@ class Version:
     ) -> None:
         runtime = _load(files["runtime"], f"{prefix}_runtime")
         tasks = _load(files["tasks"] / "__init__.py", f"{prefix}_tasks")
-        serving = json.loads(files["settings"].read_text(encoding="utf-8"))
+        told = json.loads(files["settings"].read_text(encoding="utf-8"))
+        serving = old_names.renamed(told, old_names.SETTINGS)
         self.recipe, self.number, self.name = recipe, number, f"{recipe}/{number}"
         self.task: Task = tasks.get(serving["task"])
         self.classes: list[str] = list(serving["classes"])
@@ -73,7 +75,7 @@ def _encoder(tasks: ModuleType, task: "Task", tokenizer: Path, serving: Mapping[
     """Of a version's task; before tasks had their own encoders, all had one."""
     asked = tokenizer, serving["max_length"], serving["long_text"], serving["overlap"]
     if hasattr(task, "encoder"):
-        return task.encoder(*asked, serving["hide"])
+        return task.encoder(*asked, serving["masking"])
     return _shared(tasks, "encoding").Encoder(*asked, task.cut, task.offsets)
 
 

@@ -9,9 +9,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.core import old_names
 from pipeline.core.errors import UserError
 
 FOLDER = ".dir"  # how the name of a folder's object ends
@@ -108,7 +109,7 @@ def named_in(name: str, text: str) -> set[str]:
 
 
 def uncached(definition: Path, recipe: str) -> set[str]:
-    """The outs of a recipe that dvc.yaml keeps out of the cache."""
+    """The outs of a recipe that dvc.yaml keeps out of the cache, by all names that they had."""
     blocks = (_yaml(definition.read_text(encoding="utf-8"), str(definition)).get("stages")) or {}
     found = set()
     for block in blocks.values():
@@ -117,7 +118,8 @@ def uncached(definition: Path, recipe: str) -> set[str]:
             for out in stage.get(kind) or ():
                 if isinstance(out, dict):
                     found |= {p for p, how in out.items() if (how or {}).get("cache") is False}
-    return {path.replace("${key}", recipe) for path in found}
+    paths = [PurePosixPath(path.replace("${key}", recipe)) for path in found]
+    return {str(name) for path in paths for name in (path, *old_names.earlier(path))}
 
 
 def _yaml(text: str, name: str = "") -> dict[str, Any]:

@@ -305,16 +305,22 @@ def _artifact(
 
 def _list_anew(registry: "Registry", run: "Run", path: str, left: bytes | None) -> None:
     """What the run says of its artifacts is to fit what it will hold."""
-    import hashlib
+    from pipeline.registry import artifacts, digests
+    from pipeline.registry.tags import DIGESTS_TAG, RECORDS_TAG
 
-    from pipeline.registry.tags import RECORDS_TAG
+    def anew(listed: digests.Digests) -> digests.Digests:
+        own = {path: digests.tag_of(left)} if left is not None and path in listed else {}
+        return {name: digest for name, digest in listed.items() if name != path} | own
 
     tags = registry.client.get_run(run.identity).data.tags
-    listed = json.loads(tags.get(RECORDS_TAG, "{}"))
-    if listed.pop(path, None) is not None:
-        if left is not None:
-            listed[path] = hashlib.sha256(left).hexdigest()
-        registry.client.set_tag(run.identity, RECORDS_TAG, json.dumps(listed))
+    if RECORDS_TAG in tags:  # of an earlier run
+        listed = json.dumps(anew(json.loads(tags[RECORDS_TAG])))
+        registry.client.set_tag(run.identity, RECORDS_TAG, listed)
+    if DIGESTS_TAG in tags:
+        before = json.loads(artifacts.fetch(run.uri, digests.FILE).read_bytes())
+        content = digests.as_bytes(anew(before["run"]), before["version"])
+        artifacts.put(run.uri, digests.FILE, content)
+        registry.client.set_tag(run.identity, DIGESTS_TAG, digests.tag_of(content))
 
 
 def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str, set[str] | None]:

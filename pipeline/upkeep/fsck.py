@@ -5,7 +5,6 @@ needed. So all of it is hashed again here: the cache, the files that dvc.lock na
 registered version and what its run keeps, the records and the ledger.
 """
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import (
+    Benchmark,
     Export,
     Fit,
     Intake,
-    Ladder,
     Lengths,
     Publication,
     Record,
@@ -41,7 +40,7 @@ RECORDS: dict[str, type[Record]] = {
     "finetune/fit.json": Fit,
     "evaluate/scores.json": Scores,
     "export/parity.json": Export,
-    "benchmark/ladder.json": Ladder,
+    "benchmark/benchmark.json": Benchmark,
     "publish/publication.json": Publication,
     "gate/verdict.json": Verdict,
 }
@@ -192,16 +191,18 @@ def _check_version(registry: "Registry", model: str, number: str, way: str) -> I
 
 
 def _check_run(who: str, run: Any) -> Iterator[Finding]:
-    from pipeline.registry import artifacts
-    from pipeline.registry.tags import RECORDS_TAG
+    from pipeline.registry import artifacts, digests
 
-    if RECORDS_TAG not in run.tags:
-        yield Finding(f"{who}: its run has no list of its artifacts", damage=False)
-        return
     try:
-        listed = json.loads(run.tags[RECORDS_TAG])
+        listed = digests.read("run", run.tags, lambda path: artifacts.fetch(run.uri, path), who)
+    except UserError as error:
+        yield Finding(f"{error}: run {run.identity}")
+        return
     except ValueError:
         yield Finding(f"{who}: the list of its run's artifacts cannot be read")
+        return
+    if listed is None:
+        yield Finding(f"{who}: its run has no list of its artifacts", damage=False)
         return
     for path, digest in listed.items():
         way = f"run {run.identity}: restore it from a copy, or from data/"

@@ -7,9 +7,10 @@ kill in between leaves bytes that nobody names: the next call finds them.
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +66,7 @@ class Held:
 def plan(
     registry: "Registry",
     published: Mapping[str, str | None],
-    cache: Cache,
-    named_now: set[str],
-    state: Path,
+    workspace: "Workspace",
     now: float,
     *,
     keep: int,
@@ -75,15 +74,14 @@ def plan(
 ) -> Plan:
     """What would go, in the order in which it must.
 
-    `published` are the recipes, with the version that each has published last; `named_now` the
-    objects that dvc.lock or a branch names. `now` is in seconds since 1970, `budget` in bytes: with
-    one, versions go only until the rest fits.
+    `published` are the recipes, with the version that each has published last. `now` is in seconds
+    since 1970, `budget` in bytes: with one, versions go only until the rest fits.
     """
     kept: list[Held] = []
     going: list[Held] = []
     others: list[Item] = []
     finished: set[str] = set()
-    before = _weigh(cache.folder) + _weigh(state)
+    before = workspace.bytes()
     for model, number in published.items():
         stock = Stock(registry, model)
         stays = stock.stays(number, keep)
@@ -93,7 +91,7 @@ def plan(
         finished |= stock.finished()
         before += stock.bytes()
     going.sort(key=lambda held: held.created)
-    others += _resume_state(state, finished, now)
+    others += workspace.resume_state(finished, now)
     notes = [
         f"{held.name}: what it was made of is not written down: its own files stay, and of the"
         " cache what others need"
@@ -102,11 +100,10 @@ def plan(
     ]
 
     def without(count: int) -> Plan:
-        stay = [held.needs or frozenset() for held in (*kept, *going[count:])]
-        needed = cache.reach(named_now.union(*stay))
         kind = "versions that never were in use"
         versions = [Item(kind, held.name, held.bytes, held.go) for held in going[:count]]
-        return Plan([*versions, *_unneeded(cache, needed, now), *others], before, notes)
+        unneeded = workspace.unneeded([*kept, *going[count:]], now)
+        return Plan([*versions, *unneeded, *others], before, notes)
 
     if budget is None:
         return without(len(going))
@@ -121,16 +118,30 @@ def collect(items: Sequence[Item], *, log: Log = no_log) -> None:
         log.progress(place, len(items), item.kind)
 
 
-def table(found: Plan) -> str:
+def rows(found: Plan) -> list[tuple[str, str, str]]:
     """What goes, how many of it, and what that frees."""
     kinds: dict[str, list[Item]] = {}
     for item in found.items:
         kinds.setdefault(item.kind, []).append(item)
-    rows = [(kind, len(items), sum(i.bytes for i in items)) for kind, items in kinds.items()]
-    rows.append(("together", len(found.items), found.before - found.after))
-    wide = max(len(kind) for kind, _, _ in rows)
-    lines = [f"{kind:<{wide}}  {count:>6,}  {shown(size):>9}" for kind, count, size in rows]
-    return "\n".join([*lines, f"{shown(found.before)} are held, {shown(found.after)} stay"])
+    each = [
+        (kind, f"{len(items):,}", shown(sum(item.bytes for item in items)))
+        for kind, items in kinds.items()
+    ]
+    return [*each, ("together", f"{len(found.items):,}", shown(found.before - found.after))]
+
+
+def table(found: Plan) -> str:
+    """The rows as aligned lines, and what stays."""
+    wide = max(len(kind) for kind, _, _ in rows(found))
+    return "\n".join(
+        [f"{kind:<{wide}}  {count:>6}  {size:>9}" for kind, count, size in rows(found)]
+        + [stays(found)]
+    )
+
+
+def stays(found: Plan) -> str:
+    """What is held now, and when the plan has been carried out."""
+    return f"{shown(found.before)} are held, {shown(found.after)} stay"
 
 
 def shown(size: int) -> str:
@@ -272,33 +283,44 @@ class Stock:
 # what lies in this folder
 
 
-def _unneeded(cache: Cache, needed: set[str], now: float) -> Iterator[Item]:
-    """References before bytes: entries of the run cache, folders' objects, then files'."""
-    for path, makes in cache.runs():
-        if not makes <= needed:
-            yield _file("entries of DVC's run cache", path)
-    objects = cache.objects()
-    for name in sorted(objects, key=lambda name: not name.endswith(FOLDER)):
-        if name not in needed:
-            yield _file("cache objects that nobody needs", objects[name])
-    for path in sorted(cache.folder.glob("files/md5/**/*")):
-        half = path.is_file() and not OBJECT.fullmatch(path.parent.name + path.name)
-        if half and path.stat().st_mtime < now - DAY:
-            yield _file("files that DVC left half written", path)
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that is worked in: what it holds, and how each part of it goes."""
+
+    cache: Cache
+    named: Set[str]
+    """Objects of the cache that dvc.lock or a branch names."""
+    state: Path
+    """What trainings resume from."""
+
+    def bytes(self) -> int:
+        return sum(size_of(path) for path in (self.cache.folder, self.state) if path.exists())
+
+    def unneeded(self, versions: Sequence[Held], now: float) -> Iterator[Item]:
+        """Parts of the cache that neither these versions need nor anything named. References go
+        before bytes: entries of the run cache, folders' objects, then files'."""
+        needed = self.cache.reach(chain(self.named, *(held.needs or () for held in versions)))
+        for path, makes in self.cache.runs():
+            if not makes <= needed:
+                yield _file("entries of DVC's run cache", path)
+        objects = self.cache.objects()
+        for name in sorted(objects, key=lambda name: not name.endswith(FOLDER)):
+            if name not in needed:
+                yield _file("cache objects that nobody needs", objects[name])
+        for path in sorted(self.cache.folder.glob("files/md5/**/*")):
+            half = path.is_file() and not OBJECT.fullmatch(path.parent.name + path.name)
+            if half and path.stat().st_mtime < now - DAY:
+                yield _file("files that DVC left half written", path)
+
+    def resume_state(self, finished: Set[str], now: float) -> Iterator[Item]:
+        """Resume state of trainings that have finished, or stopped a week ago."""
+        for folder in sorted(self.state.glob("*/*")):
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            touched = max((file.stat().st_mtime for file in files), default=0.0)
+            if folder.name in finished or touched < now - WEEK:
+                kind = "resume state of trainings that ended"
+                yield Item(kind, str(folder), size_of(folder), partial(shutil.rmtree, folder))
 
 
 def _file(kind: str, path: Path) -> Item:
     return Item(kind, str(path), path.stat().st_size, lambda: path.unlink(missing_ok=True))
-
-
-def _resume_state(state: Path, finished: set[str], now: float) -> Iterator[Item]:
-    for folder in sorted(state.glob("*/*")):
-        files = [file for file in folder.rglob("*") if file.is_file()]
-        touched = max((file.stat().st_mtime for file in files), default=0.0)
-        if folder.name in finished or touched < now - WEEK:
-            kind = "resume state of trainings that ended"
-            yield Item(kind, str(folder), size_of(folder), partial(shutil.rmtree, folder))
-
-
-def _weigh(folder: Path) -> int:
-    return size_of(folder) if folder.exists() else 0

@@ -10,17 +10,18 @@ from typing import Any
 
 from pipeline.core.locations import HUB
 from pipeline.core.records import (
+    Benchmark,
+    Candidate,
     Fit,
     Intake,
     Interval,
-    Ladder,
     Lengths,
-    Rung,
     Scores,
     Timing,
     Validation,
 )
 from pipeline.metrics import names as words
+from pipeline.stages.publish.records import Records
 from pipeline.tasks.base import Task
 
 # Rough, and said to be so on the card: what a processor and a GPU of the 2020s spend on an
@@ -34,33 +35,27 @@ def model_card(
     description: str,
     task: Task,
     lineage: str,
-    intake: Intake,
-    validation: Validation,
-    lengths: Lengths,
-    fit: Fit,
-    scores: Scores,
-    ladder: Ladder,
+    made: Records,
     files: Mapping[str, str],
 ) -> str:
     """The card as text; `files` maps the name of each served file to its SHA-256."""
-    served = ladder.rung(ladder.picked)
     sections = [
         f"# {recipe}\n\n{description}",
-        _origin(fit, served, lineage),
-        _use(task, validation, lengths),
-        _data(intake, validation),
-        _scores(scores, served),
-        _slices(scores),
-        _behaviour(scores),
-        _runtimes(ladder, scores.main),
-        _effort(lengths, fit, ladder),
+        _origin(made.fit, made.served, lineage),
+        _use(task, made.validation, made.lengths),
+        _data(made.intake, made.validation),
+        _scores(made.scores, made.served),
+        _slices(made.scores),
+        _behaviour(made.scores),
+        _runtimes(made.benchmark, made.scores.main),
+        _effort(made.lengths, made.fit, made.benchmark),
         _files(files),
     ]
-    front = _front_matter(recipe, task, intake, fit, served)
+    front = _front_matter(recipe, task, made.intake, made.fit, made.served)
     return f"---\n{front}---\n\n" + "\n\n".join(part for part in sections if part) + "\n"
 
 
-def _front_matter(recipe: str, task: Task, intake: Intake, fit: Fit, served: Rung) -> str:
+def _front_matter(recipe: str, task: Task, intake: Intake, fit: Fit, served: Candidate) -> str:
     """Metadata as YAML. No licence and no language: the records know of neither.
 
     A base is named only where it is a model of the hub, since a reader looks for it there.
@@ -94,7 +89,7 @@ def _hub_metric(name: str) -> str:
     return "f1" if name.endswith("f1") else name
 
 
-def _origin(fit: Fit, served: Rung, lineage: str) -> str:
+def _origin(fit: Fit, served: Candidate, lineage: str) -> str:
     early = ", stopped early" if fit.stopped_early else ""
     part = fit.trained / fit.parameters
     trained = f", {part:.2%} of them trained" if part < 1 else ""
@@ -152,7 +147,7 @@ def _data(intake: Intake, validation: Validation) -> str:
 precious split. SHA-256 of the rows `{intake.rows_sha256}`."""
 
 
-def _scores(scores: Scores, served: Rung) -> str:
+def _scores(scores: Scores, served: Candidate) -> str:
     test = scores.test
     named = {"this one, in PyTorch": test.scores} | {e.name: e.scores for e in scores.baselines}
     models: list[Sequence[object]] = [
@@ -218,29 +213,30 @@ def _behaviour(scores: Scores) -> str:
     return f"## Behaviour\n\n{_table(header, rows)}"
 
 
-def _runtimes(ladder: Ladder, main: str) -> str:
+def _runtimes(runtimes: Benchmark, main: str) -> str:
     header = ("runtime", "size", "median, batch 1", "speed-up", words.metric(main), "flips", "")
     rows = [
         (
-            rung.name,
-            f"{rung.bytes / 1e6:.0f} MB",
-            f"{rung.single.p50_ms:.1f} ms",
-            f"{rung.speedup:.2f} ×",
-            f"{rung.test[main]:.4f}",
-            f"{rung.test_flips:.2%}",
-            rung.verdict,
+            candidate.name,
+            f"{candidate.bytes / 1e6:.0f} MB",
+            f"{candidate.single.p50_ms:.1f} ms",
+            f"{candidate.speedup:.2f} ×",
+            f"{candidate.test[main]:.4f}",
+            f"{candidate.test_flips:.2%}",
+            candidate.verdict,
         )
-        for rung in ladder.rungs
+        for candidate in runtimes.candidates
     ]
-    machine = ladder.machine
+    machine = runtimes.machine
     return f"""## Runtimes
 
-Measured on {_line(machine.processor)}, {ladder.threads} threads, {_line(machine.gpu or "no GPU")}.
+Measured on {_line(machine.processor)}, {runtimes.threads} threads,
+{_line(machine.gpu or "no GPU")}.
 
 {_table(header, rows)}"""
 
 
-def _effort(lengths: Lengths, fit: Fit, ladder: Ladder) -> str:
+def _effort(lengths: Lengths, fit: Fit, runtimes: Benchmark) -> str:
     rows_read, pieces = lengths.rows["train"], lengths.pieces["train"]
     tokens = min(rows_read * _mean_tokens(lengths), pieces * lengths.maximum)
     # forward and back through all of it, and the gradients of what is trained
@@ -268,9 +264,9 @@ def _effort(lengths: Lengths, fit: Fit, ladder: Ladder) -> str:
             f" {'processor' if on_cpu else 'GPU'}; nothing was metered",
         ),
     ]
-    reference = ladder.rung(ladder.reference)
-    same = " cpu " in reference.provider if on_cpu else ladder.machine.gpu == fit.device
-    if same:  # else the ladder says nothing of the speed of training
+    reference = runtimes.candidate(runtimes.reference)
+    same = " cpu " in reference.provider if on_cpu else runtimes.machine.gpu == fit.device
+    if same:  # else the runtimes says nothing of the speed of training
         fastest = max([*reference.grid, reference.single], key=_speed)
         seconds = STEP_PER_ANSWER * pieces * fit.epochs / fastest.texts_per_second
         read = "windows of training rows" if pieces > rows_read else "training rows"

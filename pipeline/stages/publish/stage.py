@@ -2,7 +2,7 @@
 
     python -m pipeline publish news
 
-Everything is written from the stages' records. It is found by its key (the lineage and the rung
+Everything is written from the stages' records. It is found by its key (the lineage and the runtime
 picked on this machine): a run that is there stays as it is, one that a live training began is
 completed, a missing one is written whole. With it go what a later look at the version needs: the
 rows that there were, by name, and its slice of dvc.lock. Writes publication.json, card.md,
@@ -11,30 +11,20 @@ rows.parquet and lock.json.
 
 import csv
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of, whole, write_json, write_text
 from pipeline.core.log import Log, no_log
-from pipeline.core.records import (
-    Export,
-    Fit,
-    Intake,
-    Ladder,
-    Lengths,
-    Publication,
-    Scores,
-    SplitScores,
-    Validation,
-)
+from pipeline.core.records import Candidate, Publication, SplitScores
 from pipeline.registry.lineage import lineage_key, read_entries
+from pipeline.registry.tags import MODEL_TAG, RUNTIME_TAG, TOKENIZER_TAG, WEIGHTS_TAG
 from pipeline.stages.publish.card import model_card
 from pipeline.stages.publish.params import PublishParams
+from pipeline.stages.publish.records import Records
 from pipeline.tasks.base import Task
 
 
@@ -61,92 +51,91 @@ def publish(
     Raises Unavailable where MLflow does not answer; the line's files are untouched by that.
     """
     from pipeline.registry.publisher import Dataset, Publisher, Run
-    from pipeline.registry.tags import RECORDS_TAG
     from pipeline.registry.versions import Registry
 
-    intake = Intake.read(ingest / "intake.json")
-    validation = Validation.read(validate / "validation.json")
-    fit = Fit.read(finetune / "fit.json")
-    scores = Scores.read(evaluate / "scores.json")
-    exported = Export.read(export / "parity.json")
-    ladder = Ladder.read(benchmark / "ladder.json")
-    lineage = lineage_key(lock, recipe)
-    served = ladder.rung(ladder.picked)
+    made = Records.read(ingest, validate, tokenize, finetune, evaluate, export, benchmark)
+    lineage, served = lineage_key(lock, recipe), made.served
+    files = _files(served, export, benchmark)
+    served_files = {path.name: sha256_of(path) for path in files.values()}
+    card = model_card(recipe, params.description, task, lineage, made, served_files)
+    _write_own(card, lock, recipe, ingest, validate, out)
+    log.say(f"writing the run of {recipe} {lineage[:8]}")
+    artifacts = _artifacts(made, validate, evaluate, benchmark, out)
+    run = Run(
+        recipe=recipe,
+        lineage=lineage,
+        key=hashlib.sha256(f"{lineage} {served.name}".encode()).hexdigest(),
+        fit=made.fit.key,
+        params=dict(_flat(block)),
+        metrics=_metrics(made),
+        curves=[*_curves(finetune, "training"), *_curves(finetune, "validation")],
+        datasets=[Dataset("rows", made.intake.source, made.intake.rows_sha256)],
+        artifacts=artifacts,
+        card=card,
+        model=files,
+        task=task,
+        tags=_run_tags(made, served_files, tokenize),
+        shown=_version_tags(made),
+        digests={"model-card.md": sha256_of(out / "card.md")} | _digests(artifacts),
+        source=f"python -m pipeline publish {recipe}",
+    )
+    publication = Publisher(Registry(tracking)).publish(run)
+    log.say(f"{recipe}/{publication.version} is registered")
+    return publication.write(out / "publication.json")
+
+
+def _files(served: Candidate, export: Path, benchmark: Path) -> dict[str, Path]:
+    """What is served, by its part. Raises UserError for a runtime that has no file."""
     if served.file is None:
-        raise UserError(f"{benchmark / 'ladder.json'}: picked {served.name}, which has no file")
-    key = hashlib.sha256(f"{lineage} {served.name}".encode()).hexdigest()
-    lengths = Lengths.read(tokenize / "lengths.json")
-    files = {
+        raise UserError(f"{benchmark / 'benchmark.json'}: picked {served.name}, which has no file")
+    return {
         "model": export / served.file,
         "tokenizer": export / "tokenizer.json",
         "settings": export / "serving.json",
         "smoke": benchmark / "smoke.json",
     }
-    card = model_card(
-        recipe,
-        params.description,
-        task,
-        lineage,
-        intake,
-        validation,
-        lengths,
-        fit,
-        scores,
-        ladder,
-        {path.name: sha256_of(path) for path in files.values()},
-    )
+
+
+def _write_own(card: str, lock: Path, recipe: str, ingest: Path, validate: Path, out: Path) -> None:
+    """Write what this stage adds to the run: the card, the lock's slice, the rows by name."""
     write_text(out / "card.md", card)
     entries = read_entries(lock, recipe)
     entries.pop("publish", None)  # an earlier one
     write_json(out / "lock.json", entries)
     _write_rows(ingest / "rows.parquet", validate / "kept.parquet", out / "rows.parquet")
-    registry = Registry(tracking)
-    log.say(f"writing the run of {recipe} {lineage[:8]}")
-    digests = {parity.file: parity.sha256 for parity in exported.parities}
-    run = Run(
-        recipe=recipe,
-        lineage=lineage,
-        key=key,
-        fit=fit.key,
-        params=dict(_flat(block)),
-        metrics=_metrics(validation, lengths, scores, ladder),
-        curves=[
-            *_curves(finetune / "training.csv", "training"),
-            *_curves(finetune / "validation.csv", "validation"),
-        ],
-        datasets=[Dataset("rows", intake.source, intake.rows_sha256)],
-        artifacts=[
-            ("", evaluate / "pictures"),
-            ("", benchmark / "pictures"),
-            ("validation", validate / "docs"),
-            ("validation", validate / "report.csv"),
-            ("validation", validate / "validation.json"),
-            ("records", ingest / "intake.json"),
-            ("records", tokenize / "lengths.json"),
-            ("records", finetune / "fit.json"),
-            ("records", evaluate / "scores.json"),
-            ("records", evaluate / "mistakes.csv"),
-            ("records", evaluate / "behaviour.csv"),
-            ("records", export / "parity.json"),
-            ("records", benchmark / "ladder.json"),
-            ("records", out / "lock.json"),
-            ("records", out / "rows.parquet"),
-        ],
-        card=card,
-        model=files,
-        task=task,
-        tags={
-            "bertline.rung": served.name,
-            "bertline.model_sha256": digests[served.file],
-            "bertline.weights_sha256": fit.weights_sha256,
-            "bertline.tokenizer_sha256": sha256_of(tokenize / "tokenizer" / "tokenizer.json"),
-        },
-    )
-    kept = {"model-card.md": sha256_of(out / "card.md")} | _digests(run.artifacts)
-    run = replace(run, tags={**run.tags, RECORDS_TAG: json.dumps(kept)})
-    publication = Publisher(registry).publish(run)
-    log.say(f"{recipe}/{publication.version} is registered")
-    return publication.write(out / "publication.json")
+
+
+def _artifacts(
+    made: Records, validate: Path, evaluate: Path, benchmark: Path, out: Path
+) -> list[tuple[str, Path]]:
+    """What the run keeps: (folder in the run, file or folder here)."""
+    return [
+        *(("", folder / "pictures") for folder in (evaluate, benchmark)),
+        *(("validation", validate / name) for name in ("docs", "report.csv", "validation.json")),
+        *(("records", path) for path in made.files),
+        *(("records", evaluate / name) for name in ("mistakes.csv", "behaviour.csv")),
+        *(("records", out / name) for name in ("lock.json", "rows.parquet")),
+    ]
+
+
+def _run_tags(made: Records, served: Mapping[str, str], tokenize: Path) -> dict[str, str]:
+    return {
+        RUNTIME_TAG: made.served.name,
+        MODEL_TAG: served[str(made.served.file)],
+        WEIGHTS_TAG: made.fit.weights_sha256,
+        TOKENIZER_TAG: sha256_of(tokenize / "tokenizer" / "tokenizer.json"),
+    }
+
+
+def _version_tags(made: Records) -> dict[str, str]:
+    """What people compare versions by; the gate adds its verdict."""
+    served, main = made.served, made.scores.main
+    return {
+        "runtime": served.name,
+        _taken(f"test_{main}"): f"{served.test[main]:.4f}",
+        "megabytes": f"{served.bytes / 1e6:.0f}",
+        "p50_ms": f"{served.single.p50_ms:.1f}",
+    }
 
 
 def _digests(artifacts: Sequence[tuple[str, Path]]) -> dict[str, str]:
@@ -178,10 +167,14 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, obj
             yield f"{prefix}{name}", value
 
 
-def _metrics(
-    validation: Validation, lengths: Lengths, scores: Scores, ladder: Ladder
-) -> dict[str, float]:
-    served = ladder.rung(ladder.picked)
+def _metrics(made: Records) -> dict[str, float]:
+    validation, lengths, scores, runtimes = (
+        made.validation,
+        made.lengths,
+        made.scores,
+        made.benchmark,
+    )
+    served = made.served
     metrics: dict[str, float] = {
         "data.rows": validation.rows,
         "data.kept": validation.kept,
@@ -215,10 +208,10 @@ def _metrics(
     for test in scores.behaviour:
         name = re.sub(r"[^\w-]+", "_", f"{test.suite} {test.name}")
         metrics[f"behaviour.{name}"] = test.share
-    for rung in ladder.rungs:
-        metrics[f"ladder.{rung.name}.p50_ms"] = rung.single.p50_ms
-        metrics[f"ladder.{rung.name}.test_{scores.main}"] = rung.test[scores.main]
-        metrics[f"ladder.{rung.name}.validation_flips"] = rung.validation_flips
+    for candidate in runtimes.candidates:
+        metrics[f"runtime.{candidate.name}.p50_ms"] = candidate.single.p50_ms
+        metrics[f"runtime.{candidate.name}.test_{scores.main}"] = candidate.test[scores.main]
+        metrics[f"runtime.{candidate.name}.validation_flips"] = candidate.validation_flips
     return {_taken(name): value for name, value in metrics.items()}
 
 
@@ -239,10 +232,10 @@ def _taken(name: str) -> str:
     return re.sub(r"[^\w./ -]+", "_", name.replace("@", "_at_"))
 
 
-def _curves(path: Path, prefix: str) -> Iterator[Any]:
+def _curves(folder: Path, prefix: str) -> Iterator[Any]:
     from pipeline.registry.publisher import Curve
 
-    with path.open(encoding="utf-8", newline="") as file:
+    with (folder / f"{prefix}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for name in rows[0] if rows else ():
         if name != "step":

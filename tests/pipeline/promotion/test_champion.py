@@ -4,7 +4,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ import pytest
 from pipeline import tasks
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.log import no_log
-from pipeline.core.records import Ladder, Publication
+from pipeline.core.records import Benchmark, Publication
 from pipeline.core.workspace import ORDER
 from pipeline.promotion import champion as promotion
 from pipeline.promotion import evidence
@@ -161,8 +160,8 @@ def test_the_version_answers_through_onnx_runtime_alone(
     assert "torch" not in model.read_text()
     folder = model.parent
     assert not [f for f in folder.rglob("*") if f.suffix in (".pkl", ".pt", ".bin")]
-    served = Ladder.read(line.benchmark / "ladder.json")
-    onnx = line.export / str(served.rung(served.picked).file)
+    served = Benchmark.read(line.benchmark / "benchmark.json")
+    onnx = line.export / str(served.candidate(served.picked).file)
     [registered] = list(folder.rglob("*.onnx"))
     assert registered.read_bytes() == onnx.read_bytes()
 
@@ -230,7 +229,7 @@ def verdict(number: str, champion: str | None, decision: str = "promote", **fact
         "comparisons": [],
         "only_challenger_right": 0,
         "only_champion_right": 0,
-        "rails": [],
+        "guardrails": [],
         "rule": {},
         "unfit": False,
         "evidence": {"challenger": number, "champion": str(champion)},
@@ -240,7 +239,7 @@ def verdict(number: str, champion: str | None, decision: str = "promote", **fact
 
 def promote(registry: Registry, number: str) -> Entry | None:
     judged = verdict(number, promotion.champion_of(registry, "toy"))
-    return promotion.decide(registry, "toy", number, judged, approved=True)
+    return promotion.decide(registry, judged, approved=True)
 
 
 def told(registry: Registry) -> list[tuple[str, str, str | None]]:
@@ -356,9 +355,7 @@ def test_a_verdict_is_in_the_ledger_once_with_its_pages(tracking: str) -> None:
     promote(registry, "1")
     held = verdict("2", "1", "hold")
     for _ in range(2):
-        promotion.decide(
-            registry, "toy", "2", held, approved=True, pages=[("verdict.md", "# held")]
-        )
+        promotion.decide(registry, held, approved=True, pages=[("verdict.md", "# held")])
     assert registry.champion("toy") == "1"
     assert told(registry) == [("promote", "1", None), ("hold", "2", "1")]
     identity = Ledger(registry, "toy").written()[-1][0]
@@ -371,10 +368,10 @@ def test_a_verdict_is_in_the_ledger_once_with_its_pages(tracking: str) -> None:
 def test_where_a_person_has_to_agree_the_gate_alone_moves_nothing(tracking: str) -> None:
     registry = Versions(tracking)
     judged = verdict("1", None)
-    waiting = promotion.decide(registry, "toy", "1", judged, approved=False)
+    waiting = promotion.decide(registry, judged, approved=False)
     assert waiting is not None
     assert (waiting.event, registry.champion("toy")) == ("await", None)
-    agreed = promotion.decide(registry, "toy", "1", judged, approved=True, reason="looked at it")
+    agreed = promotion.decide(registry, judged, approved=True, reason="looked at it")
     assert agreed is not None
     assert agreed.reason == "reason 1; looked at it"
     assert registry.champion("toy") == "1"
@@ -396,21 +393,19 @@ def test_what_a_person_took_out_of_use_only_a_person_brings_back(
     judged = verdict("2", "1")
     before = told(registry)
     for approved in (True, False):
-        assert promotion.decide(registry, "toy", "2", judged, approved=approved) is None
+        assert promotion.decide(registry, judged, approved=approved) is None
     assert (registry.champion("toy"), told(registry)) == ("1", before)
 
     later = verdict("2", "1", evidence={"challenger": "2", "champion": "1", "rows": "new"})
     for _ in range(2):  # the gate says so on new rows: that is written, once, and waits
-        promotion.decide(registry, "toy", "2", later, approved=True)
+        promotion.decide(registry, later, approved=True)
     assert (registry.champion("toy"), told(registry)) == ("1", [*before, ("await", "2", "1")])
 
-    again = promotion.decide(
-        registry, "toy", "2", judged, approved=True, person=True, reason="it was the data"
-    )
+    again = promotion.decide(registry, judged, approved=True, person=True, reason="it was the data")
     assert again is not None
     assert (again.event, again.reason) == ("promote", "reason 2; it was the data")
     assert registry.champion("toy") == "2"
-    assert promotion.decide(registry, "toy", "2", judged, approved=True, person=True) is None
+    assert promotion.decide(registry, judged, approved=True, person=True) is None
     assert told(registry) == [*before, ("await", "2", "1"), ("promote", "2", "1")]
     assert promotion.rollback(registry, "toy").version == "1"
 
@@ -422,7 +417,8 @@ def test_after_a_rollback_a_run_waits_and_promote_does_what_it_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from flows import gate
-    from flows.cli import commands
+    from flows.cli import main
+    from flows.cli.commands import versions
 
     registry = Versions(tracking)
     params: Any = SimpleNamespace(approve=False)
@@ -433,15 +429,14 @@ def test_after_a_rollback_a_run_waits_and_promote_does_what_it_says(
 
     monkeypatch.setattr(evidence, "ask", ask)
     monkeypatch.setattr(evidence, "answers_page", lambda *_: [])
-    monkeypatch.setattr(commands, "_bench", lambda *_: bench)
+    monkeypatch.setattr(versions, "_bench", lambda *_: bench)
     for number in ("1", "2"):
         assert gate.decide(bench, number, person=False)[1] == "promote"
     promotion.rollback(registry, "toy")
     for _ in range(2):
         assert gate.decide(bench, "2", person=False)[1] == "await"
     assert registry.champion("toy") == "1"
-    asked = Namespace(version="toy/2", override=False, rebaseline=False, reason="")
-    assert commands.promote(asked) == 0
+    assert main.main(["promote", "toy/2"]) == 0
     assert capsys.readouterr().out.splitlines() == ["promote: reason 2", "toy/2 is the champion"]
     assert registry.champion("toy") == "2"
     events = [(event, number) for event, number, _ in told(registry)]
@@ -459,8 +454,8 @@ def test_a_person_against_the_gate_gives_the_reason(tracking: str) -> None:
     registry = Versions(tracking)
     judged = verdict("1", None, "reject")
     with pytest.raises(UserError, match="toy/1: write why: --reason TEXT"):
-        promotion.force(registry, "override", "toy", "1", " ", judged)
-    entry = promotion.force(registry, "override", "toy", "1", "the old one leaks names", judged)
+        promotion.force(registry, "override", " ", judged)
+    entry = promotion.force(registry, "override", "the old one leaks names", judged)
     assert (entry.decision, entry.reason) == ("reject", "the old one leaks names")
     assert registry.champion("toy") == "1"
 
@@ -470,12 +465,12 @@ def test_a_verdict_that_was_overtaken_is_not_carried_out(tracking: str) -> None:
     promote(registry, "1")
     against_none = verdict("2", None)
     with pytest.raises(promotion.Overtaken):
-        promotion.decide(registry, "toy", "2", against_none, approved=True)
+        promotion.decide(registry, against_none, approved=True)
     spent = verdict("2", "1", "hold", question=1)
-    promotion.decide(registry, "toy", "2", spent, approved=True)
+    promotion.decide(registry, spent, approved=True)
     same_question = verdict("3", "1", "hold", question=1)
     with pytest.raises(promotion.Overtaken):
-        promotion.decide(registry, "toy", "3", same_question, approved=True)
+        promotion.decide(registry, same_question, approved=True)
 
 
 def test_a_champion_promoted_twice_is_rolled_back_to_its_predecessor(tracking: str) -> None:
@@ -541,7 +536,7 @@ def test_an_mlflow_that_fails_is_told_in_one_line_and_is_no_hand(
         patch.setattr(MlflowClient, call, fail)
         judged = verdict("2", "1")
         with pytest.raises(Unavailable, match=r"^MLflow at sqlite:.*: database is locked$"):
-            promotion.decide(registry, "toy", "2", judged, approved=True)
+            promotion.decide(registry, judged, approved=True)
     promote(registry, "2")  # where it is not there already
     assert promotion.champion_of(registry, "toy") == "2"
     assert told(registry) == [("promote", "1", None), ("promote", "2", "1")]

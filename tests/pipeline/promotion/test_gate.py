@@ -12,7 +12,7 @@ from pipeline.core.config import parse
 from pipeline.core.errors import UserError
 from pipeline.promotion import paired
 from pipeline.promotion.gate import GateParams, check, judge
-from pipeline.promotion.guardrails import Rails
+from pipeline.promotion.guardrails import Guardrails
 from pipeline.promotion.question import Question, Side
 from pipeline.promotion.summary import paragraph
 from pipeline.registry.records import Verdict
@@ -22,18 +22,18 @@ from tests.conftest import news_block
 ONE_CLASS = tasks.get("classification")
 LABELS = ["a", "b"]
 TRUTH = LABELS * 200
-NO_RAILS = Rails(**dict.fromkeys(Rails.model_fields))  # type: ignore[arg-type]
+NO_RAILS = Guardrails(**dict.fromkeys(Guardrails.model_fields))  # type: ignore[arg-type]
 PARAMS = GateParams(
     floors={"accuracy": 0.6, "macro_f1": 0.5},
     metrics=["accuracy"],
     margin=0.0,
     error_rate=0.05,
-    fewest_rows=100,
-    fewest_discordant=6,
+    min_rows=100,
+    min_discordant=6,
     epoch_rows=100,
     approve=False,
     seed=17,
-    rails=NO_RAILS,
+    guardrails=NO_RAILS,
 )
 
 
@@ -71,8 +71,8 @@ def with_(**changes: Any) -> GateParams:
     return PARAMS.model_copy(update=changes)
 
 
-def rails(**limits: float) -> GateParams:
-    return with_(rails=NO_RAILS.model_copy(update=limits))
+def guardrails(**limits: float) -> GateParams:
+    return with_(guardrails=NO_RAILS.model_copy(update=limits))
 
 
 def test_without_a_champion_the_floors_decide() -> None:
@@ -113,9 +113,9 @@ def test_a_worse_one_is_rejected() -> None:
 
 def test_few_rows_and_few_discordant_rows_show_nothing() -> None:
     champion = wrong_on(range(12), "7")
-    decision, reason = decide(wrong_on([]), champion, params=with_(fewest_rows=401))
+    decision, reason = decide(wrong_on([]), champion, params=with_(min_rows=401))
     assert (decision, "too few to believe" in reason) == ("hold", True)
-    decision, reason = decide(wrong_on([]), champion, params=with_(fewest_discordant=13))
+    decision, reason = decide(wrong_on([]), champion, params=with_(min_discordant=13))
     assert (decision, "right on 12 rows, too few" in reason) == ("hold", True)
 
 
@@ -216,15 +216,15 @@ def test_a_guard_rail_stops_a_better_one(
 ) -> None:
     challenger, champion = wrong_on([], **facts), wrong_on(range(20), "7", sure=0.95)
     assert decide(challenger, champion)[0] == "promote"
-    decision, reason = decide(challenger, champion, params=rails(**limits))
+    decision, reason = decide(challenger, champion, params=guardrails(**limits))
     assert decision == "reject"
-    assert f"guard rail {told}" in reason
+    assert f"guardrail {told}" in reason
     assert "though better than the champion" in reason
 
 
 def test_the_first_champion_has_to_keep_the_budgets_too() -> None:
-    decision, reason = decide(wrong_on([], latency_ms=9.0), None, params=rails(latency_ms=5.0))
-    assert (decision, reason) == ("reject", "guard rail latency: 9 ms, 5 allowed")
+    decision, reason = decide(wrong_on([], latency_ms=9.0), None, params=guardrails(latency_ms=5.0))
+    assert (decision, reason) == ("reject", "guardrail latency: 9 ms, 5 allowed")
 
 
 def test_a_class_or_slice_that_falls_is_seen_behind_a_better_whole() -> None:
@@ -232,24 +232,26 @@ def test_a_class_or_slice_that_falls_is_seen_behind_a_better_whole() -> None:
     even = [row for row in range(400) if not row % 2]
     challenger, champion = wrong_on(odd[:40]), wrong_on(even[:90], "7")
     assert decide(challenger, champion)[0] == "promote"
-    decision, reason = decide(challenger, champion, params=rails(worst_class=0.1))
+    decision, reason = decide(challenger, champion, params=guardrails(worst_class=0.1))
     assert decision == "reject"
-    assert "guard rail worst class: 'b': 20 points lost" in reason
+    assert "guardrail worst class: 'b': 20 points lost" in reason
     part = {"short": np.arange(400) % 2 == 1, "none": np.zeros(400, dtype=bool)}
-    decision, reason = decide(challenger, champion, params=rails(slices=0.1), slices=part)
-    assert "guard rail slices: 'short': 20 points lost" in reason
-    assert decide(challenger, champion, params=rails(flips=0.3))[1].startswith("guard rail flips")
-    assert decide(challenger, champion, params=rails(behaviour=0.1), behaviour_failed=0.2)[0] == (
-        "reject"
+    decision, reason = decide(challenger, champion, params=guardrails(slices=0.1), slices=part)
+    assert "guardrail slices: 'short': 20 points lost" in reason
+    assert decide(challenger, champion, params=guardrails(flips=0.3))[1].startswith(
+        "guardrail flips"
     )
+    assert decide(challenger, champion, params=guardrails(behaviour=0.1), behaviour_failed=0.2)[
+        0
+    ] == ("reject")
 
 
 def test_a_fall_that_chance_explains_breaks_no_rail() -> None:
     few = {"few": np.isin(np.arange(400), [0, 2, 4, 6])}
     challenger, champion = wrong_on([0]), wrong_on(range(21, 61), "7")
-    verdict = ask(challenger, champion, params=rails(slices=0.1), slices=few)
+    verdict = ask(challenger, champion, params=guardrails(slices=0.1), slices=few)
     assert verdict.decision == "promote"
-    assert verdict.rails[0].value == 25
+    assert verdict.guardrails[0].value == 25
 
 
 def test_a_limit_that_is_met_exactly_is_kept() -> None:
@@ -258,13 +260,13 @@ def test_a_limit_that_is_met_exactly_is_kept() -> None:
     assert 1.0 - 0.95 > 0.05  # in floating point
     part = {"odd": np.arange(400) % 2 == 1}
     for limits in ({"worst_class": 0.05}, {"slices": 0.05}):
-        verdict = ask(challenger, champion, params=rails(**limits), slices=part)
-        assert (verdict.decision, verdict.rails[0].held) == ("promote", True), verdict.reason
-    less = ask(challenger, champion, params=rails(worst_class=0.0499))
-    assert (less.decision, less.rails[0].held) == ("reject", False)
+        verdict = ask(challenger, champion, params=guardrails(**limits), slices=part)
+        assert (verdict.decision, verdict.guardrails[0].held) == ("promote", True), verdict.reason
+    less = ask(challenger, champion, params=guardrails(worst_class=0.0499))
+    assert (less.decision, less.guardrails[0].held) == ("reject", False)
     challenger, champion = wrong_on([], sure=0.8), wrong_on(range(20), "7", sure=0.8)
-    verdict = ask(challenger, champion, params=rails(calibration=0.05))
-    assert (verdict.decision, verdict.rails[0].held) == ("promote", True), verdict.reason
+    verdict = ask(challenger, champion, params=guardrails(calibration=0.05))
+    assert (verdict.decision, verdict.guardrails[0].held) == ("promote", True), verdict.reason
 
 
 def test_the_same_inputs_give_the_same_verdict() -> None:
@@ -392,19 +394,19 @@ def test_a_share_of_right_rows_is_tested_exactly_also_where_classes_are_many() -
 
 
 def test_one_of_many_classes_that_falls_is_seen_and_chance_is_not() -> None:
-    limits = with_(**F1, rails=NO_RAILS.model_copy(update={"worst_class": 0.1}))
+    limits = with_(**F1, guardrails=NO_RAILS.model_copy(update={"worst_class": 0.1}))
     challenger, champion = without("y", range(80)), without("x", range(240), "7")
     assert ask_sets(challenger, champion).decision == "promote"
     verdict = ask_sets(challenger, champion, params=limits)
     assert verdict.decision == "reject"
     # 40 of 200 are missed: an F1 of 160 / 180, and it was 1
-    assert "guard rail worst class: 'y': 11.1 points lost, 10 allowed" in verdict.reason
+    assert "guardrail worst class: 'y': 11.1 points lost, 10 allowed" in verdict.reason
     truth = [*SETS_TRUE[:396], *[MANY.label("w", "", "")] * 4]
     rare = side([*without("x", []).answers[:396], *["[]"] * 3, truth[-1]], classes=[*CLASSES, "w"])
     knew = side([*without("x", range(240)).answers[:396], *truth[396:]], "7", classes=rare.classes)
     held = ask(rare, knew, limits, truth, MANY, rare.classes)
-    assert held.rails[0].value == pytest.approx(60)  # three of four rows: chance can be
-    assert (held.rails[0].held, held.decision) == (True, "promote")
+    assert held.guardrails[0].value == pytest.approx(60)  # three of four rows: chance can be
+    assert (held.guardrails[0].held, held.decision) == (True, "promote")
 
 
 def test_an_answer_that_is_no_label_is_unfit() -> None:
@@ -451,33 +453,52 @@ def test_a_margin_leaves_the_bootstrap_alone() -> None:
     [
         (ONE_CLASS, {"metrics": ["acuracy"]}, "metrics: classification has no 'acuracy'; did you"),
         (ONE_CLASS, {"floors": {"f1": 0.5}}, "floors: classification has no 'f1'"),
-        (MANY, F1 | {"rails": {"calibration": 0.1}}, "rails.calibration: is for tasks with one"),
-        (MANY, F1 | {"rails": {"behaviour": 0.1}}, "rails.behaviour: is for tasks of one class"),
         (
-            GROUPS,
-            {"floors": {"mean_share": 0.1}, "metrics": ["mean_share"], "rails": {"slices": 0.1}},
-            "rails.slices: is for tasks that score row by row",
+            MANY,
+            F1 | {"guardrails": {"calibration": 0.1}},
+            "guardrails.calibration: is for tasks with one",
+        ),
+        (
+            MANY,
+            F1 | {"guardrails": {"behaviour": 0.1}},
+            "guardrails.behaviour: is for tasks of one class",
         ),
         (
             GROUPS,
-            {"floors": {"mean_share": 0.1}, "metrics": ["mean_share"], "rails": {"worst_class": 1}},
-            "rails.worst_class: is for tasks whose rows have classes",
+            {
+                "floors": {"mean_share": 0.1},
+                "metrics": ["mean_share"],
+                "guardrails": {"slices": 0.1},
+            },
+            "guardrails.slices: is for tasks that score row by row",
+        ),
+        (
+            GROUPS,
+            {
+                "floors": {"mean_share": 0.1},
+                "metrics": ["mean_share"],
+                "guardrails": {"worst_class": 1},
+            },
+            "guardrails.worst_class: is for tasks whose rows have classes",
         ),
     ],
 )
 def test_what_a_task_has_no_use_of_is_refused(
     task: Task, changes: dict[str, Any], told: str
 ) -> None:
-    limits = NO_RAILS.model_copy(update=changes.get("rails", {}))
+    limits = NO_RAILS.model_copy(update=changes.get("guardrails", {}))
     with pytest.raises(ValueError, match="^" + told.replace(".", r"\.")) as refused:
-        check(with_(**changes | {"rails": limits}), task)
+        check(with_(**changes | {"guardrails": limits}), task)
     assert "\n" not in str(refused.value)
 
 
 def test_what_a_task_has_use_of_is_taken() -> None:
     section = news_block()["gate"]
     check(parse(GateParams, section, "recipes.news.gate"), ONE_CLASS)
-    check(with_(**F1, rails=NO_RAILS.model_copy(update={"worst_class": 0.1, "slices": 0.1})), MANY)
+    check(
+        with_(**F1, guardrails=NO_RAILS.model_copy(update={"worst_class": 0.1, "slices": 0.1})),
+        MANY,
+    )
 
 
 @pytest.mark.parametrize("floors", [{}, {"accuracy": 1.5}, {"accuracy": None}])
@@ -508,9 +529,9 @@ OLD_VERDICT = """{
     "test": "exact McNemar", "p_better": 0.3, "p_worse": 0.9, "detectable": 0.02
   }],
   "only_challenger_right": 3, "only_champion_right": 2,
-  "rails": [{"name": "size", "value": 23.4, "limit": 100.0, "unit": "MB", "held": true,
+  "guardrails": [{"name": "size", "value": 23.4, "limit": 100.0, "unit": "MB", "held": true,
              "note": "23.4 MB, 100 allowed"}],
   "rule": {"floor_accuracy": 0.9, "floor_macro_f1": 0.8, "metrics": ["accuracy"], "margin": 0.0,
-           "error_rate": 0.05, "fewest_rows": 100, "rails": {"megabytes": 100.0}},
+           "error_rate": 0.05, "min_rows": 100, "guardrails": {"megabytes": 100.0}},
   "unfit": false, "evidence": {"rows": "be5f", "challenger": "6998", "champion": "71aa"}
 }"""

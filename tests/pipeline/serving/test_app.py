@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from pipeline.serving.feedback import SentFeedback
 from pipeline.serving.settings import Limits
 from pipeline.tasks.base import Answer
 from tests.conftest import ROOT
@@ -179,13 +180,15 @@ def test_a_right_label_is_kept_beside_what_was_answered(site: Site) -> None:
     given = {"text": "goal", "label": "sport", "consent": True, "id": "r-1", "version": "toy/3"}
     reply = site.post("/feedback", given)
     assert reply.value == {"id": "0123456789abcdef", "version": "toy/3", "consent": True}
-    assert site.store.kept == [("toy/3", "r-1", "goal", "", "sport", True, "money", 0.7)]
+    assert site.store.kept == [
+        SentFeedback("toy/3", "r-1", "goal", "", "sport", True, "money", 0.7)
+    ]
 
 
 def test_what_an_older_version_answered_is_not_made_up(site: Site) -> None:
     given = {"text": "goal", "label": "sport", "consent": False, "version": "toy/1"}
     assert site.post("/feedback", given).status == 200
-    assert site.store.kept == [("toy/1", "", "goal", "", "sport", False, None, None)]
+    assert site.store.kept == [SentFeedback("toy/1", "", "goal", "", "sport", False, None, None)]
 
 
 def test_feedback_stays_with_the_version_that_it_names_when_another_comes_in(site: Site) -> None:
@@ -196,8 +199,9 @@ def test_feedback_stays_with_the_version_that_it_names_when_another_comes_in(sit
     given = {"text": "goal", "label": "sport", "consent": True}
     assert site.post("/feedback", given | {"version": "toy/3"}).value["version"] == "toy/3"
     assert site.post("/feedback", given).value["version"] == "toy/4"
-    assert [kept[0] for kept in site.store.kept] == ["toy/3", "toy/4"]
-    assert [kept[-2:] for kept in site.store.kept] == [(None, None), ("film", 0.9)]
+    assert [kept.version for kept in site.store.kept] == ["toy/3", "toy/4"]
+    answered = [(kept.answered, kept.score) for kept in site.store.kept]
+    assert answered == [(None, None), ("film", 0.9)]
 
 
 @pytest.mark.parametrize("task", ["multilabel", "ner"])
@@ -212,7 +216,7 @@ def test_a_label_is_written_as_the_task_writes_it() -> None:
     site = Site(Toy(1, "multilabel"))
     given = {"text": "goal", "label": "sport, film", "consent": True}
     assert site.post("/feedback", given).status == 200
-    assert site.store.kept[0][4] == '["film","sport"]'
+    assert site.store.kept[0].label == '["film","sport"]'
     site.close()
 
 

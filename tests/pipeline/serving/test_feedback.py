@@ -13,7 +13,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.core.log import Tells
 from pipeline.core.text import both, content_id
-from pipeline.serving.feedback import Feedback, Store, drop, read
+from pipeline.serving.feedback import Feedback, SentFeedback, Store, drop, read
 
 QUOTE = '[[4,"a late goal"]]'
 
@@ -29,7 +29,7 @@ def send(store: Store, text: str = "a late goal", **changes: Any) -> str:
         "answered": "money",
         "score": 0.4,
     }
-    return store.add(**{**values, **changes})
+    return store.add(SentFeedback(**{**values, **changes}))
 
 
 def test_what_is_sent_is_read_as_it_was(tmp_path: Path) -> None:
@@ -123,10 +123,11 @@ def test_what_is_no_text_leaves_no_line(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from pipeline.serving.feedback import Store
+from pipeline.serving.feedback import SentFeedback, Store
 store = Store(Path(sys.argv[1]), "toy")
 for i in range(40):
-    store.add("toy/1", "", sys.argv[2] * 5000 + str(i), "", "sport", True, None, None)
+    text = sys.argv[2] * 5000 + str(i)
+    store.add(SentFeedback("toy/1", "", text, "", "sport", True, None, None))
 """
 
 

@@ -279,6 +279,6 @@ def test_a_version_of_a_time_when_tasks_had_no_encoders_is_served(tmp_path: Path
     code.write_text(code.read_text().replace("def encoder(", "def _no_encoder("))
     settings = next((tmp_path / "1").rglob("serving.json"))
     told = json.loads(settings.read_text())
-    del told["hide"]
+    del told["masking"]
     settings.write_text(json.dumps(told))
     assert opened(tmp_path / "1").answer([(TEXT, "")], 8)[0].label == wanted

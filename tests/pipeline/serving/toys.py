@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline import tasks
 from pipeline.registry.publisher import carry
-from pipeline.registry.versions import digests
+from pipeline.registry.versions import digests_of
 from pipeline.runtimes import onnx_runtime
 from tests.conftest import WORDS
 
@@ -43,7 +43,9 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
         "max_length": 16,
         "long_text": "truncate",
         "overlap": 0,
-        "hide": {"share": 0.15, "whole_words": False, "packed": False} if own.fresh else None,
+        "masking": {"probability": 0.15, "whole_words": False, "packed": False}
+        if own.dynamic_masking
+        else None,
         "padding": 0,
     }
     (artifacts / "serving.json").write_text(json.dumps(serving))
@@ -59,7 +61,7 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
     paths = {name: {"path": f"artifacts/{file}"} for name, file in names.items()}
     described = {"flavors": {"python_function": {"artifacts": paths}}}
     (folder / "MLmodel").write_text(json.dumps(described))  # JSON is YAML
-    return digests(folder)
+    return digests_of(folder)
 
 
 def _write_tokenizer(file: Path, words: list[str]) -> None:

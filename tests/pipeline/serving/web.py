@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from pipeline import tasks
 from pipeline.serving.app import create_app
 from pipeline.serving.batching import Batcher
+from pipeline.serving.feedback import SentFeedback
 from pipeline.serving.logs import Log
 from pipeline.serving.settings import Limits, Settings
 from pipeline.serving.tuning import Tuning
@@ -57,13 +58,13 @@ class Toy:
 class Notes:
     """Keeps feedback in a list."""
 
-    kept: list[tuple[Any, ...]] = field(default_factory=list)
+    kept: list[SentFeedback] = field(default_factory=list)
     broken: bool = False
 
-    def add(self, *given: Any) -> str:
+    def add(self, sent: SentFeedback) -> str:
         if self.broken:
             raise OSError(28, "No space left on device")
-        self.kept.append(given)
+        self.kept.append(sent)
         return "0123456789abcdef"
 
 
@@ -179,8 +180,12 @@ def toy_answers(name: str, folder: Path) -> tuple[Toy, list[Texts]]:
     labels = [task.label(row.get("label", ""), *p) for row, p in zip(rows, texts, strict=True)]
     classes = sorted({known for label in labels for known in task.classes(label)})
     tokenizer = _tokenizer(folder)
-    hide = {"share": 0.15, "whole_words": False, "packed": False} if task.fresh else None
-    pieces = task.encoder(tokenizer, 48, "truncate", 0, hide).pieces(texts)
+    masking = (
+        {"probability": 0.15, "whole_words": False, "packed": False}
+        if task.dynamic_masking
+        else None
+    )
+    pieces = task.encoder(tokenizer, 48, "truncate", 0, masking).pieces(texts)
     draw = np.random.default_rng(3)
     logits = [_random(task, len(piece), len(task.outputs(classes)), draw) for piece in pieces]
     groups = [row.get("group", "") for row in rows]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from pipeline.core.records import Export
+from pipeline.stages.publish.records import Records
 from pipeline.stages.publish.stage import _metrics, _shorts
 from tests.pipeline.report.conftest import (
     KINDS,
@@ -9,26 +11,32 @@ from tests.pipeline.report.conftest import (
     answers,
     behaviour,
     emotions,
-    ladder,
+    fit,
+    intake,
     lengths,
+    runtimes,
     scores,
     validation,
 )
 
 
 def metrics_of(kind: Kind) -> dict[str, float]:
-    return _metrics(
+    made = Records(
+        intake(),
         kind.get("validation") or validation(kind["labels"]),
         kind.get("lengths") or lengths(),
+        fit(),
         kind["scores"],
-        kind["ladder"],
+        Export(parities=[]),
+        kind["benchmark"],
     )
+    return _metrics(made)
 
 
 def test_classification_keeps_the_names_that_it_had() -> None:
     labels = ["film", "money", "sport"]
     found = scores(labels).model_copy(update={"behaviour": behaviour()})
-    metrics = _metrics(validation(labels), lengths(), found, ladder())
+    metrics = metrics_of({"labels": labels, "scores": found, "benchmark": runtimes()})
     averages = [f"{a}_{b}" for a in ("micro", "macro", "weighted") for b in ("precision", "recall")]
     of_split = [
         *("accuracy", "accuracy_low", "accuracy_high"),
@@ -45,14 +53,14 @@ def test_classification_keeps_the_names_that_it_had() -> None:
         *("baseline.tf-idf_accuracy", "baseline.tf-idf_macro_f1"),
         *("behaviour.failed_share", "behaviour.common_typos", "behaviour.common_ci_ties"),
         *(
-            f"ladder.{rung}.{name}"
-            for rung in ("pytorch", "onnx-int8")
+            f"runtime.{candidate}.{name}"
+            for candidate in ("pytorch", "onnx-int8")
             for name in ("p50_ms", "test_accuracy", "validation_flips")
         ),
     }
     assert metrics["test.accuracy"] == 0.9123
     assert metrics["test.macro_f1"] == 0.9045  # the metric, not the average of the same name
-    assert metrics["ladder.onnx-int8.test_accuracy"] == 0.9123
+    assert metrics["runtime.onnx-int8.test_accuracy"] == 0.9123
 
 
 def test_a_tasks_own_metrics_have_their_own_names() -> None:
@@ -62,7 +70,7 @@ def test_a_tasks_own_metrics_have_their_own_names() -> None:
     assert metrics["test.answerable_rows"] == 1532
     assert metrics["served.test_f1"] == 0.8634
     assert metrics["baseline.tf-idf_exact_match"] == 0.88
-    assert "ladder.pytorch.test_exact_match" in metrics
+    assert "runtime.pytorch.test_exact_match" in metrics
     assert not [name for name in metrics if "accuracy" in name or "calibration" in name]
     assert metrics_of(emotions())["test.samples_f1"] == 0.9
 
@@ -72,7 +80,7 @@ def test_mlflow_takes_every_name(name: str) -> None:
     from mlflow.utils.validation import _validate_metric_name
 
     ranks = {"ndcg@10": 0.41, "mrr@10": 0.39}
-    ranking = {"labels": [], "scores": scores([], metrics=ranks), "ladder": ladder(ranks)}
+    ranking = {"labels": [], "scores": scores([], metrics=ranks), "benchmark": runtimes(ranks)}
     metrics = metrics_of(KINDS[name]() if name in KINDS else ranking)
     for each in metrics:
         _validate_metric_name(each)

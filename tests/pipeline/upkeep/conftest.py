@@ -14,7 +14,7 @@ from pipeline.registry.client import experiment_id
 from pipeline.registry.ledger import Ledger
 from pipeline.registry.records import Entry, Event
 from pipeline.registry.tags import FILES_TAG, KEY_TAG, PUBLISHED_TAG, RECORDS_TAG
-from pipeline.registry.versions import Registry, digests
+from pipeline.registry.versions import Registry, digests_of
 from pipeline.upkeep.cache import Cache, md5_of
 
 
@@ -86,7 +86,7 @@ class Shop:
         made = self.client.create_model_version(
             "toy", f"models:/{model.model_id}", identity, model_id=model.model_id
         )
-        tags = {KEY_TAG: identity, FILES_TAG: json.dumps(digests(files))}
+        tags = {KEY_TAG: identity, FILES_TAG: json.dumps(digests_of(files))}
         for name, value in tags.items():
             self.client.set_model_version_tag("toy", made.version, name, value)
         self.client.set_terminated(identity, "FINISHED")

@@ -26,9 +26,7 @@ def plan(
     return gc.plan(
         shop.registry,
         {"toy": published},
-        shop.cache,
-        named_now or set(),
-        shop.state,
+        gc.Workspace(shop.cache, named_now or set(), shop.state),
         time.time() + after,
         keep=keep,
         budget=budget,

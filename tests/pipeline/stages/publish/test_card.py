@@ -6,9 +6,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 from pipeline import tasks
-from pipeline.core.records import Fit, Ladder, Lengths, Scores
+from pipeline.core.records import Benchmark, Export, Fit, Lengths, Scores
 from pipeline.stages.publish import card
 from pipeline.stages.publish.card import model_card
+from pipeline.stages.publish.records import Records
 from pipeline.tasks.base import Task
 from pipeline.tasks.classification import Classification
 from tests.pipeline.report.conftest import (
@@ -19,8 +20,8 @@ from tests.pipeline.report.conftest import (
     emotions,
     fit,
     intake,
-    ladder,
     lengths,
+    runtimes,
     scores,
     spans,
     validation,
@@ -49,7 +50,7 @@ def written(
     labels: list[str] | None = None,
     found: Scores | None = None,
     task: Task = CLASSIFICATION,
-    measured: Ladder | None = None,
+    measured: Benchmark | None = None,
     read: Lengths | None = None,
 ) -> str:
     labels = LABELS if labels is None else labels
@@ -58,19 +59,22 @@ def written(
         "Sorts toys.",
         task,
         DIGEST,
-        intake(),
-        validation(labels),
-        read or lengths(),
-        made_by or fit(),
-        found or scores(labels),
-        measured or ladder(),
+        Records(
+            intake(),
+            validation(labels),
+            read or lengths(),
+            made_by or fit(),
+            found or scores(labels),
+            Export(parities=[]),
+            measured or runtimes(),
+        ),
         FILES,
     )
 
 
 def written_of(kind: Kind, task: Task) -> str:
     return written(
-        kind["fit"], kind["labels"], kind["scores"], task, kind["ladder"], kind.get("lengths")
+        kind["fit"], kind["labels"], kind["scores"], task, kind["benchmark"], kind.get("lengths")
     )
 
 
@@ -131,19 +135,16 @@ def test_every_table_keeps_its_columns_whatever_a_label_holds() -> None:
 
 def test_a_source_with_quotes_and_dashes_stays_metadata() -> None:
     odd = intake().model_copy(update={"source": 'a "b": c\n---\n# d: {e}'})
-    text = model_card(
-        "toy",
-        "x",
-        CLASSIFICATION,
-        DIGEST,
+    made = Records(
         odd,
         validation(LABELS),
         lengths(),
         fit(),
         scores(LABELS),
-        ladder(),
-        {},
+        Export(parities=[]),
+        runtimes(),
     )
+    text = model_card("toy", "x", CLASSIFICATION, DIGEST, made, {})
     assert ModelCard(text).data.eval_results[0].dataset_name == 'a "b": c --- # d: {e}'
 
 
@@ -159,7 +160,7 @@ def test_time_and_energy_are_estimates_that_can_be_worked_out_again() -> None:
     joules = 6 * 22e6 * tokens * 2 * card.CPU_JOULES
     assert f"{joules / 1e3:.2g} kJ" in text
     assert "order of magnitude for a processor; nothing was metered" in text
-    assert f"{3 * 700 * 2 / 80:.0f} s" in text  # 80 texts a second, by the ladder
+    assert f"{3 * 700 * 2 / 80:.0f} s" in text  # 80 texts a second, by the runtimes
 
 
 def test_a_training_elsewhere_has_no_estimate_of_its_time() -> None:

@@ -1,0 +1,60 @@
+"""Records of the stages before, all that a version is told by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pipeline.core.records import (
+    Benchmark,
+    Candidate,
+    Export,
+    Fit,
+    Intake,
+    Lengths,
+    Scores,
+    Validation,
+)
+
+
+@dataclass(frozen=True)
+class Records:
+    """One record a stage."""
+
+    intake: Intake
+    validation: Validation
+    lengths: Lengths
+    fit: Fit
+    scores: Scores
+    exported: Export
+    benchmark: Benchmark
+    files: Sequence[Path] = ()
+    """Where they were read, but for that of validate."""
+
+    @classmethod
+    def read(cls, *folders: Path) -> Self:
+        """Those in the stages' folders, from ingest to benchmark.
+
+        Raises UserError for one that is missing or broken.
+        """
+        names = (
+            *("intake.json", "validation.json", "lengths.json", "fit.json", "scores.json"),
+            *("parity.json", "benchmark.json"),
+        )
+        files = [folder / name for folder, name in zip(folders, names, strict=True)]
+        intake, validation, lengths, fit, scores, exported, benchmark = files
+        return cls(
+            Intake.read(intake),
+            Validation.read(validation),
+            Lengths.read(lengths),
+            Fit.read(fit),
+            Scores.read(scores),
+            Export.read(exported),
+            Benchmark.read(benchmark),
+            [file for file in files if file != validation],
+        )
+
+    @property
+    def served(self) -> Candidate:
+        """The runtime that was picked."""
+        return self.benchmark.candidate(self.benchmark.picked)
