@@ -8,7 +8,7 @@ from pipeline.core.log import Log
 from pipeline.core.workspace import DATA, STATE
 from pipeline.promotion.champion import champion_of, force, need_reason
 from pipeline.promotion.evidence import Bench, answers_page, ask, ask_and_decide, freeze_anew
-from pipeline.promotion.summary import paragraph, rails_table
+from pipeline.promotion.summary import guardrails_table, paragraph
 from pipeline.recipe import Recipe
 from pipeline.registry.ledger import Ledger
 from pipeline.registry.records import Decision, Event, Verdict
@@ -63,7 +63,7 @@ def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:
     if anew:
         verdict = freeze_anew(bench, verdict)
     kept = [*pages(verdict), *answers_page(bench, verdict)]
-    force(bench.registry, event, bench.model, number, reason, verdict, kept)
+    force(bench.registry, event, reason, verdict, kept)
     return verdict.write(verdict_path(bench.model))
 
 
@@ -91,7 +91,7 @@ def page(verdict: Verdict) -> str:
     """A verdict as Markdown."""
     return (
         f"# {verdict.model}/{verdict.version}: {verdict.decision}\n\n{paragraph(verdict)}\n\n"
-        f"{rails_table(verdict)}\n"
+        f"{guardrails_table(verdict)}\n"
     )
 
 

@@ -16,11 +16,11 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.steps import artifact_key, run_stage, stale_stages
-from flows.summary import ladder_rows, score_rows, validation_text
+from flows.summary import runtime_rows, score_rows, validation_text
 from pipeline import recipe as recipes
 from pipeline.core.errors import UserError
 from pipeline.core.log import Tells
-from pipeline.core.records import Ladder, Publication, Scores, Validation
+from pipeline.core.records import Benchmark, Publication, Scores, Validation
 from pipeline.core.workspace import DATA, ORDER, STATE, tracking
 from pipeline.registry.records import Verdict
 
@@ -103,8 +103,8 @@ def show(recipe: str) -> None:
     create_markdown_artifact(validation_text(validation), key=artifact_key(recipe, "validation"))
     scores = Scores.read(home / "evaluate" / "scores.json")
     create_table_artifact(score_rows(scores), key=artifact_key(recipe, "scores"))
-    ladder = Ladder.read(home / "benchmark" / "ladder.json")
-    create_table_artifact(ladder_rows(ladder), key=artifact_key(recipe, "ladder"))
+    runtimes = Benchmark.read(home / "benchmark" / "benchmark.json")
+    create_table_artifact(runtime_rows(runtimes), key=artifact_key(recipe, "runtimes"))
 
 
 @task(task_run_name="gate")

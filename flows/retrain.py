@@ -32,7 +32,7 @@ from pipeline.core.config import PARAMS_FILE, parse, read_recipe, read_task
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.locations import HUB, PACKAGE
 from pipeline.core.log import Tells
-from pipeline.core.records import Ladder, Publication
+from pipeline.core.records import Benchmark, Publication
 from pipeline.core.workspace import DATA, LABELS, STATE, tracking
 from pipeline.promotion import champion as promotion
 from pipeline.promotion.evidence import rescore
@@ -106,7 +106,7 @@ def _check_layout(tree: Path, ref: str) -> None:
     if not (tree / FIRST_STAGE).exists():
         raise UserError(
             f"{ref}: its code has the layout of an earlier bertline, which this one cannot run:"
-            " commit the code of this folder, and retrain that"
+            " commit the code of this folder, and name that commit by --ref"
         )
 
 
@@ -157,14 +157,13 @@ def _judged(recipe: str, verdict: Verdict, publication: Publication, decided: Pl
         if champion != publication.version:
             outcome = "awaiting a person"
             reason += f": bertline promote {recipe}/{publication.version} --reason TEXT"
-    run = run_url(tracking(), publication.run)
     return message(
         recipe,
         outcome,
         f"{reason} ({decided.told})",
         verdict,
-        run=run,
-        report=f"{run}/artifacts/report.html" if run else None,
+        run=run_url(tracking(), publication.run),
+        report=run_url(tracking(), publication.run, "report.html"),
         flow_run=flow_run.ui_url,
     )
 
@@ -314,14 +313,14 @@ def _fate(registry: Registry, recipe: str, number: str, champion: str | None) ->
 def _installed(registry: Registry, run: str) -> list[str]:
     """Packages whose installed version is another than when a version was made."""
     try:
-        ladder = Ladder.read(registry.artifact(run, "records/ladder.json"))
+        runtimes = Benchmark.read(registry.artifact(run, "records/benchmark.json"))
     except Unavailable:
         raise
-    except UserError:  # its run keeps no ladder any more
+    except UserError:  # its run keeps no runtimes any more
         return []
     return [
         f"{name} {then} -> {now}"
-        for name, then in ladder.machine.versions.items()
+        for name, then in runtimes.machine.versions.items()
         if (now := _version(name)) != then
     ]
 
@@ -353,7 +352,7 @@ def _rescored(
     import pandas as pd
 
     log = Tells(get_run_logger().info)
-    if tasks.get(settings.task).beside:
+    if tasks.get(settings.task).with_neighbour:
         log.say(f"{recipe}/{champion}: was asked of texts beside others, and is not asked again")
         return None
     columns = ["id", "text", "second"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.core.records import Interval, Ladder, Publication, Scores, Validation
+from pipeline.core.records import Benchmark, Interval, Publication, Scores, Validation
 from pipeline.metrics import names as words
 from pipeline.registry.records import Verdict
 
@@ -12,7 +12,7 @@ def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str
     """The end of a run, from the records in a recipe's folder; `champion` is in use now."""
     validation = Validation.read(home / "validate" / "validation.json")
     scores = Scores.read(home / "evaluate" / "scores.json")
-    ladder = Ladder.read(home / "benchmark" / "ladder.json")
+    runtimes = Benchmark.read(home / "benchmark" / "benchmark.json")
     publication = Publication.read(home / "publish" / "publication.json")
     verdict = Verdict.read(home / "gate" / "verdict.json")
     lines = [f"\n{recipe}, lineage {publication.lineage[:12]}", "", "data"]
@@ -24,10 +24,10 @@ def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str
         lines += ["", f"behaviour: {broken} of {len(scores.behaviour)} tests fail"]
         lines += table(behaviour_rows(scores))
         lines.append(f"  every case that failed: {home / 'evaluate' / 'behaviour.csv'}")
-    lines += ["", f"runtimes on {ladder.machine.processor}, {ladder.threads} threads"]
-    lines += table(ladder_rows(ladder))
-    for rung in ladder.rungs:
-        lines.append(f"  {rung.name}: {rung.verdict}")
+    lines += ["", f"runtimes on {runtimes.machine.processor}, {runtimes.threads} threads"]
+    lines += table(runtime_rows(runtimes))
+    for candidate in runtimes.candidates:
+        lines.append(f"  {candidate.name}: {candidate.verdict}")
     lines += ["", *verdict_lines(verdict, champion)]
     lines += [
         "",
@@ -92,21 +92,21 @@ def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
     ]
 
 
-def ladder_rows(ladder: Ladder) -> list[dict[str, str]]:
+def runtime_rows(runtimes: Benchmark) -> list[dict[str, str]]:
     """One row a runtime."""
-    main = next(iter(ladder.rungs[0].test))
+    main = next(iter(runtimes.candidates[0].test))
     return [
         {
-            "runtime": ("> " if rung.name == ladder.picked else "  ") + rung.name,
-            "size": f"{rung.bytes / 1e6:.0f} MB",
-            "ms a text": f"{rung.single.p50_ms:.1f}",
-            "p95": f"{rung.single.p95_ms:.1f}",
-            "speed-up": f"{rung.speedup:.2f} x",
-            words.metric(main): f"{rung.test[main]:.4f}",
-            "flips": f"{rung.test_flips:.2%}",
-            "memory": f"{rung.peak_memory_mb:,.0f} MB",
+            "runtime": ("> " if candidate.name == runtimes.picked else "  ") + candidate.name,
+            "size": f"{candidate.bytes / 1e6:.0f} MB",
+            "ms a text": f"{candidate.single.p50_ms:.1f}",
+            "p95": f"{candidate.single.p95_ms:.1f}",
+            "speed-up": f"{candidate.speedup:.2f} x",
+            words.metric(main): f"{candidate.test[main]:.4f}",
+            "flips": f"{candidate.test_flips:.2%}",
+            "memory": f"{candidate.peak_memory_mb:,.0f} MB",
         }
-        for rung in ladder.rungs
+        for candidate in runtimes.candidates
     ]
 
 

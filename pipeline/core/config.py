@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.core import old_names
 from pipeline.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def read_recipe(name: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
     block = recipes[name]
     if not isinstance(block, dict):
         raise UserError(f"{path}: recipes.{name}: is not a block of sections")
+    for place, new in old_names.old_keys(block):
+        key = ".".join(["recipes", name, *place])
+        raise UserError(f"{path}: {key}: is called {new} now: bertline migrate rewrites the file")
     return block
 
 
@@ -89,6 +93,10 @@ def read_task(name: object, where: str, path: Path = PARAMS_FILE) -> "Task":
     try:
         return tasks.get(str(name))
     except LookupError:
+        if new := old_names.TASKS.get(str(name)):
+            raise UserError(
+                f"{path}: {where}: {name} is called {new} now: bertline migrate rewrites the file"
+            ) from None
         hint = nearest(str(name), tasks.known())
         raise UserError(f"{path}: {where}: there is no task {name!r}{hint}") from None
 

@@ -1,14 +1,15 @@
 """What stages hand on: each record is one small JSON file, read back into the same class.
 
-No record holds a path of this machine. Clock readings stand only in `Ladder` and `Publication`,
+No record holds a path of this machine. Clock readings stand only in `Benchmark` and `Publication`,
 so that all others are equal wherever the work is done again.
 """
 
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from pipeline.core import old_names
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_text
 
@@ -19,13 +20,22 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_today(cls, content: Any) -> Any:
+        names = old_names.FIELDS.get(cls.__name__)
+        return old_names.renamed(content, names) if names and isinstance(content, dict) else content
+
     def write(self, path: Path) -> Self:
         write_text(path, self.model_dump_json(indent=2) + "\n")
         return self
 
     @classmethod
     def read(cls, path: Path) -> Self:
+        old = (Path(each) for each in old_names.earlier(path))
         try:
+            if not path.exists():
+                path = next((file for file in old if file.exists()), path)
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise UserError(f"{path}: no such file: run the stages before this one") from None
@@ -81,8 +91,8 @@ class Lengths(Record):
     maximum: int
     long_text: Literal["truncate", "head_tail", "windows"]
     overlap: int
-    hide: dict[str, Any] | None = None
-    """What is hidden, and how, of tasks that guess it."""
+    masking: dict[str, Any] | None = None
+    """How tokens are masked, of tasks that predict them."""
     truncated_share: dict[str, float]
     """Of rows longer than that, whatever long_text makes of them."""
     pieces: dict[str, int]
@@ -207,7 +217,7 @@ class Parity(Record):
     file: str
     sha256: str
     bytes: int
-    largest_difference: float
+    max_difference: float
     """Of logits, over all texts and shapes tried."""
     flips: float
     """Share of rows whose answer changed."""
@@ -228,8 +238,8 @@ class Timing(Record):
     texts_per_second: float
 
 
-class Rung(Record):
-    """One runtime on the ladder."""
+class Candidate(Record):
+    """One runtime that was measured."""
 
     name: str
     file: str | None
@@ -241,7 +251,7 @@ class Rung(Record):
     """Batch 1 over real texts at their own lengths; `length` is their median."""
     grid: list[Timing]
     speedup: float
-    """Median latency of the reference over this rung's, batch 1, real texts."""
+    """Median latency of the reference over this candidate's, batch 1, real texts."""
     validation: dict[str, float]
     validation_flips: float
     test: dict[str, float]
@@ -249,7 +259,7 @@ class Rung(Record):
     test_flips: float
     """Share of rows that are answered otherwise than by the reference."""
     verdict: str
-    """Why this rung was or was not picked."""
+    """Why this candidate was or was not picked."""
 
 
 class Machine(Record):
@@ -262,17 +272,17 @@ class Machine(Record):
     versions: dict[str, str]
 
 
-class Ladder(Record):
+class Benchmark(Record):
     """Runtimes measured side by side on this machine."""
 
     reference: str
     picked: str
     threads: int
-    rungs: list[Rung]
+    candidates: list[Candidate]
     machine: Machine
 
-    def rung(self, name: str) -> Rung:
-        return next(rung for rung in self.rungs if rung.name == name)
+    def candidate(self, name: str) -> Candidate:
+        return next(candidate for candidate in self.candidates if candidate.name == name)
 
 
 class Publication(Record):
@@ -281,7 +291,7 @@ class Publication(Record):
     model: str
     version: str
     key: str
-    """Lineage key and rung: what makes a version one and the same."""
+    """Lineage key and runtime: what makes a version one and the same."""
     lineage: str
     run: str
     experiment: str

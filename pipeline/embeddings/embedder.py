@@ -54,23 +54,33 @@ class Extraction(Record):
     width: int
 
 
-def settled(
-    model: str,
-    folder: Path,
-    *,
-    layers: str | None,
-    pooling: str | None,
-    level: Level,
-    normalize: bool,
-    max_length: int | None,
-    runtime: Runtime | None,
-) -> Extraction:
+@dataclass(frozen=True)
+class Options:
+    """Choices for an extraction; None is the default, which depends on the model."""
+
+    layers: str | None = None
+    """`-1`, `0`, `-4:` or `1,2`."""
+    pooling: str | None = None
+    """Or `own`, as the model was trained."""
+    level: Level = "text"
+    """Whether a text or each of its tokens gets an embedding."""
+    normalize: bool = True
+    """To length 1."""
+    max_length: int | None = None
+    """In tokens."""
+    runtime: Runtime | None = None
+
+
+def settled(model: str, folder: Path, options: Options) -> Extraction:
     """What is asked of a model folder, its defaults filled in. Raises UserError for what it cannot
     give."""
+    pooling, level, max_length = options.pooling, options.level, options.max_length
     config = read_config(folder, model)
     if not (folder / TOKENIZER).is_file():
         raise UserError(f"{model}: has no {TOKENIZER}: save a fast tokenizer there")
-    chosen = _layers(layers or "-1", int(config.get("num_hidden_layers") or config["n_layers"]))
+    chosen = _layers(
+        options.layers or "-1", int(config.get("num_hidden_layers") or config["n_layers"])
+    )
     if level == "token" and pooling is not None:
         raise UserError("--pooling: makes one of a text's tokens: leave it out with --level token")
     own = _own_pooling(folder, model) if pooling in (None, "own") else pooling
@@ -86,9 +96,9 @@ def settled(
         **digests(folder),
         layers=chosen,
         pooling=None if level == "token" else own,
-        normalized=normalize,
+        normalized=options.normalize,
         max_length=max_length or min(_trained_length(folder), most),
-        runtime=runtime or ("pytorch" if _has_gpu() else "onnx-fp32"),
+        runtime=options.runtime or ("pytorch" if _has_gpu() else "onnx-fp32"),
         width=int(config.get("hidden_size") or config["dim"]),
     )
 

@@ -53,11 +53,11 @@ class MaskedLMCollator(Collator):
 
 class Seq2SeqCollator(Collator):
     """Gives a decoder each token behind the one before it, which `begin` precedes; texts of more
-    than `longest` tokens are cut, but for their end."""
+    than `max_length` tokens are cut, but for their end."""
 
-    def __init__(self, padding: int, begin: int, fill: int, longest: int) -> None:
+    def __init__(self, padding: int, begin: int, fill: int, max_length: int) -> None:
         super().__init__(padding)
-        self.begin, self.fill, self.longest = begin, fill, longest
+        self.begin, self.fill, self.max_length = begin, fill, max_length
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
         batch = super().__call__(rows)
@@ -67,16 +67,16 @@ class Seq2SeqCollator(Collator):
         return batch
 
     def targets(self, rows: list[Any]) -> torch.Tensor:
-        most = self.longest
+        most = self.max_length
         return super().targets([t if len(t) <= most else [*t[: most - 1], t[-1]] for t in rows])
 
     def complaint(self, rows: "Dataset") -> str | None:
-        cut = int((pc.list_value_length(rows.data["labels"]).to_numpy() > self.longest).sum())
+        cut = int((pc.list_value_length(rows.data["labels"]).to_numpy() > self.max_length).sum())
         if not cut:
             return None
         return (
-            f"{cut:,} of {len(rows):,} translations have more tokens than decoder.longest,"
-            f" {self.longest}: they are cut"
+            f"{cut:,} of {len(rows):,} translations have more tokens than decoder.max_length,"
+            f" {self.max_length}: they are cut"
         )
 
 

@@ -38,7 +38,7 @@ def new(folder: Path, name: str, decoder: Any, words: Any, dropouts: Mapping[str
         num_hidden_layers=decoder.layers,
         num_attention_heads=read.num_attention_heads,
         intermediate_size=read.intermediate_size,
-        max_position_embeddings=decoder.longest,
+        max_position_embeddings=decoder.max_length,
         type_vocab_size=1,
         is_decoder=True,
         add_cross_attention=True,

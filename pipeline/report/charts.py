@@ -15,7 +15,7 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.core.records import Interval, Ladder
+from pipeline.core.records import Benchmark, Interval
 from pipeline.metrics import names as words
 from pipeline.plots import svg
 from pipeline.plots.palette import ACCENT, INK, QUIET, SECOND
@@ -194,17 +194,17 @@ def space(
 
 
 @svg.drawn
-def ladder(record: Ladder) -> Figure:
+def runtimes(record: Benchmark) -> Figure:
     """Latency of each runtime at batch 1; the picked one stands out."""
-    figure, axes = svg.new(56 + 38 * len(record.rungs))
-    times = [rung.single.p50_ms for rung in record.rungs]
-    for place, rung in enumerate(record.rungs):
-        picked = rung.name == record.picked
+    figure, axes = svg.new(56 + 38 * len(record.candidates))
+    times = [candidate.single.p50_ms for candidate in record.candidates]
+    for place, candidate in enumerate(record.candidates):
+        picked = candidate.name == record.picked
         colour, alpha = (ACCENT, 1.0) if picked else (QUIET, 0.45)
         axes.barh(place, times[place], height=0.62, color=colour, alpha=alpha)
-        note = f"{times[place]:.1f} ms, {rung.speedup:.2f} ×"
+        note = f"{times[place]:.1f} ms, {candidate.speedup:.2f} ×"
         axes.text(times[place] + 0.015 * max(times), place, note, va="center")
-    _named(axes, [rung.name for rung in record.rungs])
+    _named(axes, [candidate.name for candidate in record.candidates])
     axes.set(xlim=(0, 1.42 * max(times)), xlabel="ms a text: median, batch 1, real lengths")
     return figure
 

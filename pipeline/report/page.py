@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from pipeline.core.files import sha256_of, size_of, write_text
 from pipeline.core.records import (
+    Benchmark,
     Export,
     Fit,
     Intake,
     Interval,
-    Ladder,
     Lengths,
     Publication,
     Record,
@@ -78,7 +78,7 @@ def build(home: Path, recipe: str) -> str:
         "decision": list(_decision(fit.decision, scores.labels)),
         "scores": scores,
         "export": Export.read(home / "export" / "parity.json"),
-        "ladder": Ladder.read(home / "benchmark" / "ladder.json"),
+        "runtimes": Benchmark.read(home / "benchmark" / "benchmark.json"),
         "publication": publication,
         "verdict": verdict,
         "judged": paragraph(verdict) if verdict else "",
@@ -215,7 +215,7 @@ def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
     bins = _columns(home / "evaluate" / "calibration.csv")
     models = [("this model", scores.test.scores)]
     models += [(each.name, each.scores) for each in scores.baselines]
-    drawn = {"scores": charts.scores(models), "ladder": charts.ladder(values["ladder"])}
+    drawn = {"scores": charts.scores(models), "runtimes": charts.runtimes(values["runtimes"])}
     if lengths:
         starts, texts = ([int(x) for x in lengths[name]] for name in ("tokens", "texts"))
         record: Lengths = values["lengths"]

@@ -23,7 +23,7 @@ class RetrainParams(Settings):
     """When: cron (`0 3 * * 1-5`), `every 6 h` (min, h, d), `manual`, or null for no deployment."""
     timezone: str
     """Of cron times and of the midnight that intervals count from: Europe/Berlin, for instance."""
-    fewest_new_rows: int = Field(ge=1)
+    min_new_rows: int = Field(ge=1)
     """Rows that are new, corrected, moved or gone, below which new data alone trains nothing."""
     notify: list[Channel]
     """Who is told how it went; their addresses come from the environment."""
@@ -54,7 +54,7 @@ class Rescore(Record):
     """Texts that were answered both times."""
     changed: int
     """Of these, answered with another label now."""
-    largest_difference: float
+    max_difference: float
     """Of an answer's score: how sure the version is of it."""
     problem: str = ""
     """Why it does not answer under them, where it does not."""
@@ -67,7 +67,7 @@ class Rescore(Record):
             return f"{self.version} cannot be re-scored: none of the rows it was judged on is left"
         return (
             f"{self.version} answers {self.rows:,} test rows under these versions:"
-            f" {self.changed:,} answers changed, scores by {self.largest_difference:.1g} at most"
+            f" {self.changed:,} answers changed, scores by {self.max_difference:.1g} at most"
         )
 
 
@@ -153,10 +153,10 @@ def plan(
         rows = changes.rows + changes.moved
         if not rows:
             return decided(False, f"nothing new {since}: other bytes, the same rows")
-        if rows < params.fewest_new_rows and not (classes or changes.split):
+        if rows < params.min_new_rows and not (classes or changes.split):
             return decided(
                 False,
-                f"{'; '.join(new)} {since}: fewer than the {params.fewest_new_rows:,} rows that"
-                " fewest_new_rows asks for",
+                f"{'; '.join(new)} {since}: fewer than the {params.min_new_rows:,} rows that"
+                " min_new_rows asks for",
             )
     return decided(True, f"new {since}: {'; '.join(new)}")

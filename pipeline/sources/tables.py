@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import parquet_batches
@@ -36,66 +37,94 @@ def read_csv(
     counts for as much as it swallows.
     """
     csv.field_size_limit(LARGEST_ROW)
-    held = 0  # quotes in the lines of the row that is read
-
-    def lines() -> Iterator[str]:
-        nonlocal held
-        for text in file:
-            held += text.count('"')
-            yield text
-
     # Undecodable bytes survive as lone surrogates, so that one bad byte costs one row and no more.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(
-            lines(),
+        table = _CsvFile(file, shown, delimiter, quotes)
+        yield from table.rows(table.header(columns, names))
+
+
+class _CsvFile:
+    """An open CSV file, read from its first line to its last."""
+
+    def __init__(self, file: TextIO, shown: str, delimiter: str, quotes: bool) -> None:
+        self.file, self.shown, self.delimiter, self.quotes = file, shown, delimiter, quotes
+        self.held = 0  # quotes in the lines of the row that is read
+        self.reader = csv.reader(
+            self._lines(),
             delimiter=delimiter,
             quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
             strict=True,
         )
+
+    def _lines(self) -> Iterator[str]:
+        for text in self.file:
+            self.held += text.count('"')
+            yield text
+
+    def header(self, columns: tuple[str, ...], names: tuple[str, ...] | None) -> list[str]:
+        """Names of all columns: `names`, or those in the first line.
+
+        Raises UserError where one of `columns` is missing or stands there twice.
+        """
         try:
-            header = list(names) if names else next(reader, [])
+            header = list(names) if names else next(self.reader, [])
         except csv.Error as error:
-            raise UserError(f"{shown}: row 1: the header cannot be read: {error}") from None
+            raise UserError(f"{self.shown}: row 1: the header cannot be read: {error}") from None
         if names:
-            where, what = f"{shown}: ingest.header", "it names"
+            where, what = f"{self.shown}: ingest.header", "it names"
         else:
-            where, what = f"{shown}: row 1", "its header names"
+            where, what = f"{self.shown}: row 1", "its header names"
         require(columns, tuple(header), where, what)
         repeated = sorted({name for name in header if header.count(name) > 1} & set(columns))
         if repeated:
             raise UserError(f"{where}: the column {repeated[0]!r} is named twice: rename one")
+        return header
+
+    def rows(self, header: list[str]) -> Iterator[Row | Reject]:
         while True:
-            line, held = reader.line_num + 1, 0
+            line, self.held = self.reader.line_num + 1, 0
             try:
-                values = next(reader)
+                values = next(self.reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield from _lost(Reject(shown, line, _csv_reason(str(error))), reader.line_num)
+                reject = Reject(self.shown, line, _csv_reason(str(error)))
+                yield from _lost(reject, self.reader.line_num)
                 continue
             if not values:  # a blank line
                 continue
-            whole = delimiter.join(values)
-            last = line if len(values) == len(header) else reader.line_num
-            try:
-                whole.encode("utf-8")
-            except UnicodeEncodeError:
-                raw = whole.encode("utf-8", "surrogateescape")
-                try:
-                    raw.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    yield from _lost(undecodable(shown, line, error, raw), last)
-                continue
-            if quotes and held % 2:  # a quote within a plain field is no error to the reader
-                reason = f"its quotes do not match (it has {held} of them): {PLAIN_QUOTES}"
-                yield from _lost(Reject(shown, line, reason, excerpt(whole)), reader.line_num)
-                continue
-            if len(values) != len(header):
-                reason = f"has {len(values)} fields where the header has {len(header)}"
-                reason += f", over {last - line + 1} lines: {PLAIN_QUOTES}" if last > line else ""
-                yield from _lost(Reject(shown, line, reason, excerpt(whole)), last)
-                continue
-            yield Row(shown, line, dict(zip(header, values, strict=True)))
+            if broken := self._broken(line, values, len(header)):
+                yield from _lost(*broken)
+            else:
+                yield Row(self.shown, line, dict(zip(header, values, strict=True)))
+
+    def _broken(self, line: int, values: list[str], fields: int) -> tuple[Reject, int] | None:
+        """The reason why a row cannot be used, and the last line that is lost with it."""
+        whole, end = self.delimiter.join(values), self.reader.line_num
+        last = line if len(values) == fields else end
+        if reject := _undecodable(self.shown, line, whole):
+            return reject, last
+        if self.quotes and self.held % 2:  # in a plain field one is no error to the reader
+            reason = f"its quotes do not match (it has {self.held} of them): {PLAIN_QUOTES}"
+            return Reject(self.shown, line, reason, excerpt(whole)), end
+        if len(values) != fields:
+            reason = f"has {len(values)} fields where the header has {fields}"
+            reason += f", over {last - line + 1} lines: {PLAIN_QUOTES}" if last > line else ""
+            return Reject(self.shown, line, reason, excerpt(whole)), last
+        return None
+
+
+def _undecodable(shown: str, line: int, whole: str) -> Reject | None:
+    """A rejected row whose bytes, which stand in it as lone surrogates, are not UTF-8."""
+    try:
+        whole.encode("utf-8")
+    except UnicodeEncodeError:
+        raw = whole.encode("utf-8", "surrogateescape")
+        try:
+            raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return undecodable(shown, line, error, raw)
+    return None
 
 
 def _lost(first: Reject, last: int) -> Iterator[Reject]:

@@ -60,5 +60,5 @@ def encoder(tokenize: Path, task: Task, length: int | None = None) -> Encoder:
         length or how.maximum,
         how.long_text,
         how.overlap * (length or how.maximum) // how.maximum,
-        how.hide,
+        how.masking,
     )

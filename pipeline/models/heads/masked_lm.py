@@ -27,7 +27,7 @@ class MaskedLMHead(Classifier):
             )
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
-        return {"gate": {"rails": {"flips": None}}}  # equally good ones guess otherwise
+        return {"gate": {"guardrails": {"flips": None}}}  # equally good ones guess otherwise
 
     def kind(self) -> Any:
         from pipeline.models.pretraining_heads import BertForPreTraining

@@ -25,9 +25,9 @@ class Decoder(Settings):
     """What writes a text of what the encoder has read: of random weights, and as wide."""
 
     layers: int = Field(ge=1)
-    longest: int = Field(ge=4)
+    max_length: int = Field(ge=4)
     """Tokens that it can write, those that begin and end a text included."""
-    beams: int = Field(ge=1)
+    num_beams: int = Field(ge=1)
     """Hypotheses that are followed at once."""
     length_penalty: float
     """A hypothesis's log probability is divided by its length to this power: more makes longer
@@ -41,12 +41,12 @@ class Seq2SeqHead(Head):
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
         return {
-            "tokenize": {"vocabulary": {"size": 8000, "lower_case": False, "fewest": 2}},
+            "tokenize": {"vocabulary": {"size": 8000, "lower_case": False, "min_frequency": 2}},
             "finetune": {
-                "decoder": {"layers": 3, "longest": 128, "beams": 4, "length_penalty": 1.0},
+                "decoder": {"layers": 3, "max_length": 128, "num_beams": 4, "length_penalty": 1.0},
                 "label_smoothing": 0.1,
             },
-            "gate": {"rails": {"flips": None}},  # equally good ones word things otherwise
+            "gate": {"guardrails": {"flips": None}},  # equally good ones word things otherwise
         }
 
     def build(self, start: Start) -> Any:

@@ -1,11 +1,10 @@
-"""One rung of the ladder, a runtime, measured in a process of its own.
+"""One candidate of the runtimes, a runtime, measured in a process of its own.
 
-To add one, give it a name and a file in RUNGS, and have `export` write that file.
+To add one, give it a name and a file in CANDIDATES, and have `export` write that file.
 """
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -16,6 +15,7 @@ import numpy as np
 from pipeline import tasks
 from pipeline.core.records import Fit, Split, Timing, Validation
 from pipeline.stages import artifacts
+from pipeline.stages.benchmark.latency import WARM_UP_TEXTS, milliseconds, timing
 from pipeline.stages.benchmark.machine import peak_memory_mb
 from pipeline.tasks.base import Answer, Task
 from pipeline.tasks.base.answering import AT_ONCE, Answering
@@ -23,7 +23,7 @@ from pipeline.tasks.base.encoding import MOST_WINDOWS, Piece, Texts
 from pipeline.tasks.base.runtime import Runtime
 
 REFERENCE = "pytorch"
-RUNGS: dict[str, str | None] = {
+CANDIDATES: dict[str, str | None] = {
     REFERENCE: None,  # the fine-tuned folder itself
     "onnx-fp32": "fp32.onnx",
     "onnx-int8": "int8.onnx",
@@ -34,7 +34,7 @@ MOST_TIMED = 1000  # texts that are asked for the time that they take
 
 @dataclass(frozen=True)
 class Measured:
-    """What one rung's process found."""
+    """What one candidate's process found."""
 
     load_ms: float
     peak_memory_mb: float
@@ -45,7 +45,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Work:
-    """What one rung's process is given."""
+    """What one candidate's process is given."""
 
     name: str
     task: str
@@ -61,7 +61,7 @@ class Work:
     smoke: list[Texts]
 
     def load(self, task: Task) -> Runtime:
-        file = RUNGS[self.name]
+        file = CANDIDATES[self.name]
         if file is None:
             from pipeline.runtimes.pytorch import TorchModel
 
@@ -73,7 +73,7 @@ class Work:
 
 
 class Rig:
-    """A rung in its process, ready to be measured."""
+    """A candidate in its process, ready to be measured."""
 
     def __init__(self, work: Work) -> None:
         self.work, self.task = work, tasks.get(work.task)
@@ -94,7 +94,7 @@ class Rig:
         timed = [self.encoder.pieces([text]) for text in self.texts["validation"][:MOST_TIMED]]
         self.singles = cycle(timed)
         self.length = int(np.median([sum(len(piece) for piece in pieces) for pieces in timed]))
-        for pieces in timed[:10]:
+        for pieces in timed[:WARM_UP_TEXTS]:
             self.run(pieces, len(pieces))
 
     def run(self, pieces: list[Piece], batch_size: int) -> None:
@@ -102,15 +102,15 @@ class Rig:
 
     def turn(self, seconds: float) -> list[float]:
         """Milliseconds of texts of the recipe's own lengths, one at a time."""
-        return _times(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
+        return milliseconds(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
 
     def said(self, split: Split, start: int) -> list[str]:
-        """What the rung answers to as many rows from there as are answered at once."""
+        """What the candidate answers to as many rows from there as are answered at once."""
         texts = self.texts[split][start : start + AT_ONCE]
         return [answer.label for answer in self.answering(texts)]
 
     def measured(self) -> Measured:
-        """The grid of timings, and what the rung answers to the made-up texts."""
+        """The grid of timings, and what the candidate answers to the made-up texts."""
         work, runtime = self.work, self.runtime
         grid = []
         for length in work.lengths:
@@ -119,7 +119,7 @@ class Rig:
             full = [piece for piece in cut if len(piece) >= length] or cut
             for batch in work.batches:
                 same = [full[i % len(full)] for i in range(batch)]
-                found = _times(partial(self.run, same, len(same)), work.seconds)
+                found = milliseconds(partial(self.run, same, len(same)), work.seconds)
                 grid.append(timing(found, batch, length))
         smoke = self.answering(work.smoke)
         return Measured(self.load_ms, peak_memory_mb(), runtime.provider, grid, smoke)
@@ -148,29 +148,3 @@ def say(split: Split, start: int) -> list[str]:
 def measure() -> Measured:
     """The rest of what is measured."""
     return _rig.measured()
-
-
-def _times(call: Callable[[], object], seconds: float) -> list[float]:
-    """Milliseconds of each call until the seconds are spent, of 5 at least, after one that is not
-    counted."""
-    call()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or (time.perf_counter() < end and len(times) < 9_000):
-        started = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - started) * 1e3)
-    return times
-
-
-def timing(times: list[float], batch: int, length: int) -> Timing:
-    """Of calls that took so many milliseconds, each of a batch of texts of so many tokens."""
-    p50, p95, p99 = (float(v) for v in np.percentile(times, (50, 95, 99)))
-    return Timing(
-        batch=batch,
-        length=length,
-        p50_ms=p50,
-        p95_ms=p95,
-        p99_ms=p99,
-        texts_per_second=batch / float(np.mean(times)) * 1e3,
-    )

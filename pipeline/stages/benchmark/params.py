@@ -8,16 +8,16 @@ from pipeline.tasks.base import Task
 
 class BenchmarkParams(Settings):
     threads: int = Field(ge=0)
-    """Of every rung; 0 takes as many as the machine has cores."""
+    """Of every candidate; 0 takes as many as the machine has cores."""
     batches: list[int] = Field(min_length=1)
     """Texts at once, in the grid of timings."""
     seconds: float = Field(gt=0, le=60)
     """Spent on each timing."""
     metric: str
     """One of the task's."""
-    largest_drop: float = Field(ge=0, le=1)
+    max_metric_drop: float = Field(ge=0, le=1)
     """Of that metric on validation, from the reference's."""
-    largest_flips: float = Field(ge=0, le=1)
+    max_flip_rate: float = Field(ge=0, le=1)
     """Share of validation answers that differ from the reference's."""
 
 

@@ -30,6 +30,7 @@ from pipeline.core.records import (
 )
 from pipeline.core.text import excerpt
 from pipeline.metrics import scoring
+from pipeline.metrics.calibration import calibration, calibration_error
 from pipeline.models.heads import head_of
 from pipeline.stages import artifacts
 from pipeline.stages.evaluate import behaviour
@@ -67,14 +68,9 @@ def evaluate(
     Raises UserError for a suite that is broken or asks for labels that there are not, and for
     slices by what is not carried.
     """
-    import pandas as pd
-    import pyarrow.parquet as pq
-
     from pipeline.runtimes.pytorch import TorchModel
 
-    known = pq.read_schema(validate / "kept.parquet").names
-    if strange := [name for name in params.slices if name not in known]:
-        raise UserError(f"evaluate.slices: {strange[0]!r} is not carried: add it to ingest.carry")
+    _check_slices(params.slices, validate / "kept.parquet")
     classes = Validation.read(validate / "validation.json").labels
     suites = [behaviour.read_suite(name) for name in params.behaviour]
     behaviour.check_labels(suites, classes)
@@ -85,6 +81,48 @@ def evaluate(
         classes,
         Fit.read(finetune / "fit.json").decision,
     )
+    frames = _answered(answering, validate, log)
+    test = frames["test"]
+    texts = dict(zip(test["id"], test["text"], strict=True))
+    tested, failures = behaviour.put(suites, texts, classes, _class_scores(answering, log), log=log)
+    judge = _Scoring(params, task, answering.encoder, classes)
+    log.say("fitting the baselines")
+    most_read = MOST_READ if task.dynamic_masking else None
+    scores = Scores(
+        task=task.name,
+        labels=classes,
+        validation=judge.of_split(frames["validation"]),
+        test=judge.of_split(test),
+        baselines=judge.baselines(artifacts.kept_rows(validate, "train", most=most_read), frames),
+        slices=judge.slices(test, log),
+        behaviour=tested,
+    )
+    _write_predictions(frames, out / "predictions.parquet")
+    _write_plots(test, scores, params, task, out)
+    _write_mistakes(judge.wrong(test), task, params.worst_mistakes, out / "mistakes.csv")
+    _write_samples(test, task, out / "samples.csv")
+    points = _map(answering, test, params.seed) if head_of(task).embeds else []
+    write_csv(out / "map.csv", ("id", "x", "y", "class", "right"), points)
+    write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
+    _draw(scores, finetune, out)
+    main = scores.test.scores[scores.main]
+    log.say(f"test {scores.main} {main.value:.4f}")
+    return scores.write(out / "scores.json")
+
+
+def _check_slices(columns: list[str], kept: Path) -> None:
+    """Raises UserError for one that kept rows do not have."""
+    import pyarrow.parquet as pq
+
+    known = pq.read_schema(kept).names
+    if strange := [name for name in columns if name not in known]:
+        raise UserError(f"evaluate.slices: {strange[0]!r} is not carried: add it to ingest.carry")
+
+
+def _answered(answering: Answering, validate: Path, log: Log) -> dict[Split, "pd.DataFrame"]:
+    """The rows of each scored split, with what the model answers."""
+    import pandas as pd
+
     frames: dict[Split, pd.DataFrame] = {}
     for split in SCORED:
         frame = artifacts.kept_rows(validate, split)
@@ -94,37 +132,7 @@ def evaluate(
         frame["confidence"] = [answer.confidence for answer in answers]
         frame["whole"] = pd.Series(answers, index=frame.index, dtype="object")
         frames[split] = frame
-    tested, failures = behaviour.put(
-        suites,
-        dict(zip(frames["test"]["id"], frames["test"]["text"], strict=True)),
-        classes,
-        _class_scores(answering, log),
-        log=log,
-    )
-    judge = _Scoring(params, task, answering.encoder, classes)
-    log.say("fitting the baselines")
-    scores = Scores(
-        task=task.name,
-        labels=classes,
-        validation=judge.of_split(frames["validation"]),
-        test=judge.of_split(frames["test"]),
-        baselines=judge.baselines(
-            artifacts.kept_rows(validate, "train", most=MOST_READ if task.fresh else None), frames
-        ),
-        slices=judge.slices(frames["test"], log),
-        behaviour=tested,
-    )
-    _write_predictions(frames, out / "predictions.parquet")
-    _write_plots(frames["test"], scores, params, task, out)
-    _write_mistakes(judge.wrong(frames["test"]), task, params.worst_mistakes, out / "mistakes.csv")
-    _write_samples(frames["test"], task, out / "samples.csv")
-    points = _map(answering, frames["test"], params.seed) if head_of(task).embeds else []
-    write_csv(out / "map.csv", ("id", "x", "y", "class", "right"), points)
-    write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
-    _draw(scores, finetune, out)
-    main = scores.test.scores[scores.main]
-    log.say(f"test {scores.main} {main.value:.4f}")
-    return scores.write(out / "scores.json")
+    return frames
 
 
 def _class_scores(answering: Answering, log: Log) -> behaviour.Answers:
@@ -171,7 +179,7 @@ class _Scoring:
             per_class=detail.per_class,
             averages=detail.averages,
             more=detail.more,
-            calibration_error=scoring.calibration_error(bins) if bins else None,
+            calibration_error=calibration_error(bins) if bins else None,
             confusions={truth: confusions[truth] for truth in sorted(confusions)},
             signatures=dict(detail.signatures),
         )
@@ -242,7 +250,7 @@ class _Scoring:
 
 def _calibration(frame: "pd.DataFrame", bins: int) -> list[tuple[float, float, int]]:
     right = (frame["label"] == frame["answer"]).to_numpy()
-    return scoring.calibration(frame["confidence"].to_numpy(dtype=np.float64), right, bins)
+    return calibration(frame["confidence"].to_numpy(dtype=np.float64), right, bins)
 
 
 def _write_predictions(frames: dict[Split, "pd.DataFrame"], path: Path) -> None:
@@ -291,7 +299,7 @@ def _roc(
 def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) -> None:
     """With a column of confidence where mistakes are put in order by it."""
     pairs = zip(wrong["label"], wrong["whole"], strict=True)
-    far = [task.astray(label, answer) for label, answer in pairs]
+    far = [task.error_severity(label, answer) for label, answer in pairs]
     worst = wrong.assign(far=far).sort_values(["far", "id"], ascending=[False, True]).head(most)
     rows = [
         {
@@ -306,7 +314,7 @@ def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) ->
         for row in worst.to_dict("records")
     ]
     header = ["id", "truth", "answer", "confidence", "file", "line", "excerpt"]
-    if type(task).astray is not Task.astray:
+    if type(task).error_severity is not Task.error_severity:
         header.remove("confidence")
     write_csv(path, header, ([row[name] for name in header] for row in rows))
 

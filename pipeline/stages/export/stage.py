@@ -8,6 +8,7 @@ parity.json: how far each file answers from PyTorch over real texts at several s
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from pipeline.stages.export.params import ExportParams
 from pipeline.tasks.base import Decision, Logits, Task
 from pipeline.tasks.base.encoding import Encoder, Texts
 from pipeline.tasks.base.runtime import Runtime
+
+if TYPE_CHECKING:
+    from pipeline.runtimes.pytorch import TorchModel
 
 BATCHES = (1, 8, 32)
 
@@ -38,10 +42,7 @@ def export(
 
     Raises UserError where the fp32 file does not answer as PyTorch does.
     """
-    from pipeline.runtimes.onnx_runtime import OnnxModel
     from pipeline.runtimes.pytorch import TorchModel
-    from pipeline.stages.export.onnx import export_fused
-    from pipeline.stages.export.quantize import quantize
 
     model = TorchModel(finetune / "model", task, attention="eager")
     how = Lengths.read(tokenize / "lengths.json")
@@ -55,10 +56,37 @@ def export(
         "max_length": how.maximum,
         "long_text": how.long_text,
         "overlap": how.overlap,
-        "hide": how.hide,
+        "masking": how.masking,
         "padding": model.padding,
     }
     write_json(out / "serving.json", serving)
+    fused = _write_graphs(model, params, out, log)
+
+    rows = artifacts.kept_rows(validate, "validation")[: params.texts]
+    shapes = [
+        (artifacts.encoder(tokenize, task, length), batch)
+        for length in sorted({max(8, how.maximum // 4), how.maximum})
+        for batch in BATCHES
+    ]
+    texts = artifacts.texts_of(rows)
+    comparison = _Comparison(task, texts, shapes, classes, decision, reference=model)
+    parities = [
+        comparison.parity(out / name, model.padding, fused if name == "fp32.onnx" else {}, log)
+        for name in ("fp32.onnx", "int8.onnx")
+    ]
+    if parities[0].max_difference > params.max_difference:
+        raise UserError(
+            f"{out / 'fp32.onnx'}: differs from PyTorch by {parities[0].max_difference:.2g}"
+            f" where export.max_difference is {params.max_difference:.2g}"
+        )
+    return Export(parities=parities).write(out / "parity.json")
+
+
+def _write_graphs(model: "TorchModel", params: ExportParams, out: Path, log: Log) -> dict[str, int]:
+    """Write both ONNX files. Returns the fused operators' counts."""
+    from pipeline.stages.export.onnx import export_fused
+    from pipeline.stages.export.quantize import quantize
+
     with whole(out / "fp32.onnx") as temporary:
         fused = export_fused(model, temporary)
     log.say(f"fp32.onnx: {fused} fused")
@@ -69,21 +97,43 @@ def export(
             per_channel=params.per_channel,
             reduce_range=params.reduce_range,
         )
+    return fused
 
-    rows = artifacts.kept_rows(validate, "validation")[: params.texts]
-    shapes = [
-        (artifacts.encoder(tokenize, task, length), batch)
-        for length in sorted({max(8, how.maximum // 4), how.maximum})
-        for batch in BATCHES
-    ]
-    texts = artifacts.texts_of(rows)
-    expected = [_outcome(task, model, shape, texts, classes, decision) for shape in shapes]
-    parities = []
-    for name in ("fp32.onnx", "int8.onnx"):
-        runtime = OnnxModel(out / name, model.padding)
+
+class _Comparison:
+    """A comparison of runtimes with a reference, over the same texts at several shapes: encoders of
+    some length, and sizes of batches."""
+
+    def __init__(
+        self,
+        task: Task,
+        texts: list[Texts],
+        shapes: list[tuple[Encoder, int]],
+        classes: list[str],
+        decision: Decision,
+        reference: Runtime,
+    ) -> None:
+        self.task, self.texts, self.shapes = task, texts, shapes
+        self.classes, self.decision = classes, decision
+        self.expected = [self._outcome(reference, *shape) for shape in shapes]
+
+    def _outcome(
+        self, runtime: Runtime, encoder: Encoder, batch: int
+    ) -> tuple[list[Logits], list[str]]:
+        """The logits of every piece and the answer to every text, at one length and batch."""
+        pieces = encoder.pieces(self.texts)
+        logits = self.task.run(runtime, pieces, batch, self.decision)
+        answers = self.task.answers(logits, pieces, self.texts, self.classes, self.decision)
+        return logits, [answer.label for answer in answers]
+
+    def parity(self, file: Path, padding: int, fused: dict[str, int], log: Log) -> Parity:
+        """Compare an ONNX file with the reference."""
+        from pipeline.runtimes.onnx_runtime import OnnxModel
+
+        runtime, task = OnnxModel(file, padding), self.task
         differences, flips = [], []
-        for shape, (reference, said) in zip(shapes, expected, strict=True):
-            logits, answers = _outcome(task, runtime, shape, texts, classes, decision)
+        for shape, (reference, said) in zip(self.shapes, self.expected, strict=True):
+            logits, answers = self._outcome(runtime, *shape)
             differences.append(
                 max(
                     float(np.abs(task.comparable(a) - task.comparable(b)).max())
@@ -92,41 +142,19 @@ def export(
             )
             flips.append(float(1 - task.agreement(answers, said).mean()))
         parity = Parity(
-            file=name,
-            sha256=sha256_of(out / name),
-            bytes=size_of(out / name),
-            largest_difference=max(differences),
+            file=file.name,
+            sha256=sha256_of(file),
+            bytes=size_of(file),
+            max_difference=max(differences),
             flips=float(np.mean(flips)),
-            texts=len(texts),
-            fused=fused if name == "fp32.onnx" else {},
+            texts=len(self.texts),
+            fused=fused,
         )
         log.say(
-            f"{name}: {parity.bytes / 1e6:.0f} MB, logits within {parity.largest_difference:.2g}"
+            f"{file.name}: {parity.bytes / 1e6:.0f} MB, logits within {parity.max_difference:.2g}"
             f" of PyTorch's, {parity.flips:.2%} of answers flip"
         )
-        parities.append(parity)
-    if parities[0].largest_difference > params.largest_difference:
-        raise UserError(
-            f"{out / 'fp32.onnx'}: differs from PyTorch by {parities[0].largest_difference:.2g}"
-            f" where export.largest_difference is {params.largest_difference:.2g}"
-        )
-    return Export(parities=parities).write(out / "parity.json")
-
-
-def _outcome(
-    task: Task,
-    runtime: Runtime,
-    shape: tuple[Encoder, int],
-    texts: list[Texts],
-    classes: list[str],
-    decision: Decision,
-) -> tuple[list[Logits], list[str]]:
-    """The logits of every piece and the answer to every text, at one length and batch."""
-    encoder, batch = shape
-    pieces = encoder.pieces(texts)
-    logits = task.run(runtime, pieces, batch, decision)
-    answers = task.answers(logits, pieces, texts, classes, decision)
-    return logits, [answer.label for answer in answers]
+        return parity
 
 
 def _ready(path: Path) -> Path:

@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from pipeline.core.errors import UserError
 from pipeline.tasks.base import IGNORED
 from pipeline.tasks.base.encoding import Encoder
-from pipeline.tasks.base.masked_lm import Hider
+from pipeline.tasks.base.masked_lm import MaskingEncoder
 from pipeline.tasks.base.passages import Passage
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Drawn(TorchDataset[dict[str, Any]]):
     seed, epoch and place alone, as is their order. Those of a document stand together."""
 
     def __init__(self, rows: "Dataset", encoder: Encoder, order: Order) -> None:
-        assert isinstance(encoder, Hider)
+        assert isinstance(encoder, MaskingEncoder)
         self.rows, self.encoder, self.order = rows, encoder, order
         ids = rows.data["id"]
         new = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))

@@ -19,6 +19,17 @@ def seal(checkpoint: Path) -> None:
     write_json(checkpoint / WHOLE, {file.name: sha256_of(file) for file in files})
 
 
+def abandoned(state: Path, key: str) -> int | None:
+    """The last step that a checkpoint under another key was sealed at; None where there is none."""
+    sealed = (path.parent for path in state.glob(f"*/checkpoint-*/{WHOLE}"))
+    steps = [_step(path) for path in sealed if path.parent.name != key]
+    return max(steps, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
 def last_whole(state: Path) -> Path | None:
     """The latest checkpoint with all its bytes; whatever else lies there is removed.
 
@@ -27,7 +38,7 @@ def last_whole(state: Path) -> Path | None:
     """
     for leftover in state.glob(".*.partial"):
         leftover.unlink()
-    checkpoints = sorted(state.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    checkpoints = sorted(state.glob("checkpoint-*"), key=_step)
     while checkpoints:
         checkpoint = checkpoints.pop()
         try:

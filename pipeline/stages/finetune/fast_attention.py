@@ -79,19 +79,20 @@ def attended(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    is_causal: bool | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers asks of an implementation of attention
     (https://huggingface.co/docs/transformers/attention_interface). PyTorch's own computes it in
-    fp32, which it is good at, with dropout, and for long texts."""
+    fp32, which it is good at, with dropout, and for long texts. `more` may hold `is_causal`."""
     if query.dtype != torch.bfloat16 or dropout or key.shape[2] > LONGEST:
         found: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout, scaling, is_causal, **more
+            module, query, key, value, attention_mask, dropout, scaling, **more
         )
         return found
     allowed = attention_mask
-    causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    causal = more.get("is_causal")
+    if causal is None:
+        causal = getattr(module, "is_causal", False)
     if allowed is None and causal and query.shape[2] > 1:
         allowed = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
         allowed = allowed.expand(len(query), 1, -1, -1)

@@ -26,18 +26,18 @@ class Lora(Settings):
 
 class FinetuneParams(Settings):
     epochs: int = Field(ge=1)
-    steps: int | None = Field(ge=1)
+    max_steps: int | None = Field(ge=1)
     """Most of them, where the epochs would be more: the learning rate has come down by then."""
     batch_size: int = Field(ge=1)
     """Texts a step, of all devices together."""
-    accumulate: int = Field(ge=1)
+    gradient_accumulation: int = Field(ge=1)
     """Steps whose gradients are summed before the weights move."""
     learning_rate: float = Field(gt=0, lt=1)
     """Peak, of AdamW; linear warm-up, then linear decay to 0."""
-    warmup: float = Field(ge=0, lt=1)
+    warmup_ratio: float = Field(ge=0, lt=1)
     """Share of all steps."""
     weight_decay: float = Field(ge=0)
-    clip: float = Field(gt=0)
+    max_grad_norm: float = Field(gt=0)
     """Largest norm of the gradient."""
     dropout: float = Field(ge=0, lt=1)
     """Of hidden states and of the classifier's input."""
@@ -51,7 +51,7 @@ class FinetuneParams(Settings):
     as much as frequent ones (King and Zeng 2001); where a row is cut into windows, each counts as a
     row. Validation is measured without."""
     next_sentence_weight: float = Field(gt=0)
-    """How much the loss of pairs counts in pretraining, beside that of hidden words; in BERT as
+    """How much the loss of pairs counts in pretraining, beside that of masked tokens; in BERT as
     much, 1. Validation is measured with 1."""
     decoder: Decoder | None
     """Of tasks that write; else null."""
@@ -84,5 +84,5 @@ def check(params: FinetuneParams, task: Task) -> None:
             raise ValueError(
                 f"{key}: is for tasks with one class a row, not for {task.name}: set it to {plain}"
             )
-    if params.next_sentence_weight != 1 and not (task.fresh and task.beside):
+    if params.next_sentence_weight != 1 and not (task.dynamic_masking and task.with_neighbour):
         raise ValueError(f"next_sentence_weight: {task.name} asks of no pairs: set it to 1")

@@ -20,6 +20,7 @@ from pipeline.models.bases import BaseParams, base_folder
 from pipeline.models.encoders import new_bert
 from pipeline.models.heads import head_of
 from pipeline.registry.live_run import LiveRun
+from pipeline.stages.finetune.checkpoints import abandoned
 from pipeline.stages.finetune.params import FinetuneParams
 from pipeline.stages.finetune.resume_key import resume_key
 from pipeline.stages.finetune.validation import Validator
@@ -54,6 +55,7 @@ def finetune(
     how = [device, precision, trainer.threads()]
     key = resume_key(params, task, validator, folder, tokenize, how)
     log.say(f"training on {device} in {precision}")
+    _tell_of_abandoned(state, key, log)
     with LiveRun(tracking, recipe, key, log) as live:
         job = trainer.Job(
             params, task, folder, base.model, tokenize, validator, state / key, precision
@@ -92,8 +94,17 @@ def _base(base: BaseParams, task: Task, tokenizer: Path, state: Path, seed: int)
     if base.network is None:
         return base_folder(base)
     # of masked tokens alone the first token learns nothing
-    pooling = "cls" if task.beside else "mean"
+    pooling = "cls" if task.with_neighbour else "mean"
     return new_bert(state / "base", base.network, tokenizer, seed, pooling=pooling)
+
+
+def _tell_of_abandoned(state: Path, key: str, log: Log) -> None:
+    step = abandoned(state, key)
+    if step and not (state / key).exists():
+        log.say(
+            f"an earlier training stopped at step {step}: it was of other code, data or settings,"
+            " so this one starts anew"
+        )
 
 
 def _save(result: Any, task: Task, tokenizer: Path, max_length: int, folder: Path) -> None:

@@ -261,9 +261,9 @@ def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Po
         loss=Loss(task, params, job.validator.prepared, rows),
         asked=asked,
         model=model,
-        args=_arguments(job, own, math.ceil(len(order) / (batch * params.accumulate))),
+        args=_arguments(job, own, math.ceil(len(order) / (batch * params.gradient_accumulation))),
         train_dataset=Drawn(data["train"], job.validator.encoder, order)
-        if task.fresh
+        if task.dynamic_masking
         else data["train"],
         data_collator=collator,
         callbacks=[
@@ -308,7 +308,7 @@ def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
 def _arguments(job: Job, batch_size: int, steps_per_epoch: int) -> TrainingArguments:
     """What Trainer is told: `batch_size` of one device."""
     params = job.params
-    steps = min(steps_per_epoch * params.epochs, params.steps or sys.maxsize)
+    steps = min(steps_per_epoch * params.epochs, params.max_steps or sys.maxsize)
     interval = math.ceil(min(steps_per_epoch, steps) / params.evaluations_per_epoch)
     return TrainingArguments(
         output_dir=str(job.state),
@@ -316,11 +316,11 @@ def _arguments(job: Job, batch_size: int, steps_per_epoch: int) -> TrainingArgum
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=4 * batch_size,
-        gradient_accumulation_steps=params.accumulate,
+        gradient_accumulation_steps=params.gradient_accumulation,
         learning_rate=params.learning_rate,
         weight_decay=params.weight_decay,
-        warmup_steps=params.warmup,
-        max_grad_norm=params.clip,
+        warmup_steps=params.warmup_ratio,
+        max_grad_norm=params.max_grad_norm,
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
         bf16=job.precision == "bf16",

@@ -20,18 +20,18 @@ class Vocabulary(Settings):
     """Tokens, at most."""
     lower_case: bool
     """Whether letters lose their case and their accents, as in BERT's uncased vocabularies."""
-    fewest: int = Field(ge=1)
+    min_frequency: int = Field(ge=1)
     """How often two parts of a word must stand together to be joined."""
 
 
-class Hide(Settings):
-    """What is hidden of a text, for tasks that guess it: of these tokens 80 % become the mask, 10 %
+class Masking(Settings):
+    """Tokens that are masked, for tasks that predict them: 80 % of these become [MASK], 10 %
     another token and 10 % stay (Devlin et al. 2019)."""
 
-    share: float = Field(gt=0, lt=1)
+    probability: float = Field(gt=0, lt=1)
     """Of the tokens."""
     whole_words: bool
-    """Whether all tokens of a word are hidden or none."""
+    """Whether all tokens of a word are masked or none."""
     packed: bool
     """Whether one document begins where another ends, so that training passages are full (Liu et
     al. 2019); else each is of one document, and as short as that is. Pairs are of one document."""
@@ -45,19 +45,19 @@ class TokenizeParams(Settings):
     beginning and the rest from the end (Sun et al. 2019), windows all of it, in pieces."""
     overlap: int = Field(ge=0)
     """Tokens that one window shares with the next."""
-    both_orders: bool
+    symmetric: bool
     """Whether a training row is read twice, its two texts in both orders: where none is the first,
     as of paraphrases."""
     vocabulary: Vocabulary | None
     """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,
     where a task writes."""
-    hide: Hide | None
-    """null for tasks that guess nothing."""
+    masking: Masking | None
+    """null for tasks that predict no masked tokens."""
 
     @property
-    def hidden(self) -> dict[str, Any] | None:
-        """`hide` as plain values."""
-        return self.hide.model_dump() if self.hide else None
+    def masked(self) -> dict[str, Any] | None:
+        """`masking` as plain values."""
+        return self.masking.model_dump() if self.masking else None
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Self:
@@ -77,16 +77,16 @@ def check(params: TokenizeParams, task: Task) -> None:
         )
     if writes and params.long_text != "truncate":
         raise ValueError(f"long_text: {task.name} reads a text at once: set it to truncate")
-    if params.hide and not task.fresh:
-        raise ValueError(f"hide: {task.name} guesses nothing that is hidden: set it to null")
-    if task.fresh and not params.hide:
-        raise ValueError(f"hide: {task.name} guesses what is hidden: name its share")
-    if params.hide and params.hide.packed and task.beside:
+    if params.masking and not task.dynamic_masking:
+        raise ValueError(f"masking: {task.name} predicts no masked tokens: set it to null")
+    if task.dynamic_masking and not params.masking:
+        raise ValueError(f"masking: {task.name} predicts masked tokens: give their probability")
+    if params.masking and params.masking.packed and task.with_neighbour:
         raise ValueError(
-            f"hide.packed: {task.name} parts passages of one document: set it to false, or task to"
-            " masked_words"
+            f"masking.packed: {task.name} parts passages of one document: set it to false, or task"
+            " to masked_lm"
         )
-    if task.fresh and (params.long_text != "windows" or params.overlap):
+    if task.dynamic_masking and (params.long_text != "windows" or params.overlap):
         raise ValueError(
             f"long_text: {task.name} reads the whole of a text once: set it to windows, and overlap"
             " to 0"
@@ -96,7 +96,7 @@ def check(params: TokenizeParams, task: Task) -> None:
             f"long_text: head_tail is for tasks of one whole text, not for {task.name}: set it to"
             " truncate or windows"
         )
-    if params.both_orders and not task.symmetric:
+    if params.symmetric and not task.symmetric:
         raise ValueError(
-            f"both_orders: the texts of {task.name} cannot change places: set it to false"
+            f"symmetric: the texts of {task.name} cannot change places: set it to false"
         )

@@ -49,43 +49,23 @@ def tokenize(
 
     Raises UserError where the base is not an encoder or takes no texts of `max_length`.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    writes = head_of(task).generates
-    tokenizer = _tokenizer(params, task, base, validate / "kept.parquet", log)
+    kept = validate / "kept.parquet"
+    tokenizer = _tokenizer(params, task, base, kept, log)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
-        if writes and params.vocabulary:
-            words = _learned(params.vocabulary, validate / "kept.parquet", "label", log)
+        if params.vocabulary and head_of(task).generates:
+            words = _learned(params.vocabulary, kept, "label", log)
             words.save(str(temporary / WRITTEN))
     encoder = task.encoder(
         out / "tokenizer" / "tokenizer.json",
         params.max_length,
         params.long_text,
         params.overlap,
-        params.hidden,
+        params.masked,
     )
     classes = Validation.read(validate / "validation.json").labels
-    tables = _Tables(encoder, task, classes, tokenizer.unk_token_id, params.both_orders)
-    kept = validate / "kept.parquet"
-    done, total = 0, len(SPLITS) * pq.read_metadata(kept).num_rows
-    columns = ["id", "text", "second", "label", "split"]
-    with whole(out / "tokens") as tokens:
-        tokens.mkdir()
-        for split in SPLITS:
-            writer = None
-            with pa.OSFile(str(tokens / f"{split}.arrow"), "wb") as sink:
-                for batch in parquet_batches(kept, BATCH, columns):
-                    done += batch.num_rows
-                    rows = [row for row in batch.to_pylist() if row["split"] == split]
-                    if rows:
-                        table = tables.of(rows, split)
-                        writer = writer or pa.ipc.new_stream(sink, table.schema)
-                        writer.write_table(table)
-                    log.progress(done, total, "rows")
-                if writer:
-                    writer.close()
+    tables = _Tables(encoder, task, classes, tokenizer.unk_token_id, params.symmetric)
+    _write_tokens(tables, kept, out / "tokens", log)
     lengths = {split: np.asarray(tables.lengths[split]) for split in SPLITS}
     everything = np.concatenate(list(lengths.values()))
     _write_histogram(everything, out / "lengths.csv")
@@ -94,7 +74,7 @@ def tokenize(
         maximum=params.max_length,
         long_text=params.long_text,
         overlap=params.overlap,
-        hide=params.hidden,
+        masking=params.masked,
         truncated_share={
             split: float(np.mean(own > params.max_length)) for split, own in lengths.items()
         },
@@ -110,6 +90,30 @@ def tokenize(
     ).write(out / "lengths.json")
 
 
+def _write_tokens(tables: "_Tables", kept: Path, out: Path, log: Log) -> None:
+    """Write each split's pieces to a file of Arrow, batch by batch."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    done, total = 0, len(SPLITS) * pq.read_metadata(kept).num_rows
+    columns = ["id", "text", "second", "label", "split"]
+    with whole(out) as tokens:
+        tokens.mkdir()
+        for split in SPLITS:
+            writer = None
+            with pa.OSFile(str(tokens / f"{split}.arrow"), "wb") as sink:
+                for batch in parquet_batches(kept, BATCH, columns):
+                    done += batch.num_rows
+                    rows = [row for row in batch.to_pylist() if row["split"] == split]
+                    if rows:
+                        table = tables.of(rows, split)
+                        writer = writer or pa.ipc.new_stream(sink, table.schema)
+                        writer.write_table(table)
+                    log.progress(done, total, "rows")
+                if writer:
+                    writer.close()
+
+
 class _Tables:
     """Rows as the model reads them, and what is counted on the way."""
 
@@ -119,10 +123,10 @@ class _Tables:
         task: Task,
         classes: list[str],
         unknown: int | None,
-        both_orders: bool = False,
+        symmetric: bool = False,
     ) -> None:
         self.encoder, self.task, self.classes, self.unknown_token = encoder, task, classes, unknown
-        self.both_orders = both_orders
+        self.symmetric = symmetric
         self.lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
         self.pieces: Counter[str] = Counter()
         self.tokens, self.unknown, self.words = 0, 0, 0
@@ -132,14 +136,14 @@ class _Tables:
         import pyarrow as pa
 
         learned = split == "train"
-        alone = learned and self.task.fresh
+        alone = learned and self.task.dynamic_masking
         texts = [(row["text"], "" if alone else row["second"]) for row in rows]
         encodings = self.encoder.encodings(texts)
         self.lengths[split] += self.encoder.lengths(texts, encodings)
         if not learned:
             self._count(texts, encodings)
         table = self._passages(rows, encodings) if alone else self._pieces(rows, texts, encodings)
-        if self.both_orders and learned:
+        if self.symmetric and learned:
             turned = [(second, text) for text, second in texts]
             more = self._pieces(rows, turned, self.encoder.encodings(turned))
             table = pa.concat_tables([table, more])
@@ -226,7 +230,7 @@ def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> "Toke
         lambda: _training_cells(kept, column),
         vocabulary.size,
         vocabulary.lower_case,
-        vocabulary.fewest,
+        vocabulary.min_frequency,
         writes=column == "label",
     )
 

@@ -18,13 +18,15 @@ def trained(
     texts: Callable[[], Iterable[str]],
     size: int,
     lower_case: bool,
-    fewest: int,
+    min_frequency: int,
     writes: bool = False,
 ) -> "Tokenizer":
     """A tokenizer whose vocabulary holds at most `size` tokens (Wu et al. 2016), joined from pairs
-    that were seen `fewest` times at least; `texts` are read twice. One that reads takes words apart
-    as BERT does, where `lower_case` takes accents away too; of one that `writes`, tokens give back
-    the text as it was, but for its case. Each Chinese character is a word of its own.
+    that were seen `min_frequency` times at least; `texts` are read twice.
+
+    One that reads takes words apart as BERT does, where `lower_case` takes accents away too; of one
+    that `writes`, tokens give back the text as it was, but for its case. Each Chinese character is
+    a word of its own.
 
     The trainer numbers the characters that go on with a word as it comes across them in a hash
     table, and breaks ties by these numbers, so that each run would give another vocabulary
@@ -37,7 +39,7 @@ def trained(
     alphabet = _alphabet(texts(), learner, int(size * ALPHABET))
     trainer = WordPieceTrainer(
         vocab_size=size,
-        min_frequency=fewest,
+        min_frequency=min_frequency,
         initial_alphabet=list(alphabet),
         limit_alphabet=len(alphabet),
         special_tokens=[*SPECIAL, *(form for forms in alphabet.values() for form in forms)],

@@ -26,8 +26,8 @@ def training_suite(
     *,
     labels: list[str] | None,
     labelled: bool,
-    longest_text: int | None,
-    fewest_rows: int,
+    max_characters: int | None,
+    min_rows: int,
     fewest_kept: int,
     clean_flags: list[str],
 ) -> list[Any]:
@@ -49,14 +49,14 @@ def training_suite(
     suite += [
         gxe.ExpectColumnValuesToBeBetween(column="fewest_characters", min_value=1),
         gxe.ExpectColumnValuesToBeBetween(
-            column="most_characters", min_value=1, max_value=longest_text
+            column="most_characters", min_value=1, max_value=max_characters
         ),
     ]
     if labels is not None:
         suite.append(gxe.ExpectColumnDistinctValuesToBeInSet(column="label", value_set=labels))
     # every split must hold rows: expectations on the values of no rows are met by definition
     for split in SPLITS:
-        suite.append(gxe.ExpectColumnSumToBeBetween(column=f"in_{split}", min_value=fewest_rows))
+        suite.append(gxe.ExpectColumnSumToBeBetween(column=f"in_{split}", min_value=min_rows))
     for flag in clean_flags:
         suite.append(gxe.ExpectColumnSumToBeBetween(column=flag, max_value=0))
     return suite
@@ -104,13 +104,11 @@ def _sentence(item: Any) -> str:
     least = wanted.get("min_value")
     match item.expectation_config.type:
         case "expect_table_row_count_to_be_between":
-            return (
-                f"{seen} rows are left of at least {least:g} that largest_quarantine_percent asks"
-            )
+            return f"{seen} rows are left of at least {least:g} that max_quarantine_percent asks"
         case "expect_column_unique_value_count_to_be_between":
             return f"only {seen} label in all rows: there is nothing to tell apart"
         case "expect_column_sum_to_be_between" if column.startswith("in_"):
             split = column.removeprefix("in_")
-            return f"{seen} {split} rows of at least {least:g} (fewest_rows)"
+            return f"{seen} {split} rows of at least {least:g} (min_rows)"
         case kind:
             return f"{kind} on {column!r}: found {seen}, wanted {wanted}"

@@ -28,7 +28,7 @@ class Rules(Settings):
     control_characters: Policy
     """NUL or another control character of ASCII besides tab, line feed and carriage return."""
     too_long: Policy
-    """Longer than `longest_text`."""
+    """Longer than `max_characters`."""
     conflicting_labels: Policy
     """The same text (here and below: both, where there are two) stands elsewhere under another
     label; where groups are ranked, in the same group."""
@@ -55,11 +55,11 @@ class ValidateParams(Settings):
     labels: list[str] | None
     """The classes, in the model's order; null takes those of the training rows, sorted. Null too
     where a task has no classes."""
-    longest_text: int = Field(gt=0)
+    max_characters: int = Field(gt=0)
     """Characters, of each text."""
-    fewest_rows: int = Field(ge=1)
+    min_rows: int = Field(ge=1)
     """Of each split, after quarantine."""
-    largest_quarantine_percent: float = Field(ge=0, le=100)
+    max_quarantine_percent: float = Field(ge=0, le=100)
     """Of all rows: more than this ends the line."""
     near_duplicates: NearDuplicates
     rules: Rules

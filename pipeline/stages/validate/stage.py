@@ -73,9 +73,9 @@ def validate(
     suite = training_suite(
         labels=labels if task.exclusive else None,
         labelled=task.labelled,
-        longest_text=None if params.rules.too_long == "warn" else params.longest_text,
-        fewest_rows=params.fewest_rows,
-        fewest_kept=_fewest_kept(len(frame), params.largest_quarantine_percent),
+        max_characters=None if params.rules.too_long == "warn" else params.max_characters,
+        min_rows=params.min_rows,
+        fewest_kept=_fewest_kept(len(frame), params.max_quarantine_percent),
         clean_flags=[rule for rule in RULES if policies[rule] != "warn"],
     )
     outcome = assert_suite(suite, kept, docs=out / "docs")
@@ -85,7 +85,7 @@ def validate(
             f" mend the data or the recipe's validate section (rows: {out / 'report.csv'})"
         )
 
-    _write_kept(rows, kept, task.beside, out / "kept.parquet")
+    _write_kept(rows, kept, task.with_neighbour, out / "kept.parquet")
     by_label = _by_label(kept, classes, labels)
     record = _record(frame, kept, policies, by_label, outcome.asserted, outcome.met)
     log.say(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
@@ -139,7 +139,7 @@ def _traits(rows: "pd.DataFrame", params: ValidateParams, task: Task) -> "pd.Dat
     found["control_characters"] = np.logical_or.reduce(
         [text.str.contains(CONTROL, regex=True) for text in texts]
     )
-    found["too_long"] = found["most_characters"] > params.longest_text
+    found["too_long"] = found["most_characters"] > params.max_characters
     pairs = list(zip(rows["text"], rows["second"], strict=True))
     found["key"] = [_digest(normalised(both(*pair))) for pair in pairs]
     found["written"], found["said"] = 0, 0
@@ -400,8 +400,8 @@ def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Pa
         )
 
 
-def _fewest_kept(rows: int, largest_quarantine_percent: float) -> int:
-    return max(1, -int(-rows * (100 - largest_quarantine_percent) // 100))
+def _fewest_kept(rows: int, max_quarantine_percent: float) -> int:
+    return max(1, -int(-rows * (100 - max_quarantine_percent) // 100))
 
 
 def _source(frame: "pd.DataFrame") -> str:

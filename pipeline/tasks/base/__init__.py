@@ -109,9 +109,9 @@ class Task(ABC):
     """Whether a row has a second text."""
     symmetric: ClassVar[bool] = False
     """Whether the two may change places, where a recipe says that its labels do not hang on it."""
-    beside: ClassVar[bool] = False
+    with_neighbour: ClassVar[bool] = False
     """Whether a validation or test row is asked of with another of its split as second text."""
-    fresh: ClassVar[bool] = False
+    dynamic_masking: ClassVar[bool] = False
     """Whether what is learned is drawn anew in every epoch, by the encoder's `passages_of` and
     `drawn`."""
     cut: ClassVar[Literal["longest", "second"]] = "longest"
@@ -155,10 +155,10 @@ class Task(ABC):
         max_length: int,
         long_text: LongText,
         overlap: int,
-        hide: Mapping[str, Any] | None = None,
+        masking: Mapping[str, Any] | None = None,
     ) -> Encoder:
-        """What cuts this task's texts into pieces; `tokenizer` is its tokenizer.json, `hide` what
-        is hidden of them."""
+        """What cuts this task's texts into pieces; `tokenizer` is its tokenizer.json, `masking`
+        says which tokens are masked."""
         return Encoder(tokenizer, max_length, long_text, overlap, self.cut, self.offsets)
 
     # learning
@@ -279,7 +279,7 @@ class Task(ABC):
         """Those of a piece's logits that two runtimes must give nearly alike."""
         return logits
 
-    def astray(self, label: str, answer: Answer) -> float:
+    def error_severity(self, label: str, answer: Answer) -> float:
         """How far from its label a wrong answer is, by which mistakes are put in order: how sure
         the model is of it, where labels know no distance."""
         return answer.confidence

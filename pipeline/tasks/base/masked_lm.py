@@ -20,7 +20,7 @@ import numpy.typing as npt
 from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Setting, Target, Task
 from .answering import AT_ONCE
 from .encoding import Encoder, LongText, Piece, Texts
-from .masking import Vocabulary, hidden, vocabulary_of
+from .masking import Vocabulary, masked, vocabulary_of
 from .passages import Passage, packed, paired, passages, sentences
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ BEST = 5  # tokens that a model tells of each place
 COUNTS = ("hidden", "right", "log", "pairs", "followed")  # of an answer, in a tally's order
 
 
-class HiddenPiece(Piece):
+class MaskedPiece(Piece):
     """A passage, or two, of which tokens are hidden."""
 
     __slots__ = ("asked", "name")
@@ -61,7 +61,7 @@ class Cut(NamedTuple):
     other: list[list[int]]
 
 
-class Hider(Encoder):
+class MaskingEncoder(Encoder):
     """Cuts documents into passages of whole sentences, and hides tokens of them.
 
     What is hidden, and where a passage is parted, depends on the passage alone: the same text is
@@ -73,14 +73,14 @@ class Hider(Encoder):
         self,
         tokenizer: Path,
         max_length: int,
-        share: float,
+        probability: float,
         whole_words: bool,
         packed: bool,
         pairs: bool,
     ) -> None:
         super().__init__(tokenizer, max_length)
         self.vocabulary = vocabulary_of(self.tokenizer)
-        self.share, self.whole_words = share, whole_words
+        self.probability, self.whole_words = probability, whole_words
         self.packed, self.pairs = packed, pairs
         self.room = max_length - (3 if pairs else 2)
 
@@ -117,7 +117,7 @@ class Hider(Encoder):
             )
         ]
 
-    def _pieces(self, row: int, own: list[Passage], others: list[Passage]) -> Iterator[HiddenPiece]:
+    def _pieces(self, row: int, own: list[Passage], others: list[Passage]) -> Iterator[MaskedPiece]:
         for passage in own or [Passage(row, [], [])]:
             random = np.random.default_rng(_seed(passage.ids))
 
@@ -144,7 +144,7 @@ class Hider(Encoder):
         passage: Passage,
         another: Callable[[], Passage] | None,
         random: np.random.Generator,
-    ) -> HiddenPiece:
+    ) -> MaskedPiece:
         """A passage with tokens hidden, parted in two where there is `another` document."""
         words = self.vocabulary
         parts: list[Sequence[int]] = [passage.ids]
@@ -164,8 +164,8 @@ class Hider(Encoder):
             found = np.asarray(ids)
             targets = np.where(found == words.mask, found, IGNORED)
         else:
-            found, targets = hidden(ids, words, self.share, self.whole_words, random)
-        return HiddenPiece(row, found.tolist(), types, [follows, *targets[1:]], self._name, asked)
+            found, targets = masked(ids, words, self.probability, self.whole_words, random)
+        return MaskedPiece(row, found.tolist(), types, [follows, *targets[1:]], self._name, asked)
 
 
 def _seed(ids: Sequence[int]) -> int:
@@ -180,7 +180,7 @@ class Guessing(Task):
 
     head = "masked_lm"
     labelled = False
-    fresh = True
+    dynamic_masking = True
     baseline = ("frequencies",)
     plain = "Fill-mask"
     pairs: ClassVar[bool]
@@ -201,9 +201,9 @@ class Guessing(Task):
         max_length: int,
         long_text: LongText,
         overlap: int,
-        hide: Mapping[str, Any] | None = None,
-    ) -> Hider:
-        return Hider(tokenizer, max_length, **(hide or {}), pairs=self.pairs)
+        masking: Mapping[str, Any] | None = None,
+    ) -> MaskingEncoder:
+        return MaskingEncoder(tokenizer, max_length, **(masking or {}), pairs=self.pairs)
 
     # learning
 
@@ -250,7 +250,7 @@ class Guessing(Task):
     ) -> list[Answer]:
         told: list[_Told] = [_Told() for _ in texts]
         for own, piece in zip(logits, pieces, strict=True):
-            assert isinstance(piece, HiddenPiece)
+            assert isinstance(piece, MaskedPiece)
             told[piece.row].take(own, piece)
         return [each.answer() for each in told]
 
@@ -286,7 +286,7 @@ class Guessing(Task):
     def comparable(self, logits: Logits) -> Logits:
         return logits[:, : 1 + BEST]  # the others are names of tokens
 
-    def astray(self, label: str, answer: Answer) -> float:
+    def error_severity(self, label: str, answer: Answer) -> float:
         return -math.log(max(answer.confidence, 1e-30))
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
@@ -298,7 +298,7 @@ class Guessing(Task):
         for texts in _parts(on.train.texts):
             for ids in on.encoder.tokens(on.encoder.encodings([(text, "") for text, _ in texts])):
                 counts.update(ids)
-        assert isinstance(on.encoder, Hider)
+        assert isinstance(on.encoder, MaskingEncoder)
         frequent = _Frequencies(counts, on.encoder.vocabulary)
         if self.pairs:
             parts = map(on.encoder.pieces, _parts(on.validation.texts))
@@ -307,7 +307,7 @@ class Guessing(Task):
         for texts in _parts(on.test.texts):
             told = [_Told() for _ in texts]
             for piece in on.encoder.pieces(texts):
-                assert isinstance(piece, HiddenPiece)
+                assert isinstance(piece, MaskedPiece)
                 told[piece.row].take(frequent.outputs(piece), piece)
             said += [each.answer().label for each in told]
         return {"token frequencies" + (" + shared words" if self.pairs else ""): said}
@@ -325,7 +325,7 @@ class _Told:
         self.said: list[str] = []
         self.words: list[list[dict[str, Any]]] = []
 
-    def take(self, outputs: Logits, piece: HiddenPiece) -> None:
+    def take(self, outputs: Logits, piece: MaskedPiece) -> None:
         """`outputs` as the model gives them, (tokens, 1 + 2 x BEST)."""
         counts = self.counts
         for place, truth in enumerate(piece.targets[1:], 1):

@@ -53,19 +53,20 @@ def vocabulary_of(tokenizer: object) -> Vocabulary:
     return Vocabulary(mask, first, separator, special, continues)
 
 
-def hidden(
+def masked(
     ids: Sequence[int] | Ints,
     vocabulary: Vocabulary,
-    share: float,
+    probability: float,
     whole_words: bool,
     random: np.random.Generator,
 ) -> tuple[Ints, Ints]:
     """A text's tokens with some of them hidden, and what should be guessed: the token where one is
     hidden, else IGNORED; (tokens,) both.
 
-    `share` of the tokens that are not special is hidden, one at least. Of these 80 % become the
-    mask, 10 % another token and 10 % stay, drawn for each token. By `whole_words` all tokens of a
-    word are hidden or none; a word that would be too much is passed over, and a shorter one taken.
+    Of the tokens that are not special `probability` are masked, one at least. Of these 80 % become
+    the mask, 10 % another token and 10 % stay, drawn for each token. By `whole_words` all tokens of
+    a word are masked or none; a word that would be too much is passed over, and a shorter one
+    taken.
     """
     tokens = np.asarray(ids, dtype=np.int64)
     places = np.flatnonzero(~vocabulary.special[tokens])
@@ -73,7 +74,7 @@ def hidden(
     if not len(places):
         return tokens, targets
     # the part that is no whole token is one by chance, so that the share holds on the average
-    wanted = max(1, int(share * len(places) + random.random()))
+    wanted = max(1, int(probability * len(places) + random.random()))
     if whole_words:
         chosen = _words(tokens, places, vocabulary.continues, wanted, random)
     else:

@@ -126,7 +126,7 @@ class Number(Task):
         mine, theirs = _numbers(answers), _numbers(others)
         return np.asarray(np.abs(mine - theirs) <= ALIKE * (theirs.std() if len(theirs) else 0))
 
-    def astray(self, label: str, answer: Answer) -> float:
+    def error_severity(self, label: str, answer: Answer) -> float:
         return abs(float(label) - float(answer.label))
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import Answer, Detail, Floats, Labelled, Logits, Target, Task, class_name, counts
 from .encoding import Piece, Texts
+from .roc_auc import areas
 from .windows import row_means
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class SingleLabel(Task):
         return Detail(
             per_class=counts.per_class(total, classes),
             averages=counts.averages(total),
-            more=areas(rows.labels, answers, classes),
+            more=_areas(rows.labels, answers, classes),
             confusions=[(t, a.label) for t, a in zip(rows.labels, answers, strict=True)],
         )
 
@@ -98,21 +99,11 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def areas(
+def _areas(
     truths: Sequence[str], answers: Sequence[Answer], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Areas under the ROC and precision-recall curves, each class against the rest, macro; none
-    where a class has every row or no row."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
+    """ROC-AUC and average precision, macro; none where a class has every row or no row."""
     hits = np.array(truths)[:, None] == np.array(classes)  # (rows, classes)
     if not len(hits) or not hits.any(0).all() or hits.all(0).any():
         return {}
-    scores = np.array([[answer.scores[name] for name in classes] for answer in answers])
-    columns = range(len(classes))
-    return {
-        "roc_auc": float(np.mean([roc_auc_score(hits[:, c], scores[:, c]) for c in columns])),
-        "pr_auc": float(
-            np.mean([average_precision_score(hits[:, c], scores[:, c]) for c in columns])
-        ),
-    }
+    return areas(hits, np.array([[answer.scores[name] for name in classes] for answer in answers]))

@@ -31,7 +31,8 @@ from ..base import (
     counts,
 )
 from ..base.encoding import Piece, Texts
-from ..base.terms import GRAMS, tfidf
+from ..base.roc_auc import areas
+from ..base.tfidf import GRAMS, tfidf
 from ..base.windows import row_means
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Multilabel(Task):
             per_class=counts.per_class(total, classes),
             averages={**counts.averages(total), "samples": samples},
             more={
-                **_areas(rows.labels, answers, classes),
+                **areas(_wanted(rows.labels, classes), _scores(answers, classes)),
                 "labels_per_row": sum(len(truth) for truth, _ in sets) / number,
                 "answers_per_row": sum(len(answer) for _, answer in sets) / number,
             },
@@ -308,24 +309,9 @@ def _confusions(truth: set[str], answer: set[str]) -> list[tuple[str, str]]:
     return [*hits, *((name, "") for name in missed), *(("", name) for name in invented)]
 
 
-def _areas(
-    truths: Sequence[str], answers: Sequence[Answer], classes: Sequence[str]
-) -> dict[str, float]:
-    """Areas under the ROC and precision-recall curves, the mean over the classes that some rows
-    have and some have not; none where there is no such class."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    wanted = _wanted(truths, classes)
-    scores = np.array([[answer.scores[name] for name in classes] for answer in answers])
-    both = [i for i in range(len(classes)) if wanted[:, i].any() and not wanted[:, i].all()]
-    if not both:
-        return {}
-    return {
-        "roc_auc": float(np.mean([roc_auc_score(wanted[:, i], scores[:, i]) for i in both])),
-        "pr_auc": float(
-            np.mean([average_precision_score(wanted[:, i], scores[:, i]) for i in both])
-        ),
-    }
+def _scores(answers: Sequence[Answer], classes: Sequence[str]) -> Floats:
+    """(rows, classes)"""
+    return np.array([[answer.scores[name] for name in classes] for answer in answers])
 
 
 def _regression(known: Any, wanted: Flags, asked: Sequence[Any], seed: int) -> list[Floats]:

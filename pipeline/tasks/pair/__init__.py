@@ -6,8 +6,8 @@ from typing import Any
 
 from ..base import Setting
 from ..base.encoding import Texts
+from ..base.overlap import Overlap
 from ..base.single_label import SingleLabel
-from ..base.terms import Overlap
 
 
 class Pair(SingleLabel):

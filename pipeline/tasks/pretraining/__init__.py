@@ -6,4 +6,4 @@ from ..base.masked_lm import Guessing
 class Pretraining(Guessing):
     metrics = ("masked_accuracy", "inverse_perplexity", "next_sentence_accuracy")
     pairs = True
-    beside = True
+    with_neighbour = True

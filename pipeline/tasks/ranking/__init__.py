@@ -124,7 +124,7 @@ class Ranking(Task):
         near = np.abs(mine - theirs) <= max(ALIKE * spread, 0.1**DIGITS)
         return np.asarray(np.where(graded, (mine >= 0.5) == (theirs >= 0.5), near), dtype=bool)
 
-    def astray(self, label: str, answer: Answer) -> float:
+    def error_severity(self, label: str, answer: Answer) -> float:
         return abs((label != "0") - float(answer.label))
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:

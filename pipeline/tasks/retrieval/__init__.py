@@ -29,7 +29,7 @@ from ..base import (
     counts,
 )
 from ..base.encoding import Piece, Texts
-from ..base.terms import GRAMS, tfidf
+from ..base.tfidf import GRAMS, tfidf
 from ..base.windows import row_means
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ class Translation(Task):
         max_length: int,
         long_text: LongText,
         overlap: int,
-        hide: Mapping[str, Any] | None = None,
+        masking: Mapping[str, Any] | None = None,
     ) -> Encoder:
         return Reader(tokenizer, max_length)
 
@@ -124,8 +124,8 @@ class Translation(Task):
                 len(places),
                 begin=words.token_to_id("[CLS]"),
                 end=words.token_to_id("[SEP]"),
-                beams=decision["beams"],
-                most=decision["longest"] - 1,
+                beams=decision["num_beams"],
+                most=decision["max_length"] - 1,
                 length_penalty=decision["length_penalty"],
             )
             for place, (tokens, score) in zip(places, written, strict=True):
@@ -180,11 +180,11 @@ class Translation(Task):
     def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The text itself, and word by word the one that most often stands beside it in training
         rows, by Dice's coefficient (1945)."""
-        beside = _dictionary(on.train)
+        word_for = _dictionary(on.train)
         return {
             "the text itself": [text for text, _ in on.test.texts],
             "word by word": [
-                " ".join(beside.get(word, word) for word in text.split())
+                " ".join(word_for.get(word, word) for word in text.split())
                 for text, _ in on.test.texts
             ],
         }

@@ -2,10 +2,10 @@
 
 from ..base import Setting
 from ..base.number import Number, labels_of, mean_label
-from ..base.terms import Overlap
+from ..base.overlap import Overlap
 
 
-class PairScore(Number):
+class Similarity(Number):
     two_texts = True
     symmetric = True
 

@@ -1,22 +1,16 @@
-"""What baselines learn from: the TF-IDF of texts, and how much two texts share."""
+"""How much two texts share: what baselines of pairs learn from."""
 
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import Floats
 from .encoding import Texts
+from .tfidf import tfidf
 
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-GRAMS: dict[str, dict[str, Any]] = {
-    "words": {"ngram_range": (1, 2)},
-    "characters": {"ngram_range": (1, 3), "analyzer": "char"},
-}
 PAIRED: dict[str, dict[str, Any]] = {  # of two texts, where each word counts, however short
     "words": {"ngram_range": (1, 2), "token_pattern": r"\w+"},
     "characters": {"ngram_range": (1, 2), "analyzer": "char"},
@@ -25,18 +19,6 @@ COMMON = {  # n-grams whose common share is looked at
     "words": (*(("words", n) for n in (1, 2, 3)), *(("characters", n) for n in (2, 3, 4, 5))),
     "characters": tuple(("characters", n) for n in (1, 2, 3, 4)),
 }
-
-
-def tfidf(texts: Sequence[str], **shape: Any) -> "TfidfVectorizer":
-    """Fitted to the terms that two texts or more have; to all where no term is shared, as in a few
-    lines of Chinese cut into words at spaces, or where no text has a word, as of emoji alone."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    try:
-        return TfidfVectorizer(sublinear_tf=True, min_df=2, **shape).fit(texts)
-    except ValueError:  # none is left
-        rest = {} if "analyzer" in shape else {"token_pattern": r"\S+"}
-        return TfidfVectorizer(sublinear_tf=True, **shape | rest).fit(texts)
 
 
 class Overlap:

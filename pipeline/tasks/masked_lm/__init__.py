@@ -3,6 +3,6 @@
 from ..base.masked_lm import Guessing
 
 
-class MaskedWords(Guessing):
+class MaskedLM(Guessing):
     metrics = ("masked_accuracy", "inverse_perplexity")
     pairs = False

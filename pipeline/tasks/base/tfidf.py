@@ -1,0 +1,48 @@
+"""TF-IDF baselines: n-grams of texts under a linear model."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import Setting
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+GRAMS: dict[str, dict[str, Any]] = {
+    "words": {"ngram_range": (1, 2)},
+    "characters": {"ngram_range": (1, 3), "analyzer": "char"},
+}
+
+
+def tfidf(texts: Sequence[str], **shape: Any) -> "TfidfVectorizer":
+    """Fitted to the terms that two texts or more have; to all where no term is shared, as in a few
+    lines of Chinese cut into words at spaces, or where no text has a word, as of emoji alone."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        return TfidfVectorizer(sublinear_tf=True, min_df=2, **shape).fit(texts)
+    except ValueError:  # none is left
+        rest = {} if "analyzer" in shape else {"token_pattern": r"\S+"}
+        return TfidfVectorizer(sublinear_tf=True, **shape | rest).fit(texts)
+
+
+def classified(on: Setting) -> list[str]:
+    """Classes of the test texts by logistic regression on TF-IDF n-grams."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=10, max_iter=1000)
+    return list(map(str, _predicted(model, on, on.train.labels)))
+
+
+def regressed(on: Setting) -> Any:
+    """Numbers of the test texts by ridge regression on TF-IDF n-grams, (rows,)."""
+    from sklearn.linear_model import Ridge
+
+    return _predicted(Ridge(random_state=on.seed), on, list(map(float, on.train.labels)))
+
+
+def _predicted(model: Any, on: Setting, targets: Sequence[Any]) -> Any:
+    texts = [text for text, _ in on.train.texts]
+    terms = tfidf(texts, **GRAMS[on.kind])
+    model.fit(terms.transform(texts), targets)
+    return model.predict(terms.transform(text for text, _ in on.test.texts))
