@@ -31,7 +31,7 @@ from flows.cli.embeddings import MODEL
 from pipeline.core.locations import locate
 from pipeline.core.log import Console
 from pipeline.core.records import Machine
-from pipeline.embeddings.embedder import Embedder, Extraction, Runtime, settled
+from pipeline.embeddings.embedder import Embedder, Extraction, Options, Runtime, settled
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import answers_of_rows
 from pipeline.stages.benchmark.machine import this_machine
@@ -96,16 +96,7 @@ def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 def extraction(folder: Path, runtime: Runtime) -> Extraction:
     """What SentenceTransformer takes out of that folder."""
-    return settled(
-        MODEL,
-        folder,
-        layers=None,
-        pooling=None,
-        level="text",
-        normalize=True,
-        max_length=None,
-        runtime=runtime,
-    )
+    return settled(MODEL, folder, Options(runtime=runtime))
 
 
 def texts_of(file: Path) -> list[str]:
@@ -168,7 +159,7 @@ def memory(texts: list[str], runtime: Runtime, work: Path) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     code = (
-        "import pathlib, re, sys; from flows import cli; code = cli.main(sys.argv[1:]);"
+        "import pathlib, re, sys; from flows.cli.main import main; code = main(sys.argv[1:]);"
         "told = pathlib.Path('/proc/self/status').read_text();"
         "print(re.search(r'VmHWM:\\s+(\\d+) kB', told)[1]); sys.exit(code)"
     )

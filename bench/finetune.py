@@ -346,7 +346,7 @@ def _finetune_params() -> FinetuneParams:
     shared = {
         "epochs": 1,
         "batch_size": BATCH,
-        "accumulate": 1,
+        "gradient_accumulation": 1,
         "learning_rate": LEARNING_RATE,
         "evaluations_per_epoch": 1,  # after the last step, which the clock does not count
     }

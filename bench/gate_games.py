@@ -20,7 +20,7 @@ from pipeline.core.config import parse, read_recipe
 from pipeline.metrics import scoring
 from pipeline.promotion import paired
 from pipeline.promotion.gate import GateParams
-from pipeline.promotion.guardrails import Rails
+from pipeline.promotion.guardrails import Guardrails
 from pipeline.promotion.paired import exact_p, spent
 from pipeline.tasks.base import Task
 
@@ -42,8 +42,8 @@ def conditional_p(wins: int, losses: int) -> float:
 
 
 def gate_rule(wins: int, losses: int, rows: int, question: int) -> bool:
-    """The gate's, without floors and rails."""
-    needed = PARAMS.fewest_discordant
+    """The gate's, without floors and guardrails."""
+    needed = PARAMS.min_discordant
     return wins + losses >= needed and exact_p(wins, losses, rows) < spent(ERROR_RATE, question)
 
 
@@ -65,9 +65,9 @@ RULES: dict[str, Rule] = {
 def _params() -> GateParams:
     section = read_recipe("news", ROOT / "params.yaml")["gate"]
     params = parse(GateParams, section, "recipes.news.gate")
-    free = Rails(**dict.fromkeys(Rails.model_fields))
+    free = Guardrails(**dict.fromkeys(Guardrails.model_fields))
     changed = {"floors": {"accuracy": 0.0}, "metrics": ["accuracy"], "error_rate": ERROR_RATE}
-    return params.model_copy(update=changed | {"rails": free})
+    return params.model_copy(update=changed | {"guardrails": free})
 
 
 PARAMS = _params()
@@ -167,7 +167,7 @@ class Drawn(Game):
             return scores[0] >= scores[1]
         if rule != "gate":
             return RULES[rule](wins, losses, len(new), question)
-        return wins + losses >= PARAMS.fewest_discordant and self._shown(
+        return wins + losses >= PARAMS.min_discordant and self._shown(
             ours, theirs, sheet, scores[0] - scores[1], spent(ERROR_RATE, question)
         )
 

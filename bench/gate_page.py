@@ -47,8 +47,8 @@ def markdown(content: dict[str, Any]) -> str:
         )
     checked = sum(facts["held_against_judge"] for facts in content["data"].values())
     parts.append(
-        f"The gate's rule here is `judge` itself without floors and rails: {checked} draws were"
-        " put to both, and they agreed on all."
+        f"The gate's rule here is `judge` itself without floors and guardrails: {checked} draws"
+        " were put to both, and they agreed on all."
     )
     return "\n\n".join(parts) + "\n"
 

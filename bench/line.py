@@ -122,7 +122,7 @@ def run_line(folder: Path, recipe: str) -> LineTimes:
     stages: dict[str, float] = {}
     tail: deque[str] = deque(maxlen=20)
     with subprocess.Popen(
-        [sys.executable, "-m", "flows.cli.main", "run", recipe],
+        [sys.executable, "-m", "flows.cli", "run", recipe],
         cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,

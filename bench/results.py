@@ -30,7 +30,7 @@ from flows.cli.recipes import Ready, check_there, names, ready
 from pipeline.core.config import PARAMS_FILE, parse
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_json, write_text
-from pipeline.core.records import Fit, Intake, Ladder, Lengths, Scores, Split, Validation
+from pipeline.core.records import Benchmark, Fit, Intake, Lengths, Scores, Split, Validation
 from pipeline.core.workspace import ORDER
 from pipeline.sources import Row, read_rows
 
@@ -66,7 +66,7 @@ def look(recipe: Ready, data: Path, rows: int) -> None:
     with TemporaryDirectory(prefix="bench-") as folder:
         home = Path(folder)
         block = sampled(recipe, data, home, lambda _, found: found[:rows])
-        block["validate"].update({"fewest_rows": 1, "largest_quarantine_percent": 90})
+        block["validate"].update({"min_rows": 1, "max_quarantine_percent": 90})
         block["validate"]["rules"]["unknown_label"] = "quarantine"
         block["finetune"]["epochs"] = 1
         block["evaluate"]["behaviour"] = []
@@ -232,8 +232,8 @@ def collected(home: Path, recipe: Ready, block: Mapping[str, Any]) -> dict[str, 
     lengths = Lengths.read(folder / "tokenize" / "lengths.json")
     fit = Fit.read(folder / "finetune" / "fit.json")
     scores = Scores.read(folder / "evaluate" / "scores.json")
-    ladder = Ladder.read(folder / "benchmark" / "ladder.json")
-    served = ladder.rung(ladder.picked)
+    runtimes = Benchmark.read(folder / "benchmark" / "benchmark.json")
+    served = runtimes.candidate(runtimes.picked)
     leaks = ("leak", "near_duplicate")
     return {
         "recipe": recipe.name,
@@ -261,12 +261,12 @@ def collected(home: Path, recipe: Ready, block: Mapping[str, Any]) -> dict[str, 
             for each in scores.baselines
         },
         "served": {
-            "rung": served.name,
+            "runtime": served.name,
             "speedup": served.speedup,
             "megabytes": served.bytes / 1e6,
             "scores": served.test,
         },
-        "machine": ladder.machine.model_dump(),
+        "machine": runtimes.machine.model_dump(),
     }
 
 

@@ -160,7 +160,7 @@ def _cost(result: Mapping[str, Any]) -> tuple[str, ...]:
         f"{result['max_length']} {result['long_text'].replace('_', ' ')}",
         f"{result['trained'] / 1e6:.1f} of {result['parameters'] / 1e6:.1f} M",
         f"{result['training_seconds'] / 60:.0f} min, {epochs}, {result['precision']}",
-        served["rung"],
+        served["runtime"],
         f"{served['speedup']:.2f} ×",
         f"{served['scores'][main]:.3f} {main.replace('_', ' ')}",
     )

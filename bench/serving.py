@@ -152,6 +152,7 @@ def main() -> int:
 
 
 def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure both servers. Returns the content of serving-RECIPE.json."""
     home = given.home.resolve()
     tracking = f"sqlite:///{home / 'mlflow.db'}"
     registry = Registry(tracking)
@@ -163,7 +164,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = [{"text": text, "second": second} if second else text for text, second in texts]
     tool = Tool(folder, [json.dumps({"inputs": [row]}) for row in rows])
     model_serve = ["mlflow", "models", "serve", "-m", str(files), "--env-manager", "local"]
-    own_serve = ["flows.cli.main", "serve", given.recipe]
+    own_serve = ["flows.cli", "serve", given.recipe]
     mlflow = Server("mlflow models serve", model_serve, "/ping", folder / "mlflow", tracking)
     own = Server("bertline serve", own_serve, "/readyz", folder / "own", tracking)
 
@@ -174,22 +175,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     same = compare([mlflow, own], rows)
     print(f"{CLIENTS} clients", flush=True)
     rounds = side_by_side(tool, [mlflow, own], given.rounds, given.seconds)
-    p99 = median(load.p99 for load in rounds[mlflow.name])
-    theirs = median(load.answered for load in rounds[mlflow.name])
-    ours = median(load.answered for load in rounds[own.name])
-    with own.running():
-        tool.ask(own, 3, CLIENTS)
-        print(f"more clients, up to a p99 of {p99:.0f} ms", flush=True)
-        short = max(given.seconds / 2, SHORTEST)
-        crowds = more_clients(tool, own, short, p99)
-        print("rising rate", flush=True)
-        loads = sweep(tool, own, short, ours / 2)
-        equal = at_equal_p99([*loads, *crowds], p99)
-        saturation, usual = at_saturation([*rounds[own.name], *crowds, *loads])
-        print("half of its saturation", flush=True)
-        half = tool.ask(own, given.seconds, clients_for(saturation / 2), saturation / 2)
-        print(f"{OVERLOAD:.0f} times its saturation", flush=True)
-        storm = overload(tool, own, saturation, given.storm)
+    found = at_other_loads(tool, own, rounds[own.name], rounds[mlflow.name], given)
     machine = this_machine()
     machine.versions.update({name: version(name) for name in ("mlflow", "uvicorn", "locust")})
     return {
@@ -198,22 +184,55 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "clients": CLIENTS,
         "alone": limit,
         "answers": same,
-        "rounds": {name: [asdict(load) for load in found] for name, found in rounds.items()},
-        "equal_p99": {"p99": p99, "answered": equal, "ratio": round(equal / theirs, 3)},
+        "rounds": {name: [asdict(load) for load in loads] for name, loads in rounds.items()},
+        **found,
+        "met": met(found, median(load.answered for load in rounds[mlflow.name]), same),
+        "others_share": round(max(busy, others()), 3),
+        "machine": machine.model_dump(),
+    }
+
+
+def at_other_loads(
+    tool: Tool, own: Server, ours: Sequence[Load], theirs: Sequence[Load], given: argparse.Namespace
+) -> dict[str, Any]:
+    """Ask bertline by more clients, at rising rates, at half of its saturation and far beyond it.
+
+    `ours` and `theirs` are its own and MLflow's rounds, all of them of the same number of clients.
+    """
+    p99 = median(load.p99 for load in theirs)
+    with own.running():
+        tool.ask(own, 3, CLIENTS)
+        print(f"more clients, up to a p99 of {p99:.0f} ms", flush=True)
+        short = max(given.seconds / 2, SHORTEST)
+        crowds = more_clients(tool, own, short, p99)
+        print("rising rate", flush=True)
+        loads = sweep(tool, own, short, median(load.answered for load in ours) / 2)
+        equal = at_equal_p99([*loads, *crowds], p99)
+        saturation, usual = at_saturation([*ours, *crowds, *loads])
+        print("half of its saturation", flush=True)
+        half = tool.ask(own, given.seconds, clients_for(saturation / 2), saturation / 2)
+        print(f"{OVERLOAD:.0f} times its saturation", flush=True)
+        storm = overload(tool, own, saturation, given.storm)
+    ratio = round(equal / median(load.answered for load in theirs), 3)
+    return {
+        "equal_p99": {"p99": p99, "answered": equal, "ratio": ratio},
         "more_clients": [asdict(load) for load in crowds],
         "rising_rate": [asdict(load) for load in loads],
         "saturation": {"answered": saturation, "p99": usual},
         "half": asdict(half),
         "overload": storm,
-        "met": {
-            "faster": equal >= FASTER * theirs,
-            "half": half.p99 <= HALF_P99,
-            "kept": storm["during"]["p99"] <= KEPT * usual,
-            "calm": storm["seconds_until_calm"] <= CALM,
-            "same": same["labels_differ"] == 0 and same["largest_difference"] <= 1e-6,
-        },
-        "others_share": round(max(busy, others()), 3),
-        "machine": machine.model_dump(),
+    }
+
+
+def met(found: dict[str, Any], theirs: float, same: dict[str, Any]) -> dict[str, bool]:
+    """Bars, and whether each is met; `theirs` are MLflow's requests per second."""
+    storm = found["overload"]
+    return {
+        "faster": found["equal_p99"]["answered"] >= FASTER * theirs,
+        "half": found["half"]["p99"] <= HALF_P99,
+        "kept": storm["during"]["p99"] <= KEPT * found["saturation"]["p99"],
+        "calm": storm["seconds_until_calm"] <= CALM,
+        "same": same["labels_differ"] == 0 and same["max_difference"] <= 1e-6,
     }
 
 
@@ -259,7 +278,7 @@ def markdown(content: dict[str, Any]) -> str:
   after the end it is itself again. The tool kept {storm["tool"]:.2f} processors busy.
 - The model alone, in process, answers so many rows per second (runners × threads): {limits}.
 - Answers of both to {same["texts"]} texts, one at a time: {same["labels_differ"]} labels differ,
-  scores by {same["largest_difference"]:.1e} at most.
+  scores by {same["max_difference"]:.1e} at most.
 
 Bars: {bars}. {others_text([content["others_share"]])}
 

@@ -59,7 +59,7 @@ def compare(servers: Sequence[Served], rows: Sequence[Any]) -> dict[str, Any]:
         labels += first["label"] != second["label"]
         scores = [name for name, value in first.items() if isinstance(value, float)]
         largest = max([largest, *(abs(first[name] - second[name]) for name in scores)])
-    return {"texts": len(rows), "labels_differ": labels, "largest_difference": largest}
+    return {"texts": len(rows), "labels_differ": labels, "max_difference": largest}
 
 
 def _answer(url: str, row: Any) -> dict[str, Any]:

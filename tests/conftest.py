@@ -131,24 +131,33 @@ def toy_block(base: Path | str, source: str) -> dict[str, Any]:
     block["watch"] = source
     block["base"] = {"model": str(base), "sha256": None, "watch": str(base), "network": None}
     block["ingest"]["source"] = source
-    block["validate"]["fewest_rows"] = 5
+    block["validate"]["min_rows"] = 5
     block["tokenize"]["max_length"] = 24
     block["finetune"].update(
         {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"}
     )
     block["evaluate"]["behaviour"] = []
     block["export"]["texts"] = 8
-    block["benchmark"].update({"batches": [1, 4], "seconds": 0.05, "largest_flips": 0.2})
-    block["benchmark"]["largest_drop"] = 0.2
+    block["benchmark"].update({"batches": [1, 4], "seconds": 0.05, "max_flip_rate": 0.2})
+    block["benchmark"]["max_metric_drop"] = 0.2
     block["publish"]["description"] = "A toy."
-    block["gate"].update({"floors": {"accuracy": 0.5}, "fewest_rows": 20})
-    block["gate"]["rails"] = dict.fromkeys(block["gate"]["rails"])
+    block["gate"].update({"floors": {"accuracy": 0.5}, "min_rows": 20})
+    block["gate"]["guardrails"] = dict.fromkeys(block["gate"]["guardrails"])
     return block
 
 
 def write_params(path: Path, recipes: dict[str, Any]) -> None:
     with path.open("w", encoding="utf-8") as file:
         YAML().dump({"recipes": recipes}, file)
+
+
+def copy_code(folder: Path) -> None:
+    """Bring the project's code, and what goes with it, into a folder that has none."""
+    for name in ("pipeline", "flows"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", "README.md"):
+        shutil.copy(ROOT / name, folder / name)
 
 
 class Workspace:
@@ -158,11 +167,7 @@ class Workspace:
         self.folder = folder
         self.variables: dict[str, str] = {}
         """Of the environment, besides this process's."""
-        for name in ("pipeline", "flows"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        for name in ("dvc.yaml", "constraints.txt", ".dvcignore", ".gitignore", "README.md"):
-            shutil.copy(ROOT / name, folder / name)
+        copy_code(folder)
         for name in ("behaviour", "labels"):
             (folder / "data" / name).mkdir(parents=True)
             shutil.copy(ROOT / "data" / name / "README.md", folder / "data" / name)

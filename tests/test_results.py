@@ -52,7 +52,7 @@ def result(name: str = "imdb", macro_f1: float = 0.9) -> dict[str, Any]:
             "TF-IDF": {"accuracy": 0.88, "macro_f1": 0.88},
         },
         "served": {
-            "rung": "onnx-int8",
+            "runtime": "onnx-int8",
             "speedup": 2.14,
             "megabytes": 23.0,
             "scores": {"accuracy": 0.899, "macro_f1": 0.899},

@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LARGEST = 400e6  # bytes
 ABSENT = ("torch", "transformers", "pandas", "scipy", "sklearn", "prefect", "dvc", "onnx")
 IMPORTS = (
-    "import flows.cli.main, flows.cli.commands, pipeline.registry.versions, pipeline.core.records,"
+    "import flows.cli.main, pipeline.registry.versions, pipeline.core.records,"
     " pipeline.promotion.champion, pipeline.recipe;"
     " from pipeline.tasks.base import answering, encoding;"
     " import mlflow, onnxruntime, tokenizers, fastapi, uvicorn, uvloop, httptools,"

@@ -16,7 +16,7 @@ from tests.conftest import ROOT, toy_block, write_params
 
 
 def params(schedule: str | None, timezone: str = "Europe/Berlin") -> RetrainParams:
-    block = {"schedule": schedule, "timezone": timezone, "fewest_new_rows": 1, "notify": []}
+    block = {"schedule": schedule, "timezone": timezone, "min_new_rows": 1, "notify": []}
     return parse(RetrainParams, block, "recipes.toy.retrain")
 
 

@@ -122,7 +122,7 @@ def verdict() -> Verdict:
         ],
         only_challenger_right=9,
         only_champion_right=2,
-        rails=[],
+        guardrails=[],
         rule={},
         unfit=False,
         evidence={},

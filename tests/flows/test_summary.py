@@ -1,9 +1,9 @@
 """What a line found, as lines that people read."""
 
-from flows.summary import behaviour_rows, ladder_rows, score_rows, table, verdict_lines
+from flows.summary import behaviour_rows, runtime_rows, score_rows, table, verdict_lines
 from pipeline.core.records import Behaviour
 from tests.pipeline.promotion.test_champion import verdict
-from tests.pipeline.report.conftest import answers, ladder, scores
+from tests.pipeline.report.conftest import answers, runtimes, scores
 
 
 def test_a_behaviour_test_that_fails_is_marked() -> None:
@@ -36,7 +36,7 @@ def test_the_model_stands_beside_its_baselines_in_the_metrics_of_its_task() -> N
 
 
 def test_a_runtime_is_told_with_the_main_metric() -> None:
-    reference, picked = ladder_rows(ladder({"ndcg@10": 0.4123, "mrr@10": 0.3911}))
+    reference, picked = runtime_rows(runtimes({"ndcg@10": 0.4123, "mrr@10": 0.3911}))
     assert reference["ndcg@10"] == "0.4123"
     assert "mrr@10" not in reference
     assert picked["runtime"] == "> onnx-int8"

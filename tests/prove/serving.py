@@ -106,7 +106,7 @@ def register(
         "max_length": 32,
         "long_text": "truncate",
         "overlap": 0,
-        "hide": None,
+        "masking": None,
         "padding": 0,
     }
     (folder / "serving.json").write_text(json.dumps(serving))
@@ -128,6 +128,9 @@ def register(
         },
         task=tasks.get("classification"),
         tags={},
+        shown={},
+        digests={},
+        source="a proof",
     )
     return Publisher(registry).publish(run).version
 

@@ -94,7 +94,7 @@ def test_a_worse_model_is_not_promoted_and_a_tenth_gives_way_to_the_whole(
     source.write_text("".join(whole[:151]))
     block = json.loads(json.dumps(_recipe(work)))
     block["gate"]["floors"] = {"accuracy": 0.2, "macro_f1": 0.1}
-    block["validate"]["fewest_rows"] = 3
+    block["validate"]["min_rows"] = 3
     block["finetune"].update({"epochs": 1, "learning_rate": 1e-3})
     work.write_recipe(block)
     tenth = work.call(*work.bertline, "run", "toy")

@@ -38,7 +38,7 @@ from pipeline.promotion.registry import champion_of
 tracking, slow, *numbers = sys.argv[1:]
 params = read_recipe("news", Path({str(ROOT / "params.yaml")!r}))["gate"]
 params |= {{"floors": {{"accuracy": 0.0}}}}
-params["rails"] = dict.fromkeys(params["rails"])
+params["guardrails"] = dict.fromkeys(params["guardrails"])
 params = parse(GateParams, params, "gate")
 registry, task = Registry(tracking), tasks.get("classification")
 

@@ -69,7 +69,7 @@ class Night:
             block["retrain"].update(
                 {
                     "schedule": schedule if name in names else None,
-                    "fewest_new_rows": 1,
+                    "min_new_rows": 1,
                     "notify": ["slack", "email", "webhook"],
                 }
             )

@@ -36,7 +36,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Lived:
     block = toy_block("base", "data/raw/toy.csv")
     for rate in RATES:
         block["finetune"].update({"epochs": 2, "learning_rate": rate})
-        block["benchmark"].update({"largest_drop": 1.0, "largest_flips": 1.0})
+        block["benchmark"].update({"max_metric_drop": 1.0, "max_flip_rate": 1.0})
         work.write_recipe(block)
         work.repro()
     tracking = f"sqlite:///{work.folder / 'mlflow.db'}"
@@ -57,7 +57,7 @@ def test_a_flipped_bit_is_named_wherever_it_is_and_never_served(lived: Lived) ->
     from flows.cli.upkeep import findings
     from pipeline.core.errors import UserError
     from pipeline.registry import artifacts
-    from pipeline.registry.versions import Registry, digests
+    from pipeline.registry.versions import Registry, digests_of
     from pipeline.upkeep.cache import Cache
 
     cache, registry = Cache(lived.work.folder / ".dvc" / "cache"), Registry(lived.tracking)
@@ -75,7 +75,7 @@ def test_a_flipped_bit_is_named_wherever_it_is_and_never_served(lived: Lived) ->
             file = artifacts.fetch(runs[version.run].uri, name)
             places.append((file, f"{name} of {who}", ""))
         folder = artifacts.fetch(models[version.model_id].uri, "MLmodel").parent
-        for name in digests(folder):
+        for name in digests_of(folder):
             places.append((folder / name, f"{name} of {who}", version.number))
     assert told() == []
 

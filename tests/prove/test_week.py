@@ -24,7 +24,7 @@ class Owner:
         self.work, self.remote = work, remote
         self.rows = work.folder / "data" / "raw" / "toy.csv"
         block = toy_block("base", "data/raw/toy.csv")
-        block["retrain"].update({"schedule": "manual", "fewest_new_rows": 5})
+        block["retrain"].update({"schedule": "manual", "min_new_rows": 5})
         work.write_recipe(block)
         work.call(*work.dvc, "remote", "add", "-q", "-d", "store", str(remote))
         self.commit("a remote")
@@ -111,7 +111,7 @@ def test_a_week_of_nights(workspace: Workspace, tmp_path: Path) -> None:
     assert "pins: constraints.txt" in plan.why
     assert plan.rescore is not None
     assert plan.rescore.rows > 0
-    assert (plan.rescore.changed, plan.rescore.largest_difference < 1e-6) == (0, True)
+    assert (plan.rescore.changed, plan.rescore.max_difference < 1e-6) == (0, True)
     assert "under these versions: 0 answers changed" in told
 
     away = owner.remote.rename(owner.remote.with_suffix(".away"))

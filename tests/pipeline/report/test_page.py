@@ -97,7 +97,7 @@ def test_the_numbers_of_the_records_are_on_the_page(make_home: MakeHome) -> None
         "This was question 1 to this test set",
         "+3.10",  # the difference that could have been seen
         "broken",
-        "rails.latency_ms",
+        "guardrails.latency_ms",
         "characters: 1–20",
         "evaluate/scores.json",
     ):
@@ -271,7 +271,7 @@ def test_a_task_without_classes_shows_neither_confusion_nor_calibration(
     text = build(make_home(**answers()), "toy")
     headings = re.findall("<h3>(.*?)</h3>", text)
     assert headings == ["Rules", "Flagged rows", "Splits and leakage", "Slices", "Worst mistakes",
-                        "Guard rails", "Lineage", "Files"]  # fmt: skip
+                        "Guardrails", "Lineage", "Files"]  # fmt: skip
     told = Page(text).text
     for shown in (
         "Test exact match 0.7812 0.7712 to 0.7912, 200 rows",
@@ -383,8 +383,8 @@ def test_every_kind_of_task_makes_a_sound_page(
 
 def test_an_unfinished_line_is_told_in_one_line(make_home: MakeHome) -> None:
     home = make_home()
-    (home / "benchmark" / "ladder.json").unlink()
-    with pytest.raises(UserError, match=r"ladder\.json: no such file: run the stages"):
+    (home / "benchmark" / "benchmark.json").unlink()
+    with pytest.raises(UserError, match=r"benchmark\.json: no such file: run the stages"):
         write(home, "toy")
     assert not (home / "report").exists()
 

@@ -10,7 +10,7 @@ from pipeline.core.errors import UserError
 from pipeline.retraining.plan import Past, Rescore, RetrainParams, plan
 from pipeline.retraining.row_changes import Changes, compare
 
-BLOCK = {"schedule": "0 3 * * *", "timezone": "UTC", "fewest_new_rows": 50, "notify": []}
+BLOCK = {"schedule": "0 3 * * *", "timezone": "UTC", "min_new_rows": 50, "notify": []}
 PARAMS = RetrainParams(**BLOCK)
 DATA = {"data": ["data/raw/news.csv"]}
 
@@ -61,7 +61,7 @@ def test_corrections_count_as_rows_and_are_called_corrections() -> None:
     few = plan(PARAMS, "news", past(**DATA), changed(corrected))
     assert (few.run, few.changes and few.changes.corrected) == (False, 30)
     assert "30 labels corrected (a > b 30)" in few.why
-    enough = RetrainParams(**BLOCK | {"fewest_new_rows": 30})
+    enough = RetrainParams(**BLOCK | {"min_new_rows": 30})
     assert plan(enough, "news", past(**DATA), changed(corrected)).run
 
 
@@ -90,7 +90,7 @@ def test_force_runs_what_is_not_worth_it_and_says_so() -> None:
 
 
 def test_a_champion_that_was_answered_again_is_told_also_where_nothing_is_new() -> None:
-    scored = Rescore(version="news/3", rows=412, changed=2, largest_difference=0.031)
+    scored = Rescore(version="news/3", rows=412, changed=2, max_difference=0.031)
     told = plan(PARAMS, "news", past(), rescore=scored)
     assert not told.run
     assert told.told.endswith(
@@ -106,7 +106,7 @@ def test_a_champion_that_was_answered_again_is_told_also_where_nothing_is_new() 
         ("timezone", "../etc/passwd", "no time zone is called"),
         ("schedule", "sometimes", "is neither cron, `every 6 h`, manual nor null"),
         ("schedule", "every 0 min", "is neither cron, `every 6 h`, manual nor null"),
-        ("fewest_new_rows", 0, "greater than or equal to 1"),
+        ("min_new_rows", 0, "greater than or equal to 1"),
         ("notify", ["pigeon"], "'slack', 'email' or 'webhook'"),
     ],
 )

@@ -84,9 +84,9 @@ def validate_params(**changes: Any) -> ValidateParams:
     """All rules at `fail` but for `changes`."""
     values: dict[str, Any] = {
         "labels": None,
-        "longest_text": 100_000,
-        "fewest_rows": 5,
-        "largest_quarantine_percent": 10.0,
+        "max_characters": 100_000,
+        "min_rows": 5,
+        "max_quarantine_percent": 10.0,
         "near_duplicates": {"similarity": 0.8, "characters": 5},
         "rules": dict.fromkeys(RULES, "fail") | {k: v for k, v in changes.items() if k in RULES},
     }

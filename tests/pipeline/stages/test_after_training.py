@@ -16,11 +16,11 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from pipeline import tasks
 from pipeline.core.errors import UserError
 from pipeline.core.log import Tells
-from pipeline.core.records import Export, Ladder, Lengths, Rung, Scores, Validation
+from pipeline.core.records import Benchmark, Candidate, Export, Lengths, Scores, Validation
 from pipeline.runtimes.onnx_runtime import OnnxModel
 from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
-from pipeline.stages.benchmark.candidates import REFERENCE, RUNGS
+from pipeline.stages.benchmark.candidates import CANDIDATES, REFERENCE
 from pipeline.stages.benchmark.machine import peak_memory_mb
 from pipeline.stages.benchmark.params import BenchmarkParams
 from pipeline.stages.benchmark.stage import pick
@@ -184,7 +184,7 @@ def test_a_suite_is_put_to_the_model(line: Home, tmp_path: Path) -> None:
         Validation.read(line.validate / "validation.json"),
         Lengths.read(line.tokenize / "lengths.json"),
         scores,
-        Ladder.read(line.benchmark / "ladder.json"),
+        Benchmark.read(line.benchmark / "benchmark.json"),
     )
     assert metrics["behaviour.failed_share"] == 0.25
     assert metrics["behaviour.toy_what_is_false"] == 1.0
@@ -206,7 +206,7 @@ def test_without_a_suite_no_case_has_failed(line: Home) -> None:
 def test_attention_is_fused_and_fp32_answers_as_pytorch(line: Home) -> None:
     fp32, int8 = Export.read(line.export / "parity.json").parities
     assert fp32.fused["Attention"] == 2
-    assert fp32.largest_difference < 1e-4
+    assert fp32.max_difference < 1e-4
     assert fp32.flips == 0
     assert int8.bytes < fp32.bytes
 
@@ -273,23 +273,27 @@ def test_other_encoder_families_fuse_too(
 
 
 def test_the_ladder_is_measured_rung_by_rung(line: Home) -> None:
-    ladder = Ladder.read(line.benchmark / "ladder.json")
-    assert [rung.name for rung in ladder.rungs] == list(RUNGS)
-    assert ladder.rung(REFERENCE).speedup == 1
-    assert ladder.picked != REFERENCE
-    assert all(rung.verdict and rung.peak_memory_mb > 50 for rung in ladder.rungs)
-    assert ladder.rung("onnx-fp32").test_flips == 0
-    assert all(rung.single.p50_ms <= rung.single.p99_ms for rung in ladder.rungs)
+    runtimes = Benchmark.read(line.benchmark / "benchmark.json")
+    assert [candidate.name for candidate in runtimes.candidates] == list(CANDIDATES)
+    assert runtimes.candidate(REFERENCE).speedup == 1
+    assert runtimes.picked != REFERENCE
+    assert all(
+        candidate.verdict and candidate.peak_memory_mb > 50 for candidate in runtimes.candidates
+    )
+    assert runtimes.candidate("onnx-fp32").test_flips == 0
+    assert all(
+        candidate.single.p50_ms <= candidate.single.p99_ms for candidate in runtimes.candidates
+    )
     frame = predictions(line, "test")
     expected = (frame["truth"] == frame["answer"]).mean()
-    assert ladder.rung(REFERENCE).test["accuracy"] == pytest.approx(expected)
+    assert runtimes.candidate(REFERENCE).test["accuracy"] == pytest.approx(expected)
 
 
 def test_made_up_texts_are_kept_with_what_the_picked_rung_answers(line: Home) -> None:
     smoke = json.loads((line.benchmark / "smoke.json").read_text())
-    ladder = Ladder.read(line.benchmark / "ladder.json")
+    runtimes = Benchmark.read(line.benchmark / "benchmark.json")
     serving = json.loads((line.export / "serving.json").read_text())
-    file = ladder.rung(ladder.picked).file
+    file = runtimes.candidate(runtimes.picked).file
     assert file
     task = tasks.get("classification")
     runtime = OnnxModel(line.export / file, serving["padding"])
@@ -321,7 +325,9 @@ def test_what_is_answered_in_parts_is_told(line: Home, monkeypatch: pytest.Monke
     assert [answer.label for answer in in_parts] == at_once
 
 
-def rung(template: Rung, name: str, ms: float, accuracy: float, flips: float) -> Rung:
+def candidate(
+    template: Candidate, name: str, ms: float, accuracy: float, flips: float
+) -> Candidate:
     single = template.single.model_copy(update={"p50_ms": ms})
     values = {"validation": {"accuracy": accuracy}, "validation_flips": flips, "single": single}
     # test scores that would choose otherwise: they must not count
@@ -330,21 +336,21 @@ def rung(template: Rung, name: str, ms: float, accuracy: float, flips: float) ->
 
 
 BUDGET = BenchmarkParams(
-    threads=0, batches=[1], seconds=1, metric="accuracy", largest_drop=0.01, largest_flips=0.02
+    threads=0, batches=[1], seconds=1, metric="accuracy", max_metric_drop=0.01, max_flip_rate=0.02
 )
 
 
 def test_the_fastest_rung_within_the_budget_is_picked_on_validation(line: Home) -> None:
-    one = Ladder.read(line.benchmark / "ladder.json").rungs[0]
-    rungs = [
-        rung(one, REFERENCE, 1, 0.95, 0),
-        rung(one, "whole", 20, 0.95, 0),
-        rung(one, "quick", 10, 0.945, 0.01),
-        rung(one, "just", 15, 0.95 - 0.01, 1 / 50),  # whatever rounding makes of it
-        rung(one, "drops", 2, 0.9, 0.0),
-        rung(one, "flips", 2, 0.95, 0.05),
+    one = Benchmark.read(line.benchmark / "benchmark.json").candidates[0]
+    candidates = [
+        candidate(one, REFERENCE, 1, 0.95, 0),
+        candidate(one, "whole", 20, 0.95, 0),
+        candidate(one, "quick", 10, 0.945, 0.01),
+        candidate(one, "just", 15, 0.95 - 0.01, 1 / 50),  # whatever rounding makes of it
+        candidate(one, "drops", 2, 0.9, 0.0),
+        candidate(one, "flips", 2, 0.95, 0.05),
     ]
-    picked, reasons = pick(rungs, BUDGET)
+    picked, reasons = pick(candidates, BUDGET)
     assert picked == "quick"
     slower = "within the budget, but slower than quick"
     assert reasons["whole"] == reasons["just"] == slower
@@ -354,10 +360,10 @@ def test_the_fastest_rung_within_the_budget_is_picked_on_validation(line: Home) 
 
 
 def test_no_rung_within_the_budget_is_told(line: Home) -> None:
-    one = Ladder.read(line.benchmark / "ladder.json").rungs[0]
-    rungs = [rung(one, REFERENCE, 1, 0.95, 0), rung(one, "bad", 1, 0.5, 0.5)]
+    one = Benchmark.read(line.benchmark / "benchmark.json").candidates[0]
+    candidates = [candidate(one, REFERENCE, 1, 0.95, 0), candidate(one, "bad", 1, 0.5, 0.5)]
     with pytest.raises(UserError, match="no runtime stays within the budget"):
-        pick(rungs, BUDGET)
+        pick(candidates, BUDGET)
 
 
 def test_the_records_hold_no_clock_but_the_ladder(line: Home) -> None:

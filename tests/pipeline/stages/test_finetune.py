@@ -143,10 +143,12 @@ def test_other_validation_labels_start_anew(tokens: Home, tmp_path: Path) -> Non
 
 def test_another_learning_rate_starts_anew(tokens: Home, undisturbed: Fit, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train(tokens, tmp_path / "out", tmp_path / "state", StopAfter(20))
+        train(tokens, tmp_path / "out", tmp_path / "state", StopAfter(40))
     log = StopAfter(-1)
     fit = train(tokens, tmp_path / "out", tmp_path / "state", log, learning_rate=1e-3)
     assert not any("going on" in text for text in log.said)
+    (told,) = [text for text in log.said if "starts anew" in text]
+    assert told.startswith("an earlier training stopped at step 26: ")
     assert fit.key != undisturbed.key
     assert fit.weights_sha256 != undisturbed.weights_sha256
 

@@ -13,7 +13,7 @@ from pipeline import tasks
 from pipeline.core.errors import UserError
 from pipeline.core.records import SPLITS, Lengths
 from pipeline.models.heads import head_of
-from pipeline.stages.tokenize.params import Hide, TokenizeParams, check
+from pipeline.stages.tokenize.params import Masking, TokenizeParams, check
 from pipeline.stages.tokenize.stage import _Tables, tokenize
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import ROWS, make
@@ -22,9 +22,9 @@ from tests.pipeline.tasks.toys import TOYS
 CUT: dict[str, Any] = {
     "long_text": "truncate",
     "overlap": 0,
-    "both_orders": False,
+    "symmetric": False,
     "vocabulary": None,
-    "hide": None,
+    "masking": None,
 }
 
 
@@ -72,7 +72,7 @@ def test_training_pairs_are_read_in_both_orders_where_that_is_asked(
 ) -> None:
     home = up_to_tokens(make("pair", TOYS["pair"](ROWS, Random(3)), tmp_path / "data", tiny_base))
     once = {split: token_rows(home.tokenize, split) for split in SPLITS}
-    params = home.recipe.tokenize.model_copy(update={"both_orders": True})
+    params = home.recipe.tokenize.model_copy(update={"symmetric": True})
     lengths = tokenize(params, home.task, home.recipe.base, home.validate, tmp_path / "both")
     both = {split: token_rows(tmp_path / "both", split) for split in SPLITS}
     assert both["test"] == once["test"]
@@ -91,8 +91,8 @@ def test_training_pairs_are_read_in_both_orders_where_that_is_asked(
 
 
 def test_texts_that_have_their_places_are_not_turned(tokens: Home) -> None:
-    params = TokenizeParams(max_length=8, **CUT | {"both_orders": True})
-    with pytest.raises(ValueError, match="both_orders: the texts of classification cannot change"):
+    params = TokenizeParams(max_length=8, **CUT | {"symmetric": True})
+    with pytest.raises(ValueError, match="symmetric: the texts of classification cannot change"):
         check(params, tokens.task)
 
 
@@ -126,9 +126,9 @@ def test_a_base_that_is_not_an_encoder_is_refused(tokens: Home, tmp_path: Path, 
     [
         ("pretraining", {"model_type": "distilbert"}, "is a distilbert, and pretraining goes with"),
         (
-            "masked_words",
+            "masked_lm",
             {"model_type": "roberta"},
-            "is a roberta, and masked_words goes with bert",
+            "is a roberta, and masked_lm goes with bert",
         ),
         ("pretraining", {"model_type": "bert", "type_vocab_size": 1}, "tells no two texts apart"),
         ("translation", {"model_type": "electra"}, "is a electra, and translation goes with"),
@@ -144,18 +144,18 @@ def test_a_base_that_a_tasks_heads_do_not_fit_is_refused(
 
 def test_what_writes_reads_a_text_at_once() -> None:
     params = TokenizeParams.model_construct(
-        long_text="windows", overlap=0, hide=None, vocabulary=object()
+        long_text="windows", overlap=0, masking=None, vocabulary=object()
     )
     with pytest.raises(ValueError, match="long_text: translation reads a text at once"):
         check(params, tasks.get("translation"))
 
 
 def test_pairs_are_not_asked_of_packed_documents() -> None:
-    hide = Hide(share=0.15, whole_words=True, packed=True)
+    masking = Masking(probability=0.15, whole_words=True, packed=True)
     params = TokenizeParams.model_construct(
-        long_text="windows", overlap=0, both_orders=False, hide=hide, vocabulary=None
+        long_text="windows", overlap=0, symmetric=False, masking=masking, vocabulary=None
     )
-    check(params, tasks.get("masked_words"))
+    check(params, tasks.get("masked_lm"))
     with pytest.raises(ValueError, match="packed: pretraining parts passages of one document"):
         check(params, tasks.get("pretraining"))
 

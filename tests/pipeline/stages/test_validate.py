@@ -80,7 +80,7 @@ OFFENCES = {
 def test_a_rule_fails_with_file_line_and_remedy(tmp_path: Path, rule: str) -> None:
     row, what = OFFENCES[rule]
     with pytest.raises(UserError) as caught:
-        run(tmp_path, [*SOUND, row], longest_text=400, labels=["film", "money", "sport"])
+        run(tmp_path, [*SOUND, row], max_characters=400, labels=["film", "money", "sport"])
     message = str(caught.value)
     assert "\n" not in message
     assert "a.csv, line 202: " in message
@@ -93,7 +93,7 @@ def test_a_rule_fails_with_file_line_and_remedy(tmp_path: Path, rule: str) -> No
 @pytest.mark.parametrize("rule", OFFENCES)
 def test_quarantine_keeps_the_row_aside_and_counts_it(tmp_path: Path, rule: str) -> None:
     row, _ = OFFENCES[rule]
-    changes = {rule: "quarantine", "longest_text": 400, "labels": ["film", "money", "sport"]}
+    changes = {rule: "quarantine", "max_characters": 400, "labels": ["film", "money", "sport"]}
     record = run(tmp_path, [*SOUND, row], **changes)
     assert record.quarantined_by_rule == {rule: 1}
     assert record.kept == 200
@@ -128,7 +128,7 @@ def test_a_row_that_is_set_aside_costs_no_sound_copy(tmp_path: Path) -> None:
 
 
 def test_a_long_text_can_be_warned_about(tmp_path: Path) -> None:
-    record = run(tmp_path, [*SOUND, OFFENCES["too_long"][0]], too_long="warn", longest_text=400)
+    record = run(tmp_path, [*SOUND, OFFENCES["too_long"][0]], too_long="warn", max_characters=400)
     assert (record.kept, record.by_rule["too_long"]) == (201, 1)
 
 
@@ -183,12 +183,12 @@ def test_a_label_that_no_training_row_has_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\d+ validation rows of at least 50 \(fewest_rows\)"):
-        run(tmp_path, SOUND, fewest_rows=50)
+    with pytest.raises(UserError, match=r"\d+ validation rows of at least 50 \(min_rows\)"):
+        run(tmp_path, SOUND, min_rows=50)
 
 
 def test_too_large_a_quarantine_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="largest_quarantine_percent"):
+    with pytest.raises(UserError, match="max_quarantine_percent"):
         run(tmp_path, [*SOUND, *SOUND[:60]], duplicate="quarantine")
 
 
@@ -246,7 +246,7 @@ def test_the_data_docs_are_kept(tmp_path: Path) -> None:
 
 QUARANTINE = {
     **dict.fromkeys(("undecodable", "leak", "duplicate", "near_duplicate"), "quarantine"),
-    "fewest_rows": 20,
+    "min_rows": 20,
 }
 
 
@@ -288,7 +288,7 @@ PAIR_OFFENCES = {
 def test_a_second_text_is_looked_at_like_the_first(tmp_path: Path, rule: str) -> None:
     row, what = PAIR_OFFENCES[rule]
     with pytest.raises(UserError, match=rf"a\.csv, line 202: {what}"):
-        run(tmp_path, [*PAIRS, PAIR | row], Pairs(), longest_text=400)
+        run(tmp_path, [*PAIRS, PAIR | row], Pairs(), max_characters=400)
     assert [r["rule"] for r in report(tmp_path)] == [rule]
 
 

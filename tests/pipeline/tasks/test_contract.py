@@ -1,7 +1,6 @@
 """Every task goes the whole line, from rows to an answer to raw text; one folder makes a task."""
 
 import json
-from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -15,14 +14,14 @@ import pytest
 from pipeline import recipe as recipes
 from pipeline import tasks
 from pipeline.core.config import parse, read_task
-from pipeline.core.records import SPLITS, Export, Fit, Ladder, Lengths, Scores, Validation
+from pipeline.core.records import SPLITS, Benchmark, Export, Fit, Lengths, Scores, Validation
 from pipeline.metrics import scoring
 from pipeline.registry.versions import Registry
 from pipeline.runtimes.onnx_runtime import OnnxModel
 from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
 from pipeline.stages.benchmark import candidates
-from pipeline.stages.benchmark import stage as ladder
+from pipeline.stages.benchmark import stage as runtimes
 from pipeline.tasks.base.answering import Answering
 from pipeline.tasks.base.encoding import Texts
 from tests.conftest import toy_block, write_csv
@@ -44,26 +43,26 @@ def block_of(name: str, base: Path, source: Path) -> dict[str, Any]:
     block["validate"]["near_duplicates"]["similarity"] = 0.99
     if task.cut == "second":
         block["tokenize"].update({"long_text": "windows", "overlap": 4})
-    if task.fresh:
+    if task.dynamic_masking:
         block["tokenize"]["long_text"] = "windows"
-        block["tokenize"]["hide"] = {
-            "share": 0.15,
+        block["tokenize"]["masking"] = {
+            "probability": 0.15,
             "whole_words": True,
-            "packed": not task.beside,
+            "packed": not task.with_neighbour,
         }
     if task.head == "seq2seq":
-        block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": False, "fewest": 1}
+        block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": False, "min_frequency": 1}
         block["finetune"]["decoder"] = {
             "layers": 1,
-            "longest": 24,
-            "beams": 2,
+            "max_length": 24,
+            "num_beams": 2,
             "length_penalty": 1.0,
         }
     epochs = 6 if task.head == "seq2seq" else 2  # a decoder begins with nothing
     block["finetune"].update({"epochs": epochs, "metric": main})
     block["evaluate"]["baseline"] = task.baseline[0]
     block["benchmark"].update(
-        {"metric": main, "seconds": 0.01, "batches": [1], "largest_drop": 1, "largest_flips": 1}
+        {"metric": main, "seconds": 0.01, "batches": [1], "max_metric_drop": 1, "max_flip_rate": 1}
     )
     block["gate"].update({"floors": {main: 0.0}, "metrics": [main]})
     return block
@@ -94,7 +93,7 @@ class Here(AbstractContextManager["Here"]):
 
 def all_stages(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     # a process of its own for each runtime is the benchmark's matter, and takes seconds
-    monkeypatch.setattr(ladder, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(runtimes, "ProcessPoolExecutor", Here)
     after_tokens(up_to_tokens(home))
 
 
@@ -131,8 +130,8 @@ def test_a_task_goes_the_whole_line(
     assert home.task.same(fp32, said(home, OnnxModel(home.export / "fp32.onnx", 0), texts)).all()
 
     registry = publish_and_promote(home, tracking)
-    served = Ladder.read(home.benchmark / "ladder.json")
-    file = served.rung(served.picked).file
+    served = Benchmark.read(home.benchmark / "benchmark.json")
+    file = served.candidate(served.picked).file
     assert file is not None
     expected = said(home, OnnxModel(home.export / file, 0), texts)
     assert registry.answers("toy", "1", texts) == expected
@@ -149,7 +148,7 @@ def _records_fit(home: Home) -> None:
     for interval in scores.test.scores.values():
         assert interval.low <= interval.value <= interval.high
     fp32, _ = Export.read(home.export / "parity.json").parities
-    assert fp32.largest_difference < 1e-3
+    assert fp32.max_difference < 1e-3
     assert fp32.flips == 0
     assert Fit.read(home.finetune / "fit.json").best_value > 0
     lengths = Lengths.read(home.tokenize / "lengths.json")
@@ -172,11 +171,11 @@ def said(home: Home, runtime: Any, texts: list[Texts]) -> list[str]:
 
 
 def predicted(home: Home, texts: list[Texts], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    from flows.cli import commands
+    from flows.cli import main
 
     given = [part for pair in texts for part in (pair if home.task.two_texts else pair[:1])]
     capsys.readouterr()
-    assert commands.predict(Namespace(recipe="toy", texts=given, file=None, json=True)) == 0
+    assert main.main(["predict", "toy", "--json", "--", *given]) == 0
     return [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
 
 
@@ -233,6 +232,7 @@ class Loudest(Task):
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """One more folder among the tasks."""
+    assert len(MADE_UP.splitlines()) <= 60
     folder = tmp_path / "more" / "loudest"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text(MADE_UP)

@@ -17,7 +17,7 @@ from tests.conftest import SHARED
 
 NO_MASK = torch.empty(0)  # the loss of a whole text asks for no tokens
 TASK = get("regression")
-PAIRS = get("pair_score")
+PAIRS = get("similarity")
 VALUES = st.floats(-1000, 1000).map(lambda value: round(value, 3))
 
 

@@ -68,7 +68,7 @@ def pair(count: int, random: Random) -> Rows:
     return rows
 
 
-def pair_score(count: int, random: Random) -> Rows:
+def similarity(count: int, random: Random) -> Rows:
     rows = pair(count, random)
     return [row | {"label": {"same": "1.5", "other": "-0.5"}[row["label"]]} for row in rows]
 
@@ -113,7 +113,7 @@ def pretraining(count: int, random: Random) -> Rows:
     return rows
 
 
-def masked_words(count: int, random: Random) -> Rows:
+def masked_lm(count: int, random: Random) -> Rows:
     return pretraining(count, random)
 
 
@@ -141,11 +141,11 @@ TOYS: dict[str, Callable[[int, Random], Rows]] = {
     toy.__name__: toy
     for toy in (
         classification,
-        masked_words,
+        masked_lm,
         multilabel,
         ner,
         pair,
-        pair_score,
+        similarity,
         pretraining,
         question_answering,
         ranking,

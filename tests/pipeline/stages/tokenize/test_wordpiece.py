@@ -15,7 +15,7 @@ FRENCH = [
 
 
 def learned(texts: list[str], **how: bool) -> Tokenizer:
-    return wordpiece.trained(lambda: texts, 400, lower_case=False, fewest=1, **how)
+    return wordpiece.trained(lambda: texts, 400, lower_case=False, min_frequency=1, **how)
 
 
 @pytest.mark.parametrize("writes", [False, True])
@@ -37,7 +37,7 @@ def test_a_long_chinese_sentence_is_no_single_word() -> None:
 
 
 def test_case_is_lost_where_that_is_wanted() -> None:
-    words = wordpiece.trained(lambda: FRENCH, 400, lower_case=True, fewest=1, writes=True)
+    words = wordpiece.trained(lambda: FRENCH, 400, lower_case=True, min_frequency=1, writes=True)
     assert words.decode(words.encode("L'ÉTÉ").ids) == "l'été"
 
 
@@ -46,7 +46,7 @@ def test_a_whole_test_set_comes_back() -> None:
     if not folder.exists():
         pytest.skip(f"{folder} is not there")
     lines = (folder / "train.fr").read_text().split("\n")[:8000]
-    words = wordpiece.trained(lambda: lines, 8000, lower_case=False, fewest=2, writes=True)
+    words = wordpiece.trained(lambda: lines, 8000, lower_case=False, min_frequency=2, writes=True)
     test = (folder / "test_2016_flickr.fr").read_text()
     truths = [" ".join(line.split()) for line in test.splitlines()]
     back = [words.decode(words.encode(text).ids) for text in truths]

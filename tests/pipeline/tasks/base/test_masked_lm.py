@@ -32,8 +32,15 @@ from pipeline.stages.finetune.params import FinetuneParams, check
 from pipeline.stages.finetune.stage import finetune
 from pipeline.tasks import get
 from pipeline.tasks.base import IGNORED
-from pipeline.tasks.base.masked_lm import BEST, FOLLOWS, STRANGE, HiddenPiece, Hider, _Frequencies
-from pipeline.tasks.base.masking import Vocabulary, hidden
+from pipeline.tasks.base.masked_lm import (
+    BEST,
+    FOLLOWS,
+    STRANGE,
+    MaskedPiece,
+    MaskingEncoder,
+    _Frequencies,
+)
+from pipeline.tasks.base.masking import Vocabulary, masked
 from pipeline.tasks.base.passages import Passage, packed, paired, passages, sentences
 from tests.conftest import toy_block, write_csv
 from tests.pipeline.conftest import Home, make_home, up_to_tokens
@@ -60,7 +67,7 @@ def test_of_a_million_tokens_15_percent_are_hidden_by_the_80_10_10_rule(whole_wo
     seen, chosen, fates = 0, 0, Counter[str]()
     while seen < 1_000_000:
         ids = random.integers(5, SIZE, size=int(random.integers(60, 254)))
-        found, targets = hidden(ids, WORDS, 0.15, whole_words, random)
+        found, targets = masked(ids, WORDS, 0.15, whole_words, random)
         places = np.flatnonzero(targets != IGNORED)
         assert (targets[places] == ids[places]).all()
         untouched = np.delete(np.arange(len(ids)), places)
@@ -82,7 +89,7 @@ def test_whole_words_are_hidden_whole() -> None:
     ids = [10, 700, 701, 11, 12, 702, 13, 14, 15, 16, 703]
     words = [{0, 1, 2}, {3}, {4, 5}, {6}, {7}, {8}, {9, 10}]
     for _ in range(200):
-        _, targets = hidden(ids, WORDS, 0.4, True, random)
+        _, targets = masked(ids, WORDS, 0.4, True, random)
         places = set(np.flatnonzero(targets != IGNORED).tolist())
         assert all(word <= places or not word & places for word in words)
 
@@ -91,16 +98,16 @@ def test_special_tokens_are_neither_hidden_nor_drawn() -> None:
     random = np.random.default_rng(3)
     ids = [FIRST, *[20] * 40, SEPARATOR, *[21] * 40, SEPARATOR]
     for _ in range(200):
-        found, targets = hidden(ids, WORDS, 0.5, False, random)
+        found, targets = masked(ids, WORDS, 0.5, False, random)
         assert targets[[0, 41, 82]].tolist() == [IGNORED] * 3
         assert set(found[special[found]].tolist()) <= {FIRST, SEPARATOR, MASK}
 
 
 def test_something_is_hidden_of_the_shortest_text_and_nothing_of_none() -> None:
     random = np.random.default_rng(3)
-    assert hidden([50], WORDS, 0.15, True, random)[1].tolist() == [50]
-    assert hidden([FIRST, SEPARATOR], WORDS, 0.15, False, random)[1].tolist() == [IGNORED] * 2
-    assert (hidden([50, 700, 701], WORDS, 0.15, True, random)[1] != IGNORED).all()
+    assert masked([50], WORDS, 0.15, True, random)[1].tolist() == [50]
+    assert masked([FIRST, SEPARATOR], WORDS, 0.15, False, random)[1].tolist() == [IGNORED] * 2
+    assert (masked([50, 700, 701], WORDS, 0.15, True, random)[1] != IGNORED).all()
 
 
 # passages
@@ -217,19 +224,21 @@ def beside(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
     return [(text, texts[place - 1]) for place, text in enumerate(texts)]
 
 
-def a_hider(task: str, base: Path, packed: bool = False) -> Hider:
-    hide = {"share": 0.15, "whole_words": True, "packed": packed}
-    encoder = get(task).encoder(base / "tokenizer.json", 48, "windows", 0, hide)
-    assert isinstance(encoder, Hider)
+def an_encoder(task: str, base: Path, packed: bool = False) -> MaskingEncoder:
+    masking = {"probability": 0.15, "whole_words": True, "packed": packed}
+    encoder = get(task).encoder(base / "tokenizer.json", 48, "windows", 0, masking)
+    assert isinstance(encoder, MaskingEncoder)
     return encoder
 
 
 @pytest.fixture
-def hider(tiny_base: Path) -> Hider:
-    return a_hider("pretraining", tiny_base)
+def hider(tiny_base: Path) -> MaskingEncoder:
+    return an_encoder("pretraining", tiny_base)
 
 
-def test_the_same_text_is_asked_in_the_same_way_whatever_is_asked_beside_it(hider: Hider) -> None:
+def test_the_same_text_is_asked_in_the_same_way_whatever_is_asked_beside_it(
+    hider: MaskingEncoder,
+) -> None:
     rows = beside(pretraining(20, Random(1)))
     together = hider.pieces(rows)
     alone = [piece for row in rows for piece in hider.pieces([row])]
@@ -238,13 +247,13 @@ def test_the_same_text_is_asked_in_the_same_way_whatever_is_asked_beside_it(hide
     assert all(piece.targets[0] == IGNORED for piece in hider.pieces([(rows[0][0], "")]))
 
 
-def test_a_person_asks_for_what_stands_at_their_masks(hider: Hider) -> None:
+def test_a_person_asks_for_what_stands_at_their_masks(hider: MaskingEncoder) -> None:
     (piece,) = hider.pieces([("the [MASK] of the league", "")])
     assert [token for token in piece.targets if token != IGNORED] == [hider.vocabulary.mask]
     assert piece.asked
 
 
-def test_a_mask_of_a_document_that_is_learned_from_is_no_question(hider: Hider) -> None:
+def test_a_mask_of_a_document_that_is_learned_from_is_no_question(hider: MaskingEncoder) -> None:
     (passage,) = hider.passages_of(hider.encodings([("the [MASK] of the league", "")]))
     assert hider.vocabulary.mask not in passage.ids
     piece = hider.drawn(0, passage, None, np.random.default_rng(1))
@@ -253,7 +262,7 @@ def test_a_mask_of_a_document_that_is_learned_from_is_no_question(hider: Hider) 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_documents_are_learned_from_packed_or_each_by_itself(packed: bool, tiny_base: Path) -> None:
-    hider = a_hider("masked_words", tiny_base, packed)
+    hider = an_encoder("masked_lm", tiny_base, packed)
     rows = [(row["text"], "") for row in pretraining(20, Random(1))]
     found = hider.passages_of(hider.encodings(rows))
     mixed = [p for p in found if hider.vocabulary.separator in p.ids]
@@ -263,7 +272,7 @@ def test_documents_are_learned_from_packed_or_each_by_itself(packed: bool, tiny_
         assert {passage.document for passage in found} == set(range(20))
 
 
-def test_passages_are_drawn_beside_any_of_another_document(hider: Hider) -> None:
+def test_passages_are_drawn_beside_any_of_another_document(hider: MaskingEncoder) -> None:
     book, note = [f"b{n}" for n in range(5000)], ["note"] * 2
     ids = [*note, *["book"] * len(book), "tail"]
     rows = Dataset.from_dict(
@@ -308,7 +317,7 @@ def test_no_pair_is_of_two_splits_and_no_stranger_of_the_same_document(
         for split in SPLITS
     }
     encoder = artifacts.encoder(home.tokenize, home.task)
-    assert isinstance(encoder, Hider)
+    assert isinstance(encoder, MaskingEncoder)
     for split in SPLITS:
         pieces = Dataset.from_file(str(home.tokenize / "tokens" / f"{split}.arrow"))
         ids = pieces["id"]
@@ -360,21 +369,21 @@ def test_models_that_were_asked_otherwise_are_compared_by_what_they_know() -> No
     assert task.agreement([answer(["a", "b"], 1, 2)], ["itself"]).tolist() == [0.5]
 
 
-def test_the_baseline_of_pairs_counts_words_and_parts_no_equals(hider: Hider) -> None:
+def test_the_baseline_of_pairs_counts_words_and_parts_no_equals(hider: MaskingEncoder) -> None:
     frequent = _Frequencies(Counter({20: 5, 21: 1}), hider.vocabulary)
     mask, end = hider.vocabulary.mask, hider.vocabulary.separator
-    piece = HiddenPiece(0, [1, 20, mask, end, 21, mask, end], [0] * 4 + [1] * 3, [FOLLOWS], str)
+    piece = MaskedPiece(0, [1, 20, mask, end, 21, mask, end], [0] * 4 + [1] * 3, [FOLLOWS], str)
     assert frequent.shared(piece) == 0  # what both must have is not shared
     frequent.shared = lambda piece: piece.row / 10  # type: ignore[method-assign]
     told = [(1, STRANGE), (2, FOLLOWS), (2, FOLLOWS), (2, STRANGE), (3, FOLLOWS)]
-    frequent.learn_overlap(HiddenPiece(row, [], [], [truth], str) for row, truth in told)
+    frequent.learn_overlap(MaskedPiece(row, [], [], [truth], str) for row, truth in told)
     assert frequent.least == 0.2
 
 
 # the loss
 
 
-def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Hider) -> None:
+def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: MaskingEncoder) -> None:
     torch.manual_seed(2)
     bert = BertForPreTraining.from_pretrained(tiny_base).eval()
     ours = pretraining_heads.BertForPreTraining.from_pretrained(tiny_base)
@@ -428,7 +437,7 @@ def test_pairs_count_as_much_as_is_said_and_validation_as_in_bert() -> None:
     assert validated.item() == pytest.approx((of_words + of_pairs).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["masked_words", "classification"])
+@pytest.mark.parametrize("name", ["masked_lm", "classification"])
 def test_a_task_without_pairs_gives_them_no_weight(name: str) -> None:
     params = FinetuneParams(
         **toy_block("base", "rows.csv")["finetune"] | {"next_sentence_weight": 2}
@@ -440,7 +449,7 @@ def test_a_task_without_pairs_gives_them_no_weight(name: str) -> None:
 # from scratch
 
 
-@pytest.mark.parametrize(("task", "pooling"), [("pretraining", "cls"), ("masked_words", "mean")])
+@pytest.mark.parametrize(("task", "pooling"), [("pretraining", "cls"), ("masked_lm", "mean")])
 def test_a_base_is_made_of_random_weights_and_learned_words_and_others_start_from_it(
     task: str, pooling: str, tmp_path: Path, tiny_base: Path
 ) -> None:
@@ -458,7 +467,7 @@ def test_a_base_is_made_of_random_weights_and_learned_words_and_others_start_fro
             "max_position_embeddings": 24,
         },
     }
-    block["tokenize"]["vocabulary"] = {"size": 100, "lower_case": True, "fewest": 2}
+    block["tokenize"]["vocabulary"] = {"size": 100, "lower_case": True, "min_frequency": 2}
     home = up_to_tokens(Home(tmp_path / "zh", parse(Recipe, block, "recipes.zh")))
     r, t = home.recipe, home.task
     fit = finetune(

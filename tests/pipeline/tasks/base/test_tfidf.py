@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.tasks.base.terms import GRAMS, PAIRED, tfidf
+from pipeline.tasks.base.overlap import PAIRED
+from pipeline.tasks.base.tfidf import GRAMS, tfidf
 
 
 @pytest.mark.parametrize("kind", GRAMS)
