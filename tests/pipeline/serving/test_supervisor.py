@@ -1,7 +1,6 @@
 """What the following process asks of a worker, and when."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -311,20 +310,20 @@ class Registry:
         self.away = False
         self.fetches = 0
         self.folders: dict[str, Path] = {}
-        self.files: dict[str, dict[str, str]] = {}
+        self.listed: dict[str, dict[str, str]] = {}
 
     def champion(self, recipe: str) -> str | None:
         return None if self.away else self.number
 
-    def version_tags(self, recipe: str, number: str) -> dict[str, str]:
-        return {"bertline.files": json.dumps(self.files[number])}
+    def files(self, recipe: str, number: str) -> dict[str, str]:
+        return self.listed[number]
 
     def folder(self, recipe: str, number: str) -> Path:
         self.fetches += 1
         return self.folders[number]
 
     def add(self, folder: Path, number: str) -> None:
-        self.files[number] = make_version(folder)
+        self.listed[number] = make_version(folder)
         self.folders[number] = folder
         self.number = number
 
@@ -353,7 +352,7 @@ def test_a_version_of_a_local_store_is_used_where_it_lies(
     champion = looking(tmp_path)
     for _ in range(2):
         look = champion.look()
-        assert look.spec == Spec("1", str(tmp_path / "1"), registry.files["1"])
+        assert look.spec == Spec("1", str(tmp_path / "1"), registry.listed["1"])
     assert registry.fetches == 1
 
 

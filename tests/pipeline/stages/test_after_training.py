@@ -3,7 +3,7 @@
 import csv
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from pipeline import tasks
 from pipeline.core.errors import UserError
 from pipeline.core.log import Tells
-from pipeline.core.records import Benchmark, Candidate, Export, Lengths, Scores, Validation
+from pipeline.core.records import Benchmark, Candidate, Export, Scores
 from pipeline.runtimes.onnx_runtime import OnnxModel
 from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
@@ -154,6 +154,7 @@ def behave(line: Home, suite: str, out: Path) -> Scores:
 def test_a_suite_is_put_to_the_model(line: Home, tmp_path: Path) -> None:
     from mlflow.utils.validation import _validate_metric_name
 
+    from pipeline.stages.publish.records import Records
     from pipeline.stages.publish.stage import _metrics
 
     (tmp_path / "toy.yaml").write_text(SUITE)
@@ -180,12 +181,11 @@ def test_a_suite_is_put_to_the_model(line: Home, tmp_path: Path) -> None:
     for name in ("behaviour.csv", "scores.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
-    metrics = _metrics(
-        Validation.read(line.validate / "validation.json"),
-        Lengths.read(line.tokenize / "lengths.json"),
-        scores,
-        Benchmark.read(line.benchmark / "benchmark.json"),
+    made = Records.read(
+        *(line.ingest, line.validate, line.tokenize, line.finetune, line.evaluate),
+        *(line.export, line.benchmark),
     )
+    metrics = _metrics(replace(made, scores=scores))
     assert metrics["behaviour.failed_share"] == 0.25
     assert metrics["behaviour.toy_what_is_false"] == 1.0
     for name in metrics:

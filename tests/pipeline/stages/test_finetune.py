@@ -148,7 +148,7 @@ def test_another_learning_rate_starts_anew(tokens: Home, undisturbed: Fit, tmp_p
     fit = train(tokens, tmp_path / "out", tmp_path / "state", log, learning_rate=1e-3)
     assert not any("going on" in text for text in log.said)
     (told,) = [text for text in log.said if "starts anew" in text]
-    assert told.startswith("an earlier training stopped at step 26: ")
+    assert told.startswith("an earlier training stopped at step 27: ")
     assert fit.key != undisturbed.key
     assert fit.weights_sha256 != undisturbed.weights_sha256
 
