@@ -1,5 +1,6 @@
 """What the heads for scores share: a classifier of transformers on an encoder."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ from pipeline.models.heads.base import Head, Start
 
 
 class Classifier(Head):
-    """A head whose transformers class is `kind`."""
+    """A head whose model is one of transformers' classes."""
 
+    @abstractmethod
     def kind(self) -> Any:
-        raise NotImplementedError
+        """The class."""
 
     def build(self, start: Start) -> Any:
         outputs = start.outputs
