@@ -40,9 +40,27 @@ TASKS = (  # besides classification, which `toy` has
 )
 RECIPES = ("toy", *TASKS)
 VERSIONS = ("toy/1", "toy/2", "toy/3", "toy/4")
-PREVIOUS, CHAMPION, REJECTED, SCHEDULED = VERSIONS
+PREVIOUS, REJECTED, CHAMPION, SCHEDULED = VERSIONS
 UPGRADE: tuple[tuple[str, ...], ...] = (("migrate",),)
 """Arguments of the commands that bring what the earlier code wrote to today's form."""
+
+SUITE = """
+about: A test that every version passes, and two of which it fails one at least.
+tests:
+  - {name: spaces, kind: invariance, texts: [a goal of the team], change: {spaces: 2}}
+  - {name: right, kind: minimum functionality, texts: {sport: [goal match league coach team]}}
+  - {name: wrong, kind: minimum functionality, texts: {money: [goal match league coach team]}}
+"""
+GUARDED = {
+    "worst_class": 1.0,
+    "slices": 1.0,
+    "calibration": 1.0,
+    "flips": 1.0,
+    "behaviour": 0.9,
+    "quarantined_percent": 10,
+    "megabytes": 100,
+}
+"""What the gate of `toy` looks at, all but the time an answer takes: each within its limit."""
 
 MAKE = """
 import json, sys
@@ -60,11 +78,12 @@ from tests.pipeline.tasks.test_contract import Here, block_of
 from tests.pipeline.tasks.toys import TOYS
 
 ROWS, SHOWN = 120, 4
+TWICE = 3  # rows of toy, for the gate to see that some are set aside
 
 def recipe(name):
     source = Path(f"data/raw/{name}.csv")
     rows = make_rows(300) if name == "toy" else TOYS[name](ROWS, Random(3))
-    write_csv(source, rows)
+    write_csv(source, rows + rows[-TWICE:] if name == "toy" else rows)
     if name != "toy":
         block, task = block_of(name, "base", source), tasks.get(name)
     else:
@@ -73,6 +92,8 @@ def recipe(name):
         block["benchmark"].update({"batches": [1], "seconds": 0.01})
         block["benchmark"].update({"largest_drop": 1.0, "largest_flips": 1.0})
         block["gate"]["floors"] = {"accuracy": 0.1}
+        block["gate"]["rails"].update(json.loads(sys.argv[2]))
+        block["evaluate"]["behaviour"] = ["data/behaviour/toy.yaml"]
         block["retrain"]["fewest_new_rows"] = 1
     block["gate"]["fewest_rows"] = 5
     columns = ("text", "second") if task.two_texts else ("text",)
@@ -90,7 +111,7 @@ def run(stages):
             stage.commit()
         ran[0].dvcfile.dump_stages(ran, update_pipeline=False)
 
-wanted = sys.argv[2:]
+wanted = sys.argv[3:]
 assert wanted == ["toy"] or sorted(wanted) == sorted(TOYS.keys() - {"classification"})
 made = {name: recipe(name) for name in wanted}
 blocks = {name: block for name, (block, _) in made.items()}
@@ -121,7 +142,7 @@ other = next(label for label in sorted(set(rows["label"])) if label != learned["
 store = Store(Path("data/feedback"), "toy")
 
 def send(text, label, consent, score):
-    return store.add("toy/2", "a request", text, "", label, consent, "film", score)
+    return store.add(sys.argv[2], "a request", text, "", label, consent, "film", score)
 
 ids = [learned["id"]]
 for place, row in enumerate(make_rows(5, seed=99)):
@@ -176,6 +197,7 @@ class Lived(Workspace):
         for name in (*CODE, *DATA):
             _copy(tree / name, folder / name)
         shutil.copytree(base, folder / "base")
+        (folder / "data" / "behaviour" / "toy.yaml").write_text(SUITE)
         self.call("git", "init", "-q")
         self.call("git", "config", "user.email", "toy@example.org")
         self.call("git", "config", "user.name", "toy")
@@ -239,8 +261,8 @@ def build(folder: Path, base: Path) -> Earlier:
     timed(PREVIOUS)
     _second(work)
     _third(work)
-    timed(f"{CHAMPION} and {REJECTED}")
-    work.script(SEND_BACK, str(ids))
+    timed(f"{REJECTED} and {CHAMPION}")
+    work.script(SEND_BACK, str(ids), CHAMPION)
     work.call(*work.bertline, "labels", "toy", "--most", "2")
     _fourth(work)
     timed(f"feedback, labels and {SCHEDULED}")
@@ -253,6 +275,7 @@ def build(folder: Path, base: Path) -> Earlier:
     said = work.ask(questions)
     assert not [name for name in questions if "Traceback" in said[name].err]
     timed(f"{len(questions)} questions")
+    assert len(json.loads(said[f"judge {CHAMPION} --json"].out)["rails"]) == len(GUARDED)
     return Earlier(work, work.head(), questions, said, key, step)
 
 
@@ -288,32 +311,35 @@ def checkout(folder: Path) -> Path:
 def _made(work: Lived, *recipes: str) -> dict[str, list[str]]:
     """Make and promote the first version of recipes: some texts of each, to ask it about."""
     texts = work.folder.with_name("texts.json")
-    work.script(MAKE, str(texts), *recipes)
+    work.script(MAKE, str(texts), json.dumps(GUARDED), *recipes)
     work.commit(f"a version of {', '.join(recipes)}")
     found: dict[str, list[str]] = json.loads(texts.read_text())
     return found
 
 
 def _second(work: Lived) -> None:
+    """A version that is too bad."""
+    work.change(finetune={"epochs": 1, "learning_rate": 1e-5}, gate={"floors": {"accuracy": 0.9}})
+    told = work.call(*work.bertline, "run", "toy").stdout
+    assert f"verdict on {REJECTED}: reject: " in told, told
+    work.commit(REJECTED)
+
+
+def _third(work: Lived) -> None:
     """A version that is better, and that a person has to agree to."""
-    work.change(finetune={"epochs": 4, "learning_rate": 1e-2}, gate={"approve": True})
+    work.change(
+        finetune={"epochs": 4, "learning_rate": 1e-2},
+        gate={"floors": {"accuracy": 0.1}, "approve": True},
+    )
     told = work.call(*work.bertline, "run", "toy").stdout
     assert f"bertline promote {CHAMPION} --reason TEXT" in told, told
     work.call(*work.bertline, "promote", CHAMPION, "--reason", "looked at and agreed to")
     work.commit(CHAMPION)
 
 
-def _third(work: Lived) -> None:
-    """A version that is worse than the champion."""
-    work.change(finetune={"epochs": 1, "learning_rate": 1e-5})
-    told = work.call(*work.bertline, "run", "toy").stdout
-    assert f"verdict on {REJECTED}: reject: " in told, told
-    work.commit(REJECTED)
-
-
 def _fourth(work: Lived) -> None:
     """A version that a scheduled run made, put into use against the gate, and taken out again."""
-    work.change(finetune={"epochs": 4, "learning_rate": 1e-2, "seed": 5})
+    work.change(finetune={"seed": 5})
     work.commit("another seed, and labels")
     told = work.call(*work.bertline, "retrain", "toy").stdout
     assert f"{SCHEDULED}: " in told, told
@@ -356,7 +382,7 @@ def _until(true: Callable[[], object], process: "subprocess.Popen[bytes]") -> No
 def _questions(texts: Mapping[str, Sequence[str]], ids: Path) -> dict[str, list[str]]:
     """What the command is asked, in this order: nothing of it changes what a later one finds."""
     asked = {f"predict {name}": ["predict", name, *texts[name], "--json"] for name in RECIPES}
-    for plain in ("report toy", "check toy", "fsck", "gc", "labels toy --dry-run"):
+    for plain in ("report toy", "check toy", "fsck", "gc", "gc --keep 0", "labels toy --dry-run"):
         asked[plain] = plain.split()
     asked["forget toy"] = ["forget", "toy", "--ids", str(ids), "--dry-run"]
     named = (*VERSIONS, "toy@champion", *TASKS)

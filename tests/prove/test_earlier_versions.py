@@ -150,12 +150,20 @@ def test_the_gate_says_the_same_of_a_version(
     assert not after["unfit"]
 
 
-@pytest.mark.parametrize("command", ["fsck", "gc", "labels toy --dry-run", "check toy"])
+@pytest.mark.parametrize(
+    "command", ["fsck", "gc", "gc --keep 0", "labels toy --dry-run", "check toy"]
+)
 def test_a_folder_is_looked_after_as_before(
     earlier: Earlier, now: dict[str, Said], command: str
 ) -> None:
     same(earlier.said[command], now[command])
     assert now[command].code == 0
+
+
+def test_only_a_version_that_never_was_in_use_may_go(now: dict[str, Said]) -> None:
+    """Of a folder with one that was refused, and champions that can be returned to."""
+    assert "versions that never were in use" not in now["gc"].out
+    assert re.search(r"versions that never were in use +1 ", now["gc --keep 0"].out)
 
 
 def test_no_damage_is_seen(now: dict[str, Said]) -> None:
