@@ -36,6 +36,7 @@ VARIES = (
     r"about [\d,]+ min to train",
     r"[\d.]+ GB free",
     r"[\d.]+ MB are h\w+",
+    r"[\d.]+ MB stay",
 )
 
 
