@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import UserError
 from pipeline.core.files import size_of
 from pipeline.core.log import Log, no_log
-from pipeline.registry.tags import COLLECTED_TAG, PUBLISHED_TAG
+from pipeline.registry.tags import COLLECTED_TAG, FIT_TAG, PUBLISHED_TAG
 from pipeline.upkeep.cache import FOLDER, OBJECT, Cache, named
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Stock:
     def finished(self) -> set[str]:
         """Keys of the trainings that have ended."""
         ended = (run for run in self.runs.values() if run.status == "FINISHED")
-        return {run.tags.get("bertline.fit", "") for run in ended}
+        return {run.tags.get(FIT_TAG, "") for run in ended}
 
     def stays(self, published: str | None, keep: int) -> set[str]:
         """Those always kept, the one published last, and the last `keep` others."""
