@@ -72,7 +72,7 @@ def in_use(bench: Bench, number: str) -> bool:
 
 
 def was_judged(bench: Bench, number: str) -> bool:
-    """Whether the gate has ever been asked about a version: not where a hand made it champion."""
+    """True if the gate has ever been asked about a version: not where a hand made it champion."""
     entries = Ledger(bench.registry, bench.model).entries()
     return any(entry.version == number and entry.decision for entry in entries)
 

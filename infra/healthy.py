@@ -1,4 +1,4 @@
-"""Whether an address answers, as an exit code: python infra/healthy.py URL"""
+"""True if an address answers, as an exit code: python infra/healthy.py URL"""
 
 import sys
 import urllib.request

@@ -105,7 +105,7 @@ def reached(stage: str, task: str) -> set[str]:
 
 
 def is_silent(file: Path) -> bool:
-    """Whether a package's own file holds a docstring and nothing else."""
+    """True if a package's own file holds a docstring and nothing else."""
     return file.name == "__init__.py" and len(ast.parse(file.read_text()).body) < 2
 
 
@@ -292,7 +292,7 @@ def is_command(path: Path) -> bool:
 
 
 def is_stage(path: Path, function: str) -> bool:
-    """Whether it is the function of a stage, which is called as its folder."""
+    """True if it is the function of a stage, which is called as its folder."""
     return path == ROOT / "pipeline" / "stages" / function / "stage.py"
 
 

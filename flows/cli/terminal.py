@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def watched() -> bool:
-    """Whether standard output is a terminal that can draw."""
+    """True if standard output is a terminal that can draw."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 

@@ -66,7 +66,7 @@ def section(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def earlier(path: PurePath) -> Iterator[PurePath]:
-    """What a file was called before, in the same folder."""
+    """Earlier name of a file, in the same folder."""
     for old, new in FILES.items():
         if path.name == new:
             yield path.with_name(old)

@@ -92,7 +92,7 @@ class Lengths(Record):
     long_text: Literal["truncate", "head_tail", "windows"]
     overlap: int
     masking: dict[str, Any] | None = None
-    """How tokens are masked, of tasks that predict them."""
+    """Masking settings, of tasks that predict tokens."""
     truncated_share: dict[str, float]
     """Of rows longer than that, whatever long_text makes of them."""
     pieces: dict[str, int]

@@ -166,7 +166,7 @@ class Tokens:
 
     ids: npt.NDArray[np.int32]
     cut: bool
-    """Whether the text goes on."""
+    """True if the text goes on."""
     words: list[tuple[int, str, int, int]]
     """Of each token that is not special: its place in `ids`, itself, and its first character and
     one past its last; kept only where tokens are asked for."""

@@ -29,7 +29,7 @@ class Made(Extraction):
     text: str
     """Column of the text."""
     centroids: bool
-    """Whether a row is the mean of a class."""
+    """True if a row is the mean of a class."""
     rows: int
     truncated: int
     """Texts that were longer than max_length."""
@@ -127,12 +127,12 @@ def array(file: Path) -> Floats:
 
 
 def is_made(file: Path) -> bool:
-    """Whether a file was written, and finished, by `bertline embed`."""
+    """True if a file was written, and finished, by `bertline embed`."""
     return file.suffix in KINDS and file.exists() and Made.beside(file).exists()
 
 
 def is_ours(file: Path) -> bool:
-    """Whether a file was written by `bertline embed`, be it the one of an unfinished run."""
+    """True if a file was written by `bertline embed`, be it the one of an unfinished run."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

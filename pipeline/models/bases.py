@@ -48,7 +48,7 @@ class BaseParams(Settings):
 
     @property
     def local(self) -> bool:
-        """Whether its weights lie in a folder that people can change."""
+        """True if its weights lie in a folder that people can change."""
         return not self.model.startswith((PACKAGE, HUB)) and self.model != SCRATCH
 
     @model_validator(mode="after")

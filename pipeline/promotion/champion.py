@@ -110,7 +110,7 @@ def _put_back(entries: Sequence[Entry], number: str) -> bool:
 
 
 def _same_question(entry: Entry, verdict: Verdict) -> bool:
-    """Whether an entry has spent what a verdict on other evidence was going to spend."""
+    """True if an entry has spent what a verdict on other evidence was going to spend."""
     return bool(
         verdict.question
         and (entry.epoch, entry.question) == (verdict.epoch, verdict.question)

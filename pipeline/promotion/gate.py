@@ -49,7 +49,7 @@ class GateParams(Settings):
     epoch_rows: int = Field(ge=1)
     """New test rows that make the next epoch."""
     approve: bool
-    """Whether a person has to agree before the alias moves."""
+    """True if a person has to agree before the alias moves."""
     seed: int = Field(ge=0)
     """Of the resamples."""
     guardrails: Guardrails

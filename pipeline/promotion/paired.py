@@ -65,7 +65,7 @@ def detectable(error: float, level: float) -> float:
 
 
 def differ(challenger: Tallies, champion: Tallies) -> bool:
-    """Whether any unit adds to the scores of the two otherwise."""
+    """True if any unit adds to the scores of the two otherwise."""
     new, old = np.unique(np.stack([challenger.place, champion.place]), axis=1)
     return bool((challenger.table[new] != champion.table[old]).any())
 

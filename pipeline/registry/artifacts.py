@@ -189,7 +189,7 @@ def _repository(uri: str) -> Any:
 
 
 def can_erase(tracking: str) -> bool:
-    """Whether runs can be erased from here: else only `mlflow gc` on the server can."""
+    """True if runs can be erased from here: else only `mlflow gc` on the server can."""
     from mlflow.tracking import _get_store
 
     return hasattr(_get_store(tracking), "_hard_delete_run")

@@ -28,7 +28,7 @@ class Written(NamedTuple):
     run: str
     entry: Entry
     settled: bool
-    """Whether its alias has moved."""
+    """True if its alias has moved."""
 
 
 class Ledger:

@@ -66,7 +66,7 @@ class Run:
     task: Task
     """Its code travels with the version."""
     tags: Mapping[str, str]
-    """Of the run."""
+    """Tags of the run."""
     shown: Mapping[str, str]
     """Of the version: what people compare versions by."""
     digests: digests.Digests

@@ -79,7 +79,7 @@ class Verdict(Record):
     rule: dict[str, object]
     """The recipe's gate section."""
     unfit: bool
-    """Whether what it answers may not count at all: not even a person promotes it then."""
+    """True if what it answers may not count at all: not even a person promotes it then."""
     evidence: dict[str, str]
     """SHA-256 of what was judged: rows, and each side's answers."""
 
@@ -135,7 +135,7 @@ class Entry(Record):
 
     @property
     def moves(self) -> bool:
-        """Whether it moved the alias."""
+        """True if it moved the alias."""
         return self.event in MOVES
 
 

@@ -260,7 +260,7 @@ class Registry:
 
 
 def takes_pairs(loaded: Any) -> bool:
-    """Whether a version, as it is loaded, is asked about pairs of texts."""
+    """True if a version, as it is loaded, is asked about pairs of texts."""
     return bool((loaded.model_config or {}).get("two_texts"))
 
 

@@ -1,1 +1,1 @@
-"""Whether a recipe is worth training again, from facts alone."""
+"""True if a recipe is worth training again, from facts alone."""

@@ -1,4 +1,4 @@
-"""Whether a recipe is worth training again: what is new since the last version, in plain words."""
+"""True if a recipe is worth training again: what is new since the last version, in plain words."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Rescore(Record):
 
 
 class Plan(Record):
-    """Whether a line is run, and why."""
+    """True if a line is run, and why."""
 
     recipe: str
     run: bool

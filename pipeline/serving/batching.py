@@ -117,7 +117,7 @@ class Batcher:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a version, and it is known to be the one that should be in use."""
+        """True if there is a version, and it is known to be the one that should be in use."""
         return self.confirmed and self.version is not None
 
     def tune(self, tuning: Tuning) -> None:

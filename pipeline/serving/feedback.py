@@ -38,7 +38,7 @@ class Feedback(Record):
     version: str
     """RECIPE/NUMBER of the version that answered."""
     consent: bool
-    """Whether the sender lets the text be kept and learned from."""
+    """True if the sender lets the text be kept and learned from."""
     text: str = ""
     second: str = ""
     """Both are empty without consent."""
@@ -183,7 +183,7 @@ def _held(path: Path) -> Iterator[int]:
 
 
 def _quotes(label: str, *texts: str) -> bool:
-    """Whether a label holds a piece of the texts beside its place, as [[12, "the piece"]]."""
+    """True if a label holds a piece of the texts beside its place, as [[12, "the piece"]]."""
     try:
         items = json.loads(label)
     except (ValueError, RecursionError):

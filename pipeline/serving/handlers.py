@@ -27,7 +27,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 
 class FeedbackStore(Protocol):
-    """Where feedback goes."""
+    """Destination of feedback."""
 
     def add(self, sent: SentFeedback) -> str:
         """Returns the text's id."""

@@ -140,7 +140,7 @@ class Protocol(HttpToolsProtocol):
         self._close()
 
     def _turned_away(self) -> bool:
-        """Whether the request is refused already. Its body is let go as that of any answered one,
+        """True if the request is refused already. Its body is let go as that of any answered one,
         and the next request of this connection is looked at anew."""
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["path"] = self.url.decode("latin-1")

@@ -249,7 +249,7 @@ class Kept(BaseModel):
 
 
 class Ready(BaseModel):
-    """Whether it answers, and by which version."""
+    """True if it answers, and by which version."""
 
     ready: bool
     version: str | None

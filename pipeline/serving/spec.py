@@ -32,7 +32,7 @@ class Spec:
     """SHA-256 by path in the folder."""
 
     def same(self, other: "Spec | None") -> bool:
-        """Whether another is the same version with the same files, wherever they lie."""
+        """True if another is the same version with the same files, wherever they lie."""
         return other is not None and (self.number, self.files) == (other.number, other.files)
 
     def state(self) -> tuple[tuple[str, int, int], ...]:

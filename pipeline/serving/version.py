@@ -182,7 +182,7 @@ def _unsound(answer: "Answer") -> str:
 
 
 def _agrees(answer: "Answer", stored: Mapping[str, Any], same: bool) -> bool:
-    """Whether an answer is the stored one, as far as two machines agree: `same` is the task's word
+    """True if an answer is the stored one, as far as two machines agree: `same` is the task's word
     on the labels, which counts where no score tells."""
     scores: Mapping[str, float] = stored["scores"]
     if answer.label != stored["label"]:

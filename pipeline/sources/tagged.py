@@ -210,7 +210,7 @@ def _parsed(tag: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=65536)
 def _fits(before: str, tag: str, scheme: str) -> bool:
-    """Whether a scheme lets a tag stand right behind another one."""
+    """True if a scheme lets a tag stand right behind another one."""
     (was, old), (now, new) = _parsed(before), _parsed(tag)
     letters = SCHEMES[scheme]
     if now != OUTSIDE and (not now or now not in letters):
@@ -226,7 +226,7 @@ def _fits(before: str, tag: str, scheme: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def _begins(before: str, tag: str, scheme: str) -> bool:
-    """Whether an entity begins with a tag that fits behind another one."""
+    """True if an entity begins with a tag that fits behind another one."""
     (was, old), (now, new) = _parsed(before), _parsed(tag)
     if scheme == "IOB1":
         return now == "B" or (now == "I" and (was == OUTSIDE or old != new))

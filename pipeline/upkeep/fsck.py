@@ -110,7 +110,7 @@ def _is(path: str, name: str) -> bool:
 
 
 def check_history(cache: Cache, who: str, wanted: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether what a version was made of is still there: worth knowing, not damage."""
+    """True if what a version was made of is still there: worth knowing, not damage."""
     try:
         missing = [name for name in cache.reach(wanted) if not cache.has(name)]
     except UserError:
@@ -139,7 +139,7 @@ def check_work(
 
 
 def check_records(home: Path) -> Iterator[Finding]:
-    """Whether a recipe's records can be read."""
+    """True if a recipe's records can be read."""
     for name, kind in RECORDS.items():
         if (home / name).exists():
             try:
@@ -214,7 +214,7 @@ def _check_run(who: str, run: Any) -> Iterator[Finding]:
 
 
 def check_database(path: Path) -> Iterator[Finding]:
-    """Whether SQLite finds its file sound."""
+    """True if SQLite finds its file sound."""
     try:
         with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as database:
             told = [row[0] for row in database.execute("PRAGMA quick_check(1)")]

@@ -291,7 +291,7 @@ class Workspace:
     named: Set[str]
     """Objects of the cache that dvc.lock or a branch names."""
     state: Path
-    """What trainings resume from."""
+    """Checkpoints that trainings resume from."""
 
     def bytes(self) -> int:
         return sum(size_of(path) for path in (self.cache.folder, self.state) if path.exists())

@@ -25,7 +25,7 @@ def lock_files(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def remembers(root: Path, path: str) -> bool:
-    """Whether any commit has held this file."""
+    """True if any commit has held this file."""
     return bool(_git(root, "log", "-1", "--all", "--format=%H", "--", path).strip())
 
 

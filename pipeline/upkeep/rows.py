@@ -85,7 +85,7 @@ class Forgotten:
         return any(needle in content for needle in self.needles)
 
     def in_file(self, path: Path) -> bool:
-        """Whether a file holds one of the rows. A table that cannot be read counts as one that
+        """True if a file holds one of the rows. A table that cannot be read counts as one that
         does: nothing shows that it does not."""
         with path.open("rb") as file:
             start = file.read(8)

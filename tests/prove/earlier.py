@@ -176,7 +176,7 @@ json.dump(told, sys.stdout)
 
 @dataclass(frozen=True)
 class Said:
-    """How a command ended."""
+    """Result of a command."""
 
     code: int
     out: str

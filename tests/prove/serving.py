@@ -255,7 +255,7 @@ class Service:
         return dict(self.ask("/readyz")[1] or {})
 
     def serves(self, number: str) -> bool:
-        """Whether requests are answered by this version."""
+        """True if requests are answered by this version."""
         status, told = self.ask("/predict", {"text": "a goal"})
         return status == 200 and told["version"] == f"toy/{number}"
 
@@ -376,7 +376,7 @@ def scores_of(registry: Registry, number: str, texts: list[str]) -> Scores:
 
 
 def is_of(told: Told, expected: Scores) -> bool:
-    """Whether every row of an answer is one version's."""
+    """True if every row of an answer is one version's."""
     answers = told.content["answers"] if len(told.texts) > 1 else [told.content]
     return len(answers) == len(told.texts) and all(
         abs(answer["scores"][name] - expected[text][name]) <= CLOSE

@@ -78,7 +78,7 @@ def predict(
 
 
 def _champion(recipe: str) -> tuple[Any, str]:
-    """What is in use, as MLflow loads it, and its name."""
+    """The champion, as MLflow loads it, and its name."""
     from pipeline.core.workspace import tracking
     from pipeline.registry.versions import Registry
 

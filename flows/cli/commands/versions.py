@@ -94,7 +94,7 @@ def _registered(version: str) -> tuple[str, str]:
 
 
 def _bench(recipe: str, number: str) -> "Bench":
-    """Where a version is judged: on the rows of a scheduled run, where that made it."""
+    """The workspace a version is judged in: the scheduled run's, where that made it."""
     from dataclasses import replace
     from pathlib import Path
 
@@ -136,7 +136,7 @@ def judge(
     version: Version,
     as_json: Annotated[bool, typer.Option("--json", help="The whole verdict as JSON.")] = False,
 ) -> int:
-    """What the gate says of a version, in full; nothing is moved or written down."""
+    """Show the gate's verdict on a version in full; nothing is promoted or recorded."""
     from flows import gate
     from pipeline.core.workspace import tracking
     from pipeline.promotion.champion import champion_of
@@ -154,7 +154,7 @@ def judge(
 
 @group.command("bertline history news")
 def history(recipe: Recipe) -> None:
-    """What was in use when, and what the gate refused, as a table and a picture."""
+    """Show past champions and rejected versions, as a table and a picture."""
     from flows.cli.history import history
     from pipeline.core.config import check_name
     from pipeline.core.workspace import DATA, tracking
@@ -167,7 +167,7 @@ def history(recipe: Recipe) -> None:
 
 @group.command("bertline explain news@champion", "bertline explain news/3")
 def explain(version: Version) -> None:
-    """Where a version comes from, how good it is, and when it was in use."""
+    """Show a version's lineage, scores and times of use."""
     from flows.cli.explain import explain
     from pipeline.core.workspace import tracking
     from pipeline.registry.versions import Registry

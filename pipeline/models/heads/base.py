@@ -21,7 +21,7 @@ Axes = Mapping[str, Mapping[int, str]]
 
 
 class Training(Protocol):
-    """What a head asks of the settings of a training."""
+    """Requirements of a head on the settings of a training."""
 
     @property
     def metric(self) -> str: ...
@@ -35,14 +35,14 @@ class Training(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """What a model is built from, before it has learned anything."""
+    """Configuration that a model is built from, before training."""
 
     folder: Path
     """The base's."""
     name: str
-    """What messages call the base."""
+    """Name of the base in messages."""
     outputs: Sequence[str]
-    """What the head is to compute, by name."""
+    """Names of the head's outputs."""
     dropouts: Mapping[str, float]
     """Under the names that the base's family gives them."""
     tokenizer: Path
@@ -73,25 +73,25 @@ class Graph:
     output: str
     axes: Axes
     first_token: bool = False
-    """Whether nothing but the first token's state is read."""
+    """True if nothing but the first token's state is read."""
     decoder: DecoderGraph | None = None
 
 
 class Head(ABC):
-    """How a model with this head is built, loaded, fed, exported and checked."""
+    """Build, load, feed, export and check a model with this head."""
 
     families: ClassVar[tuple[str, ...]] = ENCODERS
     """The `model_type` of the encoders that it goes with."""
     pooled: ClassVar[bool] = False
     """Whether it reads one state of a text: of the first token, or the mean over all."""
     contrastive: ClassVar[bool] = False
-    """Whether it learns from texts of one class that share a batch."""
+    """True if it learns from texts of one class that share a batch."""
     embeds: ClassVar[bool] = False
-    """Whether its outputs are a text's place in a space."""
+    """True if its outputs are a text's place in a space."""
     generates: ClassVar[bool] = False
-    """Whether it writes a text, in tokens of a vocabulary of its own."""
+    """True if it writes a text, in tokens of a vocabulary of its own."""
     adapters: ClassVar[bool] = True
-    """Whether LoRA can train it."""
+    """True if LoRA can train it."""
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
     """Distributions whose version a training depends on."""
 
@@ -139,7 +139,7 @@ class Head(ABC):
     # running
 
     def typed(self, config: Any, task: Task) -> bool:
-        """Whether the model is told which of two texts a token is of."""
+        """True if the model is told which of two texts a token is of."""
         return task.two_texts and (getattr(config, "type_vocab_size", None) or 0) > 1
 
     def collator(self, model: Any, typed: bool) -> "Collator":

@@ -34,7 +34,7 @@ MOST_TIMED = 1000  # texts that are asked for the time that they take
 
 @dataclass(frozen=True)
 class Measured:
-    """What one candidate's process found."""
+    """Result of one candidate's process."""
 
     load_ms: float
     peak_memory_mb: float
@@ -45,7 +45,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Work:
-    """What one candidate's process is given."""
+    """Input of one candidate's process."""
 
     name: str
     task: str

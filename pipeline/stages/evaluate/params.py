@@ -16,7 +16,7 @@ class EvaluateParams(Settings):
     slices: list[str]
     """Carried columns by whose values the test score is split."""
     baseline: str
-    """What the baseline reads: words, or characters for text without spaces."""
+    """Unit of the baseline's features: words, or characters for text without spaces."""
     calibration_bins: int = Field(ge=2)
     worst_mistakes: int = Field(ge=0)
     behaviour: list[str]

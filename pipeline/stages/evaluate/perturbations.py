@@ -101,5 +101,5 @@ def _joined(first: str, second: str) -> str:
 
 
 def _wide(characters: str) -> bool:
-    """Whether one of them belongs to a script without spaces, such as Chinese."""
+    """True if one of them belongs to a script without spaces, such as Chinese."""
     return any(unicodedata.east_asian_width(character) in "WF" for character in characters)

@@ -61,11 +61,11 @@ class Job:
     base: Path
     """The folder of the base."""
     name: str
-    """What messages call the base."""
+    """Name of the base in messages."""
     tokenize: Path
     validator: Validator
     state: Path
-    """Where checkpoints lie."""
+    """Folder of the checkpoints."""
     precision: str
     """fp32 or bf16."""
 

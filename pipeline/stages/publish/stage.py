@@ -85,7 +85,7 @@ def publish(
 
 
 def _files(served: Candidate, export: Path, benchmark: Path) -> dict[str, Path]:
-    """What is served, by its part. Raises UserError for a runtime that has no file."""
+    """Files that are served, by part. Raises UserError for a runtime that has no file."""
     if served.file is None:
         raise UserError(f"{benchmark / 'benchmark.json'}: picked {served.name}, which has no file")
     return {
@@ -128,7 +128,7 @@ def _run_tags(made: Records, served: Mapping[str, str], tokenize: Path) -> dict[
 
 
 def _version_tags(made: Records) -> dict[str, str]:
-    """What people compare versions by; the gate adds its verdict."""
+    """Tags that people compare versions by; the gate adds its verdict."""
     served, main = made.served, made.scores.main
     return {
         "runtime": served.name,

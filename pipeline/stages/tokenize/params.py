@@ -19,7 +19,7 @@ class Vocabulary(Settings):
     size: int = Field(ge=100)
     """Tokens, at most."""
     lower_case: bool
-    """Whether letters lose their case and their accents, as in BERT's uncased vocabularies."""
+    """True if letters lose their case and their accents, as in BERT's uncased vocabularies."""
     min_frequency: int = Field(ge=1)
     """How often two parts of a word must stand together to be joined."""
 
@@ -33,7 +33,7 @@ class Masking(Settings):
     whole_words: bool
     """Whether all tokens of a word are masked or none."""
     packed: bool
-    """Whether one document begins where another ends, so that training passages are full (Liu et
+    """True if one document begins where another ends, so that training passages are full (Liu et
     al. 2019); else each is of one document, and as short as that is. Pairs are of one document."""
 
 
@@ -46,7 +46,7 @@ class TokenizeParams(Settings):
     overlap: int = Field(ge=0)
     """Tokens that one window shares with the next."""
     symmetric: bool
-    """Whether a training row is read twice, its two texts in both orders: where none is the first,
+    """True if a training row is read twice, its two texts in both orders: where none is the first,
     as of paraphrases."""
     vocabulary: Vocabulary | None
     """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,

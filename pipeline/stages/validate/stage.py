@@ -236,7 +236,7 @@ def flag(
 
 
 def _differ(frame: "pd.DataFrame", by: list[str], column: str) -> "pd.Series[bool]":
-    """Whether the rows that are equal in the columns `by` differ in another."""
+    """True if the rows that are equal in the columns `by` differ in another."""
     return frame.groupby(by)[column].transform("nunique") > 1
 
 

@@ -104,25 +104,25 @@ class Task(ABC):
     """The metric that is the share of rows answered rightly, where there is one: an exact test
     compares two models by it. Else rows are compared by what `alone` says of each."""
     labelled: ClassVar[bool] = True
-    """Whether rows have labels; else `label` is given an empty cell."""
+    """True if rows have labels; else `label` is given an empty cell."""
     two_texts: ClassVar[bool] = False
-    """Whether a row has a second text."""
+    """True if a row has a second text."""
     symmetric: ClassVar[bool] = False
-    """Whether the two may change places, where a recipe says that its labels do not hang on it."""
+    """True if the two may change places, where a recipe says that its labels do not hang on it."""
     with_neighbour: ClassVar[bool] = False
     """Whether a validation or test row is asked of with another of its split as second text."""
     dynamic_masking: ClassVar[bool] = False
-    """Whether what is learned is drawn anew in every epoch, by the encoder's `passages_of` and
+    """True if what is learned is drawn anew in every epoch, by the encoder's `passages_of` and
     `drawn`."""
     cut: ClassVar[Literal["longest", "second"]] = "longest"
     """Which of two texts is cut where both are too long for the model."""
     offsets: ClassVar[bool] = False
-    """Whether answers are made of the characters that tokens stand for."""
+    """True if answers are made of the characters that tokens stand for."""
     exclusive: ClassVar[bool] = False
-    """Whether a row has exactly one of a fixed list of classes: then classes can be weighed and
+    """True if a row has exactly one of a fixed list of classes: then classes can be weighed and
     smoothed, confidence is calibrated against being right, and behaviour can be tested."""
     by_group: ClassVar[bool] = False
-    """Whether rows of one group are scored together, as a ranking is."""
+    """True if rows of one group are scored together, as a ranking is."""
     baseline: ClassVar[tuple[str, ...]] = ("words", "characters")
     """What `evaluate.baseline` may say."""
     plain: ClassVar[str] = "Text classification"
@@ -212,7 +212,7 @@ class Task(ABC):
 
     @property
     def tunes(self) -> bool:
-        """Whether there is anything to decide."""
+        """True if there is anything to decide."""
         return type(self).decide is not Task.decide
 
     def remember(
@@ -224,7 +224,7 @@ class Task(ABC):
 
     @property
     def remembers(self) -> bool:
-        """Whether training pieces are asked about besides validation rows."""
+        """True if training pieces are asked about besides validation rows."""
         return type(self).remember is not Task.remember
 
     # answering

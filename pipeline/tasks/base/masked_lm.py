@@ -184,7 +184,7 @@ class Guessing(Task):
     baseline = ("frequencies",)
     plain = "Fill-mask"
     pairs: ClassVar[bool]
-    """Whether passages are asked of in pairs."""
+    """True if passages are asked of in pairs."""
 
     # rows
 

@@ -290,7 +290,7 @@ def whole_words(found: Sequence[Word], text: str) -> list[Word]:
 
 
 def _between_spaces(texts: Texts, label: str) -> bool:
-    """Whether every span of a label begins and ends where plain words do."""
+    """True if every span of a label begins and ends where plain words do."""
     places = plain_words(texts[0])
     starts, ends = {start for start, _ in places}, {end for _, end in places}
     return all(span.start in starts and span.end in ends for span in read(label))
@@ -309,12 +309,12 @@ def _without_emoji(word: Word, text: str) -> Word:
 
 
 def _joined(text: str, place: int) -> bool:
-    """Whether a character may belong to the word of the one before it."""
+    """True if a character may belong to the word of the one before it."""
     return _attached(text[place]) or not (_unspaced(text[place]) or _unspaced(text[place - 1]))
 
 
 def _attached(character: str) -> bool:
-    """Whether it is a mark on the character before it."""
+    """True if it is a mark on the character before it."""
     if character.isascii():
         return False
     return unicodedata.category(character) in ("Mn", "Mc", "Me")
@@ -331,7 +331,7 @@ def _is_emoji(character: str) -> bool:
 
 
 def _unspaced(character: str) -> bool:
-    """Whether its script puts no spaces between words; Hangul counts, whose particles need none."""
+    """True if its script puts no spaces between words; Hangul counts, whose particles need none."""
     if character.isascii():
         return False
     wide = unicodedata.east_asian_width(character) in "WF"

@@ -104,7 +104,7 @@ class QuestionAnswering(Task):
         rows: Labelled,
         classes: Sequence[str],
     ) -> Mapping[str, Any]:
-        """Whether "no answer" is an answer: it is where a validation row has none. Then a row has
+        """True if "no answer" is an answer: it is where a validation row has none. Then a row has
         none if its null score is above that of its best span by more than the threshold, which is
         the one of the highest F1 (Rajpurkar et al. 2018)."""
         if NOTHING not in rows.labels:

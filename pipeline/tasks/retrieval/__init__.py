@@ -106,7 +106,7 @@ class Retrieval(Task):
     def tally(
         self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     ) -> Floats:
-        """Whether the truth is in each of the first places, 1 / its place, and its gain
+        """True if the truth is in each of the first places, 1 / its place, and its gain
         1 / log2(1 + place), which is all of nDCG where one class is relevant."""
         listed = answers[0].splitlines()
         tally = np.zeros(LISTED + 1)

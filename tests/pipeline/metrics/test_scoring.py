@@ -55,7 +55,7 @@ def test_rows_are_tallied_alone_and_slices_add_up() -> None:
 
 
 class Grouped:
-    """Whether the best of a group was answered."""
+    """True if the best of a group was answered."""
 
     by_group = True
     exact = "best"

@@ -1,4 +1,4 @@
-"""Whether a recipe is worth training again, from facts alone."""
+"""True if a recipe is worth training again, from facts alone."""
 
 from typing import Any
 

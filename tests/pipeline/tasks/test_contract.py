@@ -180,7 +180,7 @@ def predicted(home: Home, texts: list[Texts], capsys: pytest.CaptureFixture[str]
 
 
 MADE_UP = '''
-"""Whether a text names more sport than anything else: made up, and whole in this one folder."""
+"""True if a text names more sport than anything else: made up, and whole in this one folder."""
 
 import numpy as np
 

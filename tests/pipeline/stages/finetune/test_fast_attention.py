@@ -52,7 +52,7 @@ def both(given: TENSORS, mask: torch.Tensor | None, causal: bool = False) -> lis
 
 
 def near(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether they differ by no more than eight bits explain."""
+    """True if they differ by no more than eight bits explain."""
     return bool((one - other).detach().norm() < 0.02 * other.detach().norm())
 
 

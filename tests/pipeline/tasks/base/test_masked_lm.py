@@ -57,7 +57,7 @@ WORDS = Vocabulary(MASK, FIRST, SEPARATOR, special, continues)
 
 
 def within(count: int, of: int, share: float) -> bool:
-    """Whether a count is within three standard errors of a share."""
+    """True if a count is within three standard errors of a share."""
     return abs(count - of * share) <= 3 * np.sqrt(of * share * (1 - share))
 
 
@@ -348,7 +348,7 @@ def test_no_pair_is_of_two_splits_and_no_stranger_of_the_same_document(
 
 
 def holds(tokens: list[int], part: list[int]) -> bool:
-    """Whether one list stands within another."""
+    """True if one list stands within another."""
     return any(tokens[i : i + len(part)] == part for i in range(len(tokens) - len(part) + 1))
 
 
