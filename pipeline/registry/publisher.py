@@ -68,7 +68,7 @@ class Run:
     tags: Mapping[str, str]
     """Tags of the run."""
     shown: Mapping[str, str]
-    """Of the version: what people compare versions by."""
+    """Tags of the version: what people compare versions by."""
     digests: digests.Digests
     """SHA-256 of each artifact, by its path in the run."""
     source: str

@@ -165,7 +165,7 @@ for arguments in json.load(sys.stdin):
             runpy.run_module(sys.orig_argv[-1], run_name="__main__", alter_sys=True)
         except SystemExit as end:
             code = end.code or 0
-        except Exception:
+        except Exception:  # as the interpreter ends: a stack trace and 1, then the next command
             traceback.print_exc()
             code = 1
     told.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})

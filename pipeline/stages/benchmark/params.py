@@ -8,7 +8,7 @@ from pipeline.tasks.base import Task
 
 class BenchmarkParams(Settings):
     threads: int = Field(ge=0)
-    """Of every candidate; 0 takes as many as the machine has cores."""
+    """Threads of every candidate; 0 takes as many as the machine has cores."""
     batches: list[int] = Field(min_length=1)
     """Texts at once, in the grid of timings."""
     seconds: float = Field(gt=0, le=60)
@@ -16,7 +16,7 @@ class BenchmarkParams(Settings):
     metric: str
     """One of the task's."""
     max_metric_drop: float = Field(ge=0, le=1)
-    """Of that metric on validation, from the reference's."""
+    """Largest drop of that metric on validation, from the reference's."""
     max_flip_rate: float = Field(ge=0, le=1)
     """Share of validation answers that differ from the reference's."""
 

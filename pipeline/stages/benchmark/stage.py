@@ -108,7 +108,7 @@ class _Found:
     """Findings on one candidate."""
 
     single: Timing
-    """Of one text at a time."""
+    """Timing of one text at a time."""
     answers: Answers
     measured: Measured
 

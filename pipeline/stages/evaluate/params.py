@@ -22,7 +22,7 @@ class EvaluateParams(Settings):
     behaviour: list[str]
     """Suites of behaviour tests: ready ones by name, your own by path."""
     seed: int = Field(ge=0)
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
     @model_validator(mode="after")
     def _suites_differ(self) -> Self:

@@ -9,7 +9,7 @@ class ExportParams(Settings):
     texts: int = Field(ge=1)
     """Validation texts on which each file is compared with PyTorch."""
     max_difference: float = Field(gt=0)
-    """Of fp32 logits from PyTorch's: more than this ends the line."""
+    """Largest difference of fp32 logits from PyTorch's: more than this ends the line."""
     per_channel: bool
     """int8 weights scaled by output channel instead of by matrix."""
     reduce_range: bool

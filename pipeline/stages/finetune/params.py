@@ -17,11 +17,11 @@ class Lora(Settings):
     2024)."""
 
     rank: int = Field(ge=1)
-    """Of each change: 8 or 16 do for most tasks."""
+    """Rank of each update: 8 or 16 do for most tasks."""
     alpha: float = Field(gt=0)
     """The change is scaled by alpha / rank; twice the rank is usual."""
     dropout: float = Field(ge=0, lt=1)
-    """Of what the changes read."""
+    """Dropout on the input of the updates."""
 
 
 class FinetuneParams(Settings):
@@ -40,7 +40,7 @@ class FinetuneParams(Settings):
     max_grad_norm: float = Field(gt=0)
     """Largest norm of the gradient."""
     dropout: float = Field(ge=0, lt=1)
-    """Of hidden states and of the classifier's input."""
+    """Dropout of hidden states and of the classifier's input."""
     attention_dropout: float = Field(ge=0, lt=1)
     """0 lets PyTorch use its fused attention, and a CPU in bf16 what is faster still
     (fast_attention.py); on a CPU it halves the time of a step."""
@@ -54,7 +54,7 @@ class FinetuneParams(Settings):
     """How much the loss of pairs counts in pretraining, beside that of masked tokens; in BERT as
     much, 1. Validation is measured with 1."""
     decoder: Decoder | None
-    """Of tasks that write; else null."""
+    """Decoder of tasks that write; else null."""
     precision: Literal["auto", "fp32", "bf16"]
     """auto takes bf16 where the processor or GPU computes in it, else fp32."""
     evaluations_per_epoch: int = Field(ge=1)

@@ -29,7 +29,7 @@ class Masking(Settings):
     another token and 10 % stay (Devlin et al. 2019)."""
 
     probability: float = Field(gt=0, lt=1)
-    """Of the tokens."""
+    """Share of the tokens."""
     whole_words: bool
     """Whether all tokens of a word are masked or none."""
     packed: bool
@@ -49,8 +49,8 @@ class TokenizeParams(Settings):
     """True if a training row is read twice, its two texts in both orders: where none is the first,
     as of paraphrases."""
     vocabulary: Vocabulary | None
-    """Of what is read: null takes the base's, and a base from scratch has none. Of what is written,
-    where a task writes."""
+    """Vocabulary of the source, or of what is written where a task writes: null takes the base's,
+    and a base from scratch has none."""
     masking: Masking | None
     """null for tasks that predict no masked tokens."""
 

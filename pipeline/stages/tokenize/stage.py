@@ -194,7 +194,7 @@ class _Tables:
 def _tokenizer(
     params: TokenizeParams, task: Task, base: BaseParams, kept: Path, log: Log
 ) -> "PreTrainedTokenizerFast":
-    """Of what is read: the base's, or one that is learned.
+    """Tokenizer of the source: the base's, or one that is learned.
 
     Raises UserError where the base takes no texts of that length, has words of its own, or is of a
     family that the task does not know.

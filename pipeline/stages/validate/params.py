@@ -58,8 +58,8 @@ class ValidateParams(Settings):
     max_characters: int = Field(gt=0)
     """Characters, of each text."""
     min_rows: int = Field(ge=1)
-    """Of each split, after quarantine."""
+    """Fewest rows of each split, after quarantine."""
     max_quarantine_percent: float = Field(ge=0, le=100)
-    """Of all rows: more than this ends the line."""
+    """Largest share of all rows: more than this ends the line."""
     near_duplicates: NearDuplicates
     rules: Rules
