@@ -49,8 +49,8 @@ class TokenizeParams(Settings):
     """True if a training row is read twice, its two texts in both orders: where none is the first,
     as of paraphrases."""
     vocabulary: Vocabulary | None
-    """Vocabulary of the source, or of what is written where a task writes: null takes the base's,
-    and a base from scratch has none."""
+    """Settings of a learned vocabulary: of the source, where null takes the base's and a base from
+    scratch needs one, and of the target, where a task writes."""
     masking: Masking | None
     """null for tasks that predict no masked tokens."""
 
