@@ -160,7 +160,7 @@ class Drawn(Game):
         self, rule: str, sheet: Sheet, new: Integers, old: Integers, question: int
     ) -> bool:
         ours, theirs = self.tallied(sheet, new), self.tallied(sheet, old)
-        gaps = scoring.alone(self.task, ours) - scoring.alone(self.task, theirs)
+        gaps = scoring.per_unit_score(self.task, ours) - scoring.per_unit_score(self.task, theirs)
         wins, losses = int((gaps > scoring.TIE).sum()), int((gaps < -scoring.TIE).sum())
         scores = [scoring.metrics(self.task.measure, side)[self.metric] for side in (ours, theirs)]
         if rule == "usual rule":

@@ -185,7 +185,7 @@ def add_own(
         block["ingest"]["label"] = None
     _check_readable(block, name)
     what = (
-        f"{kind.plain}: {block['ingest']['label'] or block['ingest']['text']} of {Path(file).name}."
+        f"{kind.display_name}: {block['ingest']['label'] or block['ingest']['text']} of {Path(file).name}."
     )
     block["publish"]["description"] = what
     _write(name, block)

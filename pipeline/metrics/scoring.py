@@ -36,7 +36,7 @@ class Scored(Protocol):
 
     def measure(self, tallies: Floats) -> dict[str, Floats]: ...
 
-    def alone(self, tallies: Floats) -> Floats: ...
+    def per_unit_score(self, tallies: Floats) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ def chunks(draws: int, numbers: int) -> Iterator[int]:
         yield min(part, draws - start)
 
 
-def alone(task: Scored, tallied: Tallies) -> Floats:
+def per_unit_score(task: Scored, tallied: Tallies) -> Floats:
     """How good every unit is by itself, (units,): 1 or 0 where units are right or wrong."""
     table = tallied.table
-    values = task.measure(table)[task.exact] if task.exact else task.alone(table)
+    values = task.measure(table)[task.exact] if task.exact else task.per_unit_score(table)
     return np.asarray(values[tallied.place])
 
 

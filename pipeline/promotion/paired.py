@@ -75,7 +75,7 @@ def wins(task: Scored, challenger: Tallies, champion: Tallies, metric: str) -> t
     new, old = (
         task.measure(side.table)[metric][side.place]
         if metric == task.exact
-        else task.alone(side.table)[side.place]
+        else task.per_unit_score(side.table)[side.place]
         for side in (challenger, champion)
     )
     return int((new - old > TIE).sum()), int((old - new > TIE).sum())

@@ -199,7 +199,7 @@ class _Scoring:
                 self.encoder,
             )
         )
-        own = scoring.alone(self.task, self.tallies(test, test["answer"].tolist()))
+        own = scoring.per_unit_score(self.task, self.tallies(test, test["answer"].tolist()))
         return [self._baseline(name, test, answers, own) for name, answers in found.items()]
 
     def _baseline(
@@ -210,7 +210,7 @@ class _Scoring:
         own: npt.NDArray[np.float64],
     ) -> Baseline:
         tallied = self.tallies(test, answers)
-        difference = own - scoring.alone(self.task, tallied)
+        difference = own - scoring.per_unit_score(self.task, tallied)
         better, worse = scoring.signs(difference)
         groups = None if self.task.by_group else artifacts.groups_of(test)
         return Baseline(
@@ -225,7 +225,7 @@ class _Scoring:
         """The rows whose answers are not right."""
         answers = test["answer"].tolist()
         if self.task.exact:
-            return test[scoring.alone(self.task, self.tallies(test, answers)) < 1]
+            return test[scoring.per_unit_score(self.task, self.tallies(test, answers)) < 1]
         return test[~self.task.same(test["label"].tolist(), answers)]
 
     def slices(self, test: "pd.DataFrame", log: Log) -> list[Slice]:

@@ -66,9 +66,9 @@ def _front_matter(recipe: str, task: Task, intake: Intake, fit: Fit, served: Can
         {"type": _hub_metric(name), "name": words.metric(name), "value": round(value, 4)}
         for name, value in served.test.items()
     ]
-    hub_task = task.plain.lower().replace(" ", "-")
+    hub_task = task.display_name.lower().replace(" ", "-")
     result = {
-        "task": {"type": hub_task, "name": task.plain},
+        "task": {"type": hub_task, "name": task.display_name},
         "dataset": {"type": recipe, "name": _line(intake.source), "split": "test"},
         "metrics": metrics,
     }
@@ -128,8 +128,8 @@ def _ability(task: Task, text: str, labels: Sequence[str]) -> str:
     if task.exclusive:
         return f"Sorts a {text} into one of {classes}"
     if labels:
-        return f"{task.plain}: finds in a {text} none, one or several of {classes}"
-    return f"{task.plain} for a {text}, with no fixed list of answers."
+        return f"{task.display_name}: finds in a {text} none, one or several of {classes}"
+    return f"{task.display_name} for a {text}, with no fixed list of answers."
 
 
 def _data(intake: Intake, validation: Validation) -> str:

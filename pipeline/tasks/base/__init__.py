@@ -125,7 +125,7 @@ class Task(ABC):
     """True if rows of one group are scored together, as a ranking is."""
     baseline: ClassVar[tuple[str, ...]] = ("words", "characters")
     """What `evaluate.baseline` may say."""
-    plain: ClassVar[str] = "Text classification"
+    display_name: ClassVar[str] = "Text classification"
     """What people call it; in lower case with hyphens it is the hub's name of the task."""
 
     @property
@@ -262,7 +262,7 @@ class Task(ABC):
     def measure(self, tallies: Floats) -> dict[str, Floats]:
         """The metrics of summed tallies, (..., counts) -> (...) each."""
 
-    def alone(self, tallies: Floats) -> Floats:
+    def per_unit_score(self, tallies: Floats) -> Floats:
         """How good each unit is by itself, (units, counts) -> (units,): where no metric is `exact`,
         two models are compared by which of them is better at how many units."""
         return self.measure(tallies)[self.metrics[0]]

@@ -182,7 +182,7 @@ class Guessing(Task):
     labelled = False
     dynamic_masking = True
     baseline = ("frequencies",)
-    plain = "Fill-mask"
+    display_name = "Fill-mask"
     pairs: ClassVar[bool]
     """True if passages are asked of in pairs."""
 

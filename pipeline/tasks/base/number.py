@@ -117,7 +117,7 @@ class Number(Task):
         unexplained = np.divide(n * error, truths, out=np.ones_like(scale), where=truths > 0)
         return {"pearson": np.clip(pearson, -1, 1), "r2": np.asarray(1 - unexplained)}
 
-    def alone(self, tallies: Floats) -> Floats:
+    def per_unit_score(self, tallies: Floats) -> Floats:
         """The nearer to the truth, the better: no row has a correlation by itself."""
         return np.asarray(-np.sqrt(tallies[..., -1]))
 

@@ -42,7 +42,7 @@ class NamedEntities(Task):
     head = "token"
     metrics = ("entity_f1", "entity_macro_f1")
     offsets = True
-    plain = "Token classification"
+    display_name = "Token classification"
 
     # rows
 

@@ -49,7 +49,7 @@ class QuestionAnswering(Task):
     cut = "second"
     offsets = True
     baseline = ("words",)
-    plain = "Question answering"
+    display_name = "Question answering"
 
     # rows
 

@@ -37,7 +37,7 @@ class Ranking(Task):
     metrics = (f"ndcg_at_{NDCG_PLACES}", "mrr", f"recall_at_{RECALL_PLACES}", "auc")
     two_texts = True
     by_group = True
-    plain = "Text ranking"
+    display_name = "Text ranking"
 
     def label(self, cell: str, text: str, second: str) -> str:
         """A whole number, in digits."""

@@ -42,7 +42,7 @@ PLACES = (1, 5, LISTED)  # of recall
 class Retrieval(Task):
     head = "embedding"
     metrics = ("mrr", *(f"recall_at_{place}" for place in PLACES), f"ndcg_at_{LISTED}")
-    plain = "Sentence similarity"
+    display_name = "Sentence similarity"
 
     def label(self, cell: str, text: str, second: str) -> str:
         return class_name(cell)

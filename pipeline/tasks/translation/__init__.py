@@ -64,7 +64,7 @@ class Translation(Task):
     head = "seq2seq"
     metrics = ("bleu", "chrf")
     baseline = ("words",)
-    plain = "Translation"
+    display_name = "Translation"
 
     def label(self, cell: str, text: str, second: str) -> str:
         return " ".join(cell.split())
@@ -173,7 +173,7 @@ class Translation(Task):
         same = [one == other for one, other in zip(answers, others, strict=True)]
         return np.where(same, 1.0, chrf(counts.reshape(-1, CHRF_COUNTS)))
 
-    def alone(self, tallies: Floats) -> Floats:
+    def per_unit_score(self, tallies: Floats) -> Floats:
         """By chrF: of a single sentence BLEU says little."""
         return chrf(tallies[..., BLEU_COUNTS:])
 

@@ -47,7 +47,7 @@ def test_rows_are_tallied_alone_and_slices_add_up() -> None:
     task, (truth, guess) = tasks.get("classification"), answers(100, 4, 3)
     tallied = scoring.tallies(task, truth, guess, CLASSES)
     right = np.array(truth) == np.array(guess)
-    assert scoring.alone(task, tallied).tolist() == right.tolist()
+    assert scoring.per_unit_score(task, tallied).tolist() == right.tolist()
     first = np.arange(100) < 40
     parts = tallied.of(first).total() + tallied.of(~first).total()
     assert parts == pytest.approx(tallied.total())

@@ -539,7 +539,7 @@ def test_scores_of_words_agree_with_scikit_learn(rows: Tagged) -> None:
 
 def test_a_row_without_entities_is_worse_where_one_is_invented() -> None:
     tallied = scoring.tallies(TASK, ["[]", "[]"], ["[]", '[[0,1,"PER"]]'], TYPES)
-    assert scoring.alone(TASK, tallied).tolist() == [1.0, 0.0]
+    assert scoring.per_unit_score(TASK, tallied).tolist() == [1.0, 0.0]
     assert TASK.measure(tallied.rows)["entity_macro_f1"].tolist() == [1.0, 0.0]
 
 

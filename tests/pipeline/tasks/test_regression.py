@@ -220,7 +220,7 @@ def test_resamples_of_few_rows_have_finite_intervals():
 
 def test_a_row_alone_is_better_the_nearer_it_is():
     tallied = scoring.tallies(TASK, labels([1, 1, 1]), labels([3, 1.5, 1]), ())
-    assert TASK.alone(tallied.rows).tolist() == [-2, -0.5, 0]
+    assert TASK.per_unit_score(tallied.rows).tolist() == [-2, -0.5, 0]
 
 
 def test_the_detail_agrees_with_the_libraries():
