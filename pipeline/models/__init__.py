@@ -1,1 +1,1 @@
-"""PyTorch models: where a base comes from, its encoder, and the heads that are put on it."""
+"""PyTorch models: base encoders and the heads on them."""

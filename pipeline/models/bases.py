@@ -1,4 +1,4 @@
-"""The encoders that recipes start from: of a package, a folder, the hub, or of random weights."""
+"""Base encoders of recipes: from a package, a folder, the hub, or with random weights."""
 
 from pathlib import Path
 from typing import Self
@@ -20,14 +20,14 @@ class Network(Settings):
     num_hidden_layers: int = Field(ge=1)
     num_attention_heads: int = Field(ge=1)
     intermediate_size: int = Field(ge=1)
-    """Width inside of each layer's feed-forward network; four times hidden_size is usual."""
+    """Width of each layer's feed-forward network; four times hidden_size is usual."""
     max_position_embeddings: int = Field(ge=8)
-    """Tokens that it can read at once."""
+    """Longest input in tokens."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError("hidden_size is no multiple of num_attention_heads")
+            raise ValueError("hidden_size is not a multiple of num_attention_heads")
         return self
 
 
@@ -39,12 +39,12 @@ class BaseParams(Settings):
     `scratch` for random weights. What another recipe has pretrained is
     `data/<recipe>/finetune/model`."""
     sha256: str | None
-    """Digest of its model.safetensors, checked before every use; null leaves it unchecked."""
+    """SHA-256 of its model.safetensors, checked before every use; null skips the check."""
     watch: str
     """The path that DVC watches for a new base: the folder, or the versions file of a package or of
     `scratch`."""
     network: Network | None
-    """Of `scratch`; null where the base says its own."""
+    """Shape of a base from `scratch`; else null."""
 
     @property
     def local(self) -> bool:
@@ -54,17 +54,18 @@ class BaseParams(Settings):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.model == SCRATCH) != (self.network is not None):
-            raise ValueError(f"network: goes with the model {SCRATCH!r}, and with that alone")
+            raise ValueError(f"network: is for the model {SCRATCH!r} alone, which needs it")
         if self.network and self.sha256:
             raise ValueError("sha256: random weights have none: set it to null")
         return self
 
 
 def base_folder(base: BaseParams) -> Path:
-    """The local folder of a base model, its weights checked against the recipe's digest.
+    """Return the local folder of a base, with its weights checked against the recipe's digest.
 
-    The hub is asked only for `hub:` sources, whose revision must be given
-    (https://huggingface.co/docs/huggingface_hub/package_reference/file_download).
+    Only `hub:` sources, which must name a revision, are downloaded
+    (https://huggingface.co/docs/huggingface_hub/package_reference/file_download). Raises UserError
+    if a file is missing, cannot be downloaded or has another digest.
     """
     folder = _from_hub(base.model) if base.model.startswith(HUB) else locate(base.model)
     weights = folder / "model.safetensors"
@@ -91,4 +92,4 @@ def _from_hub(source: str) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{source}: cannot be had from the hub: {reason}") from None
+        raise UserError(f"{source}: cannot be downloaded from the hub: {reason}") from None

@@ -1,4 +1,4 @@
-"""Collators: rows of tokens and targets to the tensors of a batch.
+"""Collators, which turn rows of tokens and targets into the tensors of a batch.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -17,7 +17,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class Collator:
-    """Pads to the longest row of a batch; targets with IGNORED."""
+    """Collator that pads to the longest row of a batch; targets with IGNORED."""
 
     def __init__(self, padding: int, typed: bool = False) -> None:
         self.padding = padding
@@ -25,25 +25,25 @@ class Collator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
         batch = {
-            name: _stacked([row[name] for row in rows], self.padding if name == "input_ids" else 0)
+            name: _padded([row[name] for row in rows], self.padding if name == "input_ids" else 0)
             for name in self.names
         }
-        batch["attention_mask"] = _stacked([[1] * len(row["input_ids"]) for row in rows], 0)
+        batch["attention_mask"] = _padded([[1] * len(row["input_ids"]) for row in rows], 0)
         batch["labels"] = self.targets([row["labels"] for row in rows])
         return batch
 
     def targets(self, rows: list[Any]) -> torch.Tensor:
         if isinstance(rows[0], list):
-            return _stacked(rows, IGNORED)
+            return _padded(rows, IGNORED)
         return torch.tensor(rows, dtype=torch.float64 if isinstance(rows[0], float) else None)
 
-    def complaint(self, rows: "Dataset") -> str | None:
-        """A sentence on training rows that it changes, where there are any."""
+    def warning(self, rows: "Dataset") -> str | None:
+        """Return a warning if this collator changes any of the training rows."""
         return None
 
 
 class MaskedLMCollator(Collator):
-    """Gives a model its targets too: it scores masked tokens alone."""
+    """Collator that also passes the targets to the model, which scores only masked tokens."""
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
         batch = super().__call__(rows)
@@ -52,8 +52,10 @@ class MaskedLMCollator(Collator):
 
 
 class Seq2SeqCollator(Collator):
-    """Gives a decoder each token behind the one before it, which `begin` precedes; texts of more
-    than `max_length` tokens are cut, but for their end."""
+    """Collator that also gives the decoder its input: the targets shifted right, after `begin`.
+
+    Targets of more than `max_length` tokens are cut, but keep their end token.
+    """
 
     def __init__(self, padding: int, begin: int, fill: int, max_length: int) -> None:
         super().__init__(padding)
@@ -61,16 +63,16 @@ class Seq2SeqCollator(Collator):
 
     def __call__(self, rows: list[dict[str, Any]]) -> Batch:
         batch = super().__call__(rows)
-        before = batch["labels"].roll(1, dims=1)
-        before[:, 0] = self.begin
-        batch["decoder_input_ids"] = before.masked_fill(before == IGNORED, self.fill)
+        shifted = batch["labels"].roll(1, dims=1)
+        shifted[:, 0] = self.begin
+        batch["decoder_input_ids"] = shifted.masked_fill(shifted == IGNORED, self.fill)
         return batch
 
     def targets(self, rows: list[Any]) -> torch.Tensor:
         most = self.max_length
         return super().targets([t if len(t) <= most else [*t[: most - 1], t[-1]] for t in rows])
 
-    def complaint(self, rows: "Dataset") -> str | None:
+    def warning(self, rows: "Dataset") -> str | None:
         cut = int((pc.list_value_length(rows.data["labels"]).to_numpy() > self.max_length).sum())
         if not cut:
             return None
@@ -80,7 +82,7 @@ class Seq2SeqCollator(Collator):
         )
 
 
-def _stacked(rows: list[list[Any]], value: int) -> torch.Tensor:
+def _padded(rows: list[list[Any]], value: int) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
     )

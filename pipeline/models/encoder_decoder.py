@@ -1,4 +1,4 @@
-"""An encoder and a decoder that writes text of what it read, in PyTorch and as it is exported.
+"""Encoder-decoder models that write text, in PyTorch and in the form that is exported.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -25,19 +25,23 @@ if TYPE_CHECKING:
     from pipeline.tasks.base.runtime import Ints, Step
 
 
-def new(folder: Path, name: str, decoder: Any, words: Any, dropouts: Mapping[str, float]) -> Any:
-    """The encoder of a base and, for the words of a tokenizer (`tokenizers.Tokenizer`), a decoder
-    of random weights, whose settings are `decoder`: as wide, with attention to what was read (Rothe
-    et al. 2020)."""
+def new(
+    folder: Path, name: str, decoder: Any, tokenizer: Any, dropouts: Mapping[str, float]
+) -> Any:
+    """Return the encoder of a base with a new decoder of random weights.
+
+    The decoder is as wide as the encoder and attends to its output (Rothe et al. 2020); `decoder`
+    holds its settings, `tokenizer` (`tokenizers.Tokenizer`) its vocabulary.
+    """
     encoder = encoders.load(AutoModel, folder, name, add_pooling_layer=False, **dropouts)
-    read = encoder.config
-    begin, end, padding = (words.token_to_id(name) for name in ("[CLS]", "[SEP]", "[PAD]"))
+    source = encoder.config
+    begin, end, padding = (tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]", "[PAD]"))
     config = BertConfig(
-        vocab_size=words.get_vocab_size(),
-        hidden_size=read.hidden_size,
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=source.hidden_size,
         num_hidden_layers=decoder.layers,
-        num_attention_heads=read.num_attention_heads,
-        intermediate_size=read.intermediate_size,
+        num_attention_heads=source.num_attention_heads,
+        intermediate_size=source.intermediate_size,
         max_position_embeddings=decoder.max_length,
         type_vocab_size=1,
         is_decoder=True,
@@ -49,44 +53,44 @@ def new(folder: Path, name: str, decoder: Any, words: Any, dropouts: Mapping[str
     )
     model = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(config))
     model.config.decoder_start_token_id = begin
-    model.config.pad_token_id = read.pad_token_id or 0
-    for each in (model.config, read, config):
+    model.config.pad_token_id = source.pad_token_id or 0
+    for each in (model.config, source, config):
         each._name_or_path = ""
     return model
 
 
 def greedy(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What a model writes by the likeliest token each time, (texts, 1 + tokens): a 0, and the
-    tokens before that which ends them; behind them there is -1."""
-    own = model.decoder.config
-    found = model.generate(
+    """Return greedily decoded texts, (texts, 1 + tokens): a 0, then the tokens before the end
+    token, then -1."""
+    config = model.decoder.config
+    generated = model.generate(
         ids,
         attention_mask=mask,
         num_beams=1,
         do_sample=False,
-        max_new_tokens=own.max_position_embeddings - 1,
-        decoder_start_token_id=own.bos_token_id,
-        eos_token_id=own.eos_token_id,
-        pad_token_id=own.pad_token_id,
+        max_new_tokens=config.max_position_embeddings - 1,
+        decoder_start_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
     )
-    tokens = found[:, 1:]
-    ended = (tokens == own.eos_token_id).cumsum(1) > 0
-    return torch.cat([torch.zeros_like(found[:, :1]), tokens.masked_fill(ended, -1)], 1)
+    tokens = generated[:, 1:]
+    ended = (tokens == config.eos_token_id).cumsum(1) > 0
+    return torch.cat([torch.zeros_like(generated[:, :1]), tokens.masked_fill(ended, -1)], 1)
 
 
 def steps(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> "Step":
-    """What comes next, by transformers' own decoder and its cache."""
+    """Return the decoding step of some texts, by transformers' own decoder and cache."""
     with torch.inference_mode():
         states = model.encoder(ids, attention_mask=mask).last_hidden_state
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    begun = False
+    started = False
 
     def step(tokens: "Ints", of: "Ints", before: "Ints") -> "np.typing.NDArray[np.float32]":
-        nonlocal begun
+        nonlocal started
         with torch.inference_mode():
-            if begun:
+            if started:
                 cache.reorder_cache(torch.from_numpy(before).to(ids.device))
-            begun = True
+            started = True
             source = torch.from_numpy(of).to(ids.device)
             logits = model.decoder(
                 torch.from_numpy(tokens).to(ids.device)[:, None],
@@ -101,12 +105,12 @@ def steps(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> "Step":
     return step
 
 
-# as it is exported
+# export
 
 
-class Reading(torch.nn.Module):
-    """Texts to what each layer of the decoder attends to of them: keys and values, (2 x layers,
-    texts, heads, tokens, width)."""
+class EncoderExport(torch.nn.Module):
+    """Encoder whose output is the keys and values for the cross-attention of each decoder layer,
+    (2 x layers, texts, heads, tokens, width)."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -123,19 +127,19 @@ class Reading(torch.nn.Module):
 
 
 def examples(read: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Inputs of `Writing` for three hypotheses that have three tokens each, of two texts of eight
-    tokens that `read` is of."""
+    """Return inputs of `DecoderExport` for three hypotheses of three tokens each; `read` is the
+    encoder's output for two texts of eight tokens."""
     device = read.device
     place = torch.ones(3, dtype=torch.int64, device=device)
     mask = torch.ones(2, 8, dtype=torch.int64, device=device)
     return place, place, place, read[:, :, :, :3], read, mask
 
 
-class Writing(torch.nn.Module):
-    """One step of the decoder: what comes next, and its keys and values with those of this step.
+class DecoderExport(torch.nn.Module):
+    """Decoding step: log probabilities of the next token, and all keys and values so far.
 
-    `past`, (2 x layers, hypotheses before, heads, tokens, width), and `read`, (2 x layers, texts,
-    heads, tokens, width), are picked from by `before` and `of`, (hypotheses,).
+    `before` and `of`, (hypotheses,), index `past`, (2 x layers, hypotheses before, heads, tokens,
+    width), and `read`, (2 x layers, texts, heads, tokens, width).
     """
 
     def __init__(self, model: Any) -> None:
@@ -180,7 +184,7 @@ class Writing(torch.nn.Module):
 
 
 def _heads(states: torch.Tensor, attention: Any) -> torch.Tensor:
-    """(texts, tokens, width) -> (texts, heads, tokens, width of a head)"""
+    """Split states by head: (texts, tokens, width) -> (texts, heads, tokens, width of a head)."""
     count, width = attention.num_attention_heads, attention.attention_head_size
     return states.view(states.shape[0], states.shape[1], count, width).transpose(1, 2)
 

@@ -1,4 +1,4 @@
-"""transformers: base encoders and tokenizers from a local folder, and what is refused."""
+"""Loading of transformers' encoders and tokenizers from local folders."""
 
 import json
 import os
@@ -15,14 +15,14 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
-POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start behind padding
+POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start after padding
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """A model's config.json; `name` is what messages call it.
+    """Read a model's config.json; messages call the model `name`.
 
-    Raises UserError for what is not an encoder of a family that this line exports with fused
-    attention.
+    Raises UserError for a model that is not an encoder of the ENCODERS, which can be exported with
+    fused attention.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -31,14 +31,14 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind not in ENCODERS or config.get("is_decoder") or config.get("is_encoder_decoder"):
         raise UserError(
-            f"{name}: config.json says model_type {kind!r}, which is not an encoder this line"
-            f" takes: use one of {', '.join(ENCODERS)}"
+            f"{name}: config.json has model_type {kind!r}, which is not a supported encoder: use"
+            f" one of {', '.join(ENCODERS)}"
         )
     return dict(config)
 
 
 def most_tokens(folder: Path, wanted: int, name: str) -> int:
-    """How many tokens a base takes; raises UserError where that is fewer than wanted."""
+    """Return the longest input of a base in tokens. Raises UserError if `wanted` is longer."""
     config = read_config(folder, name)
     most = int(config["max_position_embeddings"]) - POSITIONS_LOST.get(config["model_type"], 0)
     if wanted > most:
@@ -47,7 +47,7 @@ def most_tokens(folder: Path, wanted: int, name: str) -> int:
 
 
 def load_tokenizer(folder: Path, name: str) -> Any:
-    """The fast tokenizer of a model folder."""
+    """Load the fast tokenizer of a model folder. Raises UserError if there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -58,26 +58,28 @@ def load_tokenizer(folder: Path, name: str) -> Any:
         raise UserError(f"{name}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if not tokenizer.is_fast:
         raise UserError(f"{name}: has no fast tokenizer: save a tokenizer.json beside its weights")
-    # a folder's path is no part of a tokenizer: two clones must save the same bytes
+    # without the folder's path: two clones must save the same bytes
     tokenizer.name_or_path = ""
     tokenizer.init_kwargs.pop("name_or_path", None)
     return tokenizer
 
 
 def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, pooling: str) -> Path:
-    """A BERT of random weights for the words of a saved tokenizer, in a folder; the same of the
-    same seed. `pooling`: what it is to stand for a text by, as `pooling_of` tells it."""
+    """Save a BERT of random weights for the vocabulary of a saved tokenizer, and return its folder.
+
+    The same seed gives the same weights. `pooling` is what `pooling_of` will return for it.
+    """
     import torch
     from transformers import AutoTokenizer, BertConfig, BertModel
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    words = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    vocabulary = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
     torch.manual_seed(seed)
     config = BertConfig(
         **network.model_dump(),
-        vocab_size=len(words),
-        pad_token_id=words.pad_token_id,
+        vocab_size=len(vocabulary),
+        pad_token_id=vocabulary.pad_token_id,
         classifier_pooling=pooling,
     )
     with whole(folder) as temporary:
@@ -86,25 +88,27 @@ def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, po
 
 
 def pooling_of(folder: Path) -> str:
-    """What a base was trained to stand for a text by: "mean" over its tokens, where its folder says
-    so as sentence-transformers writes it; "cls", its first token, where it says nothing."""
+    """Return the pooling that a base was trained with: "mean" over tokens if its folder says so in
+    sentence-transformers' files, else "cls" (the first token)."""
     if own := read_config(folder, str(folder)).get("classifier_pooling"):
-        return str(own)  # a model of ours
+        return str(own)  # a model of this project
     _, pooling = sentence_modules(folder)
     return "mean" if pooling == "mean" else "cls"
 
 
 def sentence_modules(folder: Path) -> tuple[list[str], str | None]:
-    """The kinds of modules that sentence-transformers has saved in a folder, and how the one called
-    Pooling pools: as `pooling_mode` says or, in older folders, the first of a few switches. Nothing
-    where it has saved none."""
+    """Return the types of the modules that sentence-transformers saved, and the mode of Pooling.
+
+    The mode is `pooling_mode` or, in older folders, the switches that are on, joined by " and ".
+    Returns an empty list and None if the folder has no such modules.
+    """
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
         kinds = {each["type"].rpartition(".")[2]: each["path"] for each in modules}
-        told = json.loads((folder / kinds["Pooling"] / "config.json").read_text(encoding="utf-8"))
-        modes = told.get("pooling_mode") or [
+        config = json.loads((folder / kinds["Pooling"] / "config.json").read_text(encoding="utf-8"))
+        modes = config.get("pooling_mode") or [
             name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
-            for name, on in told.items()
+            for name, on in config.items()
             if name.startswith("pooling_mode_") and on
         ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -113,10 +117,10 @@ def sentence_modules(folder: Path) -> tuple[list[str], str | None]:
 
 
 def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
-    """A model of a transformers class from a local folder; `name` is what messages call it.
+    """Load a model of a transformers class from a local folder; messages call the model `name`.
 
-    `settings` go to its configuration (dropout, attention implementation). Raises UserError where
-    its weights cannot be loaded.
+    `settings` go to its configuration (dropout, attention implementation). Raises UserError if the
+    weights cannot be loaded.
     """
     import torch
     from safetensors import SafetensorError
@@ -126,7 +130,7 @@ def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
     try:
         model = kind.from_pretrained(
             folder,
-            dtype=torch.float32,  # whatever the file has: training lowers what it may
+            dtype=torch.float32,  # whatever the file has: training may lower it
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,  # models/bases.py fetches from the hub
@@ -142,7 +146,7 @@ def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
 
 
 def pooling(model: Any) -> str:
-    """What a model's head for whole sequences reads: "cls" or "mean"."""
+    """Pooling of a model's sequence head: "cls" or "mean"."""
     return getattr(model.config, "classifier_pooling", "cls")
 
 

@@ -1,4 +1,4 @@
-"""What a head for whole texts is given: the state of the first token, or the mean of all tokens.
+"""Pooling for heads on whole texts: the state of the first token, or the mean over all tokens.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -9,12 +9,12 @@ import torch
 
 
 def by_mean(model: Any) -> None:
-    """Give a model's head the mean over the encoder's real tokens, (batch, 1, width), in the place
-    of the first token.
+    """Replace the encoder's output by the mean over real tokens, (batch, 1, width), which the head
+    then reads as its first token.
 
-    So most bases of sentence-transformers were trained to stand for a text (Reimers and Gurevych
-    2019, https://sbert.net/docs/package_reference/sentence_transformer/models.html#pooling); their
-    first token was not, and takes epochs to learn it. A pooler, which reads the first token, goes.
+    Most bases of sentence-transformers were trained with this pooling (Reimers and Gurevych 2019,
+    https://sbert.net/docs/package_reference/sentence_transformer/models.html#pooling); their first
+    token was not trained and takes epochs to catch up. A pooler, which reads it, is removed.
     """
     encoder = model.base_model
     pooled = getattr(encoder, "pooler", None) is not None
@@ -34,11 +34,11 @@ def by_mean(model: Any) -> None:
 
 
 def first_token_only(model: Any) -> None:
-    """Let an encoder compute its last layer for the first token alone, (batch, 1, width), where
-    that is all that the head reads.
+    """Compute an encoder's last layer for the first token only, (batch, 1, width): for heads that
+    read nothing else.
 
-    Logits and gradients are what they were but for rounding. Behind its attention the last layer
-    then costs next to nothing: an eighth of a step of six layers.
+    Logits and gradients stay the same but for rounding. The last layer then costs almost nothing
+    after its attention, which saves an eighth of a step of six layers.
     """
     encoder = model.base_model
     if model.config.model_type == "distilbert":

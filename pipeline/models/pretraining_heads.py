@@ -1,4 +1,4 @@
-"""BERT with the heads that it is pretrained with, computed for hidden tokens alone.
+"""BERT with its pretraining heads, computed for masked tokens only.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -12,11 +12,11 @@ from pipeline.tasks.base.masked_lm import BEST
 
 
 class BertForPreTraining(transformers.BertForPreTraining):
-    """Saved and loaded as transformers' own; `forward` gives logits (batch, tokens, 1 + 2 x BEST)
-    as `tasks.guessing` reads them.
+    """Pretraining model, saved and loaded as transformers' own, with logits (batch, tokens, 1 + 2 x
+    BEST) in the form of pipeline/tasks/base/masked_lm.py.
 
-    The product with the whole vocabulary, as dear as six layers of a small encoder, is computed
-    where a token is hidden, and nowhere else.
+    The product with the whole vocabulary costs as much as six layers of a small encoder, so it is
+    computed for masked tokens only.
     """
 
     def forward(
@@ -26,8 +26,8 @@ class BertForPreTraining(transformers.BertForPreTraining):
         token_type_ids: torch.Tensor,
         targets: torch.Tensor,
     ) -> TokenClassifierOutput:
-        """`targets` (batch, tokens): the token that is hidden, below 0 where none is; in the first
-        place nothing is hidden."""
+        """Return the logits; `targets` (batch, tokens) holds the original of each masked token, and
+        a negative number elsewhere. The first token is never masked."""
         encoded = self.bert(input_ids, attention_mask, token_type_ids)
         states = encoded.last_hidden_state[:, 1:]  # (batch, tokens - 1, width)
         truths = targets[:, 1:]

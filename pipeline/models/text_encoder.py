@@ -1,4 +1,4 @@
-"""sentence-transformers: an encoder that places whole texts in a space.
+"""Encoder for text embeddings, saved in the format of sentence-transformers.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -17,8 +17,8 @@ from pipeline.core.files import write_json
 
 
 class TextEncoder(torch.nn.Module):
-    """An encoder whose first state, or the mean of all that `by_mean` puts there, is a text's
-    embedding: its logits, (batch, width), of length 1."""
+    """Encoder whose first state is a text's embedding: the logits, (batch, width), of length 1.
+    `by_mean` puts the mean of all states there."""
 
     base_model_prefix = "encoder"
 
@@ -38,23 +38,24 @@ class TextEncoder(torch.nn.Module):
         return SequenceClassifierOutput(logits=normalize(state))
 
     def save_pretrained(self, folder: Path) -> None:
-        """The encoder, as transformers saves it."""
+        """Save the encoder as transformers does."""
         self.encoder.save_pretrained(folder)
 
 
-def describe(folder: Path, pooling: str, max_length: int) -> None:
+def save_modules(folder: Path, pooling: str, max_length: int) -> None:
     """Write what `SentenceTransformer(folder)` needs besides an encoder and a tokenizer."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     encoder = Transformer(str(folder), max_seq_length=max_length)
     width = encoder.get_embedding_dimension()
-    whole = SentenceTransformer(modules=[encoder, Pooling(width, pooling), Normalize()])
+    model = SentenceTransformer(modules=[encoder, Pooling(width, pooling), Normalize()])
     with tempfile.TemporaryDirectory() as copy:
-        whole.save(copy, create_model_card=False)
+        model.save(copy, create_model_card=False)
         for path in Path(copy).iterdir():
             if not (folder / path.name).exists():
                 shutil.move(path, folder / path.name)
-    settings = folder / "sentence_bert_config.json"
-    told = json.loads(settings.read_text(encoding="utf-8"))
-    write_json(settings, told | {"max_seq_length": max_length})  # else it goes by the tokenizer
+    path = folder / "sentence_bert_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    # without it sentence-transformers takes the tokenizer's length
+    write_json(path, settings | {"max_seq_length": max_length})

@@ -1,1 +1,1 @@
-"""What runs a trained model, a file a runtime."""
+"""Runtimes that run a trained model, one a file."""

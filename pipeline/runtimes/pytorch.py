@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class TorchModel:
-    """A fine-tuned model's folder, ready to answer."""
+    """Fine-tuned model, loaded from its folder in evaluation mode."""
 
     def __init__(
         self, folder: Path, task: "Task", threads: int = 0, attention: str = "sdpa"
@@ -41,35 +41,35 @@ class TorchModel:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        stacked = [torch.as_tensor(row) for row in rows]
-        return pad_sequence(stacked, batch_first=True, padding_value=value).to(self.device)
+        tensors = [torch.as_tensor(row) for row in rows]
+        return pad_sequence(tensors, batch_first=True, padding_value=value).to(self.device)
 
     def steps(self, pieces: "Sequence[Piece]") -> "Step":
-        """What comes next in texts about these pieces."""
+        """Return the decoding step of a model that writes text, with these pieces as sources."""
         ids = self._padded([piece.ids for piece in pieces], self.padding)
         mask = self._padded([[1] * len(piece) for piece in pieces], 0)
         return self.head.steps(self.model, ids, mask)
 
     def logits(self, pieces: "Sequence[Piece]", batch_size: int = 32) -> list[Floats]:
-        """Of each piece, (outputs,) or (tokens, outputs) before softmax; batched by length."""
+        """Return the logits of each piece, (outputs,) or (tokens, outputs); batched by length."""
         import torch
 
         result: list[Floats] = [np.empty(0, np.float32)] * len(pieces)
         order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
         with torch.inference_mode():
             for start in range(0, len(order), batch_size):
-                batch = [pieces[i] for i in order[start : start + batch_size]]
-                given = {
+                rows = order[start : start + batch_size]
+                batch = [pieces[i] for i in rows]
+                inputs = {
                     # (batch, length)
                     "input_ids": self._padded([p.ids for p in batch], self.padding),
                     "attention_mask": self._padded([[1] * len(p) for p in batch], 0),
                 }
                 if self.typed:
-                    given["token_type_ids"] = self._padded([p.types for p in batch], 0)
-                for name, (rows, fill) in self.head.extras(batch).items():
-                    given[name] = self._padded(rows, fill)
-                answer = self.model(**given).logits.float().cpu().numpy()
-                for place, i in enumerate(order[start : start + batch_size]):
-                    own = answer[place]
-                    result[i] = own if own.ndim == 1 else own[: len(pieces[i])]
+                    inputs["token_type_ids"] = self._padded([p.types for p in batch], 0)
+                for name, (values, fill) in self.head.extras(batch).items():
+                    inputs[name] = self._padded(values, fill)
+                logits = self.model(**inputs).logits.float().cpu().numpy()
+                for i, row in zip(rows, logits, strict=True):
+                    result[i] = row if row.ndim == 1 else row[: len(pieces[i])]
         return result

@@ -1,7 +1,7 @@
-"""Heads: what an encoder carries for a kind of output, an object a file.
+"""Heads: the output layers on an encoder, one object a file.
 
-A task names its head; nobody else asks which head that is. A new head is one file here with one
-object HEAD. These files load no PyTorch until something is asked of them.
+Only a task names its head; no other code depends on which one it is. A new head is one file here
+with one object HEAD. Importing these files does not load PyTorch.
 """
 
 from importlib import import_module
@@ -11,6 +11,6 @@ from pipeline.tasks.base import Task
 
 
 def head_of(task: Task) -> Head:
-    """The head that a task names: HEAD of the file of that name."""
+    """Return the head that a task names: HEAD of the file of that name."""
     head: Head = import_module(f"{__name__}.{task.head}").HEAD
     return head

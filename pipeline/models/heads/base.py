@@ -35,29 +35,29 @@ class Training(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """Configuration that a model is built from, before training."""
+    """Input of `Head.build`: a base and the settings of the new model."""
 
     folder: Path
-    """The base's."""
+    """Folder of the base."""
     name: str
     """Name of the base in messages."""
     outputs: Sequence[str]
     """Names of the head's outputs."""
     dropouts: Mapping[str, float]
-    """Under the names that the base's family gives them."""
+    """Dropout probabilities under the names that the base's family uses."""
     tokenizer: Path
-    """The folder of tokenizers."""
+    """Folder of the tokenizers."""
     decoder: Any = None
-    """Settings of what writes a text, where something does."""
+    """Settings of the decoder, for heads that generate text."""
 
 
 @dataclass(frozen=True)
 class DecoderGraph:
-    """One step of a decoder, exported beside the encoder that it reads."""
+    """Export form of a decoding step, which stands in one file with its encoder."""
 
     module: Any
     examples: Callable[[Any], tuple[Any, ...]]
-    """Inputs to trace it by, from what the encoder gives for two texts of eight tokens."""
+    """Function from the encoder's output for two texts of eight tokens to inputs for tracing."""
     inputs: Sequence[str]
     outputs: Sequence[str]
     axes: Axes
@@ -65,7 +65,7 @@ class DecoderGraph:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a model is exported as: a module that holds a BERT of that configuration."""
+    """Export form of a model: a module around a BERT with the configuration `config`."""
 
     module: Any
     config: Any
@@ -73,7 +73,7 @@ class Graph:
     output: str
     axes: Axes
     first_token: bool = False
-    """True if nothing but the first token's state is read."""
+    """True if only the first token's state is used."""
     decoder: DecoderGraph | None = None
 
 
@@ -81,56 +81,53 @@ class Head(ABC):
     """Build, load, feed, export and check a model with this head."""
 
     families: ClassVar[tuple[str, ...]] = ENCODERS
-    """The `model_type` of the encoders that it goes with."""
+    """`model_type` of the encoders that it supports."""
     pooled: ClassVar[bool] = False
-    """Whether it reads one state of a text: of the first token, or the mean over all."""
+    """True if it reads one state of a text: of the first token, or the mean over all."""
     contrastive: ClassVar[bool] = False
     """True if it learns from texts of one class that share a batch."""
     embeds: ClassVar[bool] = False
-    """True if its outputs are a text's place in a space."""
+    """True if its outputs are text embeddings."""
     generates: ClassVar[bool] = False
-    """True if it writes a text, in tokens of a vocabulary of its own."""
+    """True if it writes text, in tokens of its own vocabulary."""
     adapters: ClassVar[bool] = True
-    """True if LoRA can train it."""
+    """True if it can be trained with LoRA."""
     packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "accelerate")
-    """Distributions whose version a training depends on."""
+    """Distributions whose versions affect training."""
 
     # checks
 
     def check(self, params: Training, task: Task) -> None:
-        """Raises ValueError, beginning with the key, for settings that it has no use of."""
-        if self.generates != bool(params.decoder):
-            verb, what = (
-                ("writes", "say what writes")
-                if self.generates
-                else ("writes nothing", "set it to null")
-            )
-            raise ValueError(f"decoder: {task.name} {verb}: {what}")
+        """Raise ValueError, beginning with the key, for settings that do not fit this head."""
+        if self.generates and not params.decoder:
+            raise ValueError(f"decoder: {task.name} writes text: give the decoder's settings")
+        if params.decoder and not self.generates:
+            raise ValueError(f"decoder: {task.name} writes no text: set it to null")
         if params.lora and not self.adapters:
-            raise ValueError(f"lora: {task.name} learns all weights: set it to null")
+            raise ValueError(f"lora: {task.name} trains all weights: set it to null")
 
     def check_base(self, folder: Path, name: str, task: Task) -> None:
-        """Raises UserError for an encoder that it does not go with."""
+        """Raise UserError for an encoder that this head does not support."""
         kind = read_config(folder, name)["model_type"]
         if kind not in self.families:
             raise UserError(
-                f"{name}: is a {kind}, and {task.name} goes with {' or '.join(self.families)}:"
+                f"{name}: is a {kind}, and {task.name} needs {' or '.join(self.families)}:"
                 " give another base"
             )
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
-        """What a new recipe says otherwise than the defaults."""
+        """Return the values of a new recipe that differ from the general defaults."""
         return {}
 
     # building and loading
 
     @abstractmethod
     def build(self, start: Start) -> Any:
-        """A model with a new head on a base's encoder. Raises UserError for broken weights."""
+        """Build a model with a new head on a base. Raises UserError for broken weights."""
 
     @abstractmethod
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
-        """A trained model from its folder. Raises UserError for broken weights."""
+        """Load a trained model from its folder. Raises UserError for broken weights."""
 
     def save_extras(self, folder: Path, pooling: str, max_length: int) -> None:
         """Write what other libraries need beside a saved model."""
@@ -139,37 +136,37 @@ class Head(ABC):
     # running
 
     def typed(self, config: Any, task: Task) -> bool:
-        """True if the model is told which of two texts a token is of."""
+        """True if the model takes token types, which tell two texts apart."""
         return task.two_texts and (getattr(config, "type_vocab_size", None) or 0) > 1
 
     def collator(self, model: Any, typed: bool) -> "Collator":
-        """What stacks rows of tokens and targets into a batch."""
+        """Return the collator that turns rows of tokens and targets into a batch."""
         from pipeline.models.collation import Collator
 
         return Collator(model.config.pad_token_id or 0, typed)
 
     def extras(self, pieces: Sequence[Piece]) -> Mapping[str, tuple[list[list[int]], int]]:
-        """Inputs besides tokens, mask and types: the rows of each by name, and what pads them."""
+        """Return further inputs by name: the rows of each, and the value that pads them."""
         return {}
 
     def generate(self, model: Any, ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
-        """What a model writes greedily, (texts, 1 + tokens)."""
-        raise TypeError(f"{type(self).__name__} writes nothing")
+        """Return greedily decoded texts, (texts, 1 + tokens)."""
+        raise TypeError(f"{type(self).__name__} writes no text")
 
     def steps(self, model: Any, ids: "torch.Tensor", mask: "torch.Tensor") -> Step:
-        """One step of a decoder after another, about these texts."""
-        raise TypeError(f"{type(self).__name__} writes nothing")
+        """Return the decoding step for these source texts."""
+        raise TypeError(f"{type(self).__name__} writes no text")
 
     # export
 
     def graph(self, model: Any, typed: bool) -> Graph:
-        """What is exported of a model: by default itself, from token ids to logits."""
+        """Return the export form of a model: by default from token ids to logits of each token."""
         inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
         return plain_graph(model, inputs, by_token=True)
 
 
 def plain_graph(model: Any, inputs: Sequence[str], *, by_token: bool, **more: Any) -> Graph:
-    """A model as it is, whose output is `logits`, of each token where `by_token`."""
-    named = [*inputs, "logits"] if by_token else inputs
-    axes = {name: {0: "batch", 1: "length"} for name in named}
+    """Return the export form of an unchanged model, with logits by token or by text."""
+    dynamic = [*inputs, "logits"] if by_token else inputs
+    axes = {name: {0: "batch", 1: "length"} for name in dynamic}
     return Graph(model, model.config, inputs, "logits", axes, **more)

@@ -1,4 +1,4 @@
-"""What the heads for scores share: a classifier of transformers on an encoder."""
+"""Base of the heads whose model is one of transformers' classifiers."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -9,11 +9,11 @@ from pipeline.models.heads.base import Head, Start
 
 
 class Classifier(Head):
-    """A head whose model is one of transformers' classes."""
+    """Head whose model is one of transformers' classes."""
 
     @abstractmethod
     def kind(self) -> Any:
-        """The class."""
+        """Return that class."""
 
     def build(self, start: Start) -> Any:
         outputs = start.outputs

@@ -1,4 +1,4 @@
-"""A text's place in a space, near those of its class."""
+"""Head for text embeddings, in which texts of one class lie near each other."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.tasks.base import Task
 
 
 class EmbeddingHead(SequenceHead):
-    """Nothing but pooling: its outputs are as wide as the encoder, of length 1."""
+    """Head without weights: the pooled state of the encoder, normalized to length 1."""
 
     contrastive = True
     embeds = True
@@ -21,8 +21,8 @@ class EmbeddingHead(SequenceHead):
         super().check(params, task)
         if params.metric == "loss":
             raise ValueError(
-                f"metric: the loss of {task.name} is of the texts that share a batch, and tells"
-                f" little: set it to {task.metrics[0]}"
+                f"metric: the loss of {task.name} depends on which texts share a batch and is a"
+                f" poor guide: set it to {task.metrics[0]}"
             )
         if params.batch_size < 4 or params.batch_size % 2:
             raise ValueError(
@@ -30,7 +30,7 @@ class EmbeddingHead(SequenceHead):
             )
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
-        return {"finetune": {"metric": task.metrics[0]}}  # a loss within batches tells little
+        return {"finetune": {"metric": task.metrics[0]}}  # the loss depends on the batches
 
     def build(self, start: Start) -> Any:
         return self.load(start.folder, start.name, **start.dropouts)
@@ -45,10 +45,9 @@ class EmbeddingHead(SequenceHead):
         return pooled(model, folder)
 
     def save_extras(self, folder: Path, pooling: str, max_length: int) -> None:
-        """Write what `SentenceTransformer(folder)` needs."""
-        from pipeline.models.text_encoder import describe
+        from pipeline.models.text_encoder import save_modules
 
-        describe(folder, pooling, max_length)
+        save_modules(folder, pooling, max_length)
 
 
 HEAD = EmbeddingHead()

@@ -1,4 +1,4 @@
-"""The heads that BERT is pretrained with: masked tokens, and whether a passage follows another."""
+"""Heads that BERT is pretrained with: masked tokens and next-sentence prediction."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ class MaskedLMHead(Classifier):
         super().check_base(folder, name, task)
         if encoders.read_config(folder, name).get("type_vocab_size", 2) < 2:
             raise UserError(
-                f"{name}: tells no two texts apart, as {task.name} needs it: give a BERT"
+                f"{name}: has no token types for two texts, which {task.name} needs: give a BERT"
             )
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
-        return {"gate": {"guardrails": {"flips": None}}}  # equally good ones guess otherwise
+        return {"gate": {"guardrails": {"flips": None}}}  # good models differ in their guesses
 
     def kind(self) -> Any:
         from pipeline.models.pretraining_heads import BertForPreTraining

@@ -1,4 +1,4 @@
-"""A text that a decoder writes of what the encoder has read."""
+"""Head that generates text: a decoder that attends to the encoder's output."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,15 +22,15 @@ TEXTS = {0: "batch", 1: "length"}
 
 
 class Decoder(Settings):
-    """What writes a text of what the encoder has read: of random weights, and as wide."""
+    """Settings of the decoder, which starts from random weights and is as wide as the encoder."""
 
     layers: int = Field(ge=1)
     max_length: int = Field(ge=4)
-    """Tokens that it can write, those that begin and end a text included."""
+    """Longest output in tokens, start and end tokens included."""
     num_beams: int = Field(ge=1)
-    """Hypotheses that are followed at once."""
+    """Hypotheses that beam search follows at once."""
     length_penalty: float
-    """A hypothesis's log probability is divided by its length to this power: more makes longer
+    """Power of the length by which a hypothesis's log probability is divided: more makes longer
     texts (Wu et al. 2016)."""
 
 
@@ -46,7 +46,7 @@ class Seq2SeqHead(Head):
                 "decoder": {"layers": 3, "max_length": 128, "num_beams": 4, "length_penalty": 1.0},
                 "label_smoothing": 0.1,
             },
-            "gate": {"guardrails": {"flips": None}},  # equally good ones word things otherwise
+            "gate": {"guardrails": {"flips": None}},  # good models differ in their wording
         }
 
     def build(self, start: Start) -> Any:
@@ -54,8 +54,8 @@ class Seq2SeqHead(Head):
 
         from pipeline.models import encoder_decoder
 
-        words = Tokenizer.from_file(str(start.tokenizer / WRITTEN))
-        return encoder_decoder.new(start.folder, start.name, start.decoder, words, start.dropouts)
+        target = Tokenizer.from_file(str(start.tokenizer / WRITTEN))
+        return encoder_decoder.new(start.folder, start.name, start.decoder, target, start.dropouts)
 
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         from transformers import EncoderDecoderModel
@@ -65,12 +65,12 @@ class Seq2SeqHead(Head):
     def collator(self, model: Any, typed: bool) -> "Collator":
         from pipeline.models.collation import Seq2SeqCollator
 
-        own = model.decoder.config
+        config = model.decoder.config
         return Seq2SeqCollator(
             model.config.pad_token_id or 0,
-            own.bos_token_id,
-            own.pad_token_id,
-            own.max_position_embeddings,
+            config.bos_token_id,
+            config.pad_token_id,
+            config.max_position_embeddings,
         )
 
     def generate(self, model: Any, ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
@@ -87,7 +87,7 @@ class Seq2SeqHead(Head):
         from pipeline.models import encoder_decoder
 
         decoder = DecoderGraph(
-            encoder_decoder.Writing(model).eval(),
+            encoder_decoder.DecoderExport(model).eval(),
             encoder_decoder.examples,
             ["tokens", "of", "before", "past", "known", "mask"],
             ["logs", "now"],
@@ -100,7 +100,7 @@ class Seq2SeqHead(Head):
             },
         )
         return Graph(
-            encoder_decoder.Reading(model).eval(),
+            encoder_decoder.EncoderExport(model).eval(),
             model.encoder.config,
             ["input_ids", "attention_mask"],
             "read",

@@ -1,4 +1,4 @@
-"""Scores of a whole text, from one state of it."""
+"""Head that scores a whole text from one pooled state."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from pipeline.models.heads.classifier import Classifier
 
 
 class SequenceHead(Classifier):
-    """The configuration's `classifier_pooling` says which state is read, as the base was trained:
-    "cls" or "mean"."""
+    """Head on the state that the configuration's `classifier_pooling` names, "cls" or "mean": the
+    one that the base was trained with."""
 
     pooled = True
 
@@ -29,7 +29,7 @@ class SequenceHead(Classifier):
 
 
 def pooled(model: Any, folder: Path) -> Any:
-    """A model whose head reads what its base was trained to stand for a text by."""
+    """Make a model's head read the pooling that its base was trained with; return the model."""
     from pipeline.models.pooling import by_mean
 
     model.config.classifier_pooling = encoders.pooling_of(folder)

@@ -1,4 +1,4 @@
-"""Scores of each token: tags of entities, ends of answers."""
+"""Head that scores each token: tags of entities, ends of answers."""
 
 from typing import Any
 

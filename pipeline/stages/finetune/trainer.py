@@ -251,8 +251,8 @@ def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Po
         else LengthSampler(lengths_of(data["train"]), batch, params.seed)
     )
     collator = head.collator(model, head.typed(model.config, task))
-    if complaint := collator.complaint(data["train"]):
-        log.say(complaint)
+    if warning := collator.warning(data["train"]):
+        log.say(warning)
     rows = _rows_of_each(data["train"], job.validator.classes) if task.exclusive else None
     job.state.mkdir(parents=True, exist_ok=True)
     trainer = _Trainer(

@@ -63,6 +63,6 @@ def test_loading_models_does_not_turn_the_hub_off() -> None:
 
 
 def test_a_hub_base_that_cannot_be_had_is_told_in_one_line(hub_cache: str) -> None:
-    with pytest.raises(UserError, match="cannot be had from the hub") as caught:
+    with pytest.raises(UserError, match="cannot be downloaded from the hub") as caught:
         base_folder(base(f"hub:someone/other@{hub_cache}"))
     assert "\n" not in str(caught.value)

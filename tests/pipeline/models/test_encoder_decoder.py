@@ -60,7 +60,8 @@ def test_the_parts_that_are_exported_write_what_transformers_writes(
         [t for t in tokens if t not in ends] for tokens, _ in expected
     ]
 
-    reading, writing = encoder_decoder.Reading(model), encoder_decoder.Writing(model)
+    reading = encoder_decoder.EncoderExport(model)
+    writing = encoder_decoder.DecoderExport(model)
     read = reading(ids, mask)
     past = read[:, :, :, :0]
     logs = []

@@ -117,21 +117,25 @@ def test_a_base_that_is_not_an_encoder_is_refused(tokens: Home, tmp_path: Path, 
     config = tmp_path / "base" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": kind}))
     base = tokens.recipe.base.model_copy(update={"model": str(tmp_path / "base")})
-    with pytest.raises(UserError, match=f"'{kind}', which is not an encoder"):
+    with pytest.raises(UserError, match=f"'{kind}', which is not a supported encoder"):
         tokenize(tokens.recipe.tokenize, tokens.task, base, tokens.validate, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("task", "config", "message"),
     [
-        ("pretraining", {"model_type": "distilbert"}, "is a distilbert, and pretraining goes with"),
+        ("pretraining", {"model_type": "distilbert"}, "is a distilbert, and pretraining needs"),
         (
             "masked_lm",
             {"model_type": "roberta"},
-            "is a roberta, and masked_lm goes with bert",
+            "is a roberta, and masked_lm needs bert",
         ),
-        ("pretraining", {"model_type": "bert", "type_vocab_size": 1}, "tells no two texts apart"),
-        ("translation", {"model_type": "electra"}, "is a electra, and translation goes with"),
+        (
+            "pretraining",
+            {"model_type": "bert", "type_vocab_size": 1},
+            "has no token types for two texts",
+        ),
+        ("translation", {"model_type": "electra"}, "is a electra, and translation needs"),
     ],
 )
 def test_a_base_that_a_tasks_heads_do_not_fit_is_refused(
