@@ -1,1 +1,1 @@
-"""Checks of rows, near duplicates and leaks, and the suite that kept rows must meet."""
+"""Checks of rows, search for near duplicates, and the suite that kept rows must meet."""

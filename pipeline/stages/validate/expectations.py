@@ -1,4 +1,4 @@
-"""Great Expectations: the suite that training data must meet, and its Data Docs."""
+"""Great Expectations: the suite for training data, and its Data Docs."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Outcome:
     asserted: int
     met: int
     unmet: list[str]
-    """One sentence for each expectation that does not hold."""
+    """A sentence for each expectation that is not met."""
 
 
 def training_suite(
@@ -31,10 +31,10 @@ def training_suite(
     fewest_kept: int,
     clean_flags: list[str],
 ) -> list[Any]:
-    """Expectations of the rows that training, validation and test will see.
+    """Return the expectations on the kept rows of all splits.
 
-    `labels` are all that a label may be, where such a list can be made. Texts themselves are not
-    asked for, but how many characters the shortest and the longest of a row have.
+    `labels` lists all allowed labels, if they can be listed. Of texts, the suite checks the lengths
+    of a row's shortest and longest.
     """
     import great_expectations.expectations as gxe
 
@@ -54,7 +54,7 @@ def training_suite(
     ]
     if labels is not None:
         suite.append(gxe.ExpectColumnDistinctValuesToBeInSet(column="label", value_set=labels))
-    # every split must hold rows: expectations on the values of no rows are met by definition
+    # every split must hold rows: expectations on values are met by an empty split
     for split in SPLITS:
         suite.append(gxe.ExpectColumnSumToBeBetween(column=f"in_{split}", min_value=min_rows))
     for flag in clean_flags:
@@ -63,7 +63,7 @@ def training_suite(
 
 
 def assert_suite(expectations: list[Any], rows: "pd.DataFrame", docs: Path) -> Outcome:
-    """Assert a suite on rows, write its Data Docs page as docs/index.html, tell what is unmet."""
+    """Run a suite on rows and write its Data Docs page as docs/index.html."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.render.renderer import ValidationResultsPageRenderer
@@ -74,7 +74,7 @@ def assert_suite(expectations: list[Any], rows: "pd.DataFrame", docs: Path) -> O
         **{flag: rows[flag].astype(int) for flag in flags},
         **{f"in_{split}": (rows["split"] == split).astype(int) for split in SPLITS},
     )
-    # the suite speaks of Python's str, whichever of pandas' string types holds it
+    # the suite expects Python's str, not one of pandas' string types
     table = table.astype({"label": object})
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
@@ -104,7 +104,7 @@ def _sentence(item: Any) -> str:
     least = wanted.get("min_value")
     match item.expectation_config.type:
         case "expect_table_row_count_to_be_between":
-            return f"{seen} rows are left of at least {least:g} that max_quarantine_percent asks"
+            return f"{seen} rows are left, but max_quarantine_percent needs at least {least:g}"
         case "expect_column_unique_value_count_to_be_between":
             return f"only {seen} label in all rows: there is nothing to tell apart"
         case "expect_column_sum_to_be_between" if column.startswith("in_"):

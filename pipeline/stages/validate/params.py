@@ -1,65 +1,60 @@
 """Parameters of validate."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from pipeline.core.config import Settings
-
-if TYPE_CHECKING:
-    pass
-
 
 Policy = Literal["fail", "quarantine", "warn"]
 Strict = Literal["fail", "quarantine"]  # such a row cannot be trained on
 
 
 class Rules(Settings):
-    """The policy of each rule, in the order in which a row's fate is decided."""
+    """Policy of each rule. A row is set aside under the first of these rules that flags it."""
 
     undecodable: Strict
-    """The row cannot be read (bad UTF-8, broken quoting, not JSON), or its label is none."""
+    """Row that cannot be read (bad UTF-8, broken quoting, not JSON) or has an invalid label."""
     unlabelled: Strict
-    """Its label is empty."""
+    """Row with an empty label."""
     unknown_label: Strict
-    """A class of its label is not among `labels`, or no training row has it."""
+    """Row with a class that is not among `labels`, or that no training row has."""
     blank: Strict
-    """No visible character; of two texts, in one of them."""
+    """Row without a visible character in its text, or in one of its two texts."""
     control_characters: Policy
     """NUL or another control character of ASCII besides tab, line feed and carriage return."""
     too_long: Policy
-    """Longer than `max_characters`."""
+    """Text of more than `max_characters`."""
     conflicting_labels: Policy
-    """The same text (here and below: both, where there are two) stands elsewhere under another
-    label; where groups are ranked, in the same group."""
+    """The same text (here and below: both, if a row has two) elsewhere under another label; in
+    ranking tasks, in the same group."""
     leak: Policy
-    """The same text stands in a more precious split (test before validation before train)."""
+    """The same text in a more precious split (test before validation before train)."""
     duplicate: Policy
-    """The same text stands earlier in the same split, or in the same group where groups are
-    ranked."""
+    """The same text earlier in the same split; in ranking tasks, in the same group."""
     near_duplicate: Policy
-    """Nearly the same text stands in a more precious split. Of two texts each is compared with its
-    own, so that rows that share one long text are no copies."""
+    """Nearly the same text in a more precious split. If rows have two texts, first is compared with
+    first and second with second, so rows that share one long text are no copies."""
 
 
 class NearDuplicates(Settings):
     similarity: float = Field(ge=0.75, lt=1)
-    """Jaccard similarity of two texts' sets of character n-grams from which they are one.
-    Below 0.75 the search for candidates would miss too many."""
+    """Least Jaccard similarity of near copies, between their sets of character n-grams. Below 0.75
+    the search for candidates would miss too many."""
     characters: int = Field(ge=1, le=20)
-    """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones. A text of fewer
-    characters is near to the same text alone."""
+    """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones. A shorter text is
+    a near copy of the same text only."""
 
 
 class ValidateParams(Settings):
     labels: list[str] | None
-    """The classes, in the model's order; null takes those of the training rows, sorted. Null too
-    where a task has no classes."""
+    """Classes in the model's order; null takes those of the training rows, sorted. Null also if the
+    task has no classes."""
     max_characters: int = Field(gt=0)
-    """Characters, of each text."""
+    """Most characters of a text."""
     min_rows: int = Field(ge=1)
     """Fewest rows of each split, after quarantine."""
     max_quarantine_percent: float = Field(ge=0, le=100)
-    """Largest share of all rows: more than this ends the line."""
+    """Largest share of rows that may be set aside; more than this stops the pipeline."""
     near_duplicates: NearDuplicates
     rules: Rules

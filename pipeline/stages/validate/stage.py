@@ -1,11 +1,11 @@
-"""What must hold of the rows before anything is learned from them.
+"""Checks of the rows before training.
 
     python -m pipeline validate news
 
-Each rule flags rows, once, as a column; the recipe says what a flag means: `fail` ends the line,
-`quarantine` keeps the row aside, `warn` counts it. A Great Expectations suite then asserts that
-what is kept is fit to train on. Writes kept.parquet, report.csv (one line a flagged row and
-rule), validation.json and the suite's Data Docs in docs/.
+Each rule flags rows in a column of its own. The recipe sets the policy of each rule: `fail` stops
+the pipeline, `quarantine` sets the row aside, `warn` counts it. A Great Expectations suite then
+checks that the kept rows can be trained on. Writes kept.parquet, report.csv (one line for each
+flagged row and rule), validation.json and the suite's Data Docs in docs/.
 """
 
 import hashlib
@@ -22,32 +22,31 @@ from pipeline.core.files import parquet_batches, whole, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Validation
 from pipeline.core.text import both, excerpt, normalised
-from pipeline.stages.validate.near_duplicates import NearCopies
-from pipeline.stages.validate.params import NearDuplicates, Rules, ValidateParams
+from pipeline.stages.validate.near_duplicates import near_copies
+from pipeline.stages.validate.params import Rules, ValidateParams
 from pipeline.tasks.base import Task
-from pipeline.tasks.base.encoding import Texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
 RULES = tuple(Rules.model_fields)
 PLAIN = ("id", "label", "split", "group", "file", "line")
 MADE = ("key", "written", "said", "fewest_characters", "most_characters", "shown")  # by _survey
-OURS = (*RULES, *MADE, "fate", "leaks_to", "outside", "reason")  # columns of this stage alone
+RESERVED = (*RULES, *MADE, "fate", "leaks_to", "outside", "reason")  # columns of this stage
 BATCH = 5000  # rows
-POOL, NEAR = 1000, 16  # texts of a split that may stand beside others; of these, of about a length
+POOL = 1000  # texts of a split that can be the second text of others
+NEAR = 16  # texts of similar length among which the second text is drawn
 CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
-PRECIOUS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
+RANKS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
 
 def validate(
     params: ValidateParams, task: Task, ingest: Path, out: Path, *, log: Log = no_log
 ) -> Validation:
-    """Flag, set aside and assert.
+    """Flag rows, set some aside and check the rest.
 
-    Raises UserError naming the first offending row where a rule's policy is `fail` or an
-    expectation is not met; the row-level report and the Data Docs are written even then.
+    Raises UserError with the first offending row if a rule with the policy `fail` flags one, and if
+    an expectation is not met; the report and the Data Docs are written even then.
     """
     from pipeline.stages.validate.expectations import assert_suite, training_suite
 
@@ -59,15 +58,16 @@ def validate(
     policies = params.rules.model_dump()
     frame["fate"] = _fate(frame, policies)
     kept = frame[frame["fate"] == ""]
-    if _taught(kept, classes) != _taught(frame, classes):  # who taught a class is set aside
+    if _trained(kept, classes) != _trained(frame, classes):  # all rows of a class were set aside
         labels = _labels(params, kept, classes)
-        _flag_unknown(frame, _taught(kept, classes) & set(labels), classes)
+        _flag_unknown(frame, _trained(kept, classes) & set(labels), classes)
         frame["fate"] = _fate(frame, policies)
         kept = frame[frame["fate"] == ""]
     _write_report(frame, policies, rows, out / "report.csv")
     _refuse_failures(frame, policies, out / "report.csv")
+    source = frame["file"].iloc[0]
     if not task.outputs(labels):
-        raise UserError(f"{_source(frame)}: no training row has a class: there is nothing to learn")
+        raise UserError(f"{source}: no training row has a class: there is nothing to learn")
 
     log.say("asserting the Great Expectations suite")
     suite = training_suite(
@@ -75,13 +75,13 @@ def validate(
         labelled=task.labelled,
         max_characters=None if params.rules.too_long == "warn" else params.max_characters,
         min_rows=params.min_rows,
-        fewest_kept=_fewest_kept(len(frame), params.max_quarantine_percent),
+        fewest_kept=max(1, -int(-len(frame) * (100 - params.max_quarantine_percent) // 100)),
         clean_flags=[rule for rule in RULES if policies[rule] != "warn"],
     )
     outcome = assert_suite(suite, kept, docs=out / "docs")
     if outcome.unmet:
         raise UserError(
-            f"{_source(frame)}: of {len(frame):,} rows, {len(kept):,} kept: {outcome.unmet[0]}:"
+            f"{source}: of {len(frame):,} rows, {len(kept):,} kept: {outcome.unmet[0]}:"
             f" mend the data or the recipe's validate section (rows: {out / 'report.csv'})"
         )
 
@@ -93,13 +93,15 @@ def validate(
 
 
 def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.DataFrame":
-    """What the rules need to know of every row, and of every reject; texts are read and let go, so
-    that a corpus may be larger than memory. A row's place in the file is its place in the index."""
+    """Return the columns that the rules need of every row and reject, indexed by position.
+
+    Texts are read in batches and not kept, so that a corpus can be larger than memory.
+    """
     import pandas as pd
     import pyarrow.parquet as pq
 
     rows = ingest / "rows.parquet"
-    if taken := [column for column in pq.read_schema(rows).names if column in OURS]:
+    if taken := [column for column in pq.read_schema(rows).names if column in RESERVED]:
         raise UserError(
             f"{rows}: carries {taken[0]!r}, a name that this stage uses: rename"
             " the column in the source and in ingest.carry"
@@ -115,7 +117,7 @@ def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.D
     flags = ("blank", "control_characters", "too_long", "undecodable")
     rejects = rejects.rename(columns={"excerpt": "shown"}).assign(
         undecodable=True,
-        **dict.fromkeys(numbers, np.int64(0)),  # a digest is no floating number
+        **dict.fromkeys(numbers, np.int64(0)),  # NaN would turn digests into floats
     )
     frame = pd.concat([*parts, rejects], ignore_index=True)
     for names, value in ((texts, ""), (flags, False)):
@@ -125,7 +127,7 @@ def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.D
 
 
 def _traits(rows: "pd.DataFrame", params: ValidateParams, task: Task) -> "pd.DataFrame":
-    """Some rows without their texts."""
+    """Return the columns of some rows that the rules need."""
     texts = [rows["text"], rows["second"]] if task.two_texts else [rows["text"]]
     lengths = [text.str.len() for text in texts]
     found = rows[list(PLAIN)].assign(
@@ -153,7 +155,8 @@ def _traits(rows: "pd.DataFrame", params: ValidateParams, task: Task) -> "pd.Dat
 
 
 def _digest(text: str) -> int:
-    """63 bits: of 200,000 corpora of ten million texts one has two texts with the same."""
+    """Return 63 bits of a text's hash: of 200,000 corpora of ten million texts, one has a
+    collision."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
@@ -162,14 +165,14 @@ def _labels(
     params: ValidateParams, frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]
 ) -> list[str]:
     if params.labels is None:
-        return sorted(_taught(frame, classes))
+        return sorted(_trained(frame, classes))
     if classes and not any(classes.values()):
         raise UserError("validate.labels: names classes, but no label has any: set it to null")
     return params.labels
 
 
-def _taught(frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]) -> set[str]:
-    """The classes that training rows have."""
+def _trained(frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the classes of the training rows."""
     train = frame.loc[frame["split"] == "train", "label"].unique()
     return {name for label in train if label for name in classes[label]}
 
@@ -177,7 +180,7 @@ def _taught(frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]) -> set[
 def _by_label(
     kept: "pd.DataFrame", classes: Mapping[str, Sequence[str]], labels: Sequence[str]
 ) -> dict[str, int]:
-    """How often rows have each class."""
+    """Count the occurrences of each class in the kept rows."""
     counts = Counter(dict.fromkeys(labels, 0))
     for label, rows in kept["label"].value_counts().items():
         for name in classes.get(str(label), ()):
@@ -194,28 +197,27 @@ def flag(
     rows: Path,
     log: Log,
 ) -> None:
-    """Add one boolean column a rule to the rows, `outside`: a class that rows have and may not,
-    and `leaks_to`: the split that a copy stands in. `classes` are those of each label.
+    """Add a boolean column for each rule, `outside` (a class of the row that is not allowed) and
+    `leaks_to` (the split that holds a copy). `classes` holds the classes of each label.
 
-    Every flag is a function of the set of rows, not of their order, but for `duplicate`, which
-    spares the first of a split's copies.
+    Flags do not depend on the order of rows, except for `duplicate`, which spares the first copy in
+    a split.
     """
-
     readable = ~frame["undecodable"]
     frame["unlabelled"] = readable & (frame["label"] == "")
-    _flag_unknown(frame, set(labels) & _taught(frame, classes), classes)
+    _flag_unknown(frame, set(labels) & _trained(frame, classes), classes)
 
-    # a row that is set aside anyway has no copies
+    # rows that are set aside anyway are not compared with others
     policies = params.rules.model_dump()
     aside = [r for r in RULES if r in frame.columns and policies[r] == "quarantine"]
     sound = readable & ~frame["blank"] & ~frame[aside].any(axis=1)
-    copies = frame.assign(rank=frame["split"].map(PRECIOUS))[sound]
+    copies = frame.assign(rank=frame["split"].map(RANKS))[sound]
     top = copies.groupby("key")["rank"].transform("max")
-    within = [*["group"] * task.by_group, "key"]  # a ranked text may stand in many groups
+    within = [*["group"] * task.by_group, "key"]  # a text may be ranked in many groups
     labelled = copies[copies["label"] != ""]
     labelled = labelled[labelled.duplicated(within, keep=False)]
     conflicting = _differ(labelled, within, "label")
-    if task.offsets:  # places differ where white space does
+    if task.offsets:  # the same label has other offsets where white space differs
         conflicting = _differ(labelled, [*within, "written"], "label")
         conflicting |= _differ(labelled, within, "said")
     frame["conflicting_labels"] = conflicting.reindex(frame.index, fill_value=False)
@@ -226,8 +228,8 @@ def flag(
     frame["leaks_to"] = top[leak].map(dict(enumerate(SPLITS))).reindex(frame.index, fill_value="")
 
     unique = copies[~frame["leak"][sound] & ~frame["duplicate"][sound]]
-    near = _near(rows, unique["rank"].astype(int), params.near_duplicates, log)
-    # the first of a split's copies was looked at for them all
+    near = near_copies(rows, unique["rank"].astype(int), params.near_duplicates, log)
+    # all copies in a split share the result of the first
     same = ["key", "rank"]
     found = unique.loc[list(near), same].assign(into=[SPLITS[rank] for rank in near.values()])
     into = copies[same].merge(found, "left")["into"].set_axis(copies.index).dropna()
@@ -236,7 +238,7 @@ def flag(
 
 
 def _differ(frame: "pd.DataFrame", by: list[str], column: str) -> "pd.Series[bool]":
-    """True if the rows that are equal in the columns `by` differ in another."""
+    """True for rows that are equal in the columns `by` but differ in `column`."""
     return frame.groupby(by)[column].transform("nunique") > 1
 
 
@@ -244,41 +246,10 @@ def _visible(text: str) -> bool:
     return any(character.isprintable() and not character.isspace() for character in text)
 
 
-def _near(
-    rows: Path, ranks: "pd.Series[int]", settings: NearDuplicates, log: Log
-) -> dict[int, int]:
-    """The rank of a near copy, by the place of its row, among rows with their ranks by place."""
-    if ranks.nunique() < 2:
-        return {}
-    near = NearCopies(settings.similarity, settings.characters)
-    rank = ranks.to_dict()
-    precious = {
-        place: texts for place, texts in _texts(rows) if rank.get(place, 0) > 0
-    }  # validation and test: few, and looked at in the order of their ranks
-    found: dict[int, int | None] = {}
-    for place in sorted(precious, key=lambda place: -rank[place]):
-        found[place] = near.rank(precious[place], rank[place])
-        log.progress(len(found), len(rank), "near duplicates")
-    for place, texts in _texts(rows):
-        if rank.get(place) == 0:
-            found[place] = near.rank(texts, 0)
-            log.progress(len(found), len(rank), "near duplicates")
-    return {place: rank for place, rank in found.items() if rank is not None}
-
-
-def _texts(rows: Path) -> Iterator[tuple[int, Texts]]:
-    """Every row's texts as near copies are sought among them, behind its place."""
-    place = 0
-    for batch in parquet_batches(rows, BATCH, ["text", "second"]):
-        for row in batch.to_pylist():
-            yield place, (normalised(row["text"]), normalised(row["second"]))
-            place += 1
-
-
 def _flag_unknown(
     frame: "pd.DataFrame", allowed: set[str], classes: Mapping[str, Sequence[str]]
 ) -> None:
-    """Set `outside` and `unknown_label` by the classes that rows may have."""
+    """Set the columns `outside` and `unknown_label` by the allowed classes."""
     outside = {
         label: next((name for name in names if name not in allowed), "")
         for label, names in {"": (), **classes}.items()
@@ -288,7 +259,7 @@ def _flag_unknown(
 
 
 def _fate(frame: "pd.DataFrame", policies: dict[str, str]) -> "pd.Series[str]":
-    """The first rule with the policy `quarantine` that flags a row, or nothing."""
+    """Return the first rule with the policy `quarantine` that flags a row, or an empty string."""
     import pandas as pd
 
     fate = pd.Series("", index=frame.index, dtype="object")
@@ -301,41 +272,37 @@ def _fate(frame: "pd.DataFrame", policies: dict[str, str]) -> "pd.Series[str]":
 def _write_report(frame: "pd.DataFrame", policies: dict[str, str], rows: Path, path: Path) -> None:
     header = ("id", "file", "line", "split", "label", "rule", "policy", "reason", "excerpt")
     flagged = set(frame.index[frame[list(RULES)].any(axis=1) & ~frame["undecodable"]])
-    shown = {place: excerpt(text) for place, text in _raw(rows) if place in flagged}
-    write_csv(path, header, _flagged(frame, policies, shown))
+    excerpts = {place: excerpt(text) for place, text in _first_texts(rows) if place in flagged}
+    write_csv(path, header, _report_rows(frame, policies, excerpts))
 
 
-def _raw(rows: Path) -> Iterator[tuple[int, str]]:
-    texts = (
-        text
-        for batch in parquet_batches(rows, BATCH, ["text"])
-        for text in batch["text"].to_pylist()
-    )
-    return enumerate(texts)
+def _first_texts(rows: Path) -> Iterator[tuple[int, str]]:
+    batches = parquet_batches(rows, BATCH, ["text"])
+    return enumerate(text for batch in batches for text in batch["text"].to_pylist())
 
 
-def _flagged(
-    frame: "pd.DataFrame", policies: dict[str, str], shown: Mapping[int, str]
+def _report_rows(
+    frame: "pd.DataFrame", policies: dict[str, str], excerpts: Mapping[int, str]
 ) -> Iterator[tuple[Any, ...]]:
     for rule in RULES:
         for row in frame[frame[rule]].reset_index(names="at").to_dict("records"):
-            what = row["reason"] or (f"copy in {row['leaks_to']}" if row["leaks_to"] else "")
+            reason = row["reason"] or (f"copy in {row['leaks_to']}" if row["leaks_to"] else "")
             if rule == "unknown_label":
-                what = f"class {row['outside']!r}"
-            place = (row[name] for name in ("id", "file", "line", "split", "label"))
-            yield (*place, rule, policies[rule], what, shown.get(row["at"], row["shown"]))
+                reason = f"class {row['outside']!r}"
+            columns = (row[name] for name in ("id", "file", "line", "split", "label"))
+            yield (*columns, rule, policies[rule], reason, excerpts.get(row["at"], row["shown"]))
 
 
-def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> None:
-    """The kept rows as they are; where `beside`, those of validation and test each with another
-    of its split as its second text, or with none where there is no other text."""
+def _write_kept(rows: Path, kept: "pd.DataFrame", with_neighbour: bool, path: Path) -> None:
+    """Write the kept rows unchanged or, `with_neighbour`, with the text of another row of the split
+    as second text of validation and test rows; it is empty if there is no other text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(rows)
-    others = _others(kept[kept["split"] != "train"]) if beside else {}
-    needed = set(others.values())
-    texts = {place: text for place, text in _raw(rows) if place in needed} if needed else {}
+    neighbours = _neighbours(kept[kept["split"] != "train"]) if with_neighbour else {}
+    needed = set(neighbours.values())
+    texts = {place: text for place, text in _first_texts(rows) if place in needed} if needed else {}
     keep = np.zeros(pq.read_metadata(rows).num_rows, dtype=bool)
     keep[kept.index] = True
     start = 0
@@ -344,20 +311,20 @@ def _write_kept(rows: Path, kept: "pd.DataFrame", beside: bool, path: Path) -> N
             places = start + np.flatnonzero(keep[start : start + batch.num_rows])
             own = pa.Table.from_batches([batch]).take(places - start)
             start += batch.num_rows
-            if beside:
-                seconds = [texts[others[p]] if p in others else "" for p in places.tolist()]
-                place = own.schema.get_field_index("second")
-                own = own.set_column(place, "second", pa.array(seconds, pa.string()))
+            if with_neighbour:
+                seconds = [texts[neighbours[p]] if p in neighbours else "" for p in places.tolist()]
+                column = own.schema.get_field_index("second")
+                own = own.set_column(column, "second", pa.array(seconds, pa.string()))
             writer.write_table(own)
 
 
-def _others(rows: "pd.DataFrame") -> dict[int, int]:
-    """By a row's place, that of the row of its split which stands beside it: of another text, and
-    of another group where there is one.
+def _neighbours(rows: "pd.DataFrame") -> dict[int, int]:
+    """Pair each row with another of its split, by position: with another text, and of another group
+    if there is one.
 
-    It is one of the NEAR around its length, of POOL texts of the split, or else the next longer one
-    that may be. All is drawn by digests of texts: a file may be sorted, and the row before may tell
-    of the same.
+    The neighbour is one of NEAR texts of similar length, out of POOL texts of the split, or else
+    the next longer one that is allowed. The draw goes by digests of texts, not by the order of the
+    file, which may be sorted so that neighbouring rows have one subject.
     """
     found: dict[int, int] = {}
     for _, own in rows.groupby("split"):
@@ -374,8 +341,8 @@ def _others(rows: "pd.DataFrame") -> dict[int, int]:
             fits = pool["key"].to_numpy()[at] != keys[left]
             if apart:
                 fits &= (groups[left] == "") | (pool["group"].to_numpy()[at] != groups[left])
-            places = own.index[left[fits]], pool.index[at[fits]]
-            found.update(zip(*(place.tolist() for place in places), strict=True))
+            pairs = own.index[left[fits]].tolist(), pool.index[at[fits]].tolist()
+            found.update(zip(*pairs, strict=True))
             left = left[~fits]
             if not left.size:
                 break
@@ -389,7 +356,8 @@ def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Pa
             continue
         first = bad.iloc[0]
         what = first["reason"] or {
-            "unknown_label": f"label {first['outside']!r} is not one that training rows teach",
+            "unknown_label": f"label {first['outside']!r} is not in validate.labels or in no"
+            " training row",
             "unlabelled": "no label",
             "too_long": f"{first['most_characters']:,} characters",
         }.get(rule, rule.replace("_", " "))
@@ -398,14 +366,6 @@ def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Pa
             f"{first['file']}, line {first['line']}: {what}{more}: mend the rows listed in"
             f" {report}, or set validate.rules.{rule} to quarantine"
         )
-
-
-def _fewest_kept(rows: int, max_quarantine_percent: float) -> int:
-    return max(1, -int(-rows * (100 - max_quarantine_percent) // 100))
-
-
-def _source(frame: "pd.DataFrame") -> str:
-    return str(frame["file"].iloc[0])
 
 
 def _record(
@@ -426,9 +386,7 @@ def _record(
         by_rule={rule: int(frame[rule].sum()) for rule in RULES},
         policies=policies,
         quarantined_by_rule={
-            rule: int((frame["fate"] == rule).sum())
-            for rule in RULES
-            if (frame["fate"] == rule).any()
+            rule: int(rows) for rule in RULES if (rows := (frame["fate"] == rule).sum())
         },
         kept_by_split={split: int((kept["split"] == split).sum()) for split in SPLITS},
         kept_by_label=by_label,

@@ -1,5 +1,5 @@
-"""What the tests of ingest and validate share: parameters, and tasks of other shapes than one class
-a text."""
+"""Parameters and tasks for the tests of ingest and validate: tasks with two texts, spans, several
+classes, numbers and groups."""
 
 import json
 from collections.abc import Sequence

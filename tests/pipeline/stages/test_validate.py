@@ -120,7 +120,7 @@ def test_a_row_that_cannot_be_decoded_is_told_with_its_byte(tmp_path: Path) -> N
 
 
 def test_a_row_that_is_set_aside_costs_no_sound_copy(tmp_path: Path) -> None:
-    """The same text first without a label, then with one: the second is kept."""
+    """Of one text, first without and then with a label, the labelled row is kept."""
     unlabelled = SOUND[0] | {"label": ""}
     record = run(tmp_path, [unlabelled, *SOUND], unlabelled="quarantine", duplicate="quarantine")
     assert record.quarantined_by_rule == {"unlabelled": 1}
@@ -178,7 +178,7 @@ def test_a_label_that_no_training_row_has_is_refused(tmp_path: Path) -> None:
     rows.append({"text": "only in the test rows", "label": "weather", "part": "test"})
     source = write_csv(tmp_path / "a.csv", rows)
     take(tmp_path, str(source), split="part")
-    with pytest.raises(UserError, match="'weather' is not one that training rows teach"):
+    with pytest.raises(UserError, match=r"'weather' is not in validate\.labels or in no"):
         judge(tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_too_large_a_quarantine_is_refused(tmp_path: Path) -> None:
 def near_copies(
     rows: list[Texts], ranks: list[int], similarity: float, characters: int
 ) -> dict[int, int]:
-    """The rank of each near copy, by its place."""
+    """Return the rank of each near copy, by its position."""
     near = NearCopies(similarity, characters)
     found = {
         i: near.rank(rows[i], ranks[i]) for i in sorted(range(len(rows)), key=lambda i: -ranks[i])
@@ -224,7 +224,7 @@ def test_near_copies_do_not_depend_on_the_order_of_rows(order: list[int]) -> Non
 
 
 def test_all_copies_of_a_near_copy_are_near_copies(tmp_path: Path) -> None:
-    """Where duplicates are kept, none of them stays in training beside its near copy in test."""
+    """If duplicates are kept, none stays in training while its near copy is in test."""
     text = "the board of the bank said on monday that profits had risen in all of its markets"
     rows = [row | {"part": ("train", "dev", "test")[place % 3]} for place, row in enumerate(SOUND)]
     rows += [{"text": f"{text} today", "label": "money", "part": "train"}] * 3
@@ -314,7 +314,7 @@ def test_pairs_are_near_where_both_texts_are(seconds: tuple[str, str], near: boo
 
 
 def test_pairs_that_share_one_text_are_no_copies(tmp_path: Path) -> None:
-    """Nor is a pair the copy of itself turned round."""
+    """A pair in reverse order is no copy, either."""
     other = "film" if PAIR["label"] != "film" else "money"
     turned = {"text": PAIR["second"], "second": PAIR["text"], "label": other}
     shared = {"text": PAIR["text"], "second": "something else altogether here", "label": other}
@@ -337,7 +337,7 @@ def test_one_pair_under_two_labels_flags_both(tmp_path: Path) -> None:
 
 
 def test_a_pair_to_rank_may_stand_in_many_groups(tmp_path: Path) -> None:
-    """Shown twice to a reader who took it once, it is no copy and no contradiction."""
+    """A pair in two groups is no copy, and two labels for it are no conflict."""
     parts = ["train"] * 160 + ["dev"] * 20 + ["test"] * 20
     rows = [
         row | {"group": f"g{place // 4}", "part": part}
@@ -388,7 +388,7 @@ def test_every_mention_of_a_class_is_counted(tmp_path: Path) -> None:
 
 def test_a_class_that_no_training_row_has_is_named_alone(tmp_path: Path) -> None:
     row = {"text": "a text of its own", "label": '["film", "weather"]'}
-    with pytest.raises(UserError, match=r"line 202: label 'weather' is not one that"):
+    with pytest.raises(UserError, match=r"line 202: label 'weather' is not in validate\.labels or"):
         run(tmp_path, [*lists(SOUND), row], Several(), labels=["film", "money", "sport"])
     assert [(r["rule"], r["reason"]) for r in report(tmp_path)] == [
         ("unknown_label", "class 'weather'")
@@ -403,7 +403,7 @@ def test_a_class_whose_training_rows_are_set_aside_is_one_that_none_teaches(
     rare = {"text": "rain and wind from the north today", "label": "weather"}
     rows += [rare | {"split": "train"}, rare | {"split": "test"}]
     take(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), split="split")
-    with pytest.raises(UserError, match=r"line 203: label 'weather' is not one that training"):
+    with pytest.raises(UserError, match=r"line 203: label 'weather' is not in validate\.labels or"):
         judge(tmp_path, leak="quarantine")
     record = judge(tmp_path, leak="quarantine", unknown_label="quarantine")
     assert record.labels == ["film", "money", "sport"]
@@ -464,7 +464,7 @@ def test_a_digest_is_whole_beside_rows_that_cannot_be_read(tmp_path: Path) -> No
 
 
 def seconds(tmp_path: Path, rows: "pd.DataFrame") -> dict[str, str]:
-    """By a row's text, the one that stands beside it; the row `left out.` is not kept."""
+    """Return the second text that each text is given; the row `left out.` is not kept."""
     table = rows.assign(second="", id=rows.index.astype(str))
     texts = table[["id", "text", "second", "split", "group"]]
     plain = pa.schema([(name, pa.string()) for name in texts.columns])
@@ -499,9 +499,9 @@ def test_a_document_stands_beside_another_of_its_split_and_length(
     longer = [len(other) - len(text) for text, other in found.items()]
     assert max(map(abs, longer)) <= 4
     assert abs(np.mean(longer)) < 0.5
-    # whatever the order of the file
+    # independent of the order of the file
     assert seconds(tmp_path, rows.sample(frac=1, random_state=0, ignore_index=True)) == found
-    # not by the one before it alone: a file may be sorted
+    # not only the row before it: a file may be sorted
     assert len({(text[0], other[0]) for text, other in found.items()}) == 12
     assert max(Counter(found.values()).values()) <= 8
 
