@@ -1,10 +1,10 @@
-"""Tasks, a folder each: the only place where a task's name means anything.
+"""Tasks, one folder each; no other package depends on the name of a task.
 
     task: ner        # in a recipe names pipeline/tasks/ner, whose class is a `Task`
 
-A task's folder and `base` travel inside every registered version, which is answered for by the code
-that it was judged with. So at their top these files import the standard library, numpy and, by a
-relative name, each other; whatever else they use (torch, scikit-learn) they import inside a
+Every registered version contains its task's folder and `base`, so it keeps answering with the code
+that it was judged with. At their top these files therefore import only the standard library, numpy
+and, by relative names, each other; anything else (torch, scikit-learn) is imported inside a
 function.
 """
 
@@ -21,9 +21,9 @@ def known() -> list[str]:
 
 
 def get(name: str) -> Task:
-    """The task of that name; the one class of its folder's `__init__.py` that is a `Task`.
+    """Task of that name: an instance of the `Task` subclass in its folder's `__init__.py`.
 
-    Raises LookupError where there is none.
+    Raises LookupError if there is none.
     """
     if name not in known():
         raise LookupError(name)

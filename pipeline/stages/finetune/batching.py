@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from pipeline.core.errors import UserError
 from pipeline.tasks.base import IGNORED
 from pipeline.tasks.base.encoding import Encoder
-from pipeline.tasks.base.masked_lm import MaskingEncoder
+from pipeline.tasks.base.masking_encoder import MaskingEncoder
 from pipeline.tasks.base.passages import Passage
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pipeline.stages.finetune.params import FinetuneParams
-from pipeline.tasks.base import Decision, Task
+from pipeline.tasks.base import Decision, LossOptions, Task
 
 
 class Loss:
@@ -37,6 +37,6 @@ class Loss:
         tokens)."""
         targets = self.task.scaled(targets, self.prepared)
         if not logits.requires_grad:
-            return self.task.loss(logits, targets, mask)
+            return self.task.loss(logits, targets, LossOptions(mask))
         weights = None if self.weights is None else self.weights.to(logits.device)
-        return self.task.loss(logits, targets, mask, weights, self.smoothing)
+        return self.task.loss(logits, targets, LossOptions(mask, weights, self.smoothing))

@@ -1,14 +1,7 @@
-"""What a task is: one file of this folder, and the only place where its name means anything.
+"""Contract between a task and the stages, the gate and the report.
 
-    task: ner        # in a recipe names pipeline/tasks/ner/__init__.py, whose class is a `Task`
-
-Stages, gate and report know of a task only what stands here. A label is always one string: what
-`Task.label` writes is how rows, answers and the ledger hold it, so that two labels are the same
-where their strings are.
-
-These files travel inside every registered version, which is answered for by the code that it was
-judged with. So at their top they import the standard library, numpy and, by a relative name, the
-files beside them; whatever else they use (torch, scikit-learn) they import inside a function.
+A label is always one string, in the form that `Task.label` returns: rows, answers and the ledger
+store that string, and two labels are equal if their strings are.
 """
 
 from abc import ABC, abstractmethod
@@ -24,30 +17,30 @@ from .encoding import Encoder, LongText, Piece, Texts
 from .runtime import Runtime
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 
 Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
-"""Of one piece: (outputs,) from a sequence head, (tokens, outputs) from a token head."""
+"""Logits of one piece: (outputs,) from a sequence head, (tokens, outputs) from a token head."""
 Decision = Mapping[str, Any]
-"""What was tuned on validation rows, such as thresholds: whatever JSON can hold."""
+"""Values tuned on validation rows, such as thresholds, in types that JSON can hold."""
 Target = int | float | list[int] | list[float]
-IGNORED = -100  # a target that does not count, as PyTorch has it
+IGNORED = -100  # PyTorch's ignore_index
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of one row."""
+    """Prediction for one row."""
 
     label: str
-    """Written as a row's label is."""
+    """Predicted label, in the form of a row's label."""
     confidence: float
-    """In [0, 1]: how sure the model is of the whole label."""
+    """Probability that the whole label is right, in [0, 1]."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Of each class, where the task has classes that a whole text can have."""
+    """Probability of each class, if the task assigns classes to whole texts."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What a served answer holds besides: column to value that JSON can hold."""
+    """Further columns of a served answer, with values that JSON can hold."""
 
 
 @dataclass(frozen=True)
@@ -57,76 +50,87 @@ class Labelled:
     texts: Sequence[Texts]
     labels: Sequence[str]
     groups: Sequence[str] = ()
-    """By row, "" where the recipe names no group."""
+    """Group of each row, "" if the recipe names no group."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a baseline learns from, and what it answers: the test rows."""
+    """Input of a baseline: rows to learn from and test rows to answer."""
 
     train: Labelled
     validation: Labelled
     test: Labelled
     classes: Sequence[str]
     kind: str
-    """Of its features: one of `evaluate.baseline`."""
+    """Features of the baseline, one of `Task.baseline`."""
     seed: int
     encoder: Encoder
-    """Cuts texts up as they are for the model."""
+    """The model's encoder."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What a report shows of a task's scores besides the metrics themselves."""
+    """Scores that a report shows besides the metrics."""
 
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    """precision, recall, f1 and rows of each class."""
+    """Class -> precision, recall, f1 and rows."""
     averages: dict[str, dict[str, float]] = field(default_factory=dict)
-    """precision, recall and f1 of each way to average them, such as micro."""
+    """Kind of average, such as micro -> precision, recall and f1."""
     more: dict[str, float] = field(default_factory=dict)
-    """Further numbers by name, without intervals."""
+    """Further scores by name, without intervals."""
     confusions: Sequence[tuple[str, str]] = ()
-    """(truth, answer) of everything that can be confused; "" for nothing."""
+    """Pairs (truth, answer) of the confusion matrix; "" stands for none."""
     signatures: Mapping[str, str] = field(default_factory=dict)
-    """How metrics were computed, where people quote that beside them: by name."""
+    """Metric -> signature of its computation, such as sacrebleu's."""
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Inputs of a loss besides logits and targets."""
+
+    mask: "Tensor"
+    """True at real tokens, False at padding; (pieces, tokens)."""
+    weights: "Tensor | None" = None
+    """Class weights (classes,) of an exclusive task; the pairs' weight () of pretraining."""
+    smoothing: float = 0.0
+    """Label smoothing of exclusive and generating tasks."""
 
 
 class Task(ABC):
-    """One kind of problem: its rows, targets, loss, answers and scores."""
+    """Kind of problem: its labels, targets, loss, answers and scores."""
 
     head: ClassVar[str]
-    """A file of pipeline/models/heads: `sequence` scores a whole text, `token` each of its tokens,
-    `embedding` places a text near those of its class, `masked_lm` predicts masked tokens, and
-    `seq2seq` writes a text."""
+    """Name of a file in pipeline/models/heads: `sequence` scores a whole text, `token` each token,
+    `embedding` computes an embedding, `masked_lm` predicts masked tokens, `seq2seq` generates a
+    text."""
     metrics: ClassVar[tuple[str, ...]]
-    """Names of its scores, the higher the better; it is known by the first."""
+    """Names of the metrics, higher is better; the first is the task's main metric."""
     exact: ClassVar[str | None] = None
-    """The metric that is the share of rows answered rightly, where there is one: an exact test
-    compares two models by it. Else rows are compared by what `alone` says of each."""
+    """Metric that is the share of right rows, if there is one: two models are then compared by an
+    exact test on these rows, else by `per_unit_score`."""
     labelled: ClassVar[bool] = True
-    """True if rows have labels; else `label` is given an empty cell."""
+    """True if rows have labels; otherwise `label` gets an empty cell."""
     two_texts: ClassVar[bool] = False
     """True if a row has a second text."""
     symmetric: ClassVar[bool] = False
-    """True if the two may change places, where a recipe says that its labels do not hang on it."""
+    """True if a recipe may declare that the order of the two texts does not matter."""
     with_neighbour: ClassVar[bool] = False
-    """Whether a validation or test row is asked of with another of its split as second text."""
+    """True if each validation or test row gets another row of its split as second text."""
     dynamic_masking: ClassVar[bool] = False
-    """True if what is learned is drawn anew in every epoch, by the encoder's `passages_of` and
-    `drawn`."""
+    """True if every epoch masks the texts anew, by the encoder's `passages_of` and `drawn`."""
     cut: ClassVar[Literal["longest", "second"]] = "longest"
-    """Which of two texts is cut where both are too long for the model."""
+    """Text to truncate if a pair is too long for the model."""
     offsets: ClassVar[bool] = False
-    """True if answers are made of the characters that tokens stand for."""
+    """True if answers need the character offsets of tokens."""
     exclusive: ClassVar[bool] = False
-    """True if a row has exactly one of a fixed list of classes: then classes can be weighed and
-    smoothed, confidence is calibrated against being right, and behaviour can be tested."""
+    """True if a row has exactly one of a fixed list of classes: this allows class weights, label
+    smoothing, calibration of the confidence and behaviour tests."""
     by_group: ClassVar[bool] = False
-    """True if rows of one group are scored together, as a ranking is."""
+    """True if the rows of a group are scored together, as in a ranking."""
     baseline: ClassVar[tuple[str, ...]] = ("words", "characters")
-    """What `evaluate.baseline` may say."""
+    """Allowed values of `evaluate.baseline`."""
     display_name: ClassVar[str] = "Text classification"
-    """What people call it; in lower case with hyphens it is the hub's name of the task."""
+    """Name for people; in lower case with hyphens it is the model hub's name of the task."""
 
     @property
     def name(self) -> str:
@@ -136,17 +140,17 @@ class Task(ABC):
 
     @abstractmethod
     def label(self, cell: str, text: str, second: str) -> str:
-        """A source's cell as a label, in the one way of writing it. An empty cell never comes here.
+        """Convert a non-empty cell of the source to the label's canonical form.
 
-        Raises ValueError with the reason where it is no label of this row.
+        Raises ValueError with the reason if the cell is not a label of this row.
         """
 
     def classes(self, label: str) -> Sequence[str]:
-        """The classes that a label names, one for each time; none where a task has no classes."""
+        """Classes in a label, with repetitions; none if the task has no classes."""
         return ()
 
     def shown(self, label: str, text: str, second: str) -> str:
-        """A label as people read it in a table, with its row's texts at hand."""
+        """Label as shown to people, given the texts of its row."""
         return label
 
     def encoder(
@@ -157,47 +161,41 @@ class Task(ABC):
         overlap: int,
         masking: Mapping[str, Any] | None = None,
     ) -> Encoder:
-        """What cuts this task's texts into pieces; `tokenizer` is its tokenizer.json, `masking`
-        says which tokens are masked."""
+        """Encoder that cuts this task's texts into pieces.
+
+        `tokenizer` is the path of a tokenizer.json, `masking` holds the settings of masking.
+        """
         return Encoder(tokenizer, max_length, long_text, overlap, self.cut, self.offsets)
 
     # learning
 
     @abstractmethod
     def outputs(self, classes: Sequence[str]) -> list[str]:
-        """Names of what the head computes, in order."""
+        """Names of the head's outputs, in order."""
 
     @abstractmethod
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
-        """What the head should say of a piece: always of one kind, IGNORED where nothing counts."""
+        """Training target of a piece, of the same type for all pieces; IGNORED where no target
+        counts."""
 
     def prepare(self, labels: Sequence[str]) -> Decision:
-        """What `scaled` and `answers` need of the training labels, one of each row, such as their
-        mean: it is part of the decision, to which `decide` adds the rest."""
+        """First part of the decision, computed from the training labels, one a row."""
         return {}
 
-    def scaled(self, targets: "torch.Tensor", decision: Decision) -> "torch.Tensor":
-        """Stacked targets as the head learns them: what `loss` is given, in training and
-        validation."""
+    def scaled(self, targets: "Tensor", decision: Decision) -> "Tensor":
+        """Scale stacked targets for `loss`, in training and validation."""
         return targets
 
     @abstractmethod
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
-        """Summed over every target that counts. `logits` are (pieces, outputs) or (pieces, tokens,
-        outputs) in 32 bits, `targets` what `target` gave, stacked, padded with IGNORED and
-        `scaled`, `mask` (pieces, tokens) whether a token is no padding. `weights` (of each class)
-        and `smoothing` are given to exclusive tasks alone; to pretraining one weight, of
-        its pairs."""
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
+        """Sum the loss over all targets that count.
 
-    def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """How many of the stacked targets count: what a summed loss is divided by."""
+        `logits` are float32, (pieces, outputs) or (pieces, tokens, outputs); `targets` are those of
+        `target`, stacked, padded with IGNORED and `scaled`.
+        """
+
+    def counted(self, targets: "Tensor") -> "Tensor":
+        """Number of stacked targets that count, (): the divisor of a summed loss."""
         return (targets != IGNORED).sum()
 
     def decide(
@@ -207,24 +205,23 @@ class Task(ABC):
         rows: Labelled,
         classes: Sequence[str],
     ) -> Decision:
-        """What answers need besides the weights, tuned on validation rows."""
+        """Tune the rest of the decision on validation rows."""
         return {}
 
     @property
     def tunes(self) -> bool:
-        """True if there is anything to decide."""
+        """True if the task overrides `decide`."""
         return type(self).decide is not Task.decide
 
     def remember(
         self, logits: Sequence[Logits], targets: Sequence[Target], classes: Sequence[str]
     ) -> Decision:
-        """What answers need of the training pieces, from what the model says of each and should
-        say: it is part of the decision."""
+        """Part of the decision, computed from the logits and targets of training pieces."""
         return {}
 
     @property
     def remembers(self) -> bool:
-        """True if training pieces are asked about besides validation rows."""
+        """True if the task overrides `remember`: training pieces are then run through the model."""
         return type(self).remember is not Task.remember
 
     # answering
@@ -232,7 +229,7 @@ class Task(ABC):
     def run(
         self, runtime: Runtime, pieces: Sequence[Piece], batch_size: int, decision: Decision
     ) -> list[Logits]:
-        """What the model says of each piece."""
+        """Logits of each piece."""
         return runtime.logits(pieces, batch_size)
 
     @abstractmethod
@@ -244,8 +241,8 @@ class Task(ABC):
         classes: Sequence[str],
         decision: Decision,
     ) -> list[Answer]:
-        """One answer a row, from the logits of its pieces; `pieces[i].row` is the row's place in
-        `texts`, and every row has a piece."""
+        """One answer a row, from the logits of its pieces; `pieces[i].row` is an index into
+        `texts`, and every row has at least one piece."""
 
     # scores
 
@@ -253,50 +250,52 @@ class Task(ABC):
     def tally(
         self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     ) -> Floats:
-        """What one row adds to the scores (one group of rows, where `by_group`), (counts,).
+        """Sufficient statistics of one row (of one group, if `by_group`), (counts,).
 
-        Sums of tallies over rows are all that `measure` sees: so a bootstrap draws tallies.
+        `measure` sees only sums of tallies, so a bootstrap resamples tallies.
         """
 
     @abstractmethod
     def measure(self, tallies: Floats) -> dict[str, Floats]:
-        """The metrics of summed tallies, (..., counts) -> (...) each."""
+        """Metrics of summed tallies, (..., counts) -> (...) each."""
 
     def per_unit_score(self, tallies: Floats) -> Floats:
-        """How good each unit is by itself, (units, counts) -> (units,): where no metric is `exact`,
-        two models are compared by which of them is better at how many units."""
+        """Score of each single row or group, (units, counts) -> (units,).
+
+        If no metric is `exact`, a sign test compares two models by these scores.
+        """
         return self.measure(tallies)[self.metrics[0]]
 
     def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Where two models say the same, (rows,)."""
+        """True where two models give the same answer, (rows,)."""
         return np.array([a == b for a, b in zip(answers, others, strict=True)], dtype=bool)
 
     def agreement(self, answers: Sequence[str], others: Sequence[str]) -> Floats:
-        """How much of each answer two models say alike, (rows,), in [0, 1]."""
+        """Share of each answer that two models agree on, (rows,), in [0, 1]."""
         return self.same(answers, others).astype(np.float64)
 
     def comparable(self, logits: Logits) -> Logits:
-        """Those of a piece's logits that two runtimes must give nearly alike."""
+        """Logits of a piece that must be nearly equal in all runtimes."""
         return logits
 
     def error_severity(self, label: str, answer: Answer) -> float:
-        """How far from its label a wrong answer is, by which mistakes are put in order: how sure
-        the model is of it, where labels know no distance."""
+        """Sort key of mistakes: the distance between label and answer, or the confidence if labels
+        have no distance."""
         return answer.confidence
 
     @abstractmethod
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """Labels that little effort gives the test rows, by the name of the effort."""
+        """Name of each baseline -> its labels for the test rows."""
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
-        """What the report shows besides the metrics."""
+        """Scores for the report besides the metrics."""
         return Detail()
 
 
 def class_name(cell: str) -> str:
-    """The name of a class without white space around it.
+    """Name of a class without surrounding white space.
 
-    Raises ValueError for one that no list of lines could hold.
+    Raises ValueError if it holds a line break or another unprintable character.
     """
     name = cell.strip()
     if not name.isprintable():

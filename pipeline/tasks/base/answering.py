@@ -1,4 +1,4 @@
-"""From raw texts to answers, whatever runs the model."""
+"""Prediction from raw texts, on any runtime."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,11 +6,11 @@ from . import Answer, Decision, Task
 from .encoding import Encoder, Texts
 from .runtime import Runtime
 
-AT_ONCE = 512  # texts whose logits are held together, and between two notes of progress
+AT_ONCE = 512  # texts in a chunk: limits the memory of logits, and paces the progress
 
 
 class Answering:
-    """A task, an encoder and a runtime together."""
+    """Model that answers texts: a task, an encoder and a runtime."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Answering:
         batch_size: int = 8,
         progress: Callable[[int, int], object] = lambda *_: None,
     ) -> list[Answer]:
-        """One answer a text; how many of how many are answered is told to `progress`."""
+        """Answer each text; `progress` is called with the number of answered and of all texts."""
         answers = []
         for start in range(0, len(texts), AT_ONCE):
             part = texts[start : start + AT_ONCE]

@@ -1,7 +1,7 @@
-"""Precision, recall and F1 from counts of classes: what several tasks are scored by.
+"""Precision, recall and F1 from counts of classes.
 
-A tally is (hits, answers, truths) of each class, then whether the whole row is right and that it
-is one row: (3 classes + 2,).
+A tally has (3 classes + 2,) numbers: hits of each class, answers, truths, then 1 if the whole row
+is right, and 1 for the row.
 """
 
 from collections import Counter
@@ -21,26 +21,26 @@ def tally(
     right: bool,
     classes: Sequence[str],
 ) -> Floats:
-    """Of one row: the class of each hit, answer and truth. Others than `classes` count as answers
-    and truths of no class, and so only against being right."""
+    """Tally of one row from the classes of its hits, answers and truths. Names outside of `classes`
+    belong to no class."""
     counted = [Counter(each) for each in (hits, answers, truths)]
     flat = [count[name] for count in counted for name in classes]
     return np.array([*flat, right, 1], dtype=np.float64)
 
 
 def parts(tallies: Floats) -> tuple[Floats, Floats, Floats]:
-    """Hits, answers and truths by class, (..., 3 classes + 2) -> (..., classes) each."""
+    """Hits, answers and truths of each class, (..., 3 classes + 2) -> (..., classes) each."""
     hits, answers, truths = np.split(tallies[..., :-2], 3, axis=-1)
     return hits, answers, truths
 
 
 def right(tallies: Floats) -> Floats:
-    """Share of rows that are wholly right, (..., 3 classes + 2) -> (...)."""
+    """Share of rows whose whole answer is right, (..., 3 classes + 2) -> (...)."""
     return np.asarray(tallies[..., -2] / np.maximum(tallies[..., -1], 1))
 
 
 def f1(hits: Floats, answers: Floats, truths: Floats) -> Floats:
-    """2 hits / (answers + truths), 0 where there is neither."""
+    """F1, 2 hits / (answers + truths); 0 without answers and truths."""
     total = answers + truths
     return np.asarray(2 * hits / np.maximum(total, 1))
 
@@ -58,7 +58,7 @@ def micro_f1(tallies: Floats) -> Floats:
 
 
 def per_class(total: Floats, classes: Sequence[str]) -> dict[str, dict[str, float]]:
-    """precision, recall, f1 and rows (truths) of each class, from the sum of all tallies."""
+    """Class -> precision, recall, f1 and rows (truths), from the sum of all tallies."""
     hits, answers, truths = parts(total)
     return {
         name: {**_three(hits[i], answers[i], truths[i]), "rows": float(truths[i])}
@@ -67,8 +67,8 @@ def per_class(total: Floats, classes: Sequence[str]) -> dict[str, dict[str, floa
 
 
 def averages(total: Floats) -> dict[str, dict[str, float]]:
-    """precision, recall and f1 over the classes, in three ways (scikit-learn's names): micro sums
-    counts first, macro takes the mean over the classes that occur, weighted the mean by truths."""
+    """Kind of average -> precision, recall and f1, as in scikit-learn: micro sums the counts first,
+    macro is the mean over the classes that occur, weighted the mean weighted by truths."""
     hits, answers, truths = parts(total)
     each = [_three(*counts) for counts in zip(hits, answers, truths, strict=True)]
     weights = {"macro": (answers + truths > 0).astype(float), "weighted": truths}

@@ -1,20 +1,20 @@
-"""From texts to token ids: the same code for training, evaluation and serving."""
+"""Encoders: the same conversion of texts to token ids for training, evaluation and serving."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 Texts = tuple[str, str]
-"""A row's text and its second text, which is empty where it has one alone."""
+"""Text and second text of a row; the second is empty if there is only one."""
 LongText = Literal["truncate", "head_tail", "windows"]
-WRITTEN = "target.json"  # beside tokenizer.json: the tokenizer of what a model writes
-CHARACTERS_PER_TOKEN = 32  # texts are cut to so many a token before a tokenizer reads them
+WRITTEN = "target.json"  # beside tokenizer.json: the tokenizer of the target texts
+CHARACTERS_PER_TOKEN = 32  # limit on the characters of a text that are tokenized
 MOST_WINDOWS = 64  # of one text
-HEAD = 0.25  # share of a text's tokens that head_tail takes from its beginning (Sun et al. 2019)
+HEAD = 0.25  # share of the tokens that head_tail takes from the beginning (Sun et al. 2019)
 
 
 class Piece:
-    """What a model reads at once of one row: the whole of it, or a window."""
+    """Input of the model from one row: the whole text, or a window."""
 
     __slots__ = ("encoding", "ids", "keep", "row", "targets", "types")
 
@@ -24,30 +24,30 @@ class Piece:
         self.ids: list[int] = [ids[i] for i in keep]
         self.types: list[int] = [types[i] for i in keep]
         self.targets: list[int] = []
-        """What hidden tokens are, where any are hidden."""
+        """Original ids of masked tokens, if any are masked."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def offsets(self) -> list[tuple[int, int]]:
-        """First character of each token and one past its last, in its own text."""
+        """First character of each token, and one past its last, in its text."""
         offsets = self.encoding.offsets
         return [offsets[i] for i in self.keep]
 
     @property
     def sequences(self) -> list[int | None]:
-        """Of which text each token is, 0 or 1; None for special tokens."""
+        """Number of the text that each token belongs to, 0 or 1; None for special tokens."""
         special, types = self.encoding.special_tokens_mask, self.encoding.sequence_ids
         return [None if special[i] else types[i] for i in self.keep]
 
 
 class Encoder:
-    """Cuts texts into pieces of at most `max_length` tokens.
+    """Tokenizes texts and cuts them into pieces of at most `max_length` tokens.
 
-    `truncate` keeps the beginning of what is too long, `head_tail` a quarter from the beginning
-    and the rest from the end, `windows` everything, in windows that share `overlap` tokens. Of two
-    texts `cut` tells which one gives way.
+    Of a text that is too long, `truncate` keeps the beginning, `head_tail` a quarter from the
+    beginning and the rest from the end, `windows` everything, in windows that share `overlap`
+    tokens. `cut` names the text of a pair that is shortened.
     """
 
     def __init__(
@@ -71,23 +71,23 @@ class Encoder:
         self.most_characters = max_length * CHARACTERS_PER_TOKEN * windows
 
     def encodings(self, texts: Sequence[Texts]) -> list[Any]:
-        """Whole texts, tokenized and not cut yet; of very long ones what the pieces need."""
+        """Tokenized texts before they are cut; of very long ones the part that pieces need."""
         capped = [self.read(pair) for pair in texts]
         found = list(self.batch([_given(pair) for pair in capped]))
         for row, pair in enumerate(texts):
-            # a run of signs can be one token, and what stands behind it unread
+            # a long run of characters can be one token, so the cap can leave too few tokens
             if capped[row] != pair and len(found[row].ids) < self.max_length:
                 found[row] = self.batch([_given(pair)])[0]
         return found
 
     def tokens(self, encodings: Sequence[Any]) -> Iterator[list[int]]:
-        """Those of each text, without special ones."""
+        """Token ids of each text, without special tokens."""
         for encoding in encodings:
             special = encoding.special_tokens_mask
             yield [token for token, own in zip(encoding.ids, special, strict=True) if not own]
 
     def lengths(self, texts: Sequence[Texts], encodings: Sequence[Any]) -> list[int]:
-        """Tokens of whole texts, those included of which `encodings` has only a part."""
+        """Number of tokens of each whole text, also where `encodings` holds only a part."""
         return [
             len(self.batch([_given(pair)])[0])
             if max(map(len, pair)) > self.most_characters
@@ -96,7 +96,7 @@ class Encoder:
         ]
 
     def cut_up(self, encodings: Sequence[Any]) -> list[Piece]:
-        """Every row's pieces, in the order of the rows."""
+        """Pieces of all rows, in the order of the rows."""
         return [
             Piece(row, encoding, keep)
             for row, encoding in enumerate(encodings)
@@ -104,22 +104,24 @@ class Encoder:
         ]
 
     def pieces(self, texts: Sequence[Texts]) -> list[Piece]:
-        """Every text's pieces, in the order of the texts."""
+        """Pieces of all texts, in the order of the texts."""
         return self.cut_up(self.encodings(texts))
 
     def read(self, texts: Texts) -> Texts:
-        """As much of a row as the tokenizer is given."""
+        """Texts of a row as far as the tokenizer gets them."""
         text, second = texts
         return self._capped(text), self._capped(second)
 
     def _capped(self, text: str) -> str:
         if self.long_text == "head_tail" and len(text) > self.most_characters:
-            half = self.most_characters // 2  # no task that reads offsets is cut so
+            half = (
+                self.most_characters // 2
+            )  # shifts offsets: tasks that need them do not use head_tail
             return text[:half] + text[-half:]
         return text[: self.most_characters]
 
     def _cuts(self, encoding: Any) -> Iterator[Sequence[int]]:
-        """Places of the tokens of each piece."""
+        """Indices of the tokens of each piece."""
         length = len(encoding.ids)
         over = length - self.max_length
         if over <= 0:
@@ -133,11 +135,11 @@ class Encoder:
             yield _without(length, *_longest(first, second, over))
             return
         cut = second or first
-        # the text that is not cut leaves the other an eighth of the room, where it needs as much
+        # the text that is not cut leaves at least an eighth of the length to the other
         spared = max(0, over - len(cut) + min(self.max_length // 8, len(cut)))
         gone = first[len(first) - spared :] if second and spared else []
         room = max(1, len(cut) - over + len(gone))
-        # beside a long first text windows are small, and go on all the same
+        # beside a long first text windows are small and must still advance
         overlap = min(self.overlap, room // 2) if second else self.overlap
         for kept in self._spans(cut, room, overlap):
             inside = set(kept)
@@ -159,7 +161,7 @@ class Encoder:
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """A place less the white space at its ends."""
+    """Start and end of a span without the white space at its ends."""
     while start < end and text[start].isspace():
         start += 1
     while start < end and text[end - 1].isspace():
@@ -172,7 +174,7 @@ def _given(texts: Texts) -> Texts | str:
 
 
 def _longest(first: list[int], second: list[int], over: int) -> tuple[list[int], list[int]]:
-    """What goes from the ends of two texts so that the longer one gives way first."""
+    """Tokens to remove from the ends of two texts, from the longer one first."""
     room = len(first) + len(second) - over
     shorter = min(len(first), len(second), room // 2)
     keep_first = shorter if len(first) <= len(second) else room - shorter

@@ -1,182 +1,55 @@
-"""Words that a model guesses: what is shared by the ways to pretrain it on texts without labels.
+"""Masked language modeling, with or without next-sentence prediction, on texts without labels.
 
-A row is a document. Its answer is JSON: how many tokens were `hidden`, how many of these the model
-guessed `right`, the `log` of the probability that it gave to them all (natural), how many `pairs`
-of passages it was asked of and how many it told to be `followed` rightly, and what it `said`.
+A row is a document. Its answer is JSON: the number of masked tokens (`hidden`), how many of them
+were predicted right (`right`), the sum of the natural logs of their probabilities (`log`), the
+number of `pairs` of passages, how many of these were classified right (`followed`), and the
+predictions (`said`).
 """
 
-import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from . import IGNORED, Answer, Decision, Detail, Floats, Labelled, Logits, Setting, Target, Task
+from . import (
+    IGNORED,
+    Answer,
+    Decision,
+    Detail,
+    Floats,
+    Labelled,
+    Logits,
+    LossOptions,
+    Setting,
+    Target,
+    Task,
+)
 from .answering import AT_ONCE
-from .encoding import Encoder, LongText, Piece, Texts
-from .masking import Vocabulary, masked, vocabulary_of
-from .passages import Passage, packed, paired, passages, sentences
+from .encoding import LongText, Piece, Texts
+from .masking import Vocabulary
+from .masking_encoder import FOLLOWS, RANDOM, MaskedPiece, MaskingEncoder
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-ITSELF = "itself"  # the label of every row: a text is what is to be guessed of it
-FOLLOWS, STRANGE = 0, 1  # of a second passage, numbered as BertForPreTraining numbers them
-BEST = 5  # tokens that a model tells of each place
-COUNTS = ("hidden", "right", "log", "pairs", "followed")  # of an answer, in a tally's order
-
-
-class MaskedPiece(Piece):
-    """A passage, or two, of which tokens are hidden."""
-
-    __slots__ = ("asked", "name")
-
-    def __init__(
-        self,
-        row: int,
-        ids: Sequence[int],
-        types: Sequence[int],
-        targets: Sequence[int],
-        name: Callable[[int], str],
-        asked: bool = False,
-    ) -> None:
-        self.row, self.ids, self.types = row, list(ids), list(types)
-        self.targets = list(targets)
-        """What each token is where it is hidden, else IGNORED; in the first place whether the
-        second passage FOLLOWS."""
-        self.name, self.asked = name, asked
-        """`asked` by a person, who wrote [MASK]: then nobody knows what is right."""
+ITSELF = "itself"  # label of every row: the text is its own target
+BEST = 5  # most likely tokens that the model outputs for each masked token
+COUNTS = ("hidden", "right", "log", "pairs", "followed")  # keys of an answer, in a tally's order
 
 
-class Cut(NamedTuple):
-    """A row's sentences in tokens, and those of the document beside it."""
+class MaskedLanguageModel(Task):
+    """Base of the tasks that predict masked tokens.
 
-    own: list[list[int]]
-    other: list[list[int]]
-
-
-class MaskingEncoder(Encoder):
-    """Cuts documents into passages of whole sentences, and hides tokens of them.
-
-    What is hidden, and where a passage is parted, depends on the passage alone: the same text is
-    asked in the same way by whatever runs the model. Where the text itself holds [MASK], these are
-    what is asked, and nothing else.
+    Outputs at a masked token are the log probability of the truth, those of the BEST most likely
+    tokens, and the ids of these tokens; at the first token, behind a zero, the logits of FOLLOWS
+    and RANDOM.
     """
-
-    def __init__(
-        self,
-        tokenizer: Path,
-        max_length: int,
-        probability: float,
-        whole_words: bool,
-        packed: bool,
-        pairs: bool,
-    ) -> None:
-        super().__init__(tokenizer, max_length)
-        self.vocabulary = vocabulary_of(self.tokenizer)
-        self.probability, self.whole_words = probability, whole_words
-        self.packed, self.pairs = packed, pairs
-        self.room = max_length - (3 if pairs else 2)
-
-    def _name(self, token: int) -> str:
-        return str(self.tokenizer.id_to_token(token))
-
-    def encodings(self, texts: Sequence[Texts]) -> list[Cut]:
-        """Each text's sentences in tokens, and those of the second text where pairs are asked."""
-        parts = [[sentences(a), sentences(b) if self.pairs else []] for a, b in texts]
-        flat = [sentence for row in parts for part in row for sentence in part]
-        encoded = iter(self.tokenizer.encode_batch_fast(flat, add_special_tokens=False))
-        return [
-            Cut(*([each.ids for each in islice(encoded, len(part))] for part in row))
-            for row in parts
-        ]
-
-    def read(self, texts: Texts) -> Texts:
-        text, second = texts
-        return text, second if self.pairs else ""
-
-    def tokens(self, encodings: Sequence[Cut]) -> Iterator[list[int]]:
-        for cut in encodings:
-            yield [token for sentence in [*cut.own, *cut.other] for token in sentence]
-
-    def lengths(self, texts: Sequence[Texts], encodings: Sequence[Cut]) -> list[int]:
-        return [sum(map(len, cut.own)) for cut in encodings]
-
-    def cut_up(self, encodings: Sequence[Cut]) -> list[Piece]:
-        return [
-            piece
-            for row, (own, other) in enumerate(encodings)
-            for piece in self._pieces(
-                row, [*passages(row, own, self.room)], [*passages(-1, other, self.room)]
-            )
-        ]
-
-    def _pieces(self, row: int, own: list[Passage], others: list[Passage]) -> Iterator[MaskedPiece]:
-        for passage in own or [Passage(row, [], [])]:
-            random = np.random.default_rng(_seed(passage.ids))
-
-            def another(random: np.random.Generator = random) -> Passage:
-                return others[int(random.integers(len(others)))]
-
-            yield self.drawn(row, passage, another if others else None, random)
-
-    def passages_of(self, encodings: Sequence[Cut]) -> list[Passage]:
-        """What training draws from: full passages, or whole sentences of one document. A [MASK] of
-        the text itself is a word that nobody knows."""
-        unknown = self.tokenizer.token_to_id("[UNK]") or 0
-        own = [
-            [[unknown if i == self.vocabulary.mask else i for i in ids] for ids in cut.own]
-            for cut in encodings
-        ]
-        if self.packed:
-            return list(packed(own, self.room, self.vocabulary.separator))
-        return [each for row, tokens in enumerate(own) for each in passages(row, tokens, self.room)]
-
-    def drawn(
-        self,
-        row: int,
-        passage: Passage,
-        another: Callable[[], Passage] | None,
-        random: np.random.Generator,
-    ) -> MaskedPiece:
-        """A passage with tokens hidden, parted in two where there is `another` document."""
-        words = self.vocabulary
-        parts: list[Sequence[int]] = [passage.ids]
-        follows = IGNORED
-        asked = words.mask in passage.ids
-        pair = None
-        if self.pairs and another and not asked:
-            pair = paired(passage, another, self.room, random)
-        if pair:
-            *parts, truth = pair
-            follows = FOLLOWS if truth else STRANGE
-        ids, types = [words.first], [0]
-        for place, part in enumerate(parts):
-            ids += [*part, words.separator]
-            types += [place] * (len(part) + 1)
-        if asked:
-            found = np.asarray(ids)
-            targets = np.where(found == words.mask, found, IGNORED)
-        else:
-            found, targets = masked(ids, words, self.probability, self.whole_words, random)
-        return MaskedPiece(row, found.tolist(), types, [follows, *targets[1:]], self._name, asked)
-
-
-def _seed(ids: Sequence[int]) -> int:
-    digest = hashlib.sha256(np.asarray(ids, np.int32).tobytes()).digest()
-    return int.from_bytes(digest[:8])
-
-
-class Guessing(Task):
-    """The model's outputs at a hidden token are the log probability of the truth, those of the BEST
-    tokens that it holds for the likeliest, and these tokens; at the first token, behind a zero, the
-    logits of FOLLOWS and STRANGE."""
 
     head = "masked_lm"
     labelled = False
@@ -184,7 +57,7 @@ class Guessing(Task):
     baseline = ("frequencies",)
     display_name = "Fill-mask"
     pairs: ClassVar[bool]
-    """True if passages are asked of in pairs."""
+    """True if passages come in pairs, for next-sentence prediction."""
 
     # rows
 
@@ -213,29 +86,22 @@ class Guessing(Task):
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
         return piece.targets
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
-        """The mean over hidden tokens and, where pairs are asked, that over pairs, added up as
-        BertForPreTraining adds them; times the number of hidden tokens."""
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
+        """Mean over masked tokens plus mean over pairs, as in BertForPreTraining, times the number
+        of masked tokens."""
         from torch.nn.functional import cross_entropy
 
         tokens = targets[:, 1:] != IGNORED
         loss = -(logits[:, 1:, 0] * tokens).sum()
-        asked = targets[:, 0] != IGNORED
-        if asked.any():
-            of_pairs = cross_entropy(logits[asked, 0, 1:3], targets[asked, 0])
-            if weights is not None:
-                of_pairs = of_pairs * weights
-            loss = loss + of_pairs * tokens.sum()
+        pairs = targets[:, 0] != IGNORED
+        if pairs.any():
+            pair_loss = cross_entropy(logits[pairs, 0, 1:3], targets[pairs, 0])
+            if options.weights is not None:
+                pair_loss = pair_loss * options.weights
+            loss = loss + pair_loss * tokens.sum()
         return loss
 
-    def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
+    def counted(self, targets: "Tensor") -> "Tensor":
         return (targets[:, 1:] != IGNORED).sum()
 
     # answering
@@ -248,11 +114,11 @@ class Guessing(Task):
         classes: Sequence[str],
         decision: Decision,
     ) -> list[Answer]:
-        told: list[_Told] = [_Told() for _ in texts]
+        rows = [_RowPredictions() for _ in texts]
         for own, piece in zip(logits, pieces, strict=True):
             assert isinstance(piece, MaskedPiece)
-            told[piece.row].take(own, piece)
-        return [each.answer() for each in told]
+            rows[piece.row].add(own, piece)
+        return [row.answer() for row in rows]
 
     # scores
 
@@ -266,102 +132,101 @@ class Guessing(Task):
 
     def measure(self, tallies: Floats) -> dict[str, Floats]:
         hidden, right, log, pairs, followed = np.moveaxis(tallies, -1, 0)
-        of_all = {
+        all_metrics = {
             "masked_accuracy": right / np.maximum(hidden, 1),
             "inverse_perplexity": np.exp(log / np.maximum(hidden, 1)),
             "next_sentence_accuracy": followed / np.maximum(pairs, 1),
         }
-        return {name: of_all[name] for name in self.metrics}
+        return {name: all_metrics[name] for name in self.metrics}
 
     def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
         return np.asarray(self.agreement(answers, others) == 1)
 
     def agreement(self, answers: Sequence[str], others: Sequence[str]) -> Floats:
-        """The share of the guesses that are the same; beside a label, of those that are right. Two
-        models that were not asked alike, being of different vocabularies, are compared by how much
-        each guessed rightly."""
+        """Share of equal predictions; against a label, share of right ones.
+
+        Models with different vocabularies mask different tokens: they are compared by the shares
+        that each predicted right.
+        """
         pairs = zip(map(_read, answers), map(_read, others), strict=True)
         return np.array([_agreement(*pair) for pair in pairs])
 
     def comparable(self, logits: Logits) -> Logits:
-        return logits[:, : 1 + BEST]  # the others are names of tokens
+        return logits[:, : 1 + BEST]  # the rest are token ids
 
     def error_severity(self, label: str, answer: Answer) -> float:
         return -math.log(max(answer.confidence, 1e-30))
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """Every hidden token guessed by how frequent the tokens are in training rows; a second
-        passage held to follow where it shares so many words with the first, each weighed by how
-        rare it is and all by the shorter one's length, as tells most pairs of validation rows
-        apart."""
+        """The most frequent tokens of training rows for every masked token; and a second passage
+        follows if the words that it shares with the first, weighted by rarity and normalized by the
+        shorter length, reach the threshold that is best on validation rows."""
         counts = Counter[int]()
-        for texts in _parts(on.train.texts):
+        for texts in _chunks(on.train.texts):
             for ids in on.encoder.tokens(on.encoder.encodings([(text, "") for text, _ in texts])):
                 counts.update(ids)
         assert isinstance(on.encoder, MaskingEncoder)
         frequent = _Frequencies(counts, on.encoder.vocabulary)
         if self.pairs:
-            parts = map(on.encoder.pieces, _parts(on.validation.texts))
-            frequent.learn_overlap(chain.from_iterable(parts))
-        said = []
-        for texts in _parts(on.test.texts):
-            told = [_Told() for _ in texts]
-            for piece in on.encoder.pieces(texts):
-                assert isinstance(piece, MaskedPiece)
-                told[piece.row].take(frequent.outputs(piece), piece)
-            said += [each.answer().label for each in told]
-        return {"token frequencies" + (" + shared words" if self.pairs else ""): said}
+            chunks = map(on.encoder.pieces, _chunks(on.validation.texts))
+            frequent.learn_overlap(chain.from_iterable(chunks))
+        labels = []
+        for texts in _chunks(on.test.texts):
+            pieces = on.encoder.pieces(texts)
+            outputs = [frequent.outputs(piece) for piece in pieces]
+            labels += [a.label for a in self.answers(outputs, pieces, texts, on.classes, {})]
+        return {"token frequencies" + (" + shared words" if self.pairs else ""): labels}
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
         total = np.sum([self.tally([""], [answer.label], classes) for answer in answers], axis=0)
         return Detail(more={"perplexity": float(1 / self.measure(total)["inverse_perplexity"])})
 
 
-class _Told:
-    """What a model guessed of one row, piece by piece."""
+class _RowPredictions:
+    """Predictions for one row, collected piece by piece."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(COUNTS, 0.0)
-        self.said: list[str] = []
+        self.predictions: list[str] = []
         self.words: list[list[dict[str, Any]]] = []
 
-    def take(self, outputs: Logits, piece: MaskedPiece) -> None:
-        """`outputs` as the model gives them, (tokens, 1 + 2 x BEST)."""
+    def add(self, outputs: Logits, piece: MaskedPiece) -> None:
+        """Count a piece; `outputs` are the model's, (tokens, 1 + 2 x BEST)."""
         counts = self.counts
         for place, truth in enumerate(piece.targets[1:], 1):
             if truth == IGNORED:
                 continue
             logs, best = outputs[place, 1 : 1 + BEST], outputs[place, 1 + BEST :].astype(int)
-            self.said.append(piece.name(int(best[0])))
+            self.predictions.append(piece.name(int(best[0])))
             self.words.append(
                 [
                     {"word": piece.name(int(token)), "score": float(np.exp(log))}
                     for token, log in zip(best, logs, strict=True)
                 ]
             )
-            if not piece.asked:
+            if not piece.user_masks:
                 counts["hidden"] += 1
                 counts["right"] += float(best[0] == truth)
                 counts["log"] += float(outputs[place, 0])
         if piece.targets[0] != IGNORED:
-            follows, strange = outputs[0, 1:3]
-            says = FOLLOWS if follows >= strange else STRANGE
-            self.said.append("follows" if says == FOLLOWS else "does not follow")
+            follows, random = outputs[0, 1:3]
+            predicted = FOLLOWS if follows >= random else RANDOM
+            self.predictions.append("follows" if predicted == FOLLOWS else "does not follow")
             counts["pairs"] += 1
-            counts["followed"] += float(says == piece.targets[0])
+            counts["followed"] += float(predicted == piece.targets[0])
 
     def answer(self) -> Answer:
-        label = {**self.counts, "said": self.said}
-        sure = [words[0]["score"] for words in self.words]
+        label = {**self.counts, "said": self.predictions}
+        chances = [words[0]["score"] for words in self.words]
         return Answer(
             json.dumps(label, ensure_ascii=False),
-            float(np.mean(sure)) if sure else 0.0,
+            float(np.mean(chances)) if chances else 0.0,
             details={"words": self.words},
         )
 
 
 class _Frequencies:
-    """Guesses without a model, in the form of a model's outputs."""
+    """Baseline of token frequencies and shared words, in the form of a model's outputs."""
 
     def __init__(self, counts: Counter[int], vocabulary: Vocabulary) -> None:
         size = len(vocabulary.special)
@@ -369,11 +234,11 @@ class _Frequencies:
         self.special = vocabulary.special
         self.log = np.array([math.log((counts[token] + 1) / total) for token in range(size)])
         self.best = np.argsort(-self.log, kind="stable")[:BEST]
-        self.least = 0.0
+        self.threshold = 0.0
 
     def shared(self, piece: Piece) -> float:
-        """How much the two passages of a piece share: the sum over common tokens of how rare each
-        is, over the number of tokens of the shorter one."""
+        """Overlap of the two passages of a piece: summed rarity of the common tokens over the
+        number of tokens of the shorter one."""
         sides: list[set[int]] = [set(), set()]
         for token, side in zip(piece.ids, piece.types, strict=True):
             if not self.special[token]:
@@ -382,21 +247,21 @@ class _Frequencies:
         return float(common / max(min(map(len, sides)), 1))
 
     def learn_overlap(self, pieces: Iterable[Piece]) -> None:
-        """The share from which most pieces are told rightly."""
+        """Set the threshold that classifies most pieces right."""
         pairs = [
             (self.shared(piece), piece.targets[0] == FOLLOWS)
             for piece in pieces
             if piece.targets[0] != IGNORED
         ]
         pairs.sort()
-        # below a threshold behind the first i pairs all are strange, and from there on all follow
+        # the threshold behind the first i pairs predicts RANDOM for these and FOLLOWS for the rest
         follows = np.array([truth for _, truth in pairs], dtype=int)
         right = np.concatenate([[0], np.cumsum(1 - follows)]) + (
             follows.sum() - np.concatenate([[0], np.cumsum(follows)])
         )
         shares = np.array([share for share, _ in pairs] + [math.inf])
-        right[1:][shares[1:] == shares[:-1]] = -1  # no threshold parts equals
-        self.least = float(shares[right.argmax()])
+        right[1:][shares[1:] == shares[:-1]] = -1  # no threshold separates equals
+        self.threshold = float(shares[right.argmax()])
 
     def outputs(self, piece: Piece) -> Logits:
         found = np.zeros((len(piece), 1 + 2 * BEST), np.float32)
@@ -404,18 +269,18 @@ class _Frequencies:
         found[places, 0] = self.log[[piece.targets[i] for i in places]]
         found[places, 1 : 1 + BEST] = self.log[self.best]
         found[places, 1 + BEST :] = self.best
-        found[0, 1 if self.shared(piece) >= self.least else 2] = 1
+        found[0, 1 if self.shared(piece) >= self.threshold else 2] = 1
         return found
 
 
-def _parts(texts: Sequence[Texts]) -> Iterator[Sequence[Texts]]:
-    """So many at a time that their tokens fit into memory."""
+def _chunks(texts: Sequence[Texts]) -> Iterator[Sequence[Texts]]:
+    """Chunks of texts whose tokens fit into memory."""
     for start in range(0, len(texts), AT_ONCE):
         yield texts[start : start + AT_ONCE]
 
 
 def _read(answer: str) -> dict[str, Any] | None:
-    """An answer's parts; None for the label of a row."""
+    """Parsed answer; None for the label of a row."""
     return None if answer == ITSELF else json.loads(answer)
 
 
@@ -423,11 +288,11 @@ def _agreement(one: dict[str, Any] | None, other: dict[str, Any] | None) -> floa
     if one and other and len(one["said"]) == len(other["said"]):
         both = list(zip(one["said"], other["said"], strict=True))
         return sum(a == b for a, b in both) / len(both) if both else 1.0
-    # beside a label, or beside an answer to other questions: of another vocabulary or length
+    # against a label, or an answer with other masked tokens (another vocabulary or length)
     return 1 - abs(_right(one) - _right(other))
 
 
 def _right(found: dict[str, Any] | None) -> float:
-    """The share of what was asked that was told rightly."""
-    asked = found["hidden"] + found["pairs"] if found else 0
-    return (found["right"] + found["followed"]) / asked if found and asked else 1.0
+    """Share of masked tokens and pairs that were predicted right; 1 for a label."""
+    total = found["hidden"] + found["pairs"] if found else 0
+    return (found["right"] + found["followed"]) / total if found and total else 1.0

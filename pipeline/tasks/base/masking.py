@@ -1,4 +1,4 @@
-"""Tokens that are hidden so that a model guesses them (Devlin et al. 2019, section 3.1)."""
+"""Random masking of tokens, whole words on request (Devlin et al. 2019, section 3.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,33 +10,33 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 IGNORED = -100  # as PyTorch has it
-MASKED, KEPT = 0.8, 0.1  # of the hidden tokens; the rest become others drawn by chance
+MASKED, KEPT = 0.8, 0.1  # shares of the chosen tokens; the rest become random tokens
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What masking needs to know of a tokenizer's vocabulary."""
+    """Token ids of a tokenizer that masking needs."""
 
     mask: int
-    """The token that stands for a hidden one."""
+    """Id of [MASK]."""
     first: int
     separator: int
-    """What every text begins with, and what stands behind each of its parts."""
+    """Id of [CLS], which begins every text, and of [SEP], which ends each of its parts."""
     special: Flags
-    """Tokens that are of no text, (tokens of the vocabulary,): never hidden, never drawn."""
+    """True for tokens outside of texts, (vocabulary,): never masked, never drawn."""
     continues: Flags
-    """Tokens that go on with the word before them, as WordPiece's ## does, (tokens,)."""
+    """True for tokens that continue a word, such as WordPiece's ##, (vocabulary,)."""
 
     @cached_property
     def plain(self) -> Ints:
-        """What a hidden token can be replaced by."""
+        """Tokens that can replace a masked one."""
         return np.flatnonzero(~self.special)
 
 
 def vocabulary_of(tokenizer: object) -> Vocabulary:
-    """That of a BERT's tokenizer, a `tokenizers.Tokenizer`.
+    """Vocabulary of a BERT tokenizer, a `tokenizers.Tokenizer`.
 
-    Raises ValueError where it lacks one of a BERT's special tokens.
+    Raises ValueError if it lacks one of BERT's special tokens.
     """
     names: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)  # type: ignore[attr-defined]
     size = max(names.values()) + 1
@@ -60,20 +60,19 @@ def masked(
     whole_words: bool,
     random: np.random.Generator,
 ) -> tuple[Ints, Ints]:
-    """A text's tokens with some of them hidden, and what should be guessed: the token where one is
-    hidden, else IGNORED; (tokens,) both.
+    """Mask random tokens of a text; return its tokens and the targets, (tokens,) each: the original
+    of a masked token, else IGNORED.
 
-    Of the tokens that are not special `probability` are masked, one at least. Of these 80 % become
-    the mask, 10 % another token and 10 % stay, drawn for each token. By `whole_words` all tokens of
-    a word are masked or none; a word that would be too much is passed over, and a shorter one
-    taken.
+    A share of `probability` of the tokens that are not special is chosen, one at least. Of these
+    80 % become [MASK], 10 % a random token and 10 % stay, drawn for each token. With `whole_words`
+    all tokens of a word are chosen or none; words too long for what is left are skipped.
     """
     tokens = np.asarray(ids, dtype=np.int64)
     places = np.flatnonzero(~vocabulary.special[tokens])
     targets = np.full(len(tokens), IGNORED)
     if not len(places):
         return tokens, targets
-    # the part that is no whole token is one by chance, so that the share holds on the average
+    # the fraction of a token is rounded at random, so the share holds on average
     wanted = max(1, int(probability * len(places) + random.random()))
     if whole_words:
         chosen = _words(tokens, places, vocabulary.continues, wanted, random)
@@ -91,10 +90,10 @@ def masked(
 def _words(
     tokens: Ints, places: Ints, continues: Flags, wanted: int, random: np.random.Generator
 ) -> Ints:
-    """Places of whole words, of `wanted` tokens together or nearly so."""
+    """Positions of random whole words, of `wanted` tokens together or slightly fewer."""
     begins = ~continues[tokens[places]]
     begins[0] = True
-    begins[1:] |= np.diff(places) > 1  # a special token parts words
+    begins[1:] |= np.diff(places) > 1  # a special token ends a word
     words = np.split(places, np.flatnonzero(begins)[1:])
     chosen: list[Ints] = []
     left = wanted
@@ -104,5 +103,5 @@ def _words(
             left -= len(words[i])
         if not left:
             break
-    # a text of one long word
+    # all words are too long
     return np.concatenate(chosen) if chosen else min(words, key=len)

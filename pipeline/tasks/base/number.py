@@ -1,10 +1,10 @@
-"""A number for a row: what a rating of a text and a score of two texts share.
+"""Shared base of the tasks that predict one number: for a text, or for two texts.
 
-A label is the shortest decimal that reads back as the same number, as Python writes it: 3.5.
+A label is the shortest decimal that reads back as the same number, as Python's repr: 3.5.
 
-The head learns how many standard deviations a label lies from the mean of the training labels, so
-that one learning rate does for ratings and for prices. Labels whose standard deviation is less than
-a millionth of their size count as all the same: take a constant from such labels.
+The head predicts standardized labels (minus the mean of the training labels, over their standard
+deviation), so one learning rate fits ratings and prices. Labels with a standard deviation below a
+millionth of their size count as constant: subtract a constant from such labels first.
 """
 
 import math
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import Answer, Decision, Detail, Floats, Labelled, Logits, Target, Task
+from . import Answer, Decision, Detail, Floats, Labelled, Logits, LossOptions, Target, Task
 from .encoding import Piece, Texts
 from .windows import row_means
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-LARGEST = 1e12  # what squares are still summed of without loss
-SMALLEST_SPREAD = 1e-6  # standard deviation over size, below which numbers count as equal
-ALIKE = 0.1  # standard deviations that two answers may differ by and be called the same
-DIGITS = 4  # answers are given to a ten-thousandth of a standard deviation or finer
+LARGEST = 1e12  # squares of larger labels would lose precision when summed
+SMALLEST_SPREAD = 1e-6  # relative standard deviation below which labels count as constant
+ALIKE = 0.1  # standard deviations that two equal answers may differ by
+DIGITS = 4  # decimals of an answer, in standard deviations
 
 
 class Number(Task):
@@ -32,7 +32,7 @@ class Number(Task):
     metrics = ("pearson", "r2")
 
     def label(self, cell: str, text: str, second: str) -> str:
-        """Any way of writing a finite number with a decimal point: 3, -0.5, 1e3."""
+        """Parse a finite number with a decimal point: 3, -0.5, 1e3."""
         cell = cell.strip()
         try:
             value = float(cell.replace("_", "?"))
@@ -55,30 +55,23 @@ class Number(Task):
         return float(label)
 
     def prepare(self, labels: Sequence[str]) -> Decision:
-        """`mean` and `deviation` of the labels; a deviation of 1 where they are all the same."""
+        """`mean` and `deviation` of the labels; the deviation is 1 if all are equal."""
         values = _numbers(labels)
         mean, deviation = float(values.mean()), float(values.std())
         same = deviation <= SMALLEST_SPREAD * abs(mean)
         return {"mean": mean, "deviation": 1.0 if same else deviation}
 
-    def scaled(self, targets: "torch.Tensor", decision: Decision) -> "torch.Tensor":
+    def scaled(self, targets: "Tensor", decision: Decision) -> "Tensor":
         return (targets - decision["mean"]) / decision["deviation"]
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
-        """Squared differences, in standard deviations."""
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
+        """Squared error, in standard deviations."""
         from torch.nn.functional import mse_loss
 
         return mse_loss(logits[:, 0], targets.to(logits.dtype), reduction="sum")
 
-    def counted(self, targets: "torch.Tensor") -> "torch.Tensor":
-        """All of them: what means IGNORED elsewhere is a number like any other."""
+    def counted(self, targets: "Tensor") -> "Tensor":
+        """Number of all targets: the value IGNORED is a valid number here."""
         return targets.new_tensor(targets.numel())
 
     def answers(
@@ -89,8 +82,8 @@ class Number(Task):
         classes: Sequence[str],
         decision: Mapping[str, Any],
     ) -> list[Answer]:
-        """What the head says, in the labels' own unit; of windows, the mean. How sure it is of a
-        number it does not say: confidence is 1 of each."""
+        """Prediction in the unit of the labels, the mean over windows. The model has no confidence
+        in a number, so it is always 1."""
         if not texts:
             return []
         deviation = decision["deviation"]
@@ -104,12 +97,12 @@ class Number(Task):
     def tally(
         self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     ) -> Floats:
-        """Of a row with truth y and answer x: 1, y, x, y², x², xy and (y - x)²."""
+        """1, y, x, y², x², xy and (y - x)² of a row with truth y and answer x."""
         return _moments(_numbers(truths), _numbers(answers))
 
     def measure(self, tallies: Floats) -> dict[str, Floats]:
-        """Pearson's correlation, and the share r2 of the truths' variance that answers explain: 1
-        is all of it, 0 what their mean explains. 0 each, where truths (or answers) are all one."""
+        """Pearson's correlation, and the coefficient of determination r2; both are 0 if the truths
+        are all equal, the correlation also if the answers are."""
         n, y, x, yy, xx, xy, error = np.moveaxis(tallies, -1, 0)
         truths, answers = _spread(n, y, yy), _spread(n, x, xx)
         scale = np.sqrt(truths * answers)
@@ -118,11 +111,11 @@ class Number(Task):
         return {"pearson": np.clip(pearson, -1, 1), "r2": np.asarray(1 - unexplained)}
 
     def per_unit_score(self, tallies: Floats) -> Floats:
-        """The nearer to the truth, the better: no row has a correlation by itself."""
+        """Negative absolute error, since a single row has no correlation."""
         return np.asarray(-np.sqrt(tallies[..., -1]))
 
     def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Where they differ by less than a tenth of the standard deviation of the others."""
+        """True where two answers differ by at most ALIKE standard deviations of `others`."""
         mine, theirs = _numbers(answers), _numbers(others)
         return np.asarray(np.abs(mine - theirs) <= ALIKE * (theirs.std() if len(theirs) else 0))
 
@@ -130,8 +123,8 @@ class Number(Task):
         return abs(float(label) - float(answer.label))
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
-        """Mean absolute error and root of the mean squared error, in the labels' own unit, and
-        Spearman's correlation of ranks."""
+        """Mean absolute error and root mean squared error, in the unit of the labels, and
+        Spearman's rank correlation."""
         from scipy.stats import rankdata
 
         if not rows.labels:
@@ -156,13 +149,13 @@ def mean_label(labels: Sequence[str]) -> str:
 
 
 def _moments(y: Floats, x: Floats) -> Floats:
-    """Sums over rows, (rows,) twice -> (7,)."""
+    """Sums of the tally over rows, (rows,) twice -> (7,)."""
     columns = (np.ones_like(y), y, x, y * y, x * x, x * y, (y - x) ** 2)
     return np.array([column.sum() for column in columns])
 
 
 def _spread(n: Floats, total: Floats, squares: Floats) -> Floats:
-    """n² times the variance; 0 where it is too small to be told from what rounding leaves."""
+    """n² times the variance; 0 if it is within rounding error."""
     spread = n * squares - total**2
     return np.asarray(np.where(spread > SMALLEST_SPREAD**2 * n * squares, spread, 0.0))
 

@@ -1,4 +1,4 @@
-"""How much two texts share: what baselines of pairs learn from."""
+"""Overlap of two texts: features for the baselines of text pairs."""
 
 import math
 import re
@@ -11,18 +11,18 @@ from . import Floats
 from .encoding import Texts
 from .tfidf import tfidf
 
-PAIRED: dict[str, dict[str, Any]] = {  # of two texts, where each word counts, however short
+PAIRED: dict[str, dict[str, Any]] = {  # TF-IDF of pairs, where words of one letter count
     "words": {"ngram_range": (1, 2), "token_pattern": r"\w+"},
     "characters": {"ngram_range": (1, 2), "analyzer": "char"},
 }
-COMMON = {  # n-grams whose common share is looked at
+COMMON = {  # n-grams that are compared
     "words": (*(("words", n) for n in (1, 2, 3)), *(("characters", n) for n in (2, 3, 4, 5))),
     "characters": tuple(("characters", n) for n in (1, 2, 3, 4)),
 }
 
 
 class Overlap:
-    """How much two texts share, on the scale of training texts."""
+    """Overlap features of two texts, standardized on training texts."""
 
     def __init__(self, train: Sequence[Texts], kind: str) -> None:
         from sklearn.preprocessing import StandardScaler
@@ -36,7 +36,7 @@ class Overlap:
         return [self.terms.transform(texts) for texts in zip(*pairs, strict=True)]
 
     def shares(self, pairs: Sequence[Texts]) -> Floats:
-        """(pairs, shares)"""
+        """Standardized overlap features, (pairs, features)."""
         return np.asarray(self.scale.transform(self._shares(pairs)))
 
     def _shares(self, pairs: Sequence[Texts]) -> Floats:
@@ -46,8 +46,8 @@ class Overlap:
 
 
 def _shares(first: str, second: str, kind: str) -> Iterator[float]:
-    """Of the n-grams of two texts, the share that is common to both: of all (Jaccard), of each
-    text's and of the shorter's (containment, Broder 1997); then their lengths."""
+    """Share of common n-grams of two texts among all (Jaccard), among each text's and among the
+    shorter's (containment, Broder 1997); then features of their lengths."""
     for unit, size in COMMON[kind]:
         mine, others = (set(_grams(_units(text, unit), size)) for text in (first, second))
         common, lengths = len(mine & others), (len(mine), len(others))

@@ -1,4 +1,4 @@
-"""Documents cut into passages that a model reads at once, and passages put together in pairs."""
+"""Documents cut into passages of the model's length, and passages combined into pairs."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,16 +7,16 @@ from itertools import pairwise, product
 
 import numpy as np
 
-# behind a full stop, with quotes and brackets that close; Chinese ones need no space; new lines
+# full stops with closing quotes and brackets (Chinese ones need no space behind), and line breaks
 SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|<)|[。！？…]+[”’」』）]*|\n+")
-SEARCHES = 16  # passages that are looked at for an end of the length that is wanted
-NEAR = 0.15  # share by which that length may differ
-LEAST = 0.25  # share of a passage that each of its two parts has at least
+SEARCHES = 16  # passages that are searched for a second part of matching length
+NEAR = 0.15  # relative difference of length that matches
+LEAST = 0.25  # minimum share of a passage in each of its two parts
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A part of a document, without special tokens."""
+    """Part of a document, without special tokens."""
 
     document: int | str
     ids: Sequence[int]
@@ -25,14 +25,14 @@ class Passage:
 
 
 def sentences(text: str) -> list[str]:
-    """A text's sentences, by their marks alone."""
+    """Sentences of a text, split at punctuation."""
     bounds = [0, *(match.end() for match in SENTENCE_END.finditer(text)), len(text)]
     found = (text[start:end].strip() for start, end in pairwise(bounds))
     return [sentence for sentence in found if sentence]
 
 
 def passages(document: int, tokens: Sequence[Sequence[int]], room: int) -> Iterator[Passage]:
-    """Whole sentences, as many as fit into `room` tokens; a longer one is cut."""
+    """Passages of as many whole sentences as fit into `room` tokens; a longer one is cut."""
     ids: list[int] = []
     ends: list[int] = []
     for sentence in tokens:
@@ -50,9 +50,9 @@ def passages(document: int, tokens: Sequence[Sequence[int]], room: int) -> Itera
 def packed(
     documents: Iterable[Sequence[Sequence[int]]], room: int, separator: int
 ) -> Iterator[Passage]:
-    """Full passages: a document begins where the one before it ends, behind a separator, as
-    FULL-SENTENCES of Liu et al. 2019; only the last is shorter. A passage is of the document
-    that it begins with."""
+    """Passages of `room` tokens that run across documents, separated by `separator`, as in
+    FULL-SENTENCES of Liu et al. 2019; only the last is shorter. A passage belongs to the document
+    it begins with."""
     ids: list[int] = []
     first = 0
     for document, tokens in enumerate(documents):
@@ -72,14 +72,13 @@ def packed(
 def paired(
     own: Passage, another: Callable[[], Passage], room: int, random: np.random.Generator
 ) -> tuple[Sequence[int], Sequence[int], bool] | None:
-    """Two parts of `room` tokens at most together, and whether the second follows the first; None
-    where there are no two.
+    """Split a passage into two parts of at most `room` tokens together; return them and whether the
+    second follows the first, or None if there is no split.
 
-    A passage is parted between two of its sentences, away from its ends, for a single sentence
-    tells little of what it follows. Half of the time the second part stays, else it is the end of
-    a passage of `another` document, from one of its sentences on. Neither length nor form shall
-    tell the two apart: so that end is looked for before it is drawn whether it is wanted, and
-    differs in length by no more than there is room for, one way or the other.
+    The split lies between two sentences, away from the ends of the passage. With probability 0.5
+    the second part stays; otherwise it is replaced by the end of a passage of `another` document,
+    from the start of a sentence on. The replacement is found before this is drawn, and its length
+    differs by no more than `room` allows, so length does not give the label away.
     """
     size = len(own.ids)
     splits = [end for end in own.ends if LEAST * size <= end <= (1 - LEAST) * size]

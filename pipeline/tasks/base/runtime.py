@@ -1,4 +1,4 @@
-"""Protocols of what runs a model: a runtime, and one step of a decoder."""
+"""Protocols of a runtime and of a decoder's step."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,20 +10,22 @@ from .encoding import Piece
 
 Ints = npt.NDArray[np.int64]
 Step = Callable[[Ints, Ints, Ints], npt.NDArray[np.float32]]
-"""The log probabilities of what comes next, (hypotheses, vocabulary), of hypotheses that go on:
-their last tokens, the sources that they translate, and their places among those of the step before
-(in the first step those of the sources)."""
+"""Function that returns the log probabilities of the next token, (hypotheses, vocabulary).
+
+Its arguments are, for each unfinished hypothesis, the last token, the index of its source, and its
+index among the hypotheses of the step before (in the first step, the index of the source).
+"""
 
 
 class Runtime(Protocol):
-    """A model that is ready to answer."""
+    """Loaded model."""
 
     provider: str
 
     def logits(
         self, pieces: Sequence[Piece], batch_size: int = ...
     ) -> list[npt.NDArray[np.float32]]:
-        """Of each piece, (outputs,) or (tokens, outputs)."""
+        """Logits of each piece, (outputs,) or (tokens, outputs)."""
 
     def steps(self, pieces: Sequence[Piece]) -> Step:
-        """Of a model that writes: what comes next in texts about these pieces."""
+        """Decoding step for these pieces, of a model that generates text."""

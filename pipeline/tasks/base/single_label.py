@@ -1,17 +1,28 @@
-"""One of several classes for a row: what a text and a pair of texts share."""
+"""Shared base of the tasks that assign one class to a text or to a pair of texts."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import Answer, Detail, Floats, Labelled, Logits, Target, Task, class_name, counts
+from . import (
+    Answer,
+    Detail,
+    Floats,
+    Labelled,
+    Logits,
+    LossOptions,
+    Target,
+    Task,
+    class_name,
+    counts,
+)
 from .encoding import Piece, Texts
 from .roc_auc import areas
 from .windows import row_means
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 
 class SingleLabel(Task):
@@ -32,18 +43,15 @@ class SingleLabel(Task):
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
         return classes.index(label)
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
         from torch.nn.functional import cross_entropy
 
         return cross_entropy(
-            logits, targets, weight=weights, label_smoothing=smoothing, reduction="sum"
+            logits,
+            targets,
+            weight=options.weights,
+            label_smoothing=options.smoothing,
+            reduction="sum",
         )
 
     def answers(
@@ -54,7 +62,7 @@ class SingleLabel(Task):
         classes: Sequence[str],
         decision: Mapping[str, Any],
     ) -> list[Answer]:
-        """The class of the highest probability; of windows, of the mean of their probabilities."""
+        """Class of the highest probability; probabilities are averaged over windows."""
         if not texts:
             return []
         scores = softmax(np.stack(logits).astype(np.float64))  # (pieces, classes)
@@ -94,7 +102,7 @@ class SingleLabel(Task):
 
 
 def softmax(logits: Floats) -> Floats:
-    """(rows, classes) -> (rows, classes), each row summing to 1."""
+    """Softmax over the last axis, (rows, classes) -> (rows, classes)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
@@ -102,7 +110,7 @@ def softmax(logits: Floats) -> Floats:
 def _areas(
     truths: Sequence[str], answers: Sequence[Answer], classes: Sequence[str]
 ) -> dict[str, float]:
-    """ROC-AUC and average precision, macro; none where a class has every row or no row."""
+    """Macro ROC-AUC and average precision; empty if a class has all rows or none."""
     hits = np.array(truths)[:, None] == np.array(classes)  # (rows, classes)
     if not len(hits) or not hits.any(0).all() or hits.all(0).any():
         return {}

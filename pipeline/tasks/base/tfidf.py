@@ -1,4 +1,4 @@
-"""TF-IDF baselines: n-grams of texts under a linear model."""
+"""TF-IDF baselines: linear models on n-grams."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ GRAMS: dict[str, dict[str, Any]] = {
 
 
 def tfidf(texts: Sequence[str], **shape: Any) -> "TfidfVectorizer":
-    """Fitted to the terms that two texts or more have; to all where no term is shared, as in a few
-    lines of Chinese cut into words at spaces, or where no text has a word, as of emoji alone."""
+    """Vectorizer fitted to the terms that at least two texts share, or to all terms if none is
+    shared (a few lines of Chinese split at spaces) or no text has a word (emoji alone)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
         return TfidfVectorizer(sublinear_tf=True, min_df=2, **shape).fit(texts)
-    except ValueError:  # none is left
+    except ValueError:  # no terms left
         rest = {} if "analyzer" in shape else {"token_pattern": r"\S+"}
         return TfidfVectorizer(sublinear_tf=True, **shape | rest).fit(texts)
 

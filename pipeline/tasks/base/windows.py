@@ -1,4 +1,4 @@
-"""From what a model says of pieces to what it says of rows."""
+"""Aggregation of a model's outputs from pieces to rows."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def row_means(values: Floats, pieces: Sequence[Piece], rows: int) -> Floats:
-    """The mean over each row's pieces, (pieces, outputs) -> (rows, outputs)."""
+    """Mean over the pieces of each row, (pieces, outputs) -> (rows, outputs)."""
     places = np.array([piece.row for piece in pieces], dtype=np.int64)
     total = np.zeros((rows, values.shape[1]))
     np.add.at(total, places, values)

@@ -1,4 +1,4 @@
-"""One of several classes for a text: topics, sentiments, intents."""
+"""Text classification with one class a text: topics, sentiments, intents."""
 
 from collections import Counter
 

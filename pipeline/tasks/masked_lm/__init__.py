@@ -1,8 +1,8 @@
-"""Hidden words alone, as RoBERTa is pretrained (Liu et al. 2019)."""
+"""Masked LM alone, as in RoBERTa (Liu et al. 2019)."""
 
-from ..base.masked_lm import Guessing
+from ..base.masked_lm import MaskedLanguageModel
 
 
-class MaskedLM(Guessing):
+class MaskedLM(MaskedLanguageModel):
     metrics = ("masked_accuracy", "inverse_perplexity")
     pairs = False

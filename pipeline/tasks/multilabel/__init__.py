@@ -1,12 +1,12 @@
-"""Any number of classes for a text, none among them: emotions, topics, tags.
+"""Multi-label classification, any number of classes a text: emotions, topics, tags.
 
 A label is the JSON list of its class names, each once and sorted: ["anger","joy"], or [] for none.
 
-What the model answers is decided by a threshold for each class, tuned on validation rows for macro
-F1: where classes are rare, 0.5 misses most of them. A class's best threshold lies at half of the
-F1 that it reaches (Lipton et al. 2014), so it differs from class to class, and of a rare class it
-is known badly (Fan and Lin 2007). So each class's own threshold is a mean over parts of the rows,
-and is drawn towards one that is best for all classes together, the more so the rarer the class.
+Each class has a threshold, tuned on validation rows for macro F1, because 0.5 misses most rows of
+rare classes. The best threshold of a class is half of its best F1 (Lipton et al. 2014), so it
+differs between classes, and for a rare class its estimate is noisy (Fan and Lin 2007). Therefore a
+class's own threshold is a mean over parts of the rows and is shrunk towards the threshold that is
+best for all classes together, the more the rarer the class.
 """
 
 import json
@@ -24,6 +24,7 @@ from ..base import (
     Floats,
     Labelled,
     Logits,
+    LossOptions,
     Setting,
     Target,
     Task,
@@ -36,12 +37,12 @@ from ..base.tfidf import GRAMS, tfidf
 from ..base.windows import row_means
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
 Flags = npt.NDArray[np.bool_]
-GRID = np.linspace(-7, 7, 141)  # thresholds that are tried, as logits: 0.0009 to 0.9991
-PARTS = 5  # of the validation rows; a class's own threshold is the mean of those without each
-PULL = 5  # positive rows that the shared threshold counts as, beside a class's own
+GRID = np.linspace(-7, 7, 141)  # candidate thresholds as logits: 0.0009 to 0.9991
+PARTS = 5  # of the validation rows; each is left out once for a class's own threshold
+PULL = 5  # weight of the shared threshold, in positive rows of a class
 
 
 class Multilabel(Task):
@@ -50,7 +51,7 @@ class Multilabel(Task):
     exact = "accuracy"
 
     def label(self, cell: str, text: str, second: str) -> str:
-        """From a JSON list of names, or from names with commas between them."""
+        """Parse a JSON list of names, or names separated by commas."""
         cell = cell.strip()
         names = _listed(cell) if cell.startswith("[") else cell.split(",")
         names = [class_name(name) for name in names]
@@ -72,15 +73,8 @@ class Multilabel(Task):
         names = set(self.classes(label))
         return [float(name in names) for name in classes]
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
-        """Binary cross-entropy of every class of every piece: each of them counts."""
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
+        """Binary cross-entropy summed over all classes of all pieces."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum")
@@ -92,7 +86,7 @@ class Multilabel(Task):
         rows: Labelled,
         classes: Sequence[str],
     ) -> Decision:
-        """`thresholds` of classes, and the `least` number of classes that a row has."""
+        """`thresholds` of classes, and the `least` number of classes of a row."""
         return tune(_probabilities(logits, pieces, len(rows.texts)), rows.labels, classes)
 
     def answers(
@@ -103,9 +97,8 @@ class Multilabel(Task):
         classes: Sequence[str],
         decision: Mapping[str, Any],
     ) -> list[Answer]:
-        """The classes whose probability reaches their threshold; of windows, the mean of their
-        probabilities. Confidence is the chance that the whole set is right if the classes are
-        independent: the product of what each class's being in it, or out of it, has."""
+        """Classes whose probability, averaged over windows, reaches their threshold. The confidence
+        is the probability of the whole set under independent classes."""
         if not texts:
             return []
         probabilities = _probabilities(logits, pieces, len(texts))
@@ -127,15 +120,15 @@ class Multilabel(Task):
     def tally(
         self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     ) -> Floats:
-        """As `counts` has it, and last the F1 of the row's own set."""
+        """Tally of `counts`, and last the F1 of the row's set of classes."""
         truth, answer = (set(self.classes(each[0])) for each in (truths, answers))
         hits = truth & answer
         counted = counts.tally(hits, answer, truth, truth == answer, classes)
         return np.append(counted, _set_scores(truth, answer)["f1"])
 
     def measure(self, tallies: Floats) -> dict[str, Floats]:
-        """`sample_f1` is the mean F1 of each row's set of classes, 1 where a row has none and is
-        given none; `accuracy` the share of rows whose set is wholly right."""
+        """`sample_f1` is the mean F1 of the rows' sets of classes, 1 for a row without truths and
+        answers; `accuracy` is the share of rows whose whole set is right."""
         counted = tallies[..., :-1]
         return {
             "macro_f1": counts.macro_f1(counted),
@@ -175,17 +168,19 @@ class Multilabel(Task):
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
         """The most frequent training label, and a logistic regression on TF-IDF n-grams for each
-        class, answering by thresholds that are tuned as the model's are."""
+        class, with thresholds tuned like the model's."""
         texts = [text for text, _ in on.train.texts]
         terms = tfidf(texts, **GRAMS[on.kind])
-        known = terms.transform(texts)
-        asked = [
+        train = terms.transform(texts)
+        features = [
             terms.transform(text for text, _ in rows.texts) for rows in (on.validation, on.test)
         ]
         wanted = _wanted(on.train.labels, on.classes)
-        columns = [_regression(known, wanted[:, i], asked, on.seed) for i in range(len(on.classes))]
-        tuned, told = (np.column_stack(part) for part in zip(*columns, strict=True))
-        chosen = _chosen(told, on.classes, tune(tuned, on.validation.labels, on.classes))
+        columns = [
+            _regression(train, wanted[:, i], features, on.seed) for i in range(len(on.classes))
+        ]
+        validation, test = (np.column_stack(part) for part in zip(*columns, strict=True))
+        chosen = _chosen(test, on.classes, tune(validation, on.validation.labels, on.classes))
         tally = Counter(on.train.labels)
         return {
             "most frequent label": [max(sorted(tally), key=tally.__getitem__)] * len(on.test.texts),
@@ -197,9 +192,9 @@ class Multilabel(Task):
 
 
 def tune(probabilities: Floats, labels: Sequence[str], classes: Sequence[str]) -> Decision:
-    """What to answer by, from the probabilities (rows, classes) of rows whose labels are known.
+    """Decision tuned on the probabilities (rows, classes) of labelled rows.
 
-    Where every row has a class, no row is answered without one.
+    If every row has a class, every answer gets one at least.
     """
     wanted = _wanted(labels, classes)
     cuts = thresholds(probabilities, wanted)
@@ -210,7 +205,7 @@ def tune(probabilities: Floats, labels: Sequence[str], classes: Sequence[str]) -
 
 
 def thresholds(probabilities: Floats, wanted: Flags) -> Floats:
-    """A threshold for each class, (rows, classes) twice -> (classes,): probabilities."""
+    """Threshold of each class, (rows, classes) twice -> (classes,), as probabilities."""
     if not wanted.any():
         return np.full(wanted.shape[1], 0.5)
     parts = [
@@ -234,19 +229,19 @@ def _curves(probabilities: Floats, wanted: Flags) -> tuple[Floats, Floats]:
     places = (reached * classes + np.arange(classes)).ravel()
     size = (len(GRID) + 1) * classes
     both = (np.bincount(places, weight, size) for weight in (wanted.ravel(), None))
-    # whoever reaches a threshold reaches all lower ones
+    # a probability that reaches a threshold reaches all lower ones
     hits, answers = (each.reshape(-1, classes)[::-1].cumsum(0)[::-1][1:] for each in both)
     return hits.astype(np.float64), answers.astype(np.float64)
 
 
 def _best(curve: Floats) -> int:
-    """Where it is highest; the middle place, where it is so at several."""
+    """Index of the maximum; the middle one of several."""
     places = np.flatnonzero(curve >= curve.max() - 1e-12)
     return int(places[len(places) // 2])
 
 
 def _chosen(probabilities: Floats, classes: Sequence[str], decision: Mapping[str, Any]) -> Flags:
-    """Which classes each row is answered with, (rows, classes)."""
+    """True for the predicted classes of each row, (rows, classes)."""
     cuts = decision.get("thresholds", {})
     chosen = probabilities >= np.array([cuts.get(name, 0.5) for name in classes])
     if decision.get("least", 0):
@@ -256,7 +251,7 @@ def _chosen(probabilities: Floats, classes: Sequence[str], decision: Mapping[str
 
 
 def _probabilities(logits: Sequence[Logits], pieces: Sequence[Piece], rows: int) -> Floats:
-    """(rows, classes)"""
+    """Probabilities averaged over windows, (rows, classes)."""
     return row_means(_sigmoid(np.stack(logits).astype(np.float64)), pieces, rows)
 
 
@@ -265,7 +260,7 @@ def _sigmoid(logits: Floats) -> Floats:
 
 
 def _wanted(labels: Sequence[str], classes: Sequence[str]) -> Flags:
-    """Which of the classes each label names, (rows, classes)."""
+    """True for the classes of each label, (rows, classes)."""
     named = (set(json.loads(label)) for label in labels)
     flags = [[name in names for name in classes] for names in named]
     return np.array(flags, dtype=bool).reshape(len(labels), len(classes))
@@ -289,7 +284,7 @@ def _listed(cell: str) -> list[str]:
 
 
 def _set_scores(truth: set[str], answer: set[str]) -> dict[str, float]:
-    """precision, recall and F1 of one row's set; 1 where both sets are empty."""
+    """Precision, recall and F1 of one row's set; 1 if both sets are empty."""
     if not truth and not answer:
         return dict.fromkeys(("precision", "recall", "f1"), 1.0)
     hits = len(truth & answer)
@@ -301,7 +296,8 @@ def _set_scores(truth: set[str], answer: set[str]) -> dict[str, float]:
 
 
 def _confusions(truth: set[str], answer: set[str]) -> list[tuple[str, str]]:
-    """A class that is missing was taken for the one that came instead, where each is one alone."""
+    """Confused pairs (truth, answer). One missing and one surplus class are confused with each
+    other; otherwise each is paired with ""."""
     hits = [(name, name) for name in sorted(truth & answer)]
     missed, invented = sorted(truth - answer), sorted(answer - truth)
     if len(missed) == len(invented) == 1:
@@ -310,17 +306,17 @@ def _confusions(truth: set[str], answer: set[str]) -> list[tuple[str, str]]:
 
 
 def _scores(answers: Sequence[Answer], classes: Sequence[str]) -> Floats:
-    """(rows, classes)"""
+    """Scores of the classes, (rows, classes)."""
     return np.array([[answer.scores[name] for name in classes] for answer in answers])
 
 
-def _regression(known: Any, wanted: Flags, asked: Sequence[Any], seed: int) -> list[Floats]:
-    """Probabilities of one class for each of the matrices that are asked, (rows,) each."""
+def _regression(train: Any, wanted: Flags, features: Sequence[Any], seed: int) -> list[Floats]:
+    """Probabilities of one class for the rows of each matrix in `features`, (rows,) each."""
     from sklearn.linear_model import LogisticRegression
 
     if wanted.all() or not wanted.any():
-        return [np.full(rows.shape[0], float(wanted.any())) for rows in asked]
-    # by far the fastest for many sparse rows of two classes
+        return [np.full(rows.shape[0], float(wanted.any())) for rows in features]
+    # liblinear is by far the fastest for many sparse rows of two classes
     regression = LogisticRegression(solver="liblinear", dual=True, random_state=seed)
-    regression.fit(known, wanted)
-    return [regression.predict_proba(rows)[:, 1] for rows in asked]
+    regression.fit(train, wanted)
+    return [regression.predict_proba(rows)[:, 1] for rows in features]

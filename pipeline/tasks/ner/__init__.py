@@ -1,41 +1,40 @@
-"""Named entities: which stretches of a text name something, and what.
+"""Named entity recognition: spans of a text and their types.
 
 A label is a JSON list of spans, `[[0,4,"PER"],[17,23,"LOC"]]`: first character, one past the
-last, and type; sorted, not overlapping, "[]" where a text names nothing.
+last, and type; sorted, without overlaps, "[]" for a text without entities.
 
-The head tags the first token of each word in BIO; the other tokens of a word count neither in the
-loss nor in an answer (Devlin et al. 2019, section 5.3), so that no word is ever split.
+The head predicts a BIO tag for the first token of each word; the other tokens of a word count
+neither in the loss nor in an answer (Devlin et al. 2019, section 5.3), so no word is split.
 """
 
 import json
-import unicodedata
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base import IGNORED, Answer, Detail, Floats, Labelled, Logits, Setting, Target, Task, counts
+from ..base import (
+    IGNORED,
+    Answer,
+    Detail,
+    Floats,
+    Labelled,
+    Logits,
+    LossOptions,
+    Setting,
+    Target,
+    Task,
+    counts,
+)
 from ..base.encoding import Piece, Texts, trimmed
 from ..base.single_label import softmax
 from . import baselines as bio_baselines
 from .bio import Place, Span, best_path, entities, placed, tagged, tags_of
+from .word_boundaries import plain_words, whole_words, words
 
 if TYPE_CHECKING:
-    import torch
-
-# scripts without spaces that are not wide: Thai and Lao, Burmese, Khmer
-UNSPACED = (("\u0e00", "\u0eff"), ("\u1000", "\u109f"), ("\u1780", "\u17ff"))
-
-
-class Word(NamedTuple):
-    """A word as a tokenizer cuts a text into words."""
-
-    token: int
-    """Its first."""
-    start: int
-    end: int
+    from torch import Tensor
 
 
 class NamedEntities(Task):
@@ -47,8 +46,10 @@ class NamedEntities(Task):
     # rows
 
     def label(self, cell: str, text: str, second: str) -> str:
-        """From a JSON list of [start, end, type] or {"start": , "end": , "label": }. White space at
-        either end of a span is left out of it."""
+        """Parse a JSON list of [start, end, type] or {"start": , "end": , "label": }.
+
+        White space at either end of a span is excluded from it.
+        """
         try:
             entries = json.loads(cell)
         except (ValueError, RecursionError):
@@ -60,7 +61,7 @@ class NamedEntities(Task):
         spans = sorted(_span(entry, text) for entry in entries)
         for one, other in pairwise(spans):
             if other.start < one.end:
-                raise ValueError(f"spans {_told(one)} and {_told(other)} overlap")
+                raise ValueError(f"spans {_described(one)} and {_described(other)} overlap")
         return written(spans)
 
     def classes(self, label: str) -> Sequence[str]:
@@ -76,22 +77,14 @@ class NamedEntities(Task):
         return tags_of(classes)
 
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
-        """The tag of each word at its first token. A word that a span covers in part counts as
-        covered."""
+        """Tag of each word at its first token. A partly covered word counts as covered."""
         found = words(piece.encoding, texts[0])
         number = {name: i for i, name in enumerate(self.outputs(classes))}
         tags = tagged([(word.start, word.end) for word in found], read(label))
         of = {word.token: number[tag] for word, tag in zip(found, tags, strict=True)}
         return [of.get(token, IGNORED) for token in piece.keep]
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
         from torch.nn.functional import cross_entropy
 
         flat = logits.flatten(0, 1).float()
@@ -104,9 +97,9 @@ class NamedEntities(Task):
         rows: Labelled,
         classes: Sequence[str],
     ) -> Mapping[str, Any]:
-        """Whether no entity begins or ends within a run of characters between spaces, as in texts
-        whose words come apart already: then an answer does not either, and the first word of
-        `AL-AIN` speaks for the whole."""
+        """Decide `whole_words`: True if no entity begins or ends inside a run of characters between
+        spaces, as in pre-tokenized texts. Then no predicted span does either, and the tag of the
+        first word of `AL-AIN` is that of the whole."""
         return {"whole_words": all(map(_between_spaces, rows.texts, rows.labels))}
 
     # answering
@@ -119,11 +112,11 @@ class NamedEntities(Task):
         classes: Sequence[str],
         decision: Mapping[str, Any],
     ) -> list[Answer]:
-        """The most likely sequence of tags in which I- only goes on with an entity of its type.
+        """Decode the most likely legal sequence of tags: I- only continues an entity of its type.
 
-        Of windows that share a word, the one that sees the most around it has the say. An entity's
-        score is the mean probability of its words' tags; the confidence is that of the least sure
-        word, as a label is right only where every word is.
+        If windows share a word, the one with the most context around it decides. The score of an
+        entity is the mean probability of its words' tags; the confidence is the lowest probability
+        of a word, since a label is right only if every word is.
         """
         of: list[list[int]] = [[] for _ in texts]
         for i, piece in enumerate(pieces):
@@ -140,7 +133,7 @@ class NamedEntities(Task):
     def tally(
         self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     ) -> Floats:
-        """Of each type the spans found exactly, answered and true, as `conlleval` counts them."""
+        """Number of exact hits, answers and truths of each type, as `conlleval` counts them."""
         truth, answer = read(truths[0]), read(answers[0])
         hits, given, true = (
             [span.type for span in spans] for spans in (set(truth) & set(answer), answer, truth)
@@ -148,8 +141,8 @@ class NamedEntities(Task):
         return counts.tally(hits, given, true, truth == answer, classes)
 
     def measure(self, tallies: Floats) -> dict[str, Floats]:
-        """Nothing found where nothing is named is perfect: else a row without entities could not
-        tell a model that invents one from a model that does not."""
+        """F1 of exact spans, 1 where neither truth nor answer has one: otherwise a row without
+        entities could not separate a model that invents one from a model that does not."""
         _, answers, truths = counts.parts(tallies)
         some = answers.sum(-1) + truths.sum(-1) > 0
         return {
@@ -158,7 +151,7 @@ class NamedEntities(Task):
         }
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
-        """Scores by type; in `more` those of the tags of words, as `token_scores` counts them."""
+        """Scores by type; `more` has the `token_scores`."""
         given = [answer.label for answer in answers]
         pairs = list(zip(rows.labels, given, strict=True))
         total = sum(
@@ -172,17 +165,19 @@ class NamedEntities(Task):
         )
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """The types that training rows give to names, looked up, and a conditional random field."""
-        words_of = bio_baselines.words if on.kind == "words" else bio_baselines.characters
-        learnt = []
+        """Lookup of the names in training rows, and a conditional random field."""
+        words_of = bio_baselines.word_spans if on.kind == "words" else bio_baselines.character_spans
+        train = []
         for (text, _), label in zip(on.train.texts, on.train.labels, strict=True):
             places = words_of(text)
-            learnt.append((_said(text, places), tagged(places, read(label))))
+            train.append((_substrings(text, places), tagged(places, read(label))))
         cut = [words_of(text) for text, _ in on.test.texts]
-        asked = [_said(text, places) for (text, _), places in zip(on.test.texts, cut, strict=True)]
+        test = [
+            _substrings(text, places) for (text, _), places in zip(on.test.texts, cut, strict=True)
+        ]
         found = {
-            "known names": bio_baselines.known_names(learnt, asked),
-            f"CRF {on.kind}": bio_baselines.conditional_random_field(learnt, asked),
+            "known names": bio_baselines.known_names(train, test),
+            f"CRF {on.kind}": bio_baselines.conditional_random_field(train, test),
         }
         return {
             name: [
@@ -224,118 +219,15 @@ def _span(entry: Any, text: str) -> Span:
     return Span(start, end, kind.strip())
 
 
-def _told(span: Span) -> str:
+def _described(span: Span) -> str:
     return f"{span.start} to {span.end} ({span.type})"
 
 
-# words and tags
-
-
-def words(encoding: Any, text: str) -> list[Word]:
-    """The words of a tokenized text, with the characters that the tokenizer left out after them,
-    such as combining accents, and without the emoji at their ends that it took for a part of them.
-    In scripts without spaces every token is a word."""
-    found: list[Word] = []
-    last = None
-    for token, (offsets, word) in enumerate(zip(encoding.offsets, encoding.word_ids, strict=True)):
-        if word is None:
-            continue
-        start, end = trimmed(text, *offsets)  # byte-level tokenizers count the space before
-        if start == end:
-            continue
-        while end < len(text) and _attached(text[end]):
-            end += 1
-        goes_on = found and word == last and _joined(text, start)
-        # several tokens of one character lie upon each other
-        if found and (goes_on or start < found[-1].end):
-            found[-1] = found[-1]._replace(end=max(end, found[-1].end))
-        else:
-            found.append(Word(token, start, end))
-        last = word
-    return [_without_emoji(word, text) for word in found]
-
-
-def plain_words(text: str) -> list[Place]:
-    """Runs of characters without white space; in scripts without spaces every character alone."""
-    found: list[Place] = []
-    for place, character in enumerate(text):
-        if character.isspace():
-            continue
-        if found and found[-1][1] == place and _joined(text, place):
-            found[-1] = (found[-1][0], place + 1)
-        else:
-            found.append((place, place + 1))
-    return found
-
-
-def whole_words(found: Sequence[Word], text: str) -> list[Word]:
-    """Of each plain word one, for which its first with a letter or digit speaks; the signs at its
-    ends are words of their own, as they are in texts whose words come apart already."""
-    places = plain_words(text)
-    starts = [start for start, _ in places]
-    of: dict[Place, list[Word]] = {}
-    for word in found:
-        of.setdefault(places[bisect_right(starts, word.start) - 1], []).append(word)
-    whole: list[Word] = []
-    for (start, end), parts in of.items():
-        said = [any(map(str.isalnum, text[part.start : part.end])) for part in parts]
-        first = said.index(True) if any(said) else 0
-        last = len(said) - said[::-1].index(True) if any(said) else len(said)
-        before, inner, after = parts[:first], parts[first:last], parts[last:]
-        # with the characters that the tokenizer left out
-        own = start if not before else inner[0].start
-        until = max(end, inner[-1].end) if not after else inner[-1].end
-        whole += [*before, _without_emoji(Word(inner[0].token, own, until), text), *after]
-    return whole
-
-
 def _between_spaces(texts: Texts, label: str) -> bool:
-    """True if every span of a label begins and ends where plain words do."""
+    """True if every span of a label begins and ends at a boundary of plain words."""
     places = plain_words(texts[0])
     starts, ends = {start for start, _ in places}, {end for _, end in places}
     return all(span.start in starts and span.end in ends for span in read(label))
-
-
-def _without_emoji(word: Word, text: str) -> Word:
-    """Less those before its first letter or digit and behind its last."""
-    if text[word.start : word.end].isascii():
-        return word
-    said = [i for i in range(word.start, word.end) if text[i].isalnum()]
-    if not said:
-        return word
-    start = said[0] if any(map(_is_emoji, text[word.start : said[0]])) else word.start
-    end = next((i for i in range(said[-1], word.end) if _is_emoji(text[i])), word.end)
-    return Word(word.token, start, end)
-
-
-def _joined(text: str, place: int) -> bool:
-    """True if a character may belong to the word of the one before it."""
-    return _attached(text[place]) or not (_unspaced(text[place]) or _unspaced(text[place - 1]))
-
-
-def _attached(character: str) -> bool:
-    """True if it is a mark on the character before it."""
-    if character.isascii():
-        return False
-    return unicodedata.category(character) in ("Mn", "Mc", "Me")
-
-
-def _is_emoji(character: str) -> bool:
-    """Whether it is a picture or the like: no sign before the arrows, such as ° and ™, and none
-    that is made of letters, such as ㎡, for these belong to what they touch."""
-    return (
-        character >= "\u2190"
-        and unicodedata.category(character) in ("So", "Sk")
-        and not unicodedata.decomposition(character)
-    )
-
-
-def _unspaced(character: str) -> bool:
-    """True if its script puts no spaces between words; Hangul counts, whose particles need none."""
-    if character.isascii():
-        return False
-    wide = unicodedata.east_asian_width(character) in "WF"
-    return wide or any(first <= character <= last for first, last in UNSPACED)
 
 
 # answers
@@ -374,8 +266,11 @@ def _answer(
 
 
 def probabilities(logits: Sequence[Logits], pieces: Sequence[Piece]) -> Floats:
-    """Of each token of one whole text, (tokens, outputs), in the piece that sees the most on the
-    narrower side of it; a token in no piece is surely O."""
+    """Probabilities of the tags of each token of one text, (tokens, outputs).
+
+    A token's probabilities come from the piece that has the most context on the token's narrower
+    side; a token in no piece is O with probability 1.
+    """
     special = np.array(pieces[0].encoding.special_tokens_mask, dtype=bool)
     found = np.zeros((len(special), logits[0].shape[-1]))
     found[:, 0] = 1.0
@@ -397,8 +292,10 @@ def probabilities(logits: Sequence[Logits], pieces: Sequence[Piece]) -> Floats:
 def token_scores(
     texts: Sequence[str], truths: Sequence[str], answers: Sequence[str]
 ) -> dict[str, float]:
-    """F1 of the tags of `plain_words`, B- and I- apart, over the tags that occur; with O counted as
-    any other tag (then micro is the share of words tagged rightly), and without."""
+    """F1 over the tags of `plain_words` that occur, B- and I- counted apart, with and without O.
+
+    With O counted like any other tag, micro F1 is the accuracy.
+    """
     pairs: list[tuple[str, str]] = []
     for text, truth, answer in zip(texts, truths, answers, strict=True):
         places = plain_words(text)
@@ -414,11 +311,11 @@ def token_scores(
 
 
 def _confused(truth: Sequence[Span], answer: Sequence[Span]) -> Iterator[tuple[str, str]]:
-    """Types of the spans with the same ends; "" for a span that the other has not."""
+    """Pairs of types of spans with the same ends; "" for a span that the other side lacks."""
     true, given = ({span[:2]: span.type for span in spans} for spans in (truth, answer))
     for place in sorted(true.keys() | given.keys()):
         yield true.get(place, ""), given.get(place, "")
 
 
-def _said(text: str, places: Sequence[Place]) -> list[str]:
+def _substrings(text: str, places: Sequence[Place]) -> list[str]:
     return [text[start:end] for start, end in places]

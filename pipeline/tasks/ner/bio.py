@@ -1,5 +1,5 @@
-"""Entities as tags of words and back: B- where one begins, I- where it goes on, O elsewhere
-(Ramshaw and Marcus 1995, in the form that CoNLL-2003's readers call IOB2)."""
+"""Conversion between entities and BIO tags of words: B- begins an entity, I- continues it, O is
+outside (Ramshaw and Marcus 1995, in the form called IOB2)."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Place = tuple[int, int]
-"""The first of characters, or of words, and one past the last."""
+"""Index of the first character or word, and one past the last."""
 
 
 class Span(NamedTuple):
-    """An entity: the first of its characters, or of its words, one past the last, and its type."""
+    """Entity: index of its first character or word, one past the last, and its type."""
 
     start: int
     end: int
@@ -26,7 +26,7 @@ def tags_of(types: Sequence[str]) -> list[str]:
 
 
 def tagged(places: Sequence[Place], spans: Sequence[Span]) -> list[str]:
-    """The BIO tags of words in order. A word that two spans share is the first one's."""
+    """BIO tags of words, in order. A word that two spans share belongs to the first."""
     starts, ends = [start for start, _ in places], [end for _, end in places]
     tags = ["O"] * len(places)
     for start, end, kind in spans:
@@ -37,7 +37,7 @@ def tagged(places: Sequence[Place], spans: Sequence[Span]) -> list[str]:
 
 
 def entities(tags: Sequence[str]) -> list[Span]:
-    """Spans of words; an I- that goes on with nothing of its type begins an entity."""
+    """Spans of words; an I- that does not continue an entity of its type begins one."""
     found: list[Span] = []
     before = "O"
     for i, tag in enumerate(tags):
@@ -51,13 +51,13 @@ def entities(tags: Sequence[str]) -> list[Span]:
 
 
 def placed(spans: Sequence[Span], places: Sequence[Place]) -> list[Span]:
-    """Spans of words as spans of characters."""
+    """Convert spans of words to spans of characters."""
     return [Span(places[first][0], places[end - 1][1], kind) for first, end, kind in spans]
 
 
 def best_path(chances: Floats) -> npt.NDArray[np.int64]:
-    """The most likely legal sequence of tags, (words, outputs) -> (words,): the Viterbi algorithm
-    with nothing but forbidden transitions (Lester et al. 2020)."""
+    """Most likely legal sequence of tags, (words, outputs) -> (words,), by the Viterbi algorithm
+    with forbidden transitions alone (Lester et al. 2020)."""
     tags = np.arange(chances.shape[1])
     # the order of `outputs`: O, then B and I of each type
     inside = (tags > 0) & (tags % 2 == 0)
@@ -69,7 +69,7 @@ def best_path(chances: Floats) -> npt.NDArray[np.int64]:
     forbidden = np.where(allowed, 0.0, -np.inf)
     with np.errstate(divide="ignore"):
         scores = np.log(chances)
-    total = np.where(tags == 0, 0.0, -np.inf)  # a text begins as after an O
+    total = np.where(tags == 0, 0.0, -np.inf)  # the start of a text counts as O
     back = np.zeros(chances.shape, dtype=np.int64)
     for i, score in enumerate(scores):
         through = total[:, None] + forbidden

@@ -1,4 +1,4 @@
-"""One of several classes for two texts: paraphrase, entailment, relevance."""
+"""Classification of two texts with one class a pair: paraphrase, entailment, relevance."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Pair(SingleLabel):
     symmetric = True
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """The most frequent training class, and logistic regression on what two texts share."""
+        """The most frequent training class, and logistic regression on overlap features."""
         from sklearn.linear_model import LogisticRegression
 
         tally = Counter(on.train.labels)
@@ -32,9 +32,8 @@ class Pair(SingleLabel):
 
 
 def _features(overlap: Overlap, pairs: Sequence[Texts]) -> Any:
-    """How much two texts share, which terms they share and in which they differ, and the second
-    text by itself, whose words often give a label away (Gururangan et al. 2018): a sparse matrix,
-    (pairs, features)."""
+    """Sparse matrix (pairs, features): overlap, common terms, differing terms, and the terms of the
+    second text alone, which often give a label away (Gururangan et al. 2018)."""
     from scipy.sparse import csr_matrix, hstack
 
     first, second = overlap.weighed(pairs)

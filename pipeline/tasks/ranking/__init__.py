@@ -1,13 +1,12 @@
-"""Candidates in order: documents for a query, items for a user's history.
+"""Ranking of candidates: documents for a query, items for a user's history.
 
 A row is one candidate: `text` is the query or history, `second` the candidate, `label` a grade of
-relevance, 0 for none. Rows of one group are ranked against each other. An answer is the probability
-that the candidate is relevant, which is what it is ranked by.
+relevance, 0 for irrelevant. The rows of a group are ranked against each other, by the probability
+that the candidate is relevant, which is the answer.
 
-Metrics are means over the groups with a relevant candidate; the others, of which no order is better
-than another, are left out. Candidates of equal score stand in every order equally often: a metric
-is its expectation over these orders (McSherry & Najork 2008), so that a model that says the same of
-all is scored as a random order is.
+Metrics are means over the groups with a relevant candidate. A metric of tied candidates is its
+expectation over all orders of the ties (McSherry & Najork 2008), so a constant model scores like a
+random order.
 """
 
 import re
@@ -18,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Answer, Detail, Floats, Labelled, Logits, Setting, Target, Task
+from ..base import Answer, Detail, Floats, Labelled, Logits, LossOptions, Setting, Target, Task
 from ..base.encoding import Piece, Texts
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-MOST = 10  # the highest grade: gain doubles with each
+MOST = 10  # highest grade; the gain doubles with each
 NDCG_PLACES, RECALL_PLACES = 10, 5
 DIGITS = 8  # of an answer
-ALIKE = 0.1  # standard deviations that two scores of a candidate may differ by and be the same
-K1, B = 1.2, 0.75  # of BM25, the usual ones
-COUNTS = 6  # in a tally
+ALIKE = 0.1  # standard deviations that two equal scores may differ by
+K1, B = 1.2, 0.75  # parameters of BM25
+COUNTS = 6  # length of a tally
 
 
 class Ranking(Task):
@@ -40,7 +39,7 @@ class Ranking(Task):
     display_name = "Text ranking"
 
     def label(self, cell: str, text: str, second: str) -> str:
-        """A whole number, in digits."""
+        """Parse a whole number from 0 to MOST."""
         number = re.fullmatch(r"([0-9]+)(\.0*)?", cell.strip())
         if not number or int(number[1]) > MOST:
             raise ValueError(
@@ -58,15 +57,8 @@ class Ranking(Task):
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
         return float(label != "0")
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
-        """Of each candidate by itself, whether it is relevant at all (Nogueira & Cho 2019)."""
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
+        """Pointwise loss: binary cross-entropy of relevance (Nogueira & Cho 2019)."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(
@@ -81,8 +73,7 @@ class Ranking(Task):
         classes: Sequence[str],
         decision: Mapping[str, Any],
     ) -> list[Answer]:
-        """The probability of being relevant; of windows, that of the best one (Dai & Callan
-        2019)."""
+        """Probability of being relevant; the maximum over windows (Dai & Callan 2019)."""
         best = np.full(len(texts), -np.inf)
         scores = np.array([float(score[0]) for score in logits])
         np.maximum.at(best, [piece.row for piece in pieces], scores)
@@ -94,8 +85,8 @@ class Ranking(Task):
     def tally(
         self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     ) -> Floats:
-        """Of a group: whether it has a relevant candidate, and its nDCG, reciprocal rank and
-        recall; whether it has an irrelevant one besides, and its AUC."""
+        """Tally of a group: 1 if it has a relevant candidate, its nDCG, reciprocal rank and recall;
+        1 if it has an irrelevant one too, and its AUC."""
         grades = np.array([int(grade) for grade in truths])
         scores = np.array([float(answer) for answer in answers])
         tally = np.zeros(COUNTS)
@@ -116,8 +107,8 @@ class Ranking(Task):
         return {name: np.asarray(mean) for name, mean in zip(self.metrics, means, strict=True)}
 
     def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Two scores, where they differ by at most a tenth of the others' standard deviation; a
-        grade and a score, where the score is on the grade's side of one half."""
+        """True where two scores differ by at most ALIKE standard deviations of `others`; a score
+        equals a grade if it lies on the grade's side of 0.5."""
         mine, theirs = (np.array([float(each) for each in given]) for given in (answers, others))
         graded = ["." not in a or "." not in b for a, b in zip(answers, others, strict=True)]
         spread = theirs.std() if len(theirs) else 0.0
@@ -128,8 +119,8 @@ class Ranking(Task):
         return abs((label != "0") - float(answer.label))
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """Any order, in expectation; BM25 of the candidate for the query; and, where candidates of
-        training come up again, how often they were relevant then."""
+        """Random order; BM25 of the candidate for the query; and, if candidates of training occur
+        again, how often they were relevant there."""
         found = {
             "random order": np.zeros(len(on.test.texts)),
             f"BM25 of {on.kind}": bm25(on.train.texts, on.test.texts, on.kind),
@@ -158,12 +149,12 @@ def _written(score: float) -> str:
     return f"{score:.{DIGITS}f}"
 
 
-# Metrics of one group: `grades` and `scores` are (candidates,), and a grade above 0 is relevant.
+# Metrics of one group: `grades` and `scores` are (candidates,), a grade above 0 is relevant.
 
 
 def ndcg(grades: npt.NDArray[np.int64], scores: Floats, places: int) -> float:
-    """Discounted cumulative gain over that of the best order (Järvelin & Kekäläinen 2002), with
-    the gain 2^grade - 1 (Burges et al. 2005) and the discount log2(1 + place)."""
+    """Normalized discounted cumulative gain (Järvelin & Kekäläinen 2002), with the gain 2^grade - 1
+    (Burges et al. 2005) and the discount log2(1 + place)."""
     gains = np.exp2(grades) - 1
     discounts = np.where(np.arange(len(gains)) < places, 1 / np.log2(np.arange(len(gains)) + 2), 0)
     ideal = np.sort(gains)[::-1] @ discounts
@@ -171,17 +162,17 @@ def ndcg(grades: npt.NDArray[np.int64], scores: Floats, places: int) -> float:
 
 
 def recall(grades: npt.NDArray[np.int64], scores: Floats, places: int) -> float:
-    """Share of the relevant candidates that stand in the first places."""
+    """Share of the relevant candidates in the first places."""
     relevant = (grades > 0).astype(np.float64)
     return float(_expected(relevant, scores)[:places].sum() / relevant.sum())
 
 
 def reciprocal_rank(grades: npt.NDArray[np.int64], scores: Floats) -> float:
-    """1 / place of the first relevant candidate."""
+    """Reciprocal of the place of the first relevant candidate."""
     best = scores[grades > 0].max()
     above, tied = int((scores > best).sum()), scores == best
     irrelevant, left = int((tied & (grades == 0)).sum()), int(tied.sum())
-    rank, reach = 0.0, 1.0  # the chance that no relevant one has come yet
+    rank, reach = 0.0, 1.0  # probability that no relevant one came before
     for place in range(above + 1, above + irrelevant + 2):
         rank += reach * (left - irrelevant) / left / place
         reach *= irrelevant / left
@@ -190,23 +181,22 @@ def reciprocal_rank(grades: npt.NDArray[np.int64], scores: Floats) -> float:
 
 
 def auc(grades: npt.NDArray[np.int64], scores: Floats) -> float:
-    """How likely a relevant candidate stands before an irrelevant one; equal scores count half."""
+    """Probability that a relevant candidate precedes an irrelevant one; ties count half."""
     relevant, others = scores[grades > 0], np.sort(scores[grades == 0])
     below = np.searchsorted(others, relevant, "left") + np.searchsorted(others, relevant, "right")
     return float(below.mean() / (2 * len(others)))
 
 
 def _expected(values: Floats, scores: Floats) -> Floats:
-    """What stands in each place, from the highest score on: equal scores share their places."""
+    """Expected value at each place, from the highest score on; ties share their places."""
     _, tie, count = np.unique(-scores, return_inverse=True, return_counts=True)
     means = np.bincount(tie, weights=values) / count
     return np.asarray(np.repeat(means, count))
 
 
 def bm25(train: Sequence[Texts], pairs: Sequence[Texts], kind: str) -> Floats:
-    """How well each pair's second text fits the first, (pairs,) in [0, 1): BM25 (Robertson &
-    Zaragoza 2009) over 1 + BM25. How rare a term is, and how long a text, is counted among all
-    candidates, once each."""
+    """BM25 / (1 + BM25) of each pair's second text for the first, (pairs,) in [0, 1) (Robertson &
+    Zaragoza 2009), with term rarity and text length from all distinct candidates."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     words = {"token_pattern": r"(?u)\w+"} if kind == "words" else {"analyzer": "char"}
@@ -229,8 +219,8 @@ def bm25(train: Sequence[Texts], pairs: Sequence[Texts], kind: str) -> Floats:
 
 
 def popularity(train: Labelled, pairs: Sequence[Texts]) -> Floats:
-    """Share of the training rows with the same second text that are relevant, (pairs,): one row
-    more of the mean of all keeps what was seen once from the ends."""
+    """Share of relevant rows among the training rows with the same second text, (pairs,), smoothed
+    by one row of the overall mean."""
     seen = Counter(second for _, second in train.texts)
     relevant = Counter(
         second for (_, second), grade in zip(train.texts, train.labels, strict=True) if grade != "0"

@@ -1,4 +1,4 @@
-"""A number for a text: stars, prices, ages."""
+"""Text regression: stars, prices, ages."""
 
 from ..base import Setting, tfidf
 from ..base.number import Number, labels_of, mean_label

@@ -1,10 +1,8 @@
-"""The nearest of several classes, by embeddings: which question of a list a customer asks, which
-topic a text is about.
+"""Retrieval of the nearest classes by embeddings: intents of a question, topics of a text.
 
-A model places each text in a space, (width,) and of length 1. It learns to place texts of one class
-near each other and those of others apart; then each class is the centroid of its training texts
-(Rocchio 1971; Snell et al. 2017). An answer is the list of the nearest classes, from the nearest
-on, a line each.
+The model computes an embedding of each text, (width,) and of length 1. A triplet loss brings texts
+of one class together and keeps others apart; each class is then the centroid of its training texts
+(Rocchio 1971; Snell et al. 2017). An answer lists the nearest classes, nearest first, one a line.
 """
 
 import base64
@@ -22,6 +20,7 @@ from ..base import (
     Floats,
     Labelled,
     Logits,
+    LossOptions,
     Setting,
     Target,
     Task,
@@ -33,10 +32,10 @@ from ..base.tfidf import GRAMS, tfidf
 from ..base.windows import row_means
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-LISTED = 10  # classes of an answer
-PLACES = (1, 5, LISTED)  # of recall
+LISTED = 10  # classes in an answer
+PLACES = (1, 5, LISTED)  # k of recall
 
 
 class Retrieval(Task):
@@ -59,30 +58,24 @@ class Retrieval(Task):
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
         return classes.index(label)
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
-        """Of each text, how much further its furthest companion in the batch is than its nearest
-        stranger, with a soft margin (Hermans et al. 2017), as sentence-transformers computes it."""
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
+        """Batch-hard triplet loss with a soft margin (Hermans et al. 2017) of
+        sentence-transformers: the furthest text of the same class against the nearest of
+        another."""
         from sentence_transformers.sentence_transformer.losses import BatchHardSoftMarginTripletLoss
 
         real = targets != IGNORED
         if not real.any():
             return logits.sum() * 0
-        unused: Any = None  # what embeds, for embeddings are given
+        unused: Any = None  # the model: embeddings are computed already
         triplets = BatchHardSoftMarginTripletLoss(unused)
         return triplets.compute_loss_from_embeddings([logits[real]], targets[real]) * real.sum()
 
     def remember(
         self, logits: Sequence[Logits], targets: Sequence[Target], classes: Sequence[str]
     ) -> Mapping[str, Any]:
-        """The centroid of each class, (classes, width), as bytes of little-endian floats; of a text
-        in windows each counts."""
+        """Centroid of each class, (classes, width), as base64 of little-endian float32; every
+        window of a text counts."""
         sums = np.zeros((len(classes), len(logits[0])))
         np.add.at(sums, np.asarray(targets), np.stack(logits))
         return {"centroids": base64.b64encode(unit(sums).astype("<f4").tobytes()).decode()}
@@ -95,7 +88,7 @@ class Retrieval(Task):
         classes: Sequence[str],
         decision: Mapping[str, Any],
     ) -> list[Answer]:
-        """By cosine; of windows, with the mean of their embeddings."""
+        """Nearest classes by cosine; embeddings are averaged over windows."""
         if not texts:
             return []
         known = np.frombuffer(base64.b64decode(decision["centroids"]), "<f4")
@@ -106,8 +99,7 @@ class Retrieval(Task):
     def tally(
         self, truths: Sequence[str], answers: Sequence[str], classes: Sequence[str]
     ) -> Floats:
-        """True if the truth is in each of the first places, 1 / its place, and its gain
-        1 / log2(1 + place), which is all of nDCG where one class is relevant."""
+        """One-hot rank of the truth among the first LISTED classes, and 1 for the row."""
         listed = answers[0].splitlines()
         tally = np.zeros(LISTED + 1)
         tally[LISTED] = 1
@@ -116,6 +108,7 @@ class Retrieval(Task):
         return tally
 
     def measure(self, tallies: Floats) -> dict[str, Floats]:
+        """MRR, recall, and nDCG, whose gain is 1 / log2(1 + rank) with one relevant class."""
         shares = tallies[..., :LISTED] / np.maximum(tallies[..., LISTED:], 1)  # at each place
         places = np.arange(1, LISTED + 1)
         found = [shares @ (1 / places), *(shares[..., :k].sum(-1) for k in PLACES)]
@@ -123,11 +116,11 @@ class Retrieval(Task):
         return {name: np.asarray(each) for name, each in zip(self.metrics, found, strict=True)}
 
     def same(self, answers: Sequence[str], others: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Where the nearest class is the same."""
+        """True where the nearest class is the same."""
         return super().same(*([each.partition("\n")[0] for each in x] for x in (answers, others)))
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """The most frequent training classes, and the nearest centroids by TF-IDF n-grams."""
+        """The most frequent training classes, and the nearest centroids of TF-IDF n-grams."""
         texts, classes = [text for text, _ in on.train.texts], on.classes
         terms = tfidf(texts, **GRAMS[on.kind])
         tally = Counter(on.train.labels)
@@ -143,7 +136,7 @@ class Retrieval(Task):
         }
 
     def detail(self, rows: Labelled, answers: Sequence[Answer], classes: Sequence[str]) -> Detail:
-        """Of the nearest class."""
+        """Scores of the nearest class."""
         pairs = [(t, a.label.partition("\n")[0]) for t, a in zip(rows.labels, answers, strict=True)]
         total = sum(
             (counts.tally([t] if t == a else (), [a], [t], t == a, classes) for t, a in pairs),
@@ -157,13 +150,13 @@ class Retrieval(Task):
 
 
 def unit(vectors: Floats) -> Floats:
-    """Each of length 1, (vectors, width); a zero stays."""
+    """Vectors of length 1, (vectors, width); zeros stay."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12))
 
 
 def _answer(cosines: Floats, classes: Sequence[str]) -> Answer:
-    """From the cosine to every class, (classes,)."""
+    """Answer from the cosines to all classes, (classes,)."""
     order = np.argsort(-cosines, kind="stable")[:LISTED]
     nearest = [{"class": classes[i], "cosine": float(cosines[i])} for i in order]
     return Answer(

@@ -1,4 +1,4 @@
-"""A number for a pair of texts: how alike, how relevant."""
+"""Regression on two texts: similarity, relevance."""
 
 from ..base import Setting
 from ..base.number import Number, labels_of, mean_label
@@ -10,7 +10,7 @@ class Similarity(Number):
     symmetric = True
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """The mean of the training labels, and ridge regression on how much two texts share."""
+        """The mean of the training labels, and ridge regression on overlap features."""
         from sklearn.linear_model import Ridge
 
         overlap = Overlap(on.train.texts, on.kind)

@@ -1,4 +1,4 @@
-"""A text in another language: an encoder reads it, a decoder writes (Vaswani et al. 2017)."""
+"""Translation by an encoder and a decoder (Vaswani et al. 2017)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from ..base import (
     Floats,
     Labelled,
     Logits,
+    LossOptions,
     Setting,
     Target,
     Task,
@@ -25,13 +26,13 @@ from .beam_search import search
 from .bleu_chrf import BLEU_COUNTS, CHRF_COUNTS, bleu, bleu_counts, chrf, chrf_counts, signatures
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
     from ..base.runtime import Runtime
 
 
-class TaughtPiece(Piece):
-    """A text beside which its translation can be put into tokens."""
+class SourcePiece(Piece):
+    """Piece that can tokenize its translation."""
 
     __slots__ = ("words",)
 
@@ -40,8 +41,8 @@ class TaughtPiece(Piece):
         self.words = words
 
 
-class Reader(Encoder):
-    """Reads with one tokenizer; where `words`, the other, lies beside it, translations too."""
+class SourceEncoder(Encoder):
+    """Encoder with a second tokenizer for translations, if its file lies beside the first."""
 
     def __init__(self, tokenizer: Path, max_length: int) -> None:
         from tokenizers import Tokenizer
@@ -52,14 +53,15 @@ class Reader(Encoder):
 
     def cut_up(self, encodings: Sequence[Any]) -> list[Piece]:
         return [
-            TaughtPiece(row, encoding, keep, self.words)
+            SourcePiece(row, encoding, keep, self.words)
             for row, encoding in enumerate(encodings)
             for keep in self._cuts(encoding)
         ]
 
 
 class Translation(Task):
-    """`logits` of a piece are its score and the tokens that were written, (1 + tokens,)."""
+    """Translation; the `logits` of a piece are its score and the generated tokens, (1 +
+    tokens,)."""
 
     head = "seq2seq"
     metrics = ("bleu", "chrf")
@@ -77,7 +79,7 @@ class Translation(Task):
         overlap: int,
         masking: Mapping[str, Any] | None = None,
     ) -> Encoder:
-        return Reader(tokenizer, max_length)
+        return SourceEncoder(tokenizer, max_length)
 
     # learning
 
@@ -85,26 +87,19 @@ class Translation(Task):
         return ["token"]
 
     def target(self, label: str, piece: Piece, texts: Texts, classes: Sequence[str]) -> Target:
-        """Its tokens, and the one that ends them."""
-        assert isinstance(piece, TaughtPiece)
+        """Token ids of the translation, with the final [SEP]."""
+        assert isinstance(piece, SourcePiece)
         ids: list[int] = piece.words.encode(label).ids
         return ids[1:]
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        targets: "torch.Tensor",
-        mask: "torch.Tensor",
-        weights: "torch.Tensor | None" = None,
-        smoothing: float = 0.0,
-    ) -> "torch.Tensor":
+    def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
         from torch.nn.functional import cross_entropy
 
         return cross_entropy(
             logits.flatten(0, 1),
             targets.flatten(),
             ignore_index=IGNORED,
-            label_smoothing=smoothing,
+            label_smoothing=options.smoothing,
             reduction="sum",
         )
 
@@ -113,7 +108,7 @@ class Translation(Task):
     def run(
         self, runtime: "Runtime", pieces: Sequence[Piece], batch_size: int, decision: Decision
     ) -> list[Logits]:
-        """By beam search, of texts of like length together."""
+        """Generate by beam search, in batches of similar length."""
         words = _words(decision["target"])
         found: list[Logits] = [np.empty(0, np.float32)] * len(pieces)
         order = sorted(range(len(pieces)), key=lambda place: len(pieces[place]))
@@ -167,19 +162,19 @@ class Translation(Task):
         }
 
     def agreement(self, answers: Sequence[str], others: Sequence[str]) -> Floats:
-        """How much two translations have in common, by chrF."""
+        """chrF between two translations; 1 if they are equal."""
         pairs = zip(answers, others, strict=True)
         counts = np.array([chrf_counts(*pair) for pair in pairs], dtype=np.float64)
         same = [one == other for one, other in zip(answers, others, strict=True)]
         return np.where(same, 1.0, chrf(counts.reshape(-1, CHRF_COUNTS)))
 
     def per_unit_score(self, tallies: Floats) -> Floats:
-        """By chrF: of a single sentence BLEU says little."""
+        """chrF, since BLEU of a single sentence is unreliable."""
         return chrf(tallies[..., BLEU_COUNTS:])
 
     def baselines(self, on: Setting) -> dict[str, list[str]]:
-        """The text itself, and word by word the one that most often stands beside it in training
-        rows, by Dice's coefficient (1945)."""
+        """The text itself, and the translation word by word with the highest Dice coefficient
+        (1945) in training rows."""
         word_for = _dictionary(on.train)
         return {
             "the text itself": [text for text, _ in on.test.texts],

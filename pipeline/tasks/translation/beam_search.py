@@ -1,7 +1,8 @@
-"""Beam search: the likeliest text that a decoder can write, a token at a time, whatever runs it.
+"""Beam search over a decoder, on any runtime.
 
-Where it stops, and how it weighs lengths, is as transformers' `generate` does it by default
-(https://huggingface.co/docs/transformers/main_classes/text_generation): so the same tokens come.
+Stopping and length penalty are the defaults of transformers' `generate`
+(https://huggingface.co/docs/transformers/main_classes/text_generation), so it returns the same
+tokens.
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +15,12 @@ from ..base.runtime import Step
 
 @dataclass
 class _Search:
-    """Of one source: what may go on, and what has ended."""
+    """Hypotheses of one source."""
 
     live: list[tuple[np.float32, list[int], int]]
-    """Summed log probability, tokens, and the place in the last step."""
+    """Unfinished ones: summed log probability, tokens, and index in the last step."""
     done: list[tuple[np.float32, list[int]]] = field(default_factory=list)
-    """Mean log probability, or as the length penalty has it, and tokens; the best first."""
+    """Finished ones, best first: penalized log probability, and tokens."""
 
     def grow(
         self,
@@ -30,8 +31,11 @@ class _Search:
         last: bool,
         per: float,
     ) -> None:
-        """`logs` of what is live, (live, vocabulary), which stand from place `first` on; `last`
-        where no token may follow; `per` what a sum is divided by."""
+        """Extend the unfinished hypotheses by one token.
+
+        `logs` are their log probabilities, (live, vocabulary); `first` is the index of the first of
+        them in the step; `last` is True if no token may follow; `per` divides summed logs.
+        """
         scores = np.array([score for score, *_ in self.live], np.float32)
         total = (logs + scores[:, None]).ravel()
         most = min(2 * beams, len(total))
@@ -63,8 +67,8 @@ def search(
     most: int,
     length_penalty: float = 1.0,
 ) -> list[tuple[list[int], float]]:
-    """For each source the tokens of the best hypothesis, without `begin` and `end`, and its score:
-    its log probability divided by its length to the power of the penalty."""
+    """Best hypothesis of each source, without `begin` and `end`, and its score: the log probability
+    divided by its length to the power of the penalty."""
     found = [_Search([(np.float32(0), [begin], place)]) for place in range(sources)]
     for length in range(1, most + 1):
         going = [(place, each) for place, each in enumerate(found) if each.live]

@@ -1,6 +1,5 @@
-"""BLEU (Papineni et al. 2002) and chrF (Popović 2015) from sums over sentences of what each adds to
-them, as sacrebleu computes them (Post 2018, https://github.com/mjpost/sacrebleu): so they can be
-drawn again for intervals.
+"""BLEU (Papineni et al. 2002) and chrF (Popović 2015) from sums of sentence counts, equal to
+sacrebleu's (Post 2018, https://github.com/mjpost/sacrebleu), so a bootstrap can resample sentences.
 """
 
 from collections import Counter
@@ -21,15 +20,15 @@ CHRF_COUNTS = 3 * CHARACTERS
 
 
 def bleu_counts(answer: str, truth: str) -> list[int]:
-    """Tokens of an answer and of its truth, n-grams that they share, and the answer's n-grams; of
-    sacrebleu's tokens."""
+    """Number of tokens of an answer and of its truth, of common n-grams, and of the answer's
+    n-grams, by sacrebleu's tokenizer."""
     score = _bleu().sentence_score(answer, [truth])
     return [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
 
 def bleu(sums: "Floats") -> "Floats":
-    """(..., BLEU_COUNTS) -> (...), from 0 to 1; where no n-gram of a length is shared, its
-    precision is halved for each such length (`exp`)."""
+    """BLEU in [0, 1] of summed counts, (..., BLEU_COUNTS) -> (...), with sacrebleu's `exp`
+    smoothing of lengths without a common n-gram."""
     answered, true = sums[..., 0], sums[..., 1]
     shared, total = sums[..., 2 : 2 + WORDS], sums[..., 2 + WORDS :]
     missing = shared == 0
@@ -43,30 +42,30 @@ def bleu(sums: "Floats") -> "Floats":
 
 
 def chrf_counts(answer: str, truth: str) -> list[int]:
-    """For each length: character n-grams of an answer, of its truth, and those that they share;
+    """Number of character n-grams of an answer, of its truth, and of common ones, for each length,
     without white space."""
     found = []
     one, other = ("".join(text.split()) for text in (answer, truth))
     for length in range(1, CHARACTERS + 1):
-        said, true = _grams(one, length), _grams(other, length)
-        shared = sum(min(count, true[gram]) for gram, count in said.items())
-        found += [said.total() if true else 0, true.total(), shared]
+        predicted, true = _grams(one, length), _grams(other, length)
+        shared = (predicted & true).total()
+        found += [predicted.total() if true else 0, true.total(), shared]
     return found
 
 
 def chrf(sums: "Floats") -> "Floats":
-    """(..., CHRF_COUNTS) -> (...), from 0 to 1."""
-    said, true, shared = (sums[..., place::3] for place in range(3))
-    there = (said > 0) & (true > 0)
+    """chrF in [0, 1] of summed counts, (..., CHRF_COUNTS) -> (...)."""
+    predicted, true, shared = (sums[..., place::3] for place in range(3))
+    there = (predicted > 0) & (true > 0)
     lengths = np.maximum(there.sum(axis=-1), 1)
-    precision = (np.where(there, shared, 0) / np.maximum(said, 1)).sum(axis=-1) / lengths
+    precision = (np.where(there, shared, 0) / np.maximum(predicted, 1)).sum(axis=-1) / lengths
     recall = (np.where(there, shared, 0) / np.maximum(true, 1)).sum(axis=-1) / lengths
     weighed = BETA**2 * precision + recall
     return np.asarray((1 + BETA**2) * precision * recall / np.maximum(weighed, 1e-12))
 
 
 def signatures() -> dict[str, str]:
-    """How sacrebleu computes both, in its words."""
+    """Signatures of both metrics as sacrebleu prints them."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 

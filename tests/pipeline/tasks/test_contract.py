@@ -203,7 +203,7 @@ class Loudest(Task):
     def target(self, label, piece, texts, classes):
         return float(label == "yes")
 
-    def loss(self, logits, targets, mask, weights=None, smoothing=0.0):
+    def loss(self, logits, targets, options):
         from torch.nn.functional import binary_cross_entropy_with_logits
 
         return binary_cross_entropy_with_logits(logits[:, 0], targets, reduction="sum")

@@ -16,11 +16,11 @@ from sklearn.metrics import (
 
 from pipeline.metrics import scoring
 from pipeline.tasks import get, multilabel
-from pipeline.tasks.base import Labelled, Setting
+from pipeline.tasks.base import Labelled, LossOptions, Setting
 from pipeline.tasks.base.encoding import Piece
 from tests.conftest import SHARED
 
-NO_MASK = torch.empty(0)  # the loss of a whole text asks for no tokens
+OPTIONS = LossOptions(torch.empty(0))  # no mask: the loss of a whole text reads no tokens
 TASK = get("multilabel")
 CLASSES = ["anger", "fear", "joy"]
 SETS = st.sets(st.sampled_from(CLASSES)).map(sorted)
@@ -107,7 +107,7 @@ def test_the_loss_is_the_cross_entropy_of_every_class():
     logits, targets = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([[1.0, 0], [0, 0]])
     p = 1 / (1 + np.exp(-logits.numpy()))
     expected = -np.log(np.where(targets.numpy() == 1, p, 1 - p)).sum()
-    assert float(TASK.loss(logits, targets.double(), NO_MASK)) == pytest.approx(expected, rel=1e-6)
+    assert float(TASK.loss(logits, targets.double(), OPTIONS)) == pytest.approx(expected, rel=1e-6)
     assert int(TASK.counted(targets)) == 4
 
 
@@ -121,7 +121,7 @@ def test_a_linear_model_learns_the_classes_of_words():
     model = torch.nn.Linear(3, 3)
     for _ in range(100):
         model.zero_grad()
-        loss = TASK.loss(model(torch.tensor(features[:200])), targets, NO_MASK) / TASK.counted(
+        loss = TASK.loss(model(torch.tensor(features[:200])), targets, OPTIONS) / TASK.counted(
             targets
         )
         loss.backward()

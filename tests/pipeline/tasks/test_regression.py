@@ -11,11 +11,11 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from pipeline.metrics import scoring
 from pipeline.tasks import get
-from pipeline.tasks.base import Answer, Labelled, Setting
+from pipeline.tasks.base import Answer, Labelled, LossOptions, Setting
 from pipeline.tasks.base.encoding import Piece
 from tests.conftest import SHARED
 
-NO_MASK = torch.empty(0)  # the loss of a whole text asks for no tokens
+OPTIONS = LossOptions(torch.empty(0))  # no mask: the loss of a whole text reads no tokens
 TASK = get("regression")
 PAIRS = get("similarity")
 VALUES = st.floats(-1000, 1000).map(lambda value: round(value, 3))
@@ -121,7 +121,7 @@ def test_labels_that_are_all_the_same_can_be_learned(value):
 def test_the_loss_is_the_sum_of_squared_differences():
 
     logits, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([3.0, 2.5], dtype=torch.float64)
-    assert float(TASK.loss(logits, targets, NO_MASK)) == 4.25
+    assert float(TASK.loss(logits, targets, OPTIONS)) == 4.25
 
 
 def test_minus_one_hundred_counts_as_any_number():
@@ -140,7 +140,7 @@ def test_a_linear_model_learns_prices():
     model = torch.nn.Linear(3, 1)
     for _ in range(100):
         model.zero_grad()
-        loss = TASK.loss(model(torch.tensor(features[:200])), TASK.scaled(raw, decision), NO_MASK)
+        loss = TASK.loss(model(torch.tensor(features[:200])), TASK.scaled(raw, decision), OPTIONS)
         (loss / TASK.counted(raw)).backward()
         for weights in model.parameters():
             weights.data -= 0.1 * weights.grad

@@ -23,6 +23,7 @@ from pipeline.stages import artifacts
 from pipeline.stages.finetune.batching import ClassSampler
 from pipeline.stages.finetune.params import FinetuneParams, Lora, check
 from pipeline.stages.finetune.stage import finetune
+from pipeline.tasks.base import LossOptions
 from pipeline.tasks.retrieval import Retrieval, unit
 from tests.pipeline.conftest import up_to_tokens
 from tests.pipeline.tasks.test_contract import ROWS, make
@@ -115,13 +116,13 @@ def test_the_loss_falls_where_companions_come_near() -> None:
     targets = torch.tensor([0, 0, 1, 1])
     near = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     mixed = near[[0, 2, 1, 3]]
-    mask = torch.ones(4, 1)
-    assert TASK.loss(near, targets, mask) < TASK.loss(mixed, targets, mask)
+    options = LossOptions(torch.ones(4, 1))
+    assert TASK.loss(near, targets, options) < TASK.loss(mixed, targets, options)
     others = torch.tensor([0, 0, -100, 1])
-    assert TASK.loss(near, others, mask) == pytest.approx(
-        TASK.loss(near[[0, 1, 3]], torch.tensor([0, 0, 1]), mask)
+    assert TASK.loss(near, others, options) == pytest.approx(
+        TASK.loss(near[[0, 1, 3]], torch.tensor([0, 0, 1]), options)
     )
-    assert TASK.loss(near, torch.full((4,), -100), mask) == 0
+    assert TASK.loss(near, torch.full((4,), -100), options) == 0
 
 
 @pytest.mark.parametrize("pooled", ["cls", "mean"])

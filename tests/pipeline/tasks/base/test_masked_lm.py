@@ -31,16 +31,10 @@ from pipeline.stages.finetune.losses import Loss
 from pipeline.stages.finetune.params import FinetuneParams, check
 from pipeline.stages.finetune.stage import finetune
 from pipeline.tasks import get
-from pipeline.tasks.base import IGNORED
-from pipeline.tasks.base.masked_lm import (
-    BEST,
-    FOLLOWS,
-    STRANGE,
-    MaskedPiece,
-    MaskingEncoder,
-    _Frequencies,
-)
+from pipeline.tasks.base import IGNORED, LossOptions
+from pipeline.tasks.base.masked_lm import BEST, _Frequencies
 from pipeline.tasks.base.masking import Vocabulary, masked
+from pipeline.tasks.base.masking_encoder import FOLLOWS, RANDOM, MaskedPiece, MaskingEncoder
 from pipeline.tasks.base.passages import Passage, packed, paired, passages, sentences
 from tests.conftest import toy_block, write_csv
 from tests.pipeline.conftest import Home, make_home, up_to_tokens
@@ -232,47 +226,49 @@ def an_encoder(task: str, base: Path, packed: bool = False) -> MaskingEncoder:
 
 
 @pytest.fixture
-def hider(tiny_base: Path) -> MaskingEncoder:
+def masker(tiny_base: Path) -> MaskingEncoder:
     return an_encoder("pretraining", tiny_base)
 
 
 def test_the_same_text_is_asked_in_the_same_way_whatever_is_asked_beside_it(
-    hider: MaskingEncoder,
+    masker: MaskingEncoder,
 ) -> None:
     rows = beside(pretraining(20, Random(1)))
-    together = hider.pieces(rows)
-    alone = [piece for row in rows for piece in hider.pieces([row])]
+    together = masker.pieces(rows)
+    alone = [piece for row in rows for piece in masker.pieces([row])]
     assert [(p.ids, p.targets) for p in together] == [(p.ids, p.targets) for p in alone]
-    assert {piece.targets[0] for piece in together} == {FOLLOWS, STRANGE}
-    assert all(piece.targets[0] == IGNORED for piece in hider.pieces([(rows[0][0], "")]))
+    assert {piece.targets[0] for piece in together} == {FOLLOWS, RANDOM}
+    assert all(piece.targets[0] == IGNORED for piece in masker.pieces([(rows[0][0], "")]))
 
 
-def test_a_person_asks_for_what_stands_at_their_masks(hider: MaskingEncoder) -> None:
-    (piece,) = hider.pieces([("the [MASK] of the league", "")])
-    assert [token for token in piece.targets if token != IGNORED] == [hider.vocabulary.mask]
-    assert piece.asked
+def test_a_person_asks_for_what_stands_at_their_masks(masker: MaskingEncoder) -> None:
+    (piece,) = masker.pieces([("the [MASK] of the league", "")])
+    assert [token for token in piece.targets if token != IGNORED] == [masker.vocabulary.mask]
+    assert piece.user_masks
 
 
-def test_a_mask_of_a_document_that_is_learned_from_is_no_question(hider: MaskingEncoder) -> None:
-    (passage,) = hider.passages_of(hider.encodings([("the [MASK] of the league", "")]))
-    assert hider.vocabulary.mask not in passage.ids
-    piece = hider.drawn(0, passage, None, np.random.default_rng(1))
-    assert not piece.asked
+def test_a_mask_of_a_document_that_is_learned_from_is_no_question(
+    masker: MaskingEncoder,
+) -> None:
+    (passage,) = masker.passages_of(masker.encodings([("the [MASK] of the league", "")]))
+    assert masker.vocabulary.mask not in passage.ids
+    piece = masker.drawn(0, passage, None, np.random.default_rng(1))
+    assert not piece.user_masks
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_documents_are_learned_from_packed_or_each_by_itself(packed: bool, tiny_base: Path) -> None:
-    hider = an_encoder("masked_lm", tiny_base, packed)
+    masker = an_encoder("masked_lm", tiny_base, packed)
     rows = [(row["text"], "") for row in pretraining(20, Random(1))]
-    found = hider.passages_of(hider.encodings(rows))
-    mixed = [p for p in found if hider.vocabulary.separator in p.ids]
+    found = masker.passages_of(masker.encodings(rows))
+    mixed = [p for p in found if masker.vocabulary.separator in p.ids]
     assert bool(mixed) == packed
     assert all(len(p.ids) == 46 for p in found[:-1]) == packed
     if not packed:
         assert {passage.document for passage in found} == set(range(20))
 
 
-def test_passages_are_drawn_beside_any_of_another_document(hider: MaskingEncoder) -> None:
+def test_passages_are_drawn_beside_any_of_another_document(masker: MaskingEncoder) -> None:
     book, note = [f"b{n}" for n in range(5000)], ["note"] * 2
     ids = [*note, *["book"] * len(book), "tail"]
     rows = Dataset.from_dict(
@@ -282,16 +278,16 @@ def test_passages_are_drawn_beside_any_of_another_document(hider: MaskingEncoder
             "labels": [[4, 8, 12]] * len(ids),
         }
     )
-    drawn = Drawn(rows, hider, LengthSampler(np.full(len(ids), 12), 4, 1))
+    drawn = Drawn(rows, masker, LengthSampler(np.full(len(ids), 12), 4, 1))
     assert drawn.bounds.tolist() == [0, 2, 5002, 5003]
     seen = set()
 
     def drawn_of(place: int) -> None:
-        hider_drawn = hider.drawn
+        masking_encoder_drawn = masker.drawn
 
         def spied(row: int, passage: Passage, another: Any, random: np.random.Generator) -> Any:
             seen.update((place, another().document) for _ in range(40))
-            return hider_drawn(row, passage, another, random)
+            return masking_encoder_drawn(row, passage, another, random)
 
         drawn.encoder = SimpleNamespace(drawn=spied)  # type: ignore[assignment]
         drawn[place]
@@ -341,10 +337,10 @@ def test_no_pair_is_of_two_splits_and_no_stranger_of_the_same_document(
                 }
                 if kind == FOLLOWS:
                     assert (split, ids[place]) in found
-                elif kind == STRANGE:
+                elif kind == RANDOM:
                     assert {of for of, _ in found} == {split}
                     assert (split, ids[place]) not in found
-        assert min(kinds[FOLLOWS], kinds[STRANGE]) >= 5, split
+        assert min(kinds[FOLLOWS], kinds[RANDOM]) >= 5, split
 
 
 def holds(tokens: list[int], part: list[int]) -> bool:
@@ -369,21 +365,23 @@ def test_models_that_were_asked_otherwise_are_compared_by_what_they_know() -> No
     assert task.agreement([answer(["a", "b"], 1, 2)], ["itself"]).tolist() == [0.5]
 
 
-def test_the_baseline_of_pairs_counts_words_and_parts_no_equals(hider: MaskingEncoder) -> None:
-    frequent = _Frequencies(Counter({20: 5, 21: 1}), hider.vocabulary)
-    mask, end = hider.vocabulary.mask, hider.vocabulary.separator
+def test_the_baseline_of_pairs_counts_words_and_parts_no_equals(
+    masker: MaskingEncoder,
+) -> None:
+    frequent = _Frequencies(Counter({20: 5, 21: 1}), masker.vocabulary)
+    mask, end = masker.vocabulary.mask, masker.vocabulary.separator
     piece = MaskedPiece(0, [1, 20, mask, end, 21, mask, end], [0] * 4 + [1] * 3, [FOLLOWS], str)
     assert frequent.shared(piece) == 0  # what both must have is not shared
     frequent.shared = lambda piece: piece.row / 10  # type: ignore[method-assign]
-    told = [(1, STRANGE), (2, FOLLOWS), (2, FOLLOWS), (2, STRANGE), (3, FOLLOWS)]
+    told = [(1, RANDOM), (2, FOLLOWS), (2, FOLLOWS), (2, RANDOM), (3, FOLLOWS)]
     frequent.learn_overlap(MaskedPiece(row, [], [], [truth], str) for row, truth in told)
-    assert frequent.least == 0.2
+    assert frequent.threshold == 0.2
 
 
 # the loss
 
 
-def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: MaskingEncoder) -> None:
+def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, masker: MaskingEncoder) -> None:
     torch.manual_seed(2)
     bert = BertForPreTraining.from_pretrained(tiny_base).eval()
     ours = pretraining_heads.BertForPreTraining.from_pretrained(tiny_base)
@@ -393,7 +391,7 @@ def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Maskin
     batch = MaskedLMCollator(0, typed=True)(
         [
             {"input_ids": p.ids, "token_type_ids": p.types, "labels": p.targets}
-            for p in hider.pieces(rows)
+            for p in masker.pieces(rows)
         ]
     )
     targets = batch.pop("labels")
@@ -408,7 +406,7 @@ def test_the_loss_is_that_of_bert_for_pretraining(tiny_base: Path, hider: Maskin
     truth.backward()
     for model in (ours.eval(), ours.train()):
         model.zero_grad()
-        loss = task.loss(model(**batch).logits, targets, mask) / task.counted(targets)
+        loss = task.loss(model(**batch).logits, targets, LossOptions(mask)) / task.counted(targets)
         loss.backward()
         assert loss.item() == pytest.approx(truth.item(), abs=1e-6)
         for (name, own), (_, other) in zip(
@@ -424,7 +422,7 @@ def test_pairs_count_as_much_as_is_said_and_validation_as_in_bert() -> None:
     loss = Loss(get("pretraining"), params, {})
     logits = torch.randn(4, 6, 1 + 2 * BEST).requires_grad_()
     targets = torch.full((4, 6), IGNORED)
-    targets[:, 0] = torch.tensor([FOLLOWS, STRANGE, IGNORED, FOLLOWS])
+    targets[:, 0] = torch.tensor([FOLLOWS, RANDOM, IGNORED, FOLLOWS])
     targets[:, 3:5] = 7
     mask = torch.ones(4, 6, dtype=torch.bool)
     of_words = -logits[:, 3:5, 0].mean()
