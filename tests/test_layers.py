@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline import tasks
 from pipeline.core.workspace import ORDER
-from pipeline.registry.publisher import carry
+from pipeline.registry.publisher import copy_code
 from pipeline.stages.finetune.resume_key import imported_files, imports_of
 from tests.conftest import ROOT
 
@@ -307,7 +307,7 @@ def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 def test_a_task_loads_where_nothing_else_of_ours_is(task: str, tmp_path: Path) -> None:
     """It travels inside registered versions, with what tasks share, to machines with neither
     PyTorch nor this project."""
-    carry(tasks.get(task), tmp_path / "carried")
+    copy_code(tasks.get(task), tmp_path / "carried")
     assert {path.name for path in (tmp_path / "carried").iterdir()} == {"__init__.py", "base", task}
     code = (
         f"import sys; sys.path.insert(0, '.'); import carried; carried.get({task!r});"

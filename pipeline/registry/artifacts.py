@@ -1,4 +1,4 @@
-"""MLflow: what lies behind runs and versions, and how it goes: for upkeep."""
+"""MLflow: list, read and delete the runs, versions and artifacts that upkeep works on."""
 
 import json
 import tempfile
@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.errors import UserError
+from pipeline.registry.client import all_pages
 from pipeline.registry.ledger import experiment_of
 from pipeline.registry.tags import ENTRY_TAG
 
@@ -22,7 +23,7 @@ class Version:
     created: float
     """Seconds since 1970."""
     model_id: str
-    """Of the logged model that holds its files; empty where it has none."""
+    """ID of the logged model that holds its files; empty if there is none."""
     aliases: tuple[str, ...]
 
 
@@ -35,7 +36,7 @@ class Run:
     """Seconds since 1970."""
     tags: dict[str, str]
     uri: str
-    """Where its artifacts are."""
+    """Address of its artifacts."""
 
 
 @dataclass(frozen=True)
@@ -49,57 +50,44 @@ class Model:
 
 def versions(client: Any, model: str) -> list[Version]:
     """All versions of a registered model, oldest first."""
-    found = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name = '{model}'", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            break
-    named = {v.version: client.get_model_version(model, v.version).aliases for v in found}
+    found = all_pages(client.search_model_versions, f"name = '{model}'")
+    # search results have no aliases
+    aliases = {v.version: client.get_model_version(model, v.version).aliases for v in found}
     return [
         Version(
             number=str(v.version),
             run=str(v.run_id or ""),
             created=v.creation_timestamp / 1000,
             model_id=v.source.removeprefix(MODEL) if str(v.source).startswith(MODEL) else "",
-            aliases=tuple(named[v.version]),
+            aliases=tuple(aliases[v.version]),
         )
         for v in sorted(found, key=lambda v: int(v.version))
     ]
 
 
 def runs(client: Any, experiment: str, *, deleted: bool = False) -> list[Run]:
-    """An experiment's runs; with `deleted` those in its bin."""
+    """Return the active runs of an experiment, or its deleted ones."""
     from mlflow.entities import ViewType
 
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
     view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-    listed: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([found.experiment_id], run_view_type=view, page_token=token)
-        listed += [
-            Run(
-                identity=str(run.info.run_id),
-                name=str(run.info.run_name),
-                status=str(run.info.status),
-                started=run.info.start_time / 1000,
-                tags=dict(run.data.tags),
-                uri=str(run.info.artifact_uri),
-            )
-            for run in page
-        ]
-        token = page.token
-        if not token:
-            return listed
+    return [
+        Run(
+            identity=str(run.info.run_id),
+            name=str(run.info.run_name),
+            status=str(run.info.status),
+            started=run.info.start_time / 1000,
+            tags=dict(run.data.tags),
+            uri=str(run.info.artifact_uri),
+        )
+        for run in all_pages(client.search_runs, [found.experiment_id], run_view_type=view)
+    ]
 
 
 def last_point(client: Any, run: Run) -> float:
-    """When a run was last told a metric, in seconds since 1970; its start where it never was."""
+    """Time of a run's last metric in seconds since 1970; its start if it has no metric."""
     names = client.get_run(run.identity).data.metrics
     points = (m.timestamp for name in names for m in client.get_metric_history(run.identity, name))
     return max((point / 1000 for point in points), default=run.started)
@@ -110,25 +98,21 @@ def models(client: Any, experiment: str) -> list[Model]:
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
-    listed: list[Model] = []
-    token = None
-    while True:
-        page = client.search_logged_models([found.experiment_id], page_token=token)
-        listed += [Model(str(m.model_id), str(m.source_run_id), m.artifact_location) for m in page]
-        token = page.token
-        if not token:
-            return listed
+    return [
+        Model(str(m.model_id), str(m.source_run_id), m.artifact_location)
+        for m in all_pages(client.search_logged_models, [found.experiment_id])
+    ]
 
 
 def ledger(client: Any, model: str) -> Iterator[tuple[str, str]]:
-    """The ledger's entries as they are written: (run, JSON)."""
+    """Yield the ledger's entries as stored: (run, JSON)."""
     for run in runs(client, experiment_of(model)):
         if ENTRY_TAG in run.tags:
             yield run.identity, run.tags[ENTRY_TAG]
 
 
 def lock_slice(run: Run) -> dict[str, Any] | None:
-    """What dvc.lock said of the stages behind a published run; None where it is not kept."""
+    """Lock entries of the stages behind a published run; None if the run has none."""
     try:
         stages = json.loads(fetch(run.uri, LOCK).read_bytes())
     except (UserError, ValueError):
@@ -140,45 +124,45 @@ def lock_slice(run: Run) -> dict[str, Any] | None:
 
 
 def listing(uri: str) -> dict[str, int]:
-    """Bytes of every artifact below an address, by its path there."""
+    """Size in bytes of every artifact below an address, by its relative path."""
     repository = _repository(uri)
     found: dict[str, int] = {}
-    waiting: list[str | None] = [None]
-    while waiting:
-        for info in repository.list_artifacts(waiting.pop()):
+    folders: list[str | None] = [None]
+    while folders:
+        for info in repository.list_artifacts(folders.pop()):
             if info.is_dir:
-                waiting.append(info.path)
+                folders.append(info.path)
             else:
                 found[info.path] = info.file_size or 0
     return found
 
 
 def fetch(uri: str, path: str) -> Path:
-    """An artifact on this machine: that of a local store itself, else a copy.
+    """Return an artifact's local path: the file itself in a local store, else a downloaded copy.
 
-    Raises UserError where it cannot be had.
+    Raises UserError if it cannot be read.
     """
     from mlflow.exceptions import MlflowException
 
     try:
         return Path(_repository(uri).download_artifacts(path))
     except (MlflowException, OSError) as error:
-        raise UserError(f"{path}: cannot be had from {uri}: {error}") from None
+        raise UserError(f"{path}: cannot be read from {uri}: {error}") from None
 
 
 def put(uri: str, path: str, content: bytes) -> None:
-    """Write an artifact, in place of one of that name."""
-    place = PurePosixPath(path)
+    """Write an artifact, replacing one of the same path."""
+    target = PurePosixPath(path)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / place.name
+        file = Path(folder) / target.name
         file.write_bytes(content)
         file.chmod(0o644)
-        parent = str(place.parent)
+        parent = str(target.parent)
         _repository(uri).log_artifact(str(file), None if parent == "." else parent)
 
 
 def drop(uri: str, path: str | None = None) -> None:
-    """Remove an artifact, or all of them."""
+    """Delete one artifact, or all of them."""
     _repository(uri).delete_artifacts(path)
 
 
@@ -189,14 +173,14 @@ def _repository(uri: str) -> Any:
 
 
 def can_erase(tracking: str) -> bool:
-    """True if runs can be erased from here: else only `mlflow gc` on the server can."""
+    """True if runs can be erased from here; if not, only `mlflow gc` on the server can do it."""
     from mlflow.tracking import _get_store
 
     return hasattr(_get_store(tracking), "_hard_delete_run")
 
 
 def erase(tracking: str, run: Run) -> None:
-    """Remove a run in the bin, artifacts and all, as `mlflow gc` does."""
+    """Erase a deleted run with its artifacts, as `mlflow gc` does."""
     from mlflow.tracking import _get_store
 
     drop(run.uri)

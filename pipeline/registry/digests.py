@@ -1,7 +1,7 @@
-"""Digests of what a published run and its version hold, as one artifact of the run.
+"""Digests of all files of a published run and its version, stored as one artifact of the run.
 
-The run and the version carry the SHA-256 of that artifact as a tag. Earlier versions carry the
-digests themselves as tags, which are read where they are.
+The run has the SHA-256 of that artifact as a tag. Runs and versions of earlier releases have the
+digests themselves as tags, which are still read.
 """
 
 import hashlib
@@ -16,28 +16,28 @@ from pipeline.registry.tags import DIGESTS_TAG, FILES_TAG, RECORDS_TAG
 
 FILE = "digests.json"
 Part = Literal["run", "version"]
-TAGS: Mapping[Part, str] = {"run": RECORDS_TAG, "version": FILES_TAG}  # of earlier versions
+TAGS: Mapping[Part, str] = {"run": RECORDS_TAG, "version": FILES_TAG}  # of earlier releases
 Digests = dict[str, str]
 """SHA-256 by path."""
 
 
 def as_bytes(run: Digests, version: Digests) -> bytes:
-    """The artifact: what the run holds, and what the version's folder holds."""
+    """Content of the artifact: digests of the run's artifacts and of the version's files."""
     return (json.dumps({"run": run, "version": version}, indent=1) + "\n").encode()
 
 
 def tag_of(content: bytes) -> str:
-    """The tag that an artifact of this content goes with."""
+    """Tag of a run whose digests artifact has this content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def read(
     part: Part, tags: Mapping[str, str], fetch: Callable[[str], Path], name: str
 ) -> Digests | None:
-    """One part of the digests that tags stand for; None where they stand for none.
+    """Return the digests of the run's or the version's files; None if the tags refer to none.
 
-    `fetch` brings an artifact of the run to this machine. Raises UserError, which names `name`,
-    where the artifact is gone, or is not the one of the tag.
+    `fetch` downloads an artifact of the run. Raises UserError, which names `name`, if the artifact
+    is missing or does not match its tag.
     """
     if TAGS[part] in tags:
         listed: Digests = json.loads(tags[TAGS[part]])

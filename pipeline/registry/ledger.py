@@ -1,5 +1,4 @@
-"""A model's ledger in MLflow: an experiment beside the model's own, with a run an entry and a run a
-frozen test set."""
+"""A model's ledger in MLflow: an experiment with one run per entry and one per frozen test set."""
 
 import tempfile
 from collections.abc import Sequence
@@ -7,40 +6,40 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.registry.client import experiment_id, shown
+from pipeline.registry.client import all_pages, experiment_id, shown
 from pipeline.registry.lock import hold
 from pipeline.registry.records import Entry, Epoch
 from pipeline.registry.tags import ENTRY_TAG, EPOCH_TAG, NOTE_TAG, STATE_TAG
 from pipeline.registry.versions import Registry
 
 EPOCH_FILE = "epoch.json"
-Pages = Sequence[tuple[str, str | bytes]]  # that are kept with an entry: file name, content
+Pages = Sequence[tuple[str, str | bytes]]  # files of an entry: name, content
 
 
 def experiment_of(model: str) -> str:
-    """The name of the experiment that is a model's ledger."""
+    """Name of the experiment that holds a model's ledger."""
     return f"{model}-ledger"
 
 
 class Written(NamedTuple):
-    """An entry as it stands in the ledger."""
+    """An entry as stored in the ledger."""
 
     run: str
     entry: Entry
     settled: bool
-    """True if its alias has moved."""
+    """True if the alias has been moved as the entry says."""
 
 
 class Ledger:
-    """What was decided about one model's versions, and on which rows."""
+    """Decisions about one model's versions, and the test sets that they were made on."""
 
     def __init__(self, registry: Registry, model: str) -> None:
         self.registry, self.model = registry, model
 
     def lock(self, patience: float = 300.0) -> AbstractContextManager[None]:
-        """Hold this ledger's only lock, on whatever machine; it is not reentrant.
+        """Hold the ledger's lock, which is shared by all machines and not reentrant.
 
-        Raises Unavailable after `patience` seconds.
+        Raises Unavailable if it is not free after `patience` seconds.
         """
         address = shown(self.registry.tracking)
         return hold(self.registry.client, f"{self.model}.lock", address, patience)
@@ -48,7 +47,7 @@ class Ledger:
     # entries
 
     def append(self, entry: Entry, pages: Pages = ()) -> str:
-        """Write an entry as an intent. Returns its run, to `settle` once the alias has moved."""
+        """Write an entry as an intent. Returns its run, for `settle` once the alias has moved."""
         run = self._new_run(
             f"{entry.number} {entry.event} {entry.model}/{entry.version}",
             {
@@ -69,7 +68,7 @@ class Ledger:
         return [written.entry for written in self.written()]
 
     def written(self) -> list[Written]:
-        """The same, each with its run and whether it is settled."""
+        """All entries with run and state, oldest first."""
         found = [
             Written(
                 str(run.info.run_id),
@@ -83,16 +82,16 @@ class Ledger:
     # frozen test sets
 
     def open_epoch(self, epoch: Epoch) -> None:
-        """Freeze a test set. Call it under the lock."""
+        """Freeze a test set. The caller holds the lock."""
         run = self._new_run(
             f"test set {epoch.number}: {len(epoch.ids)} rows", {NOTE_TAG: epoch.why}
         )
         self._add_pages(run, [(EPOCH_FILE, epoch.model_dump_json())])
-        self.registry.client.set_tag(run, EPOCH_TAG, str(epoch.number))  # from here on it counts
+        self.registry.client.set_tag(run, EPOCH_TAG, str(epoch.number))  # `epochs` finds it by this
         self.registry.client.set_terminated(run, "FINISHED")
 
     def epochs(self) -> list[Epoch]:
-        """The frozen test sets, oldest first."""
+        """Frozen test sets, oldest first."""
         files = (self.registry.artifact(r.info.run_id, EPOCH_FILE) for r in self._runs(EPOCH_TAG))
         found = [Epoch.model_validate_json(file.read_bytes()) for file in files]
         return sorted(found, key=lambda epoch: epoch.number)
@@ -114,15 +113,10 @@ class Ledger:
             self.registry.client.log_artifacts(run, folder)
 
     def _runs(self, tag: str) -> list[Any]:
-        """Those that carry a tag."""
+        """Runs of the ledger that have a tag."""
         client = self.registry.client
         found = client.get_experiment_by_name(experiment_of(self.model))
         if found is None:
             return []
-        runs, token = [], None
-        while True:
-            page = client.search_runs([found.experiment_id], page_token=token)
-            runs += [run for run in page if tag in run.data.tags]
-            token = page.token
-            if not token:
-                return runs
+        runs = all_pages(client.search_runs, [found.experiment_id])
+        return [run for run in runs if tag in run.data.tags]

@@ -1,9 +1,8 @@
-"""The lineage key: one hash of everything that a model came from.
+"""The lineage key: one hash of all inputs of a model.
 
-It is taken from what dvc.lock says of a recipe's stages from ingest to export: their commands,
-parameters, the digests of the code, data and version files they depend on, and of what they hand
-on. No clock, commit, run or path of a machine goes into it, so two clones that did the same work
-agree on it.
+It hashes the dvc.lock entries of a recipe's stages from ingest to export: commands, parameters,
+digests of their dependencies (code, data, pins) and of the outputs that later stages read. It
+contains no time, commit, run or local path, so two clones that did the same work get the same key.
 """
 
 import hashlib
@@ -14,12 +13,13 @@ from typing import Any
 from pipeline.core.errors import UserError
 from pipeline.core.workspace import ORDER
 
-ALL_LABELS = "data/labels"  # of every recipe: what one takes from it stands in its rows.parquet
+# shared by all recipes, so no part of a key: the rows that a recipe took are in its rows.parquet
+ALL_LABELS = "data/labels"
 MADE_BY = ORDER[: ORDER.index("export") + 1]
 
 
 def read_entries(lock: Path, recipe: str) -> dict[str, dict[str, Any]]:
-    """What a lock file says of a recipe's stages, by stage; those that have not run are absent."""
+    """Lock entries of a recipe's stages, by stage, without those that have not run."""
     from ruamel.yaml import YAML
 
     content = YAML(typ="safe").load(lock) if lock.exists() else {}
@@ -28,10 +28,11 @@ def read_entries(lock: Path, recipe: str) -> dict[str, dict[str, Any]]:
 
 
 def lineage_key(lock: Path, recipe: str) -> str:
-    """SHA-256, as hex, of a recipe's lock entries from ingest to export.
+    """SHA-256 of a recipe's lock entries from ingest to export, as hex.
 
-    Of each stage's outputs only those count that a later one of these stages reads, and
-    export's own: pages and pictures for people tell the time they were made.
+    It includes the outputs of export, and of earlier stages only those that a later stage reads:
+    pages and pictures for people differ with the time of the run. Raises UserError if a stage has
+    not run.
     """
     entries = read_entries(lock, recipe)
     missing = [stage for stage in MADE_BY if stage not in entries]

@@ -1,8 +1,8 @@
-"""MLflow while a training runs: its curves, as they come.
+"""Live curves of a training in MLflow.
 
-A thread of its own talks to MLflow, so that a slow or absent server never holds a training up or
-ends it. The run is tagged with the training's key; `publish` completes it, or writes the whole
-run anew from the stage's files where this one is missing or has gaps.
+A separate thread talks to MLflow, so a slow or absent server neither delays nor ends a training.
+The run has the training's key as a tag; `publish` completes it, or writes a new run from the
+stage's files if there is none.
 """
 
 import queue
@@ -18,14 +18,14 @@ from pipeline.registry.tags import FIT_TAG
 
 RUN_NAME_WIDTH = 8
 CLOSING_SECONDS = 20
-SYSTEM = "system/"  # how MLflow's own metrics of the machine begin
+SYSTEM = "system/"  # prefix of MLflow's own metrics of the machine
 
 
 class LiveRun:
-    """Streams curves to a run of the experiment `recipe`; with no tracking address, to nobody.
+    """Stream of curves to a run of the experiment `recipe`; off without a tracking address.
 
-    Use it in a `with` block; at its end what is left is sent, for a while. Where the block fails
-    so does the run.
+    Use it in a `with` block. Its end waits CLOSING_SECONDS for the remaining points. If the block
+    raises, the run is marked as failed.
     """
 
     def __init__(self, tracking: str | None, recipe: str, key: str, log: Log) -> None:
@@ -49,29 +49,29 @@ class LiveRun:
     def _stream(self) -> None:
         try:
             client, run = self._open()
-            known = {
+            last_steps = {
                 name: max(m.step for m in client.get_metric_history(run, name))
                 for name in client.get_run(run).data.metrics
                 if not name.startswith(SYSTEM)
             }
             with _system_metrics(run, str(self.tracking)):
                 while not isinstance(point := self.points.get(), bool):
-                    self._send(client, run, point, known)
+                    self._send(client, run, point, last_steps)
             if point is False:  # else `publish` ends it
                 client.set_terminated(run, "FAILED")
-        except Exception as error:  # whatever it is, a training goes on without it
+        except Exception as error:  # no error here may end a training
             from pipeline.registry.client import reason
 
             self.log.say(f"MLflow gets no live curves: {reason(error)}: publish writes them later")
 
     def _send(
-        self, client: Any, run: str, point: tuple[int, dict[str, float]], known: dict[str, int]
+        self, client: Any, run: str, point: tuple[int, dict[str, float]], last_steps: dict[str, int]
     ) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         step, values = point
-        new = [Metric(k, v, now, step) for k, v in values.items() if step > known.get(k, -1)]
+        new = [Metric(k, v, now, step) for k, v in values.items() if step > last_steps.get(k, -1)]
         if new:
             client.log_batch(run, metrics=new)
 
@@ -93,7 +93,7 @@ class LiveRun:
 
 @contextmanager
 def _system_metrics(run: str, tracking: str) -> Iterator[None]:
-    """Log what processor, memory, disk and GPU do, every ten seconds, as MLflow's own runs do
+    """Log the use of processor, memory, disk and GPU every ten seconds, as MLflow's own runs do
     (https://mlflow.org/docs/latest/ml/tracking/system-metrics/)."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 

@@ -1,7 +1,7 @@
-"""A lock that an MLflow server keeps, so that it holds across machines.
+"""A lock in MLflow's database, shared by all machines that use it.
 
-MLflow has no compare-and-swap, but a registered model's name is unique in its database: the lock is
-a registered model, made and deleted.
+MLflow has no compare-and-swap, but names of registered models are unique: to take the lock is to
+create a registered model, to release it is to delete that model.
 """
 
 import os
@@ -15,17 +15,17 @@ from uuid import uuid4
 
 from pipeline.core.errors import Unavailable
 
-# what MLflow says of a name that is taken; the second, where it was given up in the same moment
+# error codes for a name that is taken; the second if it was released in the same moment
 HELD = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
-LEASE = 300.0  # seconds for which a holder that cannot be asked is believed to live
+LEASE = 300.0  # seconds after which a lock counts as abandoned, wherever its holder runs
 
 
 @contextmanager
 def hold(client: Any, name: str, address: str, patience: float) -> Iterator[None]:
-    """Hold the lock of a name; it is not reentrant.
+    """Hold the lock of that name; it is not reentrant.
 
-    One whose process has died (on this machine) or that is older than its lease is broken. Raises
-    Unavailable, naming MLflow's address, after `patience` seconds.
+    A lock is broken if its process on this machine has ended, or if it is older than LEASE. Raises
+    Unavailable, which names MLflow's address, after `patience` seconds.
     """
     token = uuid4().hex
     _acquire(client, name, token, address, time.monotonic() + patience)
@@ -57,10 +57,10 @@ def _acquire(client: Any, name: str, token: str, address: str, deadline: float) 
         if holder and _is_gone(holder):
             _break(client, name, holder["token"])
         elif time.monotonic() > deadline:
-            told = holder or {}
+            holder = holder or {}
             raise Unavailable(
-                f"MLflow at {address}: {name} is held by process {told.get('process')} on"
-                f" {told.get('host')}: try again when it has ended"
+                f"MLflow at {address}: {name} is held by process {holder.get('process')} on"
+                f" {holder.get('host')}: try again when it has ended"
             )
         time.sleep(random.uniform(0.02, 0.2))
 
@@ -89,8 +89,10 @@ def _is_gone(holder: Mapping[str, str]) -> bool:
 
 
 def _break(client: Any, name: str, token: str) -> None:
-    """Rename a dead holder's lock after its token, which only the first to see it can do: a lock
-    that has meanwhile been made anew is not taken for the old one."""
+    """Break the lock of a dead process by renaming it after its token.
+
+    Only one process can rename it, and a new lock taken in the meantime is not mistaken for it.
+    """
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,11 +1,11 @@
-"""Tags that say who made a run and from what source, as MLflow's pages show them."""
+"""Tags with the user, command and commit of a run, which MLflow's pages show."""
 
 import getpass
 import subprocess
 
 
 def origin(command: str) -> dict[str, str]:
-    """The user, the command, and the commit of the folder that is worked in, where git has one."""
+    """Tags with the user, the command and, in a git repository, the commit of this folder."""
     tags = {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": command,

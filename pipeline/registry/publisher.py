@@ -1,11 +1,11 @@
-"""MLflow: a run and its registered version, written once from what the stages have recorded."""
+"""MLflow: write a run and its registered version, once, from the records of the stages."""
 
 import inspect
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -48,7 +48,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that a published run and its version say, from the stages' records."""
+    """Content of a published run and its version, from the stages' records."""
 
     recipe: str
     lineage: str
@@ -62,29 +62,29 @@ class Run:
     """(folder in the run, file or folder here)."""
     card: str
     model: Mapping[str, Path]
-    """model, tokenizer, settings and smoke: the files that are served, and how they answer."""
+    """model, tokenizer, settings and smoke: the served files, and examples of their answers."""
     task: Task
-    """Its code travels with the version."""
+    """Task whose code is stored with the version."""
     tags: Mapping[str, str]
     """Tags of the run."""
     shown: Mapping[str, str]
-    """Tags of the version: what people compare versions by."""
+    """Tags of the version, for people who compare versions."""
     digests: digests.Digests
     """SHA-256 of each artifact, by its path in the run."""
     source: str
-    """The command that publishes it."""
+    """Command that publishes it."""
 
 
 class Publisher:
-    """Writes runs, and registers their versions."""
+    """Writer of runs and their registered versions."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry, self.client, self.tracking = registry, registry.client, registry.tracking
 
     def publish(self, run: Run) -> Publication:
-        """Write a run and register its version, once; what an earlier try left is completed.
+        """Write a run and register its version, once; complete what an earlier attempt left.
 
-        Raises Unavailable where MLflow does not answer.
+        Raises Unavailable if MLflow does not answer.
         """
         with answering(self.tracking):
             return self._publish(run)
@@ -117,7 +117,7 @@ class Publisher:
     def _write(self, run: Run, identity: str) -> None:
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.data.sources import LocalArtifactDatasetSource
-        from mlflow.entities import DatasetInput, InputTag, Metric, Param
+        from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
         now = int(time.time() * 1000)
         tags = dict(run.tags) | {
@@ -127,18 +127,17 @@ class Publisher:
             "mlflow.runName": f"{run.recipe} {run.lineage[:8]}",
             NOTE_TAG: run.card.split("---\n", 2)[-1],  # without its metadata
         }
-        # a run's parameters cannot be changed: those that an earlier try has written stay
-        kept = self.client.get_run(identity).data.params
-        params = [Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items() if k not in kept]
-        self.client.log_batch(identity, tags=[_tag(k, v) for k, v in tags.items()])
-        for part in _parts(params, 100):
-            self.client.log_batch(identity, params=part)
+        # MLflow refuses to change a run's parameters: those of an earlier attempt stay
+        logged = self.client.get_run(identity).data.params
+        params = [
+            Param(k, str(v)[:LONGEST_VALUE]) for k, v in run.params.items() if k not in logged
+        ]
+        self.client.log_batch(identity, tags=[RunTag(k, v) for k, v in tags.items()])
         metrics = [Metric(name, value, now, 0) for name, value in run.metrics.items()]
         for curve in run.curves:
-            told = {m.step for m in self.client.get_metric_history(identity, curve.name)}
-            metrics += [Metric(curve.name, v, now, s) for s, v in curve.points if s not in told]
-        for batch in _parts(metrics, 1000):
-            self.client.log_batch(identity, metrics=batch)
+            steps = {m.step for m in self.client.get_metric_history(identity, curve.name)}
+            metrics += [Metric(curve.name, v, now, s) for s, v in curve.points if s not in steps]
+        self.client.log_batch(identity, params=params, metrics=metrics)
         inputs = [
             DatasetInput(
                 MetaDataset(
@@ -161,15 +160,15 @@ class Publisher:
     def _register(self, run: Run, identity: str) -> str:
         import mlflow
 
-        known = self.client.search_model_versions(f"run_id = '{identity}'")
-        if known:  # an earlier try was stopped between here and the tags below
-            number = str(known[0].version)
+        registered = self.client.search_model_versions(f"run_id = '{identity}'")
+        if registered:  # an earlier attempt was stopped before it set the tags below
+            number = str(registered[0].version)
         else:
             logging.getLogger("mlflow").setLevel(logging.ERROR)
             with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=identity):
                 runtime, code = Path(folder) / "runtime.py", Path(folder) / "tasks"
                 shutil.copyfile(onnx_runtime.__file__, runtime)
-                carry(run.task, code)
+                copy_code(run.task, code)
                 info = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(Path(__file__).with_name("served_model.py")),
@@ -186,7 +185,7 @@ class Publisher:
         return number
 
     def _list_files(self, run: Run, identity: str, number: str) -> None:
-        """Write down the digests of all files of a run and its version."""
+        """Store the digests of all files of a run and its version."""
         content = digests.as_bytes(
             dict(run.digests), digests_of(self.registry.folder(run.recipe, number))
         )
@@ -208,23 +207,11 @@ class Publisher:
         )
 
 
-def carry(task: Task, folder: Path) -> None:
-    """Copy a task's code, and what it shares with other tasks, into a new folder: what a version is
-    answered for by."""
+def copy_code(task: Task, folder: Path) -> None:
+    """Copy a task's code and the code that tasks share into a new folder, for a version to run."""
     shared, own = Path(base.__file__).parent, Path(inspect.getfile(type(task))).parent
     folder.mkdir()
     shutil.copyfile(tasks.__file__, folder / "__init__.py")
+    ignored = shutil.ignore_patterns("__pycache__")
     for package in (shared, own):
-        ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(package, folder / package.name, ignore=ignored)
-
-
-def _tag(name: str, value: str) -> Any:
-    from mlflow.entities import RunTag
-
-    return RunTag(name, value)
-
-
-def _parts(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])

@@ -1,6 +1,6 @@
-"""What the gate says of a version, and what the ledger keeps of it.
+"""Records of the gate's verdicts and of the ledger.
 
-No stage of the line reads these: they change without a training growing stale.
+No stage of the pipeline reads them, so a change here makes no training stale.
 """
 
 from typing import Any, Literal
@@ -12,12 +12,12 @@ from pipeline.core.records import Interval, Record
 
 Decision = Literal["promote", "hold", "reject"]
 Event = Literal[
-    "promote",  # the gate said so, and a person where the recipe asks one
-    "override",  # a person against the gate
-    "rebaseline",  # a person, where the labels have changed and nothing can be compared
-    "rollback",  # a person, to the champion before
-    "by hand",  # in MLflow's own pages, past all of this
-    "await",  # the gate said promote, a person has yet to
+    "promote",  # decided by the gate and, if the recipe requires it, approved by a person
+    "override",  # decided by a person against the gate
+    "rebaseline",  # decided by a person, as changed labels leave nothing to compare
+    "rollback",  # decided by a person: back to the previous champion
+    "by hand",  # the alias was moved in MLflow itself, not by bertline
+    "await",  # the gate decided to promote, and a person has not approved it yet
     "hold",
     "reject",
 ]
@@ -25,25 +25,25 @@ MOVES: tuple[Event, ...] = ("promote", "override", "rebaseline", "rollback", "by
 
 
 class Comparison(Record):
-    """Challenger minus champion in one metric, on the same test rows."""
+    """Comparison of challenger and champion in one metric, on the same test rows."""
 
     metric: str
     challenger: float
     champion: float
     difference: Interval
     test: str
-    """Name of the test that the p-values are of."""
+    """Name of the test of both p-values."""
     p_better: float
-    """How likely so good a result is if the challenger is not better (or, where the recipe has a
-    margin, is worse by more than that); corrected where several metrics decide."""
+    """Probability of a result at least this good if the challenger is not better (with a margin: if
+    it is worse by more than the margin); corrected if several metrics decide."""
     p_worse: float
-    """How likely so bad a result is if the challenger is no worse."""
+    """Probability of a result at least this bad if the challenger is not worse."""
     detectable: float
-    """The true difference that this question would have seen in 8 of 10 draws of as many rows."""
+    """True difference that this test would find in 8 of 10 draws of as many rows."""
 
 
 class Guardrail(Record):
-    """A guardrail: one property besides the metric that decides, and its limit."""
+    """Value and limit of one property besides the deciding metrics."""
 
     name: str
     value: float
@@ -54,7 +54,7 @@ class Guardrail(Record):
 
 
 class Verdict(Record):
-    """What the gate said of one version, and all that it said it on."""
+    """Decision of the gate on one version, with everything that it is based on."""
 
     model: str
     version: str
@@ -62,32 +62,32 @@ class Verdict(Record):
     reason: str
     champion: str | None
     epoch: int
-    """Which frozen test set was asked."""
+    """Number of the frozen test set."""
     question: int
-    """How many questions this epoch has answered, this one included; 0 where none was spent."""
+    """Number of questions that this epoch has answered, with this one; 0 if none was spent."""
     level: float
-    """The error rate that this question could spend."""
+    """Error rate that this question could spend."""
     rows: int
     scores: dict[str, float]
-    """The challenger's metrics, as served, on the epoch's rows."""
+    """Metrics of the challenger, as served, on the epoch's rows."""
     comparisons: list[Comparison]
     only_challenger_right: int
     only_champion_right: int
-    """Rows that just that side has right; where rows are not simply right, rows or groups of rows
-    on which it is better."""
+    """Rows that only this side has right; for tasks without right and wrong rows, the rows or
+    groups of rows on which it is better."""
     guardrails: list[Guardrail]
     rule: dict[str, object]
-    """The recipe's gate section."""
+    """Gate section of the recipe."""
     unfit: bool
-    """True if what it answers may not count at all: not even a person promotes it then."""
+    """True if its answers must not count at all: then not even a person can promote it."""
     evidence: dict[str, str]
     """SHA-256 of what was judged: rows, and each side's answers."""
 
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_rules(cls, content: Any) -> Any:
-        """Ledgers hold verdicts by rules of other names, and some that know accuracy and macro-F1
-        alone, with a floor of each."""
+        """Read verdicts of earlier releases: their rules have other names, and the oldest have only
+        accuracy and macro-F1, with a floor for each."""
         if not isinstance(content, dict):
             return content
         rule = old_names.section("gate", content.get("rule") or {})
@@ -103,8 +103,7 @@ class Verdict(Record):
 
 
 class Epoch(Record):
-    """A frozen test set: versions are compared on it until so many new rows have come that they
-    make the next one."""
+    """A frozen test set, in use until enough new rows have arrived for the next one."""
 
     model: str
     number: int
@@ -113,22 +112,22 @@ class Epoch(Record):
 
 
 class Entry(Record):
-    """One line of the ledger: who moved a model's alias, from where to where, and why; or why the
-    gate did not."""
+    """Entry of the ledger: who moved a model's alias, from and to which version, and why; or why
+    the gate did not move it."""
 
     number: int
-    """Its place in the ledger, from 1."""
+    """Position in the ledger, from 1."""
     event: Event
     model: str
     version: str
-    """Empty where a hand took the alias away."""
+    """Empty if the alias was removed in MLflow itself."""
     previous: str | None
     who: str
     when: str
     reason: str
     lineage: str
     decision: Decision | None = None
-    """The gate's, where it was asked."""
+    """Decision of the gate, if it was asked."""
     epoch: int = 0
     question: int = 0
     evidence: dict[str, str] = Field(default_factory=dict)
@@ -140,7 +139,7 @@ class Entry(Record):
 
 
 class Reign(Record):
-    """A time for which a version was in use."""
+    """Period in which a version was the champion."""
 
     version: str
     since: str

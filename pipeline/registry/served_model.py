@@ -1,8 +1,9 @@
-"""What a registered version runs when MLflow loads it.
+"""Code that MLflow runs to load and serve a registered version.
 
-MLflow copies this file, and beside it as artifacts the ONNX model, tokenizer.json, serving.json,
-the runtime code (onnx_runtime.py), its task's folder and what tasks share. It imports nothing of
-ours: an old version is answered for by its own code, whatever stands in the repository today.
+MLflow copies this file into the version. The version's artifacts are the ONNX model,
+tokenizer.json, serving.json, the runtime code (onnx_runtime.py), the folder of its task and the
+code that tasks share. This file imports nothing of bertline, so an old version answers with its own
+code, whatever the repository contains today.
 """
 
 import hashlib
@@ -45,8 +46,8 @@ class Served(PythonModel):
         )
 
     def answered(self, texts: list[tuple[str, str]]) -> pd.DataFrame:
-        """One row a text: `label` and `score`, what else the task tells, and the score of each
-        class as `score_<class>` where it has them."""
+        """Return one row per text: `label`, `score`, the task's details, and `score_<class>` of
+        each class if the task has classes."""
         return pd.DataFrame(
             [
                 {
@@ -75,7 +76,7 @@ class OfPairs(Served):
 
 
 def _loaded(file: Path) -> ModuleType:
-    """A module, or a package by its __init__.py, under a name that no other version has."""
+    """Import a module, or a package by its __init__.py, under a name unique to this version."""
     folder = file.parent if file.name == "__init__.py" else None
     name = f"registered_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
     if name in sys.modules:

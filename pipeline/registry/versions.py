@@ -1,4 +1,4 @@
-"""MLflow as the line uses it: registered versions, their runs, and the alias."""
+"""MLflow: registered versions, their runs and files, and the champion's alias."""
 
 import logging
 import tempfile
@@ -17,17 +17,17 @@ from pipeline.tasks.base.encoding import Texts
 
 CHAMPION = "champion"
 SERVING_PACKAGES = ("mlflow", "onnxruntime-gpu", "tokenizers", "numpy", "pandas")
-# what MLflow says where it or its database fails, or lets nobody in
+# error codes of MLflow if it or its database fails, or refuses access
 OUTAGES = (
     *("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"),
     *("REQUEST_LIMIT_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"),
 )
-NOBODY = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model, no such alias
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model or alias
 
 
 @contextmanager
 def answering(tracking: str) -> Iterator[None]:
-    """Raises Unavailable where MLflow does not answer what is asked inside."""
+    """Raise Unavailable if MLflow does not answer a request made in the block."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -43,25 +43,25 @@ def _unavailable(tracking: str, error: Exception) -> Unavailable:
 
 
 class Client:
-    """An MlflowClient whose every call raises Unavailable where MLflow does not answer."""
+    """MlflowClient whose calls raise Unavailable if MLflow does not answer."""
 
     def __init__(self, tracking: str) -> None:
-        # it logs the stack trace of every error of the database, which we tell in a line
+        # it logs a stack trace of every database error, which bertline reports in one line
         logging.getLogger("mlflow.store.db.utils").disabled = True
         self._client, self._tracking = connect(tracking), tracking
 
     def __getattr__(self, name: str) -> Any:
-        asked = getattr(self._client, name)
+        method = getattr(self._client, name)
 
-        def call(*given: Any, **named: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             with answering(self._tracking):
-                return asked(*given, **named)
+                return method(*args, **kwargs)
 
         return call
 
 
 class Registry:
-    """One MLflow server, or the SQLite file beside the project."""
+    """Registry of models on an MLflow server, or in the project's SQLite file."""
 
     def __init__(self, tracking: str) -> None:
         self.tracking = tracking
@@ -72,39 +72,39 @@ class Registry:
     # versions and runs
 
     def version_of(self, model: str, key: str) -> str | None:
-        """The number of the version with that key."""
+        """Number of the version with that key."""
         for version in self.client.search_model_versions(f"name = '{model}'"):
             if version.tags.get(KEY_TAG) == key:
                 return str(version.version)
         return None
 
     def last_version(self, model: str) -> str | None:
-        """The number of the version that was registered last."""
+        """Number of the version that was registered last."""
         found = self.client.search_model_versions(
             f"name = '{model}'", max_results=1, order_by=["version_number DESC"]
         )
         return str(found[0].version) if found else None
 
     def version_tags(self, model: str, number: str) -> dict[str, str]:
-        """Tags of a version and of its run, with that run's id as `run`.
+        """Tags of a version and of its run, with that run's ID as `run`.
 
-        Raises UserError where there is no such version.
+        Raises UserError if there is no such version.
         """
         from mlflow.exceptions import MlflowException
 
         try:
             version = self.client.get_model_version(model, number)
         except MlflowException:
-            known = sorted(
+            numbers = sorted(
                 int(v.version) for v in self.client.search_model_versions(f"name = '{model}'")
             )
-            has = ", ".join(map(str, known)) or "none: run the line first"
-            raise UserError(f"{model}/{number}: no such version; there are {has}") from None
+            known = ", ".join(map(str, numbers)) or f"none: run bertline run {model} first"
+            raise UserError(f"{model}/{number}: no such version; there are {known}") from None
         own = {**self._run_tags(version.run_id), **version.tags, "run": str(version.run_id)}
         return old_names.renamed(own, old_names.TAGS)
 
     def _run_tags(self, identity: str | None) -> dict[str, str]:
-        """Tags of a run; none where the run is gone."""
+        """Tags of a run; none if the run was deleted."""
         from mlflow.exceptions import MlflowException
 
         if not identity:
@@ -120,27 +120,28 @@ class Registry:
         self.client.set_model_version_tag(model, number, name, value)
 
     def files(self, model: str, number: str) -> digests.Digests | None:
-        """SHA-256 of each file of a version's folder, as it was registered; None where nothing
-        says. Raises UserError where the list is gone or damaged."""
+        """SHA-256 of each file of a version's folder when it was registered; None if not recorded.
+
+        Raises UserError if the list is missing or damaged.
+        """
         tags = self.version_tags(model, number)
         name = f"{model}/{number}"
         return digests.read("version", tags, lambda path: self.artifact(tags["run"], path), name)
 
     def run_facts(self, identity: str) -> tuple[dict[str, str], dict[str, float], list[str]]:
-        """Parameters and last metrics of a run, and its datasets as 'split sha256'."""
+        """Return parameters and last metrics of a run, and its datasets as 'split sha256'."""
         run = self.client.get_run(identity)
         datasets = []
-        for given in run.inputs.dataset_inputs:
-            tags = {tag.key: tag.value for tag in given.tags}
+        for dataset in run.inputs.dataset_inputs:
+            tags = {tag.key: tag.value for tag in dataset.tags}
             datasets.append(f"{tags.get('mlflow.data.context')} {tags.get('sha256')}")
         metrics = {old_names.metric(name): value for name, value in run.data.metrics.items()}
         return dict(run.data.params), metrics, datasets
 
     def folder(self, model: str, number: str) -> Path:
-        """The version's files on this machine: those of a local store themselves, else a copy,
-        fetched once.
+        """Return the local folder of a version's files: the store's own, else one downloaded copy.
 
-        Raises UserError where they are gone, Unavailable where MLflow does not give them.
+        Raises UserError if the files are missing, Unavailable if MLflow does not answer.
         """
         import mlflow
         from mlflow.exceptions import MlflowException
@@ -154,14 +155,14 @@ class Registry:
                     )
             except MlflowException as error:
                 raise UserError(
-                    f"{model}/{number}: its files cannot be had ({reason(error)}): restore them, or"
+                    f"{model}/{number}: cannot read its files ({reason(error)}): restore them, or"
                     f" bertline rollback {model}"
                 ) from None
             self.fetched[uri] = Path(local)
         return self.fetched[uri]
 
     def damage(self, model: str, number: str, folder: Path | None = None) -> list[str]:
-        """Files of a version that are not what they were when it was registered."""
+        """Return a message for each file of a version that has changed since its registration."""
         before = self.files(model, number)
         if before is None:
             return [f"{model}/{number} has no list of its files"]
@@ -169,13 +170,13 @@ class Registry:
         return [
             f"{name} of {model}/{number} {'has changed' if name in now else 'is missing'}"
             if name in before
-            else f"{name} of {model}/{number} was not there"
+            else f"{name} of {model}/{number} was added"
             for name in sorted(before.keys() | now.keys())
             if before.get(name) != now.get(name)
         ]
 
     def load(self, model: str, number: str) -> Any:
-        """The version as MLflow loads it. Raises UserError where a file is not its own."""
+        """Load a version with MLflow. Raises UserError if one of its files has changed."""
         import mlflow
 
         folder = self.folder(model, number)
@@ -186,23 +187,21 @@ class Registry:
         return mlflow.pyfunc.load_model(str(folder))
 
     def scores(self, model: str, number: str, texts: Sequence[Texts]) -> list[dict[str, Any]]:
-        """What a registered version answers, through its own code and ONNX Runtime: for each text
-        its `label`, its `score`, what else its task tells, and `score_<class>` of each class."""
+        """Answers of `table`, one dictionary per text."""
         return list(self.table(model, number, texts).to_dict("records"))
 
     def table(self, model: str, number: str, texts: Sequence[Texts]) -> Any:
-        """The same as a data frame, one row a text."""
+        """Answer texts by a version's own code and ONNX Runtime; a data frame, one row per text.
+
+        Its columns are `label`, `score`, the task's details, and `score_<class>` of each class.
+        """
         loaded = self.load(model, number)
         return loaded.predict(inputs_of(loaded, texts))
 
-    def answers(self, model: str, number: str, texts: Sequence[Texts]) -> list[str]:
-        """The labels that a registered version answers."""
-        return [str(answer["label"]) for answer in self.scores(model, number, texts)]
-
     def attach(self, identity: str, path: Path) -> None:
-        """Add a file to a run, or put it in the place of the one of its name.
+        """Add a file to a run, replacing one of the same name.
 
-        Raises Unavailable where MLflow does not answer.
+        Raises Unavailable if MLflow does not answer.
         """
         from mlflow.exceptions import MlflowException
 
@@ -212,8 +211,8 @@ class Registry:
             raise _unavailable(self.tracking, error) from None
 
     def artifact(self, identity: str, path: str) -> Path:
-        """A run's artifact on this machine. Raises UserError where the run has none, Unavailable
-        where MLflow does not answer."""
+        """Return the local path of a run's artifact. Raises UserError if the run does not have it,
+        Unavailable if MLflow does not answer."""
         import mlflow
 
         for name in (path, *map(str, old_names.earlier(PurePosixPath(path)))):
@@ -225,14 +224,14 @@ class Registry:
                     dst_path=self._destination(),
                 )
             except (mlflow.exceptions.MlflowException, OSError):
-                connect(self.tracking)  # raises where it is MLflow that is missing
+                connect(self.tracking)  # raises Unavailable if MLflow is down
             else:
                 return Path(local)
         raise UserError(f"run {identity}: has no {path}")
 
     def _destination(self) -> str | None:
-        """Where a server's files come to: a folder that goes with this object. Those of a local
-        store are used where they lie."""
+        """Return a new folder for a download, deleted with this object; None for a local store,
+        whose files are used in place."""
         if self.tracking.startswith(SQLITE):
             return None
         if self.copies is None:
@@ -242,16 +241,16 @@ class Registry:
     # alias
 
     def champion(self, model: str) -> str | None:
-        """The number of the version that carries the alias; None where nobody does.
+        """Number of the version with the alias; None if no version has it.
 
-        Raises Unavailable where MLflow does not say.
+        Raises Unavailable if MLflow does not answer.
         """
         from mlflow.exceptions import MlflowException
 
         try:
             return str(self.client.get_model_version_by_alias(model, CHAMPION).version)
         except MlflowException as error:
-            if error.error_code in NOBODY:
+            if error.error_code in NOT_FOUND:
                 return None
             raise _unavailable(self.tracking, error) from None
 
@@ -260,18 +259,18 @@ class Registry:
 
 
 def takes_pairs(loaded: Any) -> bool:
-    """True if a version, as it is loaded, is asked about pairs of texts."""
+    """True if a loaded version takes pairs of texts."""
     return bool((loaded.model_config or {}).get("two_texts"))
 
 
 def inputs_of(loaded: Any, texts: Sequence[Texts]) -> list[Any]:
-    """Texts as a version, as it is loaded, takes them."""
+    """Inputs of a loaded version for these texts."""
     pairs = takes_pairs(loaded)
     return [{"text": text, "second": second} if pairs else text for text, second in texts]
 
 
 def digests_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a version's folder, by its path there."""
+    """SHA-256 of every file in a version's folder, by relative path."""
     return {
         str(file.relative_to(folder)): sha256_of(file)
         for file in sorted(folder.rglob("*"))

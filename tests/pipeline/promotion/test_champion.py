@@ -558,7 +558,7 @@ def test_files_that_are_gone_and_files_that_do_not_come_are_told_apart(
 ) -> None:
     version = publish_toy(line, tracking, tmp_path).version
     shutil.rmtree(Registry(tracking).folder("toy", version))
-    with pytest.raises(UserError, match=r"^toy/1: its files cannot be had .* rollback toy$"):
+    with pytest.raises(UserError, match=r"^toy/1: cannot read its files .* rollback toy$"):
         Registry(tracking).load("toy", version)
 
     def fail(*_: object, **__: object) -> None:

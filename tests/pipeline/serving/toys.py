@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline import tasks
-from pipeline.registry.publisher import carry
+from pipeline.registry.publisher import copy_code
 from pipeline.registry.versions import digests_of
 from pipeline.runtimes import onnx_runtime
 from tests.conftest import WORDS
@@ -50,7 +50,7 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
     }
     (artifacts / "serving.json").write_text(json.dumps(serving))
     shutil.copyfile(onnx_runtime.__file__, artifacts / "runtime.py")
-    carry(own, artifacts / "tasks")
+    copy_code(own, artifacts / "tasks")
     names = {
         "model": "fp32.onnx",
         "tokenizer": "tokenizer.json",

@@ -134,7 +134,7 @@ def test_a_task_goes_the_whole_line(
     file = served.candidate(served.picked).file
     assert file is not None
     expected = said(home, OnnxModel(home.export / file, 0), texts)
-    assert registry.answers("toy", "1", texts) == expected
+    assert registry.table("toy", "1", texts)["label"].tolist() == expected
     assert predicted(home, texts, capsys) == expected
 
 
@@ -259,7 +259,7 @@ def test_a_task_is_one_folder(
     assert [set(row) for row in registry.scores("toy", "1", texts)] == [
         {"label", "score", "loud"}
     ] * 3
-    assert predicted(home, texts, capsys) == registry.answers("toy", "1", texts)
+    assert predicted(home, texts, capsys) == registry.table("toy", "1", texts)["label"].tolist()
     from pipeline.report.page import build
 
     assert "agreement" in build(home.folder, "toy")
