@@ -1,1 +1,1 @@
-"""The stages of the line, a folder each, whose function is in stage.py; they meet through files."""
+"""Stages of the pipeline, a folder each with its function in stage.py; they exchange files only."""

@@ -1,4 +1,4 @@
-"""What earlier stages hand on, read back: the kept rows of a split, and what cuts texts up."""
+"""Readers of artifacts of earlier stages: kept rows, targets and the encoder of texts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,23 +10,23 @@ from pipeline.tasks.base.encoding import Encoder, Texts
 if TYPE_CHECKING:
     import pandas as pd
 
-SEED = 17  # of rows that are drawn
+SEED = 17  # of sampled rows
 
 
 def kept_rows(
     validate: Path, split: Split, columns: list[str] | None = None, most: int | None = None
 ) -> "pd.DataFrame":
-    """The rows of a split, in the order of kept.parquet; `most` of them, drawn by chance, the same
-    each time, where there are more."""
+    """Read the rows of a split, in the order of kept.parquet; at most `most`, a random sample that
+    is the same each time."""
     import pandas as pd
 
     path = validate / "kept.parquet"
-    chosen: list[tuple[str, str, str | list[str]]] = [("split", "==", split)]
+    filters: list[tuple[str, str, str | list[str]]] = [("split", "==", split)]
     if most is not None:
-        ids = pd.read_parquet(path, columns=["id"], filters=chosen)["id"]
+        ids = pd.read_parquet(path, columns=["id"], filters=filters)["id"]
         if len(ids) > most:
-            chosen.append(("id", "in", ids.sample(most, random_state=SEED).tolist()))
-    return pd.read_parquet(path, columns=columns, filters=chosen).reset_index(drop=True)
+            filters.append(("id", "in", ids.sample(most, random_state=SEED).tolist()))
+    return pd.read_parquet(path, columns=columns, filters=filters).reset_index(drop=True)
 
 
 def texts_of(rows: "pd.DataFrame") -> list[Texts]:
@@ -38,27 +38,28 @@ def labelled(rows: "pd.DataFrame") -> Labelled:
 
 
 def groups_of(rows: "pd.DataFrame") -> list[str] | None:
-    """The group of each row, and its id where it has none; None where no row has one."""
+    """Return the group of each row, or its id if it has none; None if no row has a group."""
     grouped = rows["group"] != ""
     return rows["group"].where(grouped, rows["id"]).tolist() if grouped.any() else None
 
 
 def targets(tokenize: Path, split: Split) -> list[Target]:
-    """What the head should say of each piece of a split, in their order."""
+    """Read the target of each piece of a split, in order."""
     import pyarrow as pa
 
     with pa.memory_map(str(tokenize / "tokens" / f"{split}.arrow")) as file:
-        found: list[Target] = pa.ipc.open_stream(file).read_all()["labels"].to_pylist()
-    return found
+        labels: list[Target] = pa.ipc.open_stream(file).read_all()["labels"].to_pylist()
+    return labels
 
 
 def encoder(tokenize: Path, task: Task, length: int | None = None) -> Encoder:
-    """The one by which the rows were tokenized; with shorter pieces where a `length` is given."""
-    how = Lengths.read(tokenize / "lengths.json")
+    """Return the encoder that tokenized the rows, or one for pieces of `length` tokens."""
+    settings = Lengths.read(tokenize / "lengths.json")
+    length = length or settings.maximum
     return task.encoder(
         tokenize / "tokenizer" / "tokenizer.json",
-        length or how.maximum,
-        how.long_text,
-        how.overlap * (length or how.maximum) // how.maximum,
-        how.masking,
+        length,
+        settings.long_text,
+        settings.overlap * length // settings.maximum,
+        settings.masking,
     )

@@ -1,1 +1,1 @@
-"""Scores of the trained model, beside baselines and by behaviour tests."""
+"""Evaluation of the trained model: scores, baselines and behaviour tests."""

@@ -1,10 +1,10 @@
-"""Behaviour tests of a classifier (CheckList, Ribeiro et al. 2020): what a score does not show.
+"""Behaviour tests of a classifier (CheckList, Ribeiro et al. 2020).
 
 A suite is a YAML or JSON file of tests of three kinds. An `invariance` test changes texts in a way
-that must not change their answer; a `direction` test changes them in a way that must move one
-label's score; a `minimum functionality` test gives texts that any fit model answers rightly. The
-suites in behaviours/ are ready to use, and data/behaviour/README.md shows how to write one. All
-draws are seeded by the suite: the same suite, rows and answers give the same cases and failures.
+that must not change the answer. A `direction` test changes them in a way that must move the score
+of one label. A `minimum functionality` test has texts that any good model answers correctly. The
+suites in suites/ are ready to use; data/behaviour/README.md shows how to write one. All draws are
+seeded by the suite: the same suite, rows and answers give the same cases and failures.
 """
 
 import difflib
@@ -32,31 +32,31 @@ from pipeline.stages.evaluate.perturbations import Change, Words
 READY = Path(__file__).with_name("suites")
 SUFFIXES = (".yaml", ".yml", ".json")
 SLOT = re.compile(r"\{(\w+)\}")
-MOST = 1000  # rows or fillings that a suite may ask for
+MOST = 1000  # rows or fillings that a suite may request
 EXAMPLES = 3  # failing cases that a record keeps
 
-Chances = Mapping[str, float]  # of one text, by label
-Answers = Callable[[list[str]], npt.NDArray[np.floating]]
+Scores = Mapping[str, float]  # of one text, by label
+Predict = Callable[[list[str]], npt.NDArray[np.floating]]  # texts -> (texts, labels)
 
 
 @dataclass(frozen=True)
 class Case:
     text: str
     changed: str
-    """What the change made of it; the text itself where the test changes nothing."""
+    """Changed text; the text itself if the test changes nothing."""
     label: str = ""
-    """The one that is expected, where the test gives it."""
+    """Expected label, if the test names one."""
 
 
 class Test(Settings):
-    """What tests of all kinds have."""
+    """Base class of all kinds of tests."""
 
     name: str = Field(pattern=r"^\w[\w ,'-]*$", max_length=60)
     kind: str
     allowed: float = Field(default=0.0, ge=0, lt=1)
     """Share of its cases that may fail before the test does."""
     slots: dict[str, Annotated[list[Words], Field(min_length=1)]] = Field(default={})
-    """What a {slot} in a text is filled with, in every combination."""
+    """Values of each {slot} in a text, used in every combination."""
 
     @model_validator(mode="after")
     def _slots_fit(self) -> Self:
@@ -70,25 +70,25 @@ class Test(Settings):
 
     @abstractmethod
     def templates(self) -> Iterable[str]:
-        """Its own texts, slots unfilled."""
+        """Return the test's own texts with unfilled slots."""
 
     @abstractmethod
     def labels(self) -> Iterable[str]:
-        """Labels that the recipe must have."""
+        """Return the labels that the recipe must have."""
 
     @abstractmethod
     def cases(self, suite: "Suite", drawn: Sequence[str]) -> list[Case]:
-        """What it asks; of these texts of test rows where it has none of its own."""
+        """Return the cases, made of the test's own texts or else of `drawn`, texts of test rows."""
 
     @abstractmethod
-    def failure(self, case: Case, before: Chances, after: Chances) -> tuple[str, str] | None:
-        """What was expected and what was answered, where a case fails."""
+    def failure(self, case: Case, before: Scores, after: Scores) -> tuple[str, str] | None:
+        """Return the expected and the actual answer, described, if the case fails; else None."""
 
 
 class Changing(Test):
     change: Change
     texts: list[Words] = Field(default=[])
-    """Where there are none, test rows are drawn."""
+    """Texts to change; if there are none, test rows are drawn."""
 
     def templates(self) -> Iterable[str]:
         return self.texts
@@ -103,7 +103,7 @@ class Changing(Test):
             if case.changed == case.text:
                 raise UserError(
                     f"suite {suite.name}, test {self.name!r}: the change leaves"
-                    f" {excerpt(case.text)!r} as it is: mend the text or the change"
+                    f" {excerpt(case.text)!r} as it is: edit the text or the change"
                 )
         return cases
 
@@ -118,9 +118,9 @@ class Invariance(Changing):
     def labels(self) -> Iterable[str]:
         return ()
 
-    def failure(self, case: Case, before: Chances, after: Chances) -> tuple[str, str] | None:
+    def failure(self, case: Case, before: Scores, after: Scores) -> tuple[str, str] | None:
         same = _best(before) == _best(after)
-        return None if same else (_told(before), _told(after))
+        return None if same else (_described(before), _described(after))
 
 
 class Direction(Changing):
@@ -128,13 +128,13 @@ class Direction(Changing):
     label: str
     moves: Literal["up", "down"]
     least: float = Field(default=0.0, ge=-1, le=1)
-    """How far the label's score must move, as a difference of probabilities; below 0 it may move
-    so far the other way."""
+    """Least move of the label's score, as a difference of probabilities; if negative, the largest
+    move the other way that is allowed."""
 
     def labels(self) -> Iterable[str]:
         return (self.label,)
 
-    def failure(self, case: Case, before: Chances, after: Chances) -> tuple[str, str] | None:
+    def failure(self, case: Case, before: Scores, after: Scores) -> tuple[str, str] | None:
         old, new = before[self.label], after[self.label]
         if (new - old if self.moves == "up" else old - new) >= self.least:
             return None
@@ -149,7 +149,7 @@ class Direction(Changing):
 class MinimumFunctionality(Test):
     kind: Literal["minimum functionality"]
     texts: dict[str, Annotated[list[Words], Field(min_length=1)]] = Field(min_length=1)
-    """By the label that they must be given."""
+    """Texts by the label that they must get."""
 
     def templates(self) -> Iterable[str]:
         return (text for texts in self.texts.values() for text in texts)
@@ -165,8 +165,8 @@ class MinimumFunctionality(Test):
             for text in suite.filled(self, template)
         ]
 
-    def failure(self, case: Case, before: Chances, after: Chances) -> tuple[str, str] | None:
-        return None if _best(after) == case.label else (case.label, _told(after))
+    def failure(self, case: Case, before: Scores, after: Scores) -> tuple[str, str] | None:
+        return None if _best(after) == case.label else (case.label, _described(after))
 
 
 KINDS: dict[str, type[Test]] = {
@@ -177,16 +177,16 @@ KINDS: dict[str, type[Test]] = {
 
 
 class SuiteSettings(Settings):
-    """A suite's file; each test is parsed by its kind."""
+    """Content of a suite's file; each test is parsed by its kind."""
 
     about: Words
     seed: int = Field(default=17, ge=0)
     rows: int = Field(default=20, ge=1, le=MOST)
-    """Test rows for each test that has no texts of its own, at most."""
+    """Most test rows for each test that has no texts of its own."""
     characters: int = Field(default=240, ge=20)
-    """Length at which such a row is cut: a change after the tokens that a model reads is none."""
+    """Length at which such a row is cut, so that a model reads all of it and sees the change."""
     fillings: int = Field(default=8, ge=1, le=MOST)
-    """Of each text with slots, at most: where there are more, so many are drawn."""
+    """Most fillings of each text with slots; if there are more, this many are drawn."""
     tests: list[dict[str, Any]] = Field(min_length=1)
 
 
@@ -197,21 +197,21 @@ class Suite:
     tests: Sequence[Test]
 
     def random(self, test: Test, text: str) -> Random:
-        """The same for the same test and text, whatever stands around them."""
+        """Return a generator that depends only on the seed, the test and the text."""
         return Random(f"{self.settings.seed} {test.name} {text}")
 
     def drawn(self, rows: Mapping[str, str]) -> list[str]:
-        """The rows' texts, cut, in an order that the seed shuffles."""
+        """Return the rows' texts, cut, in an order that depends on the seed."""
         names = sorted(rows, key=lambda name: position(f"{self.settings.seed} {name}"))
         return [_cut(rows[name], self.settings.characters) for name in names]
 
     def plan(self, rows: Mapping[str, str]) -> list[tuple[Test, list[Case]]]:
-        """The cases of every test, the same rows for all that draw on rows."""
+        """Return the cases of every test; all tests without texts use the same rows."""
         drawn = self.drawn(rows)
         return [(test, test.cases(self, drawn)) for test in self.tests]
 
     def filled(self, test: Test, template: str) -> Iterator[str]:
-        """A text with its slots filled in every way, or in so many ways as the suite allows."""
+        """Yield a text with its slots filled in every way, or in a sample of `fillings` ways."""
         names = list(dict.fromkeys(SLOT.findall(template)))
         ways = prod(len(test.slots[name]) for name in names)
         most, random = self.settings.fillings, self.random(test, template)
@@ -223,25 +223,26 @@ class Suite:
 
 
 class Failure(NamedTuple):
-    """One failing case: a line of behaviour.csv."""
+    """Failing case: a line of behaviour.csv."""
 
     suite: str
     test: str
     kind: str
     text: str
     changed: str
-    """Empty where the test changes nothing."""
+    """Empty if the test changes nothing."""
     expected: str
     answered: str
 
 
 def ready() -> dict[str, Path]:
-    """The suites that come with the package, by name."""
+    """Return the files of the ready suites by name."""
     return {path.stem: path for path in sorted(READY.glob("*.yaml"))}
 
 
 def locate(name: str) -> Path:
-    """The file of a ready suite or of one that is named by its path. Raises UserError."""
+    """Return the file of a suite, a ready one by name or your own by path. Raises UserError if
+    there is none."""
     known, path = ready(), Path(name)
     if name in known:
         return known[name]
@@ -251,12 +252,12 @@ def locate(name: str) -> Path:
             " its path, such as data/behaviour/mine.yaml"
         )
     if not path.is_file():
-        raise UserError(f"{name}: no such file: mend the path in evaluate.behaviour")
+        raise UserError(f"{name}: no such file: correct the path in evaluate.behaviour")
     return path
 
 
 def read_suite(name: str) -> Suite:
-    """Read and check a suite. Raises UserError with one line for the first thing that is wrong."""
+    """Read and check a suite. Raises UserError for the first error."""
     path = locate(name)
     settings = parse(SuiteSettings, read_yaml(path), path.stem, path)
     tests = [_read_test(content, number, path) for number, content in enumerate(settings.tests, 1)]
@@ -265,7 +266,7 @@ def read_suite(name: str) -> Suite:
         if names.count(test) > 1:
             raise UserError(f"{path}: two tests are called {test!r}: rename one")
     suite = Suite(path.stem, settings, tests)
-    suite.plan({})  # what is wrong in a test's own texts is known before work begins
+    suite.plan({})  # finds errors in the tests' own texts before the work begins
     return suite
 
 
@@ -278,14 +279,14 @@ def _read_test(content: dict[str, Any], number: int, path: Path) -> Test:
 
 
 def check_labels(suites: Iterable[Suite], labels: Sequence[str]) -> None:
-    """Refuse a test of labels that the recipe does not have."""
+    """Raise UserError for a test with a label that the recipe does not have."""
     for suite in suites:
         for test in suite.tests:
             for label in test.labels():
                 if label not in labels:
                     close = difflib.get_close_matches(label, labels, n=1, cutoff=0.75)
                     hint = (
-                        f"did you mean {close[0]}?" if close else "mend the suite, or leave it out"
+                        f"did you mean {close[0]}?" if close else "edit the suite, or leave it out"
                     )
                     raise UserError(
                         f"suite {suite.name}, test {test.name!r}: the recipe has no label"
@@ -293,27 +294,27 @@ def check_labels(suites: Iterable[Suite], labels: Sequence[str]) -> None:
                     )
 
 
-def put(
+def run_suites(
     suites: Sequence[Suite],
     rows: Mapping[str, str],
     labels: Sequence[str],
-    answers: Answers,
+    predict: Predict,
     *,
     log: Log = no_log,
 ) -> tuple[list[Behaviour], list[Failure]]:
-    """Put every test of the suites to a model: how each came out, and every case that failed.
+    """Run every test of the suites; return the result of each test and all failed cases.
 
-    `rows` are the test rows' texts by id; `answers` gives the probabilities of texts, (texts,
-    labels). Each different text is asked once. Raises UserError for labels that there are not.
+    `rows` are the test rows' texts by id; `predict` returns the probabilities of texts, (texts,
+    labels), and gets each different text once. Raises UserError for unknown labels.
     """
     check_labels(suites, labels)
     plan = [(suite, *each) for suite in suites for each in suite.plan(rows)]
-    asked = [text for *_, cases in plan for c in cases for text in (c.text, c.changed)]
-    texts = list(dict.fromkeys(asked))
-    scores: dict[str, Chances] = {}
+    needed = (text for *_, cases in plan for c in cases for text in (c.text, c.changed))
+    texts = list(dict.fromkeys(needed))
+    scores: dict[str, Scores] = {}
     if texts:
         log.say(f"{len(plan)} behaviour tests on {len(texts):,} texts")
-        for text, row in zip(texts, answers(texts).tolist(), strict=True):
+        for text, row in zip(texts, predict(texts).tolist(), strict=True):
             scores[text] = dict(zip(labels, row, strict=True))
     results, failures = [], []
     for suite, test, cases in plan:
@@ -324,13 +325,13 @@ def put(
 
 
 def _failures(
-    suite: Suite, test: Test, cases: Iterable[Case], scores: Mapping[str, Chances]
+    suite: Suite, test: Test, cases: Iterable[Case], scores: Mapping[str, Scores]
 ) -> Iterator[Failure]:
     for case in cases:
-        told = test.failure(case, scores[case.text], scores[case.changed])
-        if told:
+        failure = test.failure(case, scores[case.text], scores[case.changed])
+        if failure:
             changed = case.changed if case.changed != case.text else ""
-            yield Failure(suite.name, test.name, test.kind, case.text, changed, *told)
+            yield Failure(suite.name, test.name, test.kind, case.text, changed, *failure)
 
 
 def _result(suite: Suite, test: Test, cases: int, failed: Sequence[Failure]) -> Behaviour:
@@ -354,17 +355,17 @@ def _result(suite: Suite, test: Test, cases: int, failed: Sequence[Failure]) -> 
     )
 
 
-def _best(scores: Chances) -> str:
+def _best(scores: Scores) -> str:
     return max(scores, key=lambda label: scores[label])
 
 
-def _told(scores: Chances) -> str:
+def _described(scores: Scores) -> str:
     best = _best(scores)
     return f"{best} ({scores[best]:.2f})"
 
 
 def _filling(template: str, slots: Mapping[str, Sequence[str]], number: int) -> str:
-    """One of a template's fillings, counted as an odometer does."""
+    """Return the filling of a template with that number, counted like an odometer."""
     values = {}
     for name, words in slots.items():
         number, place = divmod(number, len(words))
@@ -373,7 +374,7 @@ def _filling(template: str, slots: Mapping[str, Sequence[str]], number: int) -> 
 
 
 def _cut(text: str, most: int) -> str:
-    """The beginning of a text, whole words where it has any."""
+    """Return the beginning of a text, cut between words if possible."""
     if len(text) <= most:
         return text
     words = text[: most + 1].rsplit(maxsplit=1)

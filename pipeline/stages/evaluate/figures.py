@@ -13,7 +13,7 @@ from pipeline.plots.palette import BLUE, GREY, ORANGE
 
 
 def confusion(confusions: Mapping[str, Mapping[str, int]], path: Path) -> None:
-    """How often each truth got each answer, shaded by the share of the true class."""
+    """Draw the counts of each answer for each truth, shaded by the share of the true class."""
     found, counts = words.confusion(confusions)
     names, matrix = [words.confused(name) for name in found], np.asarray(counts)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -31,7 +31,7 @@ def confusion(confusions: Mapping[str, Mapping[str, int]], path: Path) -> None:
 
 
 def calibration(bins: Path, path: Path) -> None:
-    """Share of right answers against confidence, a dot a bin, its area the number of rows."""
+    """Draw the share of right answers over confidence: a dot for each bin, its area the rows."""
     table = _columns(bins)
     figure, axes = png.new()
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="perfectly calibrated")
@@ -44,7 +44,7 @@ def calibration(bins: Path, path: Path) -> None:
 
 
 def roc(points: Path, path: Path) -> None:
-    """One class against the rest."""
+    """Draw the ROC curve of each class against the rest."""
     curves: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     with points.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -61,17 +61,17 @@ def roc(points: Path, path: Path) -> None:
 
 
 def curves(training: Path, validation: Path, path: Path) -> None:
-    """Loss of training and validation, and the first validation metric, over steps."""
+    """Draw training loss, validation loss and the first validation metric over steps."""
     train, valid = _columns(training), _columns(validation)
     figure, axes = png.new()
     axes.plot(train["step"], train["loss"], color=BLUE, lw=1, label="training loss")
     axes.plot(valid["step"], valid["loss"], color=BLUE, marker="o", label="validation loss")
     axes.set(xlabel="step", ylabel="loss", title="Training", ylim=(0, None))
     metric = next(name for name in valid if name not in ("step", "loss"))
-    told = words.metric(metric)
+    name = words.metric(metric)
     right = axes.twinx()
-    right.plot(valid["step"], valid[metric], color=ORANGE, marker="s", label=f"validation {told}")
-    right.set(ylabel=told, ylim=(min(0, *valid[metric]), 1.02))
+    right.plot(valid["step"], valid[metric], color=ORANGE, marker="s", label=f"validation {name}")
+    right.set(ylabel=name, ylim=(min(0, *valid[metric]), 1.02))
     right.spines["top"].set_visible(False)
     handles = [*axes.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)

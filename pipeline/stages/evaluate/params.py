@@ -1,24 +1,22 @@
 """Parameters of evaluate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from pipeline.core.config import Settings, nearest
 from pipeline.tasks.base import Task
 
-if TYPE_CHECKING:
-    pass
-
 
 class EvaluateParams(Settings):
     slices: list[str]
-    """Carried columns by whose values the test score is split."""
+    """Carried columns; the test score is reported for each of their values."""
     baseline: str
     """Unit of the baseline's features: words, or characters for text without spaces."""
     calibration_bins: int = Field(ge=2)
     worst_mistakes: int = Field(ge=0)
+    """Rows of mistakes.csv."""
     behaviour: list[str]
     """Suites of behaviour tests: ready ones by name, your own by path."""
     seed: int = Field(ge=0)
@@ -33,7 +31,7 @@ class EvaluateParams(Settings):
 
 
 def check(params: EvaluateParams, task: Task) -> None:
-    """Raises ValueError, beginning with the key, for what the task has no use of."""
+    """Raise ValueError, beginning with the key, for settings that do not fit the task."""
     if params.baseline not in task.baseline:
         raise ValueError(
             f"baseline: {task.name} has no {params.baseline!r}"
@@ -41,5 +39,5 @@ def check(params: EvaluateParams, task: Task) -> None:
         )
     if params.behaviour and (not task.exclusive or task.two_texts):
         raise ValueError(
-            f"behaviour: its tests are of one class for one text, not of {task.name}: set it to []"
+            f"behaviour: is for tasks with one class a text, not for {task.name}: set it to []"
         )

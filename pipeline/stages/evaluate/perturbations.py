@@ -1,4 +1,4 @@
-"""Changes of a text, drawn by chance, as behaviour tests make them."""
+"""Random changes of texts for behaviour tests."""
 
 import re
 import unicodedata
@@ -18,23 +18,23 @@ Words = Annotated[str, Field(min_length=1)]
 
 
 class Change(Settings):
-    """What is done to a text, in this order; one thing at least."""
+    """Changes that are made to a text, in this order; at least one."""
 
     swap: list[Annotated[list[Words], Field(min_length=2)]] = Field(default=[])
-    """Groups of names: each that stands in the text gives way to another of its group."""
+    """Groups of names; each name in the text is replaced by another of its group."""
     digits: bool = False
-    """Every number that is no part of a word becomes another of as many digits."""
+    """True if every number outside of a word is replaced by another with as many digits."""
     typos: int = Field(default=0, ge=0)
-    """Words in which two neighbouring letters change places."""
+    """Number of words in which two neighbouring letters are swapped."""
     ending: list[str] = Field(default=[])
-    """One of these stands for the punctuation at the end."""
+    """Replacements for the punctuation at the end, of which one is drawn."""
     before: list[Words] = Field(default=[])
-    """Sentences of which one is put in front."""
+    """Sentences of which one is put before the text."""
     after: list[Words] = Field(default=[])
-    """Sentences of which one is added."""
+    """Sentences of which one is put after the text."""
     case: Literal["lower", "upper"] | None = None
     spaces: int = Field(default=0, ge=0, le=100)
-    """So many stand for each white space, and around the text."""
+    """Number of spaces that replace each white space and are put around the text."""
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
@@ -65,15 +65,15 @@ class Change(Settings):
 
 
 def _swapped(text: str, group: Sequence[str], random: Random) -> str:
-    """Each of the group that stands whole in the text gives way to another, no two to the same."""
-    turn = random.randrange(1, len(group))
-    other = {name: group[(i + turn) % len(group)] for i, name in enumerate(group)}
+    """Replace each name of the group by another, no two by the same."""
+    shift = random.randrange(1, len(group))
+    other = {name: group[(i + shift) % len(group)] for i, name in enumerate(group)}
     longest_first = sorted(group, key=len, reverse=True)
-    return re.sub("|".join(map(_whole, longest_first)), lambda found: other[found[0]], text)
+    return re.sub("|".join(map(_pattern, longest_first)), lambda found: other[found[0]], text)
 
 
-def _whole(name: str) -> str:
-    """A pattern of the name as a word, where its script has spaces between words."""
+def _pattern(name: str) -> str:
+    """Return a pattern of the name, as a whole word if its script has spaces between words."""
     start = "" if _wide(name[0]) else r"(?<!\w)"
     end = "" if _wide(name[-1]) else r"(?!\w)"
     return f"{start}{re.escape(name)}{end}"
@@ -87,7 +87,7 @@ def _other_number(number: str, random: Random) -> str:
 
 
 def _mistyped(text: str, words: int, random: Random) -> str:
-    """Two neighbouring letters inside each of so many words change places."""
+    """Swap two neighbouring letters inside each of so many words."""
     found = list(LETTERS.finditer(text))
     for word in random.sample(found, min(words, len(found))):
         at = random.randrange(word.start() + 1, word.end() - 2)
@@ -96,10 +96,10 @@ def _mistyped(text: str, words: int, random: Random) -> str:
 
 
 def _joined(first: str, second: str) -> str:
-    """Two sentences, with a space between them where their script has one."""
+    """Join two sentences, with a space between them if their script has spaces."""
     return first + ("" if _wide(first[-1:] + second[:1]) else " ") + second
 
 
 def _wide(characters: str) -> bool:
-    """True if one of them belongs to a script without spaces, such as Chinese."""
+    """True if one of the characters belongs to a script without spaces, such as Chinese."""
     return any(unicodedata.east_asian_width(character) in "WF" for character in characters)

@@ -1,11 +1,11 @@
-"""How good the trained model is, beside what little effort gives.
+"""Evaluation of the trained model and of simple baselines.
 
     python -m pipeline evaluate news
 
-Writes scores.json, predictions.parquet (every validation and test row), the plots that DVC
-draws (confusion.csv, roc.csv, calibration.csv), mistakes.csv, samples.csv (answers drawn by
-chance), map.csv (where embeddings of test rows lie), behaviour.csv (every case of a behaviour test
-that failed) and pictures/.
+Writes scores.json, predictions.parquet (every validation and test row), the data of DVC's plots
+(confusion.csv, roc.csv, calibration.csv), mistakes.csv, samples.csv (a random sample of answers),
+map.csv (embeddings of test rows in two dimensions), behaviour.csv (every failed case of a behaviour
+test) and pictures/.
 """
 
 from collections.abc import Iterator
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORED: tuple[Split, ...] = ("validation", "test")
-LARGEST_SLICES = 12  # of each named column
+LARGEST_SLICES = 12  # of each column
 ROC_POINTS = 50
 FEWEST_MAPPED, MOST_MAPPED = 10, 1_500  # rows
 SAMPLES = 20
-MOST_READ = 50_000  # training documents by a baseline, of a corpus that memory may not hold
-NOTHING = "nothing"  # in a confusion: what was missed, or made up
+MOST_READ = 50_000  # training documents for a baseline: a corpus may be larger than memory
+NOTHING = "nothing"  # stands in a confusion for the truth or answer that is absent
 
 
 def evaluate(
@@ -62,11 +62,11 @@ def evaluate(
     *,
     log: Log = no_log,
 ) -> Scores:
-    """Score the PyTorch model on validation and test, with intervals, slices and baselines, and
-    put the behaviour tests to it.
+    """Score the PyTorch model on validation and test, with intervals, slices and baselines, and run
+    the behaviour tests.
 
-    Raises UserError for a suite that is broken or asks for labels that there are not, and for
-    slices by what is not carried.
+    Raises UserError for a suite that is broken or names unknown labels, and for slices by a column
+    that is not carried.
     """
     from pipeline.runtimes.pytorch import TorchModel
 
@@ -84,22 +84,23 @@ def evaluate(
     frames = _answered(answering, validate, log)
     test = frames["test"]
     texts = dict(zip(test["id"], test["text"], strict=True))
-    tested, failures = behaviour.put(suites, texts, classes, _class_scores(answering, log), log=log)
-    judge = _Scoring(params, task, answering.encoder, classes)
+    predict = _class_scores(answering, log)
+    tested, failures = behaviour.run_suites(suites, texts, classes, predict, log=log)
+    scorer = _Scoring(params, task, answering.encoder, classes)
     log.say("fitting the baselines")
     most_read = MOST_READ if task.dynamic_masking else None
     scores = Scores(
         task=task.name,
         labels=classes,
-        validation=judge.of_split(frames["validation"]),
-        test=judge.of_split(test),
-        baselines=judge.baselines(artifacts.kept_rows(validate, "train", most=most_read), frames),
-        slices=judge.slices(test, log),
+        validation=scorer.of_split(frames["validation"]),
+        test=scorer.of_split(test),
+        baselines=scorer.baselines(artifacts.kept_rows(validate, "train", most=most_read), frames),
+        slices=scorer.slices(test, log),
         behaviour=tested,
     )
     _write_predictions(frames, out / "predictions.parquet")
     _write_plots(test, scores, params, task, out)
-    _write_mistakes(judge.wrong(test), task, params.worst_mistakes, out / "mistakes.csv")
+    _write_mistakes(scorer.wrong(test), task, params.worst_mistakes, out / "mistakes.csv")
     _write_samples(test, task, out / "samples.csv")
     points = _map(answering, test, params.seed) if head_of(task).embeds else []
     write_csv(out / "map.csv", ("id", "x", "y", "class", "right"), points)
@@ -111,16 +112,16 @@ def evaluate(
 
 
 def _check_slices(columns: list[str], kept: Path) -> None:
-    """Raises UserError for one that kept rows do not have."""
+    """Raise UserError for a column that kept rows do not have."""
     import pyarrow.parquet as pq
 
     known = pq.read_schema(kept).names
-    if strange := [name for name in columns if name not in known]:
-        raise UserError(f"evaluate.slices: {strange[0]!r} is not carried: add it to ingest.carry")
+    if unknown := [name for name in columns if name not in known]:
+        raise UserError(f"evaluate.slices: {unknown[0]!r} is not carried: add it to ingest.carry")
 
 
 def _answered(answering: Answering, validate: Path, log: Log) -> dict[Split, "pd.DataFrame"]:
-    """The rows of each scored split, with what the model answers."""
+    """Return the rows of each scored split with the model's answers."""
     import pandas as pd
 
     frames: dict[Split, pd.DataFrame] = {}
@@ -135,8 +136,8 @@ def _answered(answering: Answering, validate: Path, log: Log) -> dict[Split, "pd
     return frames
 
 
-def _class_scores(answering: Answering, log: Log) -> behaviour.Answers:
-    """Probabilities of raw texts, (texts, classes)."""
+def _class_scores(answering: Answering, log: Log) -> behaviour.Predict:
+    """Return a function from texts to probabilities, (texts, classes)."""
 
     def scores(texts: list[str]) -> npt.NDArray[np.float64]:
         pairs = [(text, "") for text in texts]
@@ -147,7 +148,7 @@ def _class_scores(answering: Answering, log: Log) -> behaviour.Answers:
 
 
 class _Scoring:
-    """How answers are scored in this recipe."""
+    """Scoring of answers with the settings of a recipe."""
 
     def __init__(
         self, params: EvaluateParams, task: Task, encoder: Encoder, classes: list[str]
@@ -160,7 +161,8 @@ class _Scoring:
         )
 
     def intervals(self, frame: "pd.DataFrame", tallied: scoring.Tallies) -> dict[str, Interval]:
-        """Rows of one group, such as the questions of one article, are drawn together."""
+        """Return the metrics with their intervals. Rows of one group, such as the questions of one
+        article, are resampled together."""
         groups = None if self.task.by_group else artifacts.groups_of(frame)
         units = scoring.grouped(tallied, groups) if groups else tallied
         return scoring.intervals(self.task.measure, units, self.params.seed)
@@ -188,7 +190,7 @@ class _Scoring:
         self, train: "pd.DataFrame", frames: dict[Split, "pd.DataFrame"]
     ) -> list[Baseline]:
         test = frames["test"]
-        found = self.task.baselines(
+        answers_of = self.task.baselines(
             Setting(
                 artifacts.labelled(train),
                 artifacts.labelled(frames["validation"]),
@@ -200,7 +202,7 @@ class _Scoring:
             )
         )
         own = scoring.per_unit_score(self.task, self.tallies(test, test["answer"].tolist()))
-        return [self._baseline(name, test, answers, own) for name, answers in found.items()]
+        return [self._baseline(name, test, answers, own) for name, answers in answers_of.items()]
 
     def _baseline(
         self,
@@ -222,7 +224,7 @@ class _Scoring:
         )
 
     def wrong(self, test: "pd.DataFrame") -> "pd.DataFrame":
-        """The rows whose answers are not right."""
+        """Return the rows with wrong answers."""
         answers = test["answer"].tolist()
         if self.task.exact:
             return test[scoring.per_unit_score(self.task, self.tallies(test, answers)) < 1]
@@ -240,12 +242,12 @@ class _Scoring:
                 )
             for value in frequent[:LARGEST_SLICES]:
                 parts[f"{column}: {value}"] = (test[column] == value).to_numpy()
-        found = []
-        for name, own in parts.items():
-            part = test[own]
+        slices = []
+        for name, mask in parts.items():
+            part = test[mask]
             scores = self.intervals(part, self.tallies(part, part["answer"].tolist()))
-            found.append(Slice(name=name, rows=len(part), score=scores[self.task.metrics[0]]))
-        return found
+            slices.append(Slice(name=name, rows=len(part), score=scores[self.task.metrics[0]]))
+        return slices
 
 
 def _calibration(frame: "pd.DataFrame", bins: int) -> list[tuple[float, float, int]]:
@@ -266,7 +268,7 @@ def _write_predictions(frames: dict[Split, "pd.DataFrame"], path: Path) -> None:
 def _write_plots(
     test: "pd.DataFrame", scores: Scores, params: EvaluateParams, task: Task, out: Path
 ) -> None:
-    """What DVC draws; a plot that the task has not is a file with a header alone."""
+    """Write the data of DVC's plots; a plot that the task does not have is an empty table."""
     pairs = (
         (truth or NOTHING, answer or NOTHING)
         for truth, row in scores.test.confusions.items()
@@ -282,7 +284,7 @@ def _write_plots(
 def _roc(
     test: "pd.DataFrame", classes: list[str], task: Task
 ) -> Iterator[tuple[str, float, float]]:
-    """Points of each class's curve against the rest."""
+    """Yield the points of each class's ROC curve against the rest."""
     from sklearn.metrics import roc_curve
 
     answers: list[Answer] = test["whole"].tolist()
@@ -297,7 +299,7 @@ def _roc(
 
 
 def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) -> None:
-    """With a column of confidence where mistakes are put in order by it."""
+    """Write the worst mistakes, with a column of confidence if they are ordered by it."""
     pairs = zip(wrong["label"], wrong["whole"], strict=True)
     far = [task.error_severity(label, answer) for label, answer in pairs]
     worst = wrong.assign(far=far).sort_values(["far", "id"], ascending=[False, True]).head(most)
@@ -320,7 +322,7 @@ def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) ->
 
 
 def _write_samples(test: "pd.DataFrame", task: Task, path: Path) -> None:
-    """Ids are hashes, so the first of them are of rows drawn by chance, the same each time."""
+    """Write a random sample of answers: ids are hashes, so the first ones are random but fixed."""
     rows = [
         [
             row["id"],
@@ -338,8 +340,8 @@ def _write_samples(test: "pd.DataFrame", task: Task, path: Path) -> None:
 def _map(
     answering: Answering, test: "pd.DataFrame", seed: int
 ) -> Iterator[tuple[str, float, float, str, bool]]:
-    """Of test rows, their ids, the place in a plane in which near embeddings stay near (t-SNE, van
-    der Maaten and Hinton 2008), the class, and whether the answer is right."""
+    """Yield the id of test rows, the two coordinates of their embeddings (t-SNE, van der Maaten and
+    Hinton 2008), the class, and True if the answer is right."""
     from sklearn.manifold import TSNE
 
     rows = test.sort_values("id").head(MOST_MAPPED)

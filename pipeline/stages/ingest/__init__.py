@@ -1,1 +1,1 @@
-"""Source to Parquet: every row with a stable name, its place in the source and its split."""
+"""Conversion of sources to Parquet, with a stable id, the origin and the split of each row."""

@@ -16,28 +16,28 @@ TAKEN = {*ROW_COLUMNS, "reason", *ADDED}
 
 
 class Part(NamedTuple):
-    """A source of rows."""
+    """Source of rows."""
 
     split: Split | None
-    """None where rows are parted by hash or by a column."""
+    """Split of its rows; None if a hash or a column decides."""
     source: str
     layout: Layout
 
 
 class IngestParams(Settings):
     source: str | list[str] | dict[Split, str | list[str]]
-    """A file, a folder a label, `package:NAME/FOLDER`, a list of these, or as much for each
-    split."""
+    """File, folder with a subfolder for each label, `package:NAME/FOLDER`, a list of these, or one
+    of all this for each split."""
     format: Format | list[Format | None] | dict[Split, Format | list[Format | None] | None] | None
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
-    (its JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a label) or
-    `documents` (with blank lines between them) or `parallel` (a file a language, a text a line);
-    null goes by the file's extension. One for all, or for each split, or a list beside a list of
-    sources."""
+    (SQuAD's JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a
+    label), `documents` (separated by blank lines) or `parallel` (a file a language, a text a line);
+    null goes by the file's extension. One format for all sources, one for each split, or a list as
+    long as a list of sources."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
-    """Whether quotes enclose fields of a CSV or TSV file; if not, a quote is a plain character."""
+    """True if quotes enclose fields of a CSV or TSV file; else a quote is a plain character."""
     text: str
     """Column of the text."""
     second: str | None
@@ -45,17 +45,18 @@ class IngestParams(Settings):
     label: str | None
     """Column of the label; null for tasks whose rows have none."""
     label_names: str | None
-    """A file with a class a line, where cells of the label are numbers of its lines from 0 on,
-    several as a JSON list or with commas; null where they say the label itself."""
+    """File with a class a line, if label cells are line numbers from 0 on (several as a JSON list
+    or with commas); null if cells hold the label itself."""
     group: str | None
-    """Column whose rows stay together (an author, a thread, a document) where a split is drawn."""
+    """Column whose equal values (an author, a thread, a document) keep rows in one split, if the
+    split is drawn."""
     split: str | None
-    """Column that already says train, validation or test."""
+    """Column that names train, validation or test."""
     carry: list[str]
-    """More columns to keep, for slices."""
+    """Further columns to keep, for slices."""
     validation_percent: float = Field(ge=0, lt=100)
     test_percent: float = Field(ge=0, lt=100)
-    """Shares of the rows, by hash, where the source does not split them itself."""
+    """Shares of the rows, drawn by hash, if the source does not split them itself."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -76,7 +77,7 @@ class IngestParams(Settings):
             ):
                 raise ValueError("a list of formats needs a list of as many sources")
         if clash := set(self.carry) & TAKEN:
-            raise ValueError(f"carry cannot hold {sorted(clash)[0]!r}: the line uses that name")
+            raise ValueError(f"carry cannot hold {sorted(clash)[0]!r}: the pipeline uses that name")
         return self
 
     def _by_split(self) -> Mapping[Split | None, str | list[str]]:
@@ -90,25 +91,25 @@ class IngestParams(Settings):
         return self.format
 
     def parts(self) -> list[Part]:
-        """All sources. Where they have formats of their own, header and quotes are of those that go
-        by their extension."""
+        """Return all sources. If they have formats of their own, header and quotes apply to those
+        without a format, which go by their extension."""
         header = tuple(self.header) if self.header else None
         one = self.format is None or isinstance(self.format, str)
-        found = []
+        parts = []
         for split, given in self._by_split().items():
             sources, formats = given if isinstance(given, list) else [given], self._formats(split)
             each = formats if isinstance(formats, list) else [formats] * len(sources)
             for source, form in zip(sources, each, strict=True):
-                named = Layout(form) if form and not one else Layout(form, header, self.quotes)
-                found.append(Part(split, source, named))
-        return found
+                layout = Layout(form) if form and not one else Layout(form, header, self.quotes)
+                parts.append(Part(split, source, layout))
+        return parts
 
     def sources(self) -> list[str]:
         return [part.source for part in self.parts()]
 
 
 def check(params: IngestParams, task: Task) -> None:
-    """Raises ValueError, beginning with the key, for what the task lacks or has no use of."""
+    """Raise ValueError, beginning with the key, for settings that do not fit the task."""
     if task.two_texts and not params.second:
         raise ValueError(f"second: {task.name} reads two texts: name the column of the second")
     if params.second and not task.two_texts:

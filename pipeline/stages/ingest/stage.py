@@ -1,10 +1,10 @@
-"""Source to Parquet: every row with a stable name, its place in the source and its split.
+"""Conversion of sources to Parquet, with a stable id, the origin and the split of each row.
 
     python -m pipeline ingest news
 
 Writes rows.parquet (id, text, second, label, split, group, file, line, and the carried columns),
-rejects.parquet (file, line, reason, excerpt) and intake.json. What people said of answers, as
-`bertline labels` has taken it into data/labels/<recipe>.jsonl, comes after the source's own rows.
+rejects.parquet (file, line, reason, excerpt) and intake.json. Labels from people's feedback, which
+`bertline labels` collects in data/labels/<recipe>.jsonl, come after the source's own rows.
 """
 
 import json
@@ -42,10 +42,10 @@ def ingest(
     *,
     log: Log = no_log,
 ) -> Intake:
-    """Read every row of the source, and of `labels` where there is such a file, into `out`.
+    """Read every row of the source, and of the file `labels` if it exists, into `out`.
 
-    Raises UserError for a source that is missing, empty or lacks a column, and for a second text
-    that the task has no use for, or lacks.
+    Raises UserError for a source that is missing, empty or lacks a column, and for settings that do
+    not fit the task.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -80,8 +80,8 @@ def ingest(
             dict(zip(REJECT_COLUMNS, (r.file, r.number, r.reason, r.excerpt), strict=True))
             for r in rejects
         ]
-        kinds = pa.schema([(name, types.get(name, pa.string())) for name in REJECT_COLUMNS])
-        pq.write_table(pa.Table.from_pylist(listing, kinds), temporary)
+        schema = pa.schema([(name, types.get(name, pa.string())) for name in REJECT_COLUMNS])
+        pq.write_table(pa.Table.from_pylist(listing, schema), temporary)
     log.say(f"{counts.total():,} rows read, {len(rejects):,} cannot be used")
     return Intake(
         source=", ".join(
@@ -97,8 +97,8 @@ def ingest(
 
 @dataclass
 class Reader:
-    """All rows of a recipe's sources, as the line holds rows, and those of `labels` behind them:
-    what comes back later renames and moves none of the others."""
+    """Reader of all rows of a recipe's sources in the pipeline's form, followed by those of
+    `labels`, so that new labels change no id or split of the others."""
 
     params: IngestParams
     task: Task
@@ -106,14 +106,14 @@ class Reader:
     rejects: list[Reject] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     labelled: int = 0
-    """Rows of `labels` so far."""
+    """Number of rows of `labels` so far."""
 
     def __post_init__(self) -> None:
         self.given = {part.split for part in self.params.parts()} - {None}
         self.names = read_names(self.params.label_names) if self.params.label_names else None
 
     def require(self, rows: int) -> None:
-        """Raises UserError where none of so many rows that were read is of the source."""
+        """Raise UserError if none of the `rows` that were read is from the source itself."""
         if rows == self.labelled:
             first = self.rejects[0] if self.rejects else None
             where = f"{first.file}, line {first.number}" if first else self.params.sources()[0]
@@ -122,40 +122,40 @@ class Reader:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         params = self.params
-        named = (
+        names = (
             *(params.text, params.second, params.label, params.group, params.split),
             *params.carry,
         )
-        columns = tuple(dict.fromkeys(name for name in named if name))
+        columns = tuple(dict.fromkeys(name for name in names if name))
         for part in params.parts():
-            read = read_rows(part.source, columns, part.layout)
-            yield from self._taken(read, partial(self._row, split=part.split), params.text)
+            rows = read_rows(part.source, columns, part.layout)
+            yield from self._converted(rows, partial(self._row, split=part.split), params.text)
         if self.labels and self.labels.exists():
-            read = read_json_lines(self.labels, str(self.labels), ("text", "label"))
-            for taken in self._taken(read, self._labelled, "text"):
+            rows = read_json_lines(self.labels, str(self.labels), ("text", "label"))
+            for row in self._converted(rows, self._labelled, "text"):
                 self.labelled += 1
-                yield taken
+                yield row
 
-    def _taken(
+    def _converted(
         self,
-        read: Iterator[Row | Reject],
-        taken: Callable[[Row], dict[str, Any]],
+        rows: Iterator[Row | Reject],
+        convert: Callable[[Row], dict[str, Any]],
         text: str,
     ) -> Iterator[dict[str, Any]]:
-        """What becomes of the rows that were read; `text` is the column that a reject shows."""
-        for row in read:
+        """Yield the converted rows and collect the rejects, which show the column `text`."""
+        for row in rows:
             if isinstance(row, Reject):
                 self.rejects.append(row)
                 continue
             try:
-                yield taken(row)
-            except (ValueError, RecursionError) as error:  # the latter of lists in lists
+                yield convert(row)
+            except (ValueError, RecursionError) as error:  # RecursionError: nested JSON lists
                 shown = excerpt(row.fields.get(text, ""))
                 reason = " ".join(str(error).split())
                 self.rejects.append(Reject(row.file, row.number, reason, shown))
 
     def _row(self, row: Row, split: Split | None) -> dict[str, Any]:
-        """Raises ValueError for a row whose group, split or label is none."""
+        """Convert a row of the source. Raises ValueError for an invalid group, split or label."""
         params, cell = self.params, row.fields.get
         text = cell(params.text, "")
         second = cell(params.second, "") if params.second else ""
@@ -164,24 +164,23 @@ class Reader:
             raise ValueError(f"its {params.group!r} is empty: it belongs to no group")
         label = cell(params.label, "").strip() if params.label else ""
         if label or not self.task.labelled:
-            label = self.task.label(self._named(label), text, second)
+            label = self.task.label(self._class_names(label), text, second)
         if params.split:
             value = cell(params.split, "")
             split = SPLIT_NAMES.get(value.strip().lower())
             if split is None:
                 shown = repr(excerpt(value))
                 raise ValueError(f"its {params.split!r} is {shown}, not train, validation or test")
-        whole_text = both(text, second)
         if split is None or (split == "train" and self.given):
-            split = hashed_split(group or normalised(whole_text), params, self.given)
+            split = hashed_split(group or normalised(both(text, second)), params, self.given)
         carried = {column: cell(column, "") for column in params.carry}
-        return self._held(row, (text, second), label, split, group, carried)
+        return self._record(row, (text, second), label, split, group, carried)
 
     def _labelled(self, row: Row) -> dict[str, Any]:
-        """A row that people have labelled is of training, whatever hash or column would say: they
-        send what struck them, and a score on that would be no estimate of anything.
+        """Convert a row of `labels`, always to the training split: people report answers that
+        struck them, so a score on these rows would be biased.
 
-        Raises ValueError for a row whose label is none.
+        Raises ValueError for an invalid label.
         """
         text, second, label = (row.fields.get(name, "") for name in ("text", "second", "label"))
         label = label.strip()
@@ -191,9 +190,9 @@ class Reader:
             label = self.task.label(label, text, second)
         group = content_id(text) if self.task.by_group else ""
         carried = dict.fromkeys(self.params.carry, "")
-        return self._held(row, (text, second), label, "train", group, carried)
+        return self._record(row, (text, second), label, "train", group, carried)
 
-    def _held(
+    def _record(
         self,
         row: Row,
         texts: tuple[str, str],
@@ -216,9 +215,9 @@ class Reader:
             **carried,
         }
 
-    def _named(self, cell: str) -> str:
-        """A cell of numbers, with commas or as a JSON list, as the classes that they stand for: one
-        for exclusive tasks, else a list of them in JSON."""
+    def _class_names(self, cell: str) -> str:
+        """Convert a cell of numbers (with commas or as a JSON list) to names of classes: to one for
+        exclusive tasks, else to a JSON list."""
         if self.names is None:
             return cell
         shown = f"its {self.params.label!r} is {excerpt(cell)!r}"
@@ -234,12 +233,12 @@ class Reader:
         if not self.task.exclusive:
             return json.dumps(classes, ensure_ascii=False)
         if len(classes) != 1:
-            raise ValueError(f"{shown}, where one class is meant")
+            raise ValueError(f"{shown}, where one class is expected")
         return classes[0]
 
 
 def read_names(source: str) -> Sequence[str]:
-    """The classes in a file, one a line. Raises UserError for one that is blank or there twice."""
+    """Read the classes in a file, one a line. Raises UserError for a blank or repeated one."""
     try:
         text = locate(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -249,17 +248,17 @@ def read_names(source: str) -> Sequence[str]:
     names = [line.strip() for line in text.rstrip().split("\n")]
     for number, name in enumerate(names, 1):
         if not name or name in names[: number - 1]:
-            what = f"{excerpt(name)!r} stands there already" if name else "is blank"
-            raise UserError(f"{source}, line {number}: {what}: give one class a line, each once")
+            problem = f"{excerpt(name)!r} is there already" if name else "is blank"
+            raise UserError(f"{source}, line {number}: {problem}: give one class a line, each once")
     return names
 
 
 def hashed_split(
     key: str, params: IngestParams, given: set[Split | None] | frozenset[Split] = frozenset()
 ) -> Split:
-    """The split of a key, by hash alone: no other row can change it.
+    """Return the split of a key by its hash, independent of other rows.
 
-    Splits that the source gives itself are not drawn from its training rows.
+    No training row is drawn into a split that the source itself provides (`given`).
     """
     test = 0.0 if "test" in given else params.test_percent / 100
     validation = 0.0 if "validation" in given else params.validation_percent / 100

@@ -1,11 +1,11 @@
-"""Texts to token ids, once, in memory-mapped Arrow.
+"""Conversion of texts to token ids in memory-mapped Arrow files.
 
     python -m pipeline tokenize news
 
-Writes tokens/{train,validation,test}.arrow (id, input_ids, token_type_ids, labels; one line a
-piece, several a row where long_text is windows), tokenizer/, lengths.json and lengths.csv (the
-histogram). Pieces keep the order of kept.parquet, but for those of training rows that are read in
-both orders.
+Writes tokens/{train,validation,test}.arrow (id, input_ids, token_type_ids, labels; one entry a
+piece, several a row where long_text is windows), tokenizer/, lengths.json and lengths.csv (a
+histogram). Pieces keep the order of kept.parquet, except for training rows that are used in both
+orders of their texts.
 """
 
 import re
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # rows
 BINS = 40
-WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")  # a Chinese character is one by itself
+WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")  # each Chinese character counts as a word
 
 
 def tokenize(
@@ -45,17 +45,17 @@ def tokenize(
     *,
     log: Log = no_log,
 ) -> Lengths:
-    """Tokenize every kept row by the base model's fast tokenizer.
+    """Tokenize every kept row with a fast tokenizer, the base's or a learned one.
 
-    Raises UserError where the base is not an encoder or takes no texts of `max_length`.
+    Raises UserError if the base is not an encoder or takes no texts of `max_length`.
     """
     kept = validate / "kept.parquet"
     tokenizer = _tokenizer(params, task, base, kept, log)
     with whole(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
         if params.vocabulary and head_of(task).generates:
-            words = _learned(params.vocabulary, kept, "label", log)
-            words.save(str(temporary / WRITTEN))
+            target = _learn(params.vocabulary, kept, "label", log)
+            target.save(str(temporary / WRITTEN))
     encoder = task.encoder(
         out / "tokenizer" / "tokenizer.json",
         params.max_length,
@@ -91,7 +91,7 @@ def tokenize(
 
 
 def _write_tokens(tables: "_Tables", kept: Path, out: Path, log: Log) -> None:
-    """Write each split's pieces to a file of Arrow, batch by batch."""
+    """Write each split's pieces to an Arrow file, batch by batch."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -115,7 +115,7 @@ def _write_tokens(tables: "_Tables", kept: Path, out: Path, log: Log) -> None:
 
 
 class _Tables:
-    """Rows as the model reads them, and what is counted on the way."""
+    """Converter of rows to tables of pieces, which counts tokens and words on the way."""
 
     def __init__(
         self,
@@ -130,22 +130,22 @@ class _Tables:
         self.lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
         self.pieces: Counter[str] = Counter()
         self.tokens, self.unknown, self.words = 0, 0, 0
-        """Of rows that a vocabulary was not learned from."""
+        """Counts over validation and test rows, from which no vocabulary is learned."""
 
     def of(self, rows: list[dict[str, str]], split: Split) -> "pa.Table":
         import pyarrow as pa
 
-        learned = split == "train"
-        alone = learned and self.task.dynamic_masking
-        texts = [(row["text"], "" if alone else row["second"]) for row in rows]
+        train = split == "train"
+        masked = train and self.task.dynamic_masking
+        texts = [(row["text"], "" if masked else row["second"]) for row in rows]
         encodings = self.encoder.encodings(texts)
         self.lengths[split] += self.encoder.lengths(texts, encodings)
-        if not learned:
+        if not train:
             self._count(texts, encodings)
-        table = self._passages(rows, encodings) if alone else self._pieces(rows, texts, encodings)
-        if self.symmetric and learned:
-            turned = [(second, text) for text, second in texts]
-            more = self._pieces(rows, turned, self.encoder.encodings(turned))
+        table = self._passages(rows, encodings) if masked else self._pieces(rows, texts, encodings)
+        if self.symmetric and train:
+            swapped = [(second, text) for text, second in texts]
+            more = self._pieces(rows, swapped, self.encoder.encodings(swapped))
             table = pa.concat_tables([table, more])
         self.pieces[split] += table.num_rows
         return table
@@ -160,7 +160,7 @@ class _Tables:
     def _pieces(
         self, rows: list[dict[str, str]], texts: list[Texts], encodings: list[Any]
     ) -> "pa.Table":
-        """The rows' pieces with what the head should say of each."""
+        """Return the pieces of the rows with the target of each."""
         import pyarrow as pa
 
         pieces = self.encoder.cut_up(encodings)
@@ -178,15 +178,16 @@ class _Tables:
         )
 
     def _passages(self, rows: list[dict[str, str]], encodings: list[Any]) -> "pa.Table":
-        """What is drawn from in every epoch: `labels` are the ends of a passage's sentences."""
+        """Return the passages that are masked anew in every epoch; `labels` holds the ends of their
+        sentences."""
         import pyarrow as pa
 
-        found = self.encoder.passages_of(encodings)
+        passages = self.encoder.passages_of(encodings)
         return pa.table(
             {
-                "id": pa.array([rows[each.document]["id"] for each in found], pa.string()),
-                "input_ids": pa.array([each.ids for each in found], pa.list_(pa.int32())),
-                "labels": pa.array([each.ends for each in found], pa.list_(pa.int32())),
+                "id": pa.array([rows[each.document]["id"] for each in passages], pa.string()),
+                "input_ids": pa.array([each.ids for each in passages], pa.list_(pa.int32())),
+                "labels": pa.array([each.ends for each in passages], pa.list_(pa.int32())),
             }
         )
 
@@ -194,17 +195,17 @@ class _Tables:
 def _tokenizer(
     params: TokenizeParams, task: Task, base: BaseParams, kept: Path, log: Log
 ) -> "PreTrainedTokenizerFast":
-    """Tokenizer of the source: the base's, or one that is learned.
+    """Return the tokenizer of the source: the base's, or a learned one.
 
-    Raises UserError where the base takes no texts of that length, has words of its own, or is of a
-    family that the task does not know.
+    Raises UserError if the base takes no texts of that length, already has a vocabulary, or is of a
+    family that the task's head does not support.
     """
     from pipeline.models.encoders import load_tokenizer, most_tokens
     from pipeline.stages.tokenize.wordpiece import saved
 
-    own = params.vocabulary
+    vocabulary = params.vocabulary
     if base.network is None:
-        if own is not None and not head_of(task).generates:
+        if vocabulary is not None and not head_of(task).generates:
             raise UserError(
                 f"tokenize.vocabulary: {base.model} has a vocabulary of its own: set it to null"
             )
@@ -212,17 +213,17 @@ def _tokenizer(
         head_of(task).check_base(folder, base.model, task)
         most_tokens(folder, params.max_length, base.model)
         return load_tokenizer(folder, base.model)
-    if own is None:
-        raise UserError("tokenize.vocabulary: a base from scratch has none: say how it is learned")
+    if vocabulary is None:
+        raise UserError("tokenize.vocabulary: a base from scratch has none: give its settings")
     if (most := base.network.max_position_embeddings) < params.max_length:
         raise UserError(
             f"base.network.max_position_embeddings is {most}: set tokenize.max_length to {most}"
         )
-    return saved(_learned(own, kept, "text", log), own.lower_case)
+    return saved(_learn(vocabulary, kept, "text", log), vocabulary.lower_case)
 
 
-def _learned(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> "Tokenizer":
-    """A tokenizer of the words of a column of training rows: of labels, one that writes."""
+def _learn(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> "Tokenizer":
+    """Learn a tokenizer from a column of the training rows; one for labels also decodes."""
     from pipeline.stages.tokenize import wordpiece
 
     log.say("learning the vocabulary")

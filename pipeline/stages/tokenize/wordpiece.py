@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary learned from texts, of what a model reads or of what it writes."""
+"""Learning of WordPiece vocabularies from texts, for what a model reads or what it writes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}]"  # where one word follows another without a space
-ALPHABET = 0.75  # most of a vocabulary that single characters take: Chinese has thousands
+ALPHABET = 0.75  # largest share of single characters in a vocabulary: Chinese has thousands
 
 
 def trained(
@@ -21,21 +21,20 @@ def trained(
     min_frequency: int,
     writes: bool = False,
 ) -> "Tokenizer":
-    """A tokenizer whose vocabulary holds at most `size` tokens (Wu et al. 2016), joined from pairs
-    that were seen `min_frequency` times at least; `texts` are read twice.
+    """Learn a vocabulary of at most `size` tokens (Wu et al. 2016) and return its tokenizer.
 
-    One that reads takes words apart as BERT does, where `lower_case` takes accents away too; of one
-    that `writes`, tokens give back the text as it was, but for its case. Each Chinese character is
-    a word of its own.
+    Pairs that occur at least `min_frequency` times are joined; `texts` are read twice. A tokenizer
+    that reads splits words as BERT does, and `lower_case` removes accents too. One that `writes`
+    decodes tokens to the original text except for its case. Each Chinese character is a word.
 
-    The trainer numbers the characters that go on with a word as it comes across them in a hash
-    table, and breaks ties by these numbers, so that each run would give another vocabulary
-    (https://github.com/huggingface/tokenizers/issues/1794). Here all are numbered before.
+    The trainer numbers the forms of characters inside words in the order of a hash table, and
+    breaks ties by these numbers, so that each run would give another vocabulary
+    (https://github.com/huggingface/tokenizers/issues/1794). Here all are numbered beforehand.
     """
     from tokenizers import processors
     from tokenizers.trainers import WordPieceTrainer
 
-    learner = _words({}, lower_case, writes)
+    learner = _wordpiece({}, lower_case, writes)
     alphabet = _alphabet(texts(), learner, int(size * ALPHABET))
     trainer = WordPieceTrainer(
         vocab_size=size,
@@ -47,7 +46,7 @@ def trained(
     )
     learner.train_from_iterator(texts(), trainer)
     vocabulary = learner.get_vocab(with_added_tokens=False)
-    tokenizer = _words(vocabulary, lower_case, writes)
+    tokenizer = _wordpiece(vocabulary, lower_case, writes)
     tokenizer.add_special_tokens(list(SPECIAL))
     ends = [(name, vocabulary[name]) for name in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*ends)
@@ -55,14 +54,15 @@ def trained(
 
 
 def saved(tokenizer: "Tokenizer", lower_case: bool) -> "PreTrainedTokenizerFast":
-    """One that reads, as transformers saves it beside a model."""
+    """Convert a tokenizer that reads to the class that transformers saves beside a model."""
     from transformers import BertTokenizerFast
 
     return BertTokenizerFast(tokenizer_object=tokenizer, do_lower_case=lower_case)
 
 
-def _words(vocabulary: dict[str, int], lower_case: bool, writes: bool) -> "Tokenizer":
-    """A tokenizer that parts texts into words, and puts tokens together again."""
+def _wordpiece(vocabulary: dict[str, int], lower_case: bool, writes: bool) -> "Tokenizer":
+    """Return a tokenizer with the normalizer, pre-tokenizer and decoder of one that reads or
+    `writes`."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
@@ -75,7 +75,7 @@ def _words(vocabulary: dict[str, int], lower_case: bool, writes: bool) -> "Token
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *lower])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Metaspace(prepend_scheme="always"),  # of each space, the word behind it
+            pre_tokenizers.Metaspace(prepend_scheme="always"),  # a space belongs to the next word
             pre_tokenizers.Punctuation("isolated"),
             pre_tokenizers.Split(Regex(UNSPACED), "isolated"),
         ]
@@ -87,8 +87,8 @@ def _words(vocabulary: dict[str, int], lower_case: bool, writes: bool) -> "Token
 
 
 def _alphabet(texts: Iterable[str], reader: "Tokenizer", most: int) -> dict[str, list[str]]:
-    """The most frequent characters, each with its forms: by itself where it begins a word, behind
-    ## where it goes on with one; `most` forms at most."""
+    """Return the most frequent characters with their forms: plain at the start of a word, after ##
+    inside it; at most `most` forms in all."""
     seen: Counter[str] = Counter()
     forms: dict[str, set[str]] = {}
     for text in texts:

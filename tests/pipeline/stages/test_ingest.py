@@ -243,7 +243,7 @@ def test_numbers_of_classes_become_their_names(tmp_path: Path) -> None:
         (5, f"its 'label' is '3', not numbers from 0 to 2, the lines of {where}"),
         (6, f"its 'label' is '-1', not numbers from 0 to 2, the lines of {where}"),
         (7, f"its 'label' is 'x', not numbers from 0 to 2, the lines of {where}"),
-        (8, "its 'label' is '0,1', where one class is meant"),
+        (8, "its 'label' is '0,1', where one class is expected"),
     ]
 
 
@@ -275,7 +275,7 @@ def test_a_class_of_several_can_be_printed(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ("joy\n\nfear\n", "line 2: is blank"),
-        ("joy\nfear\njoy\n", "line 3: 'joy' stands there already"),
+        ("joy\nfear\njoy\n", "line 3: 'joy' is there already"),
     ],
 )
 def test_names_that_are_not_one_a_line_are_refused(

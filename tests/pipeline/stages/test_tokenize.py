@@ -92,13 +92,13 @@ def test_training_pairs_are_read_in_both_orders_where_that_is_asked(
 
 def test_texts_that_have_their_places_are_not_turned(tokens: Home) -> None:
     params = TokenizeParams(max_length=8, **CUT | {"symmetric": True})
-    with pytest.raises(ValueError, match="symmetric: the texts of classification cannot change"):
+    with pytest.raises(ValueError, match="symmetric: the order of the texts matters for class"):
         check(params, tokens.task)
 
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"overlap": 4}, "of windows alone"), ({"long_text": "windows", "overlap": 9}, "half")],
+    [({"overlap": 4}, "for windows only"), ({"long_text": "windows", "overlap": 9}, "half")],
 )
 def test_an_overlap_that_means_nothing_is_refused(changes: dict[str, Any], key: str) -> None:
     with pytest.raises(ValueError, match=key):
@@ -150,7 +150,7 @@ def test_what_writes_reads_a_text_at_once() -> None:
     params = TokenizeParams.model_construct(
         long_text="windows", overlap=0, masking=None, vocabulary=object()
     )
-    with pytest.raises(ValueError, match="long_text: translation reads a text at once"):
+    with pytest.raises(ValueError, match="long_text: translation reads a text in one piece"):
         check(params, tasks.get("translation"))
 
 
@@ -160,7 +160,7 @@ def test_pairs_are_not_asked_of_packed_documents() -> None:
         long_text="windows", overlap=0, symmetric=False, masking=masking, vocabulary=None
     )
     check(params, tasks.get("masked_lm"))
-    with pytest.raises(ValueError, match="packed: pretraining parts passages of one document"):
+    with pytest.raises(ValueError, match="packed: pretraining splits passages of one document"):
         check(params, tasks.get("pretraining"))
 
 

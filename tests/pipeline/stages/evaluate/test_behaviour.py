@@ -13,7 +13,7 @@ from pipeline import recipe as recipes
 from pipeline.core.errors import UserError
 from pipeline.core.records import Behaviour
 from pipeline.stages.evaluate import behaviour
-from pipeline.stages.evaluate.behaviour import Failure, Suite, check_labels, put, read_suite
+from pipeline.stages.evaluate.behaviour import Failure, Suite, check_labels, read_suite, run_suites
 from pipeline.stages.evaluate.perturbations import Change
 from tests.conftest import ROOT, news_block, write_params
 
@@ -45,7 +45,7 @@ def written(folder: Path, *tests: dict[str, Any], **settings: Any) -> str:
     return str(path)
 
 
-def scorer(words: dict[str, float]) -> behaviour.Answers:
+def scorer(words: dict[str, float]) -> behaviour.Predict:
     """A model that adds up what words are worth: above 0 is positive."""
 
     def answers(texts: list[str]) -> np.ndarray:
@@ -59,8 +59,10 @@ def scorer(words: dict[str, float]) -> behaviour.Answers:
 def tried(
     folder: Path, test: dict[str, Any], words: dict[str, float]
 ) -> tuple[Behaviour, list[Failure]]:
-    """One test, put to a model of words."""
-    (result,), failures = put([read_suite(written(folder, test))], ROWS, LABELS, scorer(words))
+    """Run one test against a model that scores words."""
+    (result,), failures = run_suites(
+        [read_suite(written(folder, test))], ROWS, LABELS, scorer(words)
+    )
     assert (result.cases, result.failed) >= (1, len(failures))
     return result, failures
 
@@ -111,7 +113,7 @@ def test_a_score_must_move_at_least_so_far(tmp_path: Path, least: float, passed:
 
 def test_a_score_that_is_no_number_fails(tmp_path: Path) -> None:
     suite = read_suite(written(tmp_path, PRAISE))
-    (result,), _ = put([suite], ROWS, LABELS, lambda texts: np.full((len(texts), 2), np.nan))
+    (result,), _ = run_suites([suite], ROWS, LABELS, lambda texts: np.full((len(texts), 2), np.nan))
     assert not result.passed
 
 
@@ -143,7 +145,7 @@ def test_each_text_is_asked_once_and_told(tmp_path: Path) -> None:
         return np.full((len(texts), 2), 0.5)
 
     more = TYPOS | {"name": "case", "change": {"case": "upper"}}
-    put([read_suite(written(tmp_path, TYPOS, more, rows=10))], ROWS, LABELS, answers)
+    run_suites([read_suite(written(tmp_path, TYPOS, more, rows=10))], ROWS, LABELS, answers)
     assert len(asked) == len(set(asked)) == 30  # ten rows, each as it is and changed twice
 
 
@@ -151,7 +153,7 @@ def test_no_suite_asks_nothing() -> None:
     def answers(texts: list[str]) -> np.ndarray:
         raise AssertionError
 
-    assert put([], ROWS, LABELS, answers) == ([], [])
+    assert run_suites([], ROWS, LABELS, answers) == ([], [])
 
 
 def test_rows_that_a_change_leaves_alone_are_passed_over(tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ def test_rows_that_a_change_leaves_alone_are_passed_over(tmp_path: Path) -> None
     assert tried(tmp_path, test, {})[0].cases == 2
     test = TYPOS | {"change": {"swap": [["Rome", "Oslo"]]}}
     suite = read_suite(written(tmp_path, test))
-    (result,), _ = put([suite], ROWS, LABELS, scorer({}))
+    (result,), _ = run_suites([suite], ROWS, LABELS, scorer({}))
     assert (result.cases, result.passed) == (0, True)
 
 
@@ -298,7 +300,7 @@ def test_a_label_that_the_recipe_lacks_is_refused_with_the_nearest(tmp_path: Pat
     suites = [read_suite(written(tmp_path, PLAIN))]
     check_labels(suites, LABELS)
     with pytest.raises(UserError) as caught:
-        put(suites, ROWS, ["negativ", "positive"], scorer({}))
+        run_suites(suites, ROWS, ["negativ", "positive"], scorer({}))
     assert str(caught.value) == (
         "suite mine, test 'plain': the recipe has no label 'negative', it has negativ, positive;"
         " did you mean negativ?"
