@@ -1,1 +1,1 @@
-"""bertline's line: from labelled text to a registered, quantized model, one stage a file."""
+"""Pipeline of bertline: from labelled text to a registered, quantized model."""

@@ -1,8 +1,8 @@
-"""The door of a stage: `python -m pipeline STAGE RECIPE`, as DVC calls it.
+"""Run one stage of a recipe: `python -m pipeline STAGE RECIPE`, as DVC calls it.
 
-It reads the recipe and hands the stage what its function names: `params` and `base`, parsed from
-the recipe; its `task`; an earlier stage's folder, by that stage's name; `out`, its own; and the few
-things of the surroundings below. Whatever a person can mend is told in one line.
+The stage gets the arguments that its function names: `params` and `base`, parsed from the recipe;
+the `task`; the folder of an earlier stage, by the name of that stage; `out`, its own folder; and
+the other values that `run` lists. An error that the user can fix is printed as one line.
 """
 
 import argparse
@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError:  # `.venv/bin/dvc repro` finds another `python` on the path
     sys.exit(f"error: {sys.executable} has no bertline: run `source .venv/bin/activate` first")
 
-from pipeline.core.config import Settings, parse, read_recipe, read_task, suits
+from pipeline.core.config import Settings, check_for_task, parse, read_recipe, read_task
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.log import Console
 from pipeline.core.workspace import DATA, LABELS, LOCK, ORDER, STATE, tracking
@@ -29,9 +29,9 @@ def run(stage: str, recipe: str) -> None:
     """Run one stage of one recipe in the current folder."""
     block = read_recipe(recipe)
     task = read_task(block.get("task"), f"recipes.{recipe}.task")
-    rules = importlib.import_module(f"pipeline.stages.{stage}.params")
+    params_module = importlib.import_module(f"pipeline.stages.{stage}.params")
     function = getattr(importlib.import_module(f"pipeline.stages.{stage}.stage"), stage)
-    surroundings: dict[str, Any] = {
+    available: dict[str, Any] = {
         **{name: DATA / recipe / name for name in ORDER},
         "out": DATA / recipe / stage,
         "labels": LABELS / f"{recipe}.jsonl",
@@ -54,48 +54,48 @@ def run(stage: str, recipe: str) -> None:
                     f"params.yaml: recipes.{recipe}.{section}: is missing: write it out"
                 )
             arguments[name] = parse(kind, block[section], f"recipes.{recipe}.{section}")
-            if name == "params" and hasattr(rules, "check"):
-                suits(rules.check, arguments[name], task, f"recipes.{recipe}.{section}")
+            if name == "params" and hasattr(params_module, "check"):
+                where = f"recipes.{recipe}.{section}"
+                check_for_task(params_module.check, arguments[name], task, where)
         else:
-            arguments[name] = surroundings[name]
+            arguments[name] = available[name]
     lock = STATE / "locks" / f"{recipe}.{stage}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # A killed `dvc repro` can leave its stage at work; two must not write the same files
+        # A killed `dvc repro` can leave its stage running; two must not write the same files
         with FileLock(lock, timeout=0):
             function(**arguments)
     except Timeout:
-        raise Unavailable("another process is at work on it: wait for its end, or end it") from None
+        raise Unavailable("another process runs it: wait until that ends, or stop it") from None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__.split("\n")[0])
     parser.add_argument("stage", choices=ORDER, metavar="STAGE", help=", ".join(ORDER))
     parser.add_argument("recipe", metavar="RECIPE", help="a block of params.yaml")
-    given = parser.parse_args()
+    args = parser.parse_args()
     try:
-        run(given.stage, given.recipe)
+        run(args.stage, args.recipe)
+        return 0
     except UserError as error:
-        print(f"error: {given.stage} of {given.recipe}: {error}", file=sys.stderr)
-        return TRY_LATER if isinstance(error, Unavailable) else FAILED
+        message, code = str(error), TRY_LATER if isinstance(error, Unavailable) else FAILED
     except KeyboardInterrupt:
-        print(f"error: {given.stage} of {given.recipe}: interrupted", file=sys.stderr)
-        return 130
+        message, code = "interrupted", 130
     except Exception as error:
-        if (reason := _no_room(error)) is None:
+        if (reason := _disk_error(error)) is None:
             raise  # a bug of ours: its stack trace is wanted
-        print(f"error: {given.stage} of {given.recipe}: {reason}", file=sys.stderr)
-        return FAILED
-    return 0
+        message, code = reason, FAILED
+    print(f"error: {args.stage} of {args.recipe}: {message}", file=sys.stderr)
+    return code
 
 
-def _no_room(error: Exception) -> str | None:
-    """What to do where the disk is full or may not be written, whichever library found out."""
+def _disk_error(error: Exception) -> str | None:
+    """Message for a disk that is full or read-only, whichever library raised; else None."""
     number = getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EROFS):
         return f"{error}: make it writable and run again"
     full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
-    # PyTorch's writer tells no cause
+    # PyTorch's writer does not name the cause
     if full or ("PytorchStreamWriter" in str(error) or "iostream" in str(error)):
         where = getattr(error, "filename", None)
         return f"{where or DATA}: no space left on device: make room and run again"

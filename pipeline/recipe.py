@@ -1,10 +1,10 @@
-"""A whole recipe, every section parsed: what is wrong in one is known before work begins."""
+"""Parser of a whole recipe: an error in any section is found before work begins."""
 
 from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.core.config import Settings, parse, read_recipe, read_task, suits
+from pipeline.core.config import Settings, check_for_task, parse, read_recipe, read_task
 from pipeline.core.errors import UserError
 from pipeline.core.locations import HUB, PACKAGE
 from pipeline.core.workspace import DATA
@@ -30,9 +30,9 @@ from pipeline.stages.validate.params import ValidateParams
 
 class Recipe(Settings):
     task: str
-    """A folder of pipeline/tasks/."""
+    """Name of a folder in pipeline/tasks/."""
     watch: str = Field(min_length=1)
-    """The path whose change means new data: the file itself, or the versions file of a package."""
+    """Path whose change means new data: the file itself, or the versions file of a package."""
     base: BaseParams
     ingest: IngestParams
     validate_: ValidateParams = Field(alias="validate")  # pydantic's own name is `validate`
@@ -47,7 +47,7 @@ class Recipe(Settings):
 
 
 def load(name: str) -> Recipe:
-    """Read and check a recipe of params.yaml. Raises UserError with one line."""
+    """Read and check a recipe of params.yaml. Raises UserError for the first error."""
     recipe = parse(Recipe, read_recipe(name), f"recipes.{name}")
     _check_task(recipe, f"recipes.{name}")
     missing = set(recipe.evaluate.slices) - set(recipe.ingest.carry)
@@ -67,18 +67,18 @@ def load(name: str) -> Recipe:
 
 
 def _check_task(recipe: Recipe, where: str) -> None:
-    """What the recipe's task has no use of is refused, not ignored."""
+    """Refuse values that the recipe's task does not use, instead of ignoring them."""
     task = read_task(recipe.task, f"{where}.task")
-    suits(ingest.check, recipe.ingest, task, f"{where}.ingest")
-    suits(tokenize.check, recipe.tokenize, task, f"{where}.tokenize")
-    suits(finetune.check, recipe.finetune, task, f"{where}.finetune")
-    suits(evaluate.check, recipe.evaluate, task, f"{where}.evaluate")
-    suits(benchmark.check, recipe.benchmark, task, f"{where}.benchmark")
-    suits(gate.check, recipe.gate, task, f"{where}.gate")
+    check_for_task(ingest.check, recipe.ingest, task, f"{where}.ingest")
+    check_for_task(tokenize.check, recipe.tokenize, task, f"{where}.tokenize")
+    check_for_task(finetune.check, recipe.finetune, task, f"{where}.finetune")
+    check_for_task(evaluate.check, recipe.evaluate, task, f"{where}.evaluate")
+    check_for_task(benchmark.check, recipe.benchmark, task, f"{where}.benchmark")
+    check_for_task(gate.check, recipe.gate, task, f"{where}.gate")
 
 
 def _check_behaviour(recipe: Recipe, key: str) -> None:
-    """Suites that are broken, or that DVC does not watch, are known before work begins."""
+    """Refuse behaviour suites that cannot be read or that DVC does not watch."""
     suites = []
     for name in recipe.evaluate.behaviour:
         suites.append(behaviour.read_suite(name))
@@ -93,7 +93,7 @@ def _check_behaviour(recipe: Recipe, key: str) -> None:
 
 
 def _check_watch(source: str, watch: str, key: str) -> None:
-    """A local path must be what DVC watches, or lie in it: else a change would go unseen."""
+    """Refuse a local path outside of what DVC watches: its changes would go unseen."""
     if source.startswith((PACKAGE, HUB)):
         return
     if not Path(source).resolve().is_relative_to(Path(watch).resolve()):

@@ -1,1 +1,1 @@
-"""What every room stands on: the recipe's parser, records, errors, files, log and paths."""
+"""Shared base of all packages: the recipe parser, records, errors, files, log and paths."""

@@ -1,8 +1,7 @@
-"""The strict, generic parser of a recipe.
+"""Strict, generic parser of recipes.
 
-Each stage declares its own parameters as a frozen `Settings` class beside its function. This
-module reads `params.yaml`, picks a section and turns it into such a class; whatever does not fit
-is refused in one line that names the key, and the nearest known one.
+Each stage declares its parameters as a frozen `Settings` class. This module reads `params.yaml` and
+parses a section into such a class. The error for an unknown key names it and the nearest known key.
 """
 
 import difflib
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 PARAMS_FILE = Path("params.yaml")
 RECIPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-RESERVED_NAMES = ("behaviour", "feedback", "labels", "raw")  # data/ of what people bring
+RESERVED_NAMES = ("behaviour", "feedback", "labels", "raw")  # folders of data/ with user files
 
 
 class Settings(BaseModel):
@@ -37,7 +36,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def read_recipes(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """All recipes of `params.yaml`, unparsed, by name."""
+    """Return all recipes of `params.yaml`, unparsed, by name."""
     try:
         content = read_yaml(path)
     except FileNotFoundError:
@@ -51,20 +50,20 @@ def read_recipes(path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML or JSON file holds. Raises UserError where it is neither."""
+    """Return the content of a YAML or JSON file. Raises UserError if it is neither."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
         content = YAML(typ="safe", pure=True).load(path)
-        json.dumps(content, default=str)  # refuses what JSON cannot say, such as a list in itself
+        json.dumps(content, default=str)  # refuses what JSON cannot hold, such as a list in itself
     except (YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     return content
 
 
 def check_name(name: object, path: Path = PARAMS_FILE) -> None:
-    """Refuse a recipe's name that is not safe in a shell, a path and a registry."""
+    """Refuse a recipe name that is not safe in a shell, a path and a registry."""
     if not isinstance(name, str) or not RECIPE_NAME.fullmatch(name) or name in RESERVED_NAMES:
         raise UserError(
             f"{path}: recipe name {name!r}: use 1 to 40 of a-z, 0-9, '-' and '_', a letter first"
@@ -73,7 +72,7 @@ def check_name(name: object, path: Path = PARAMS_FILE) -> None:
 
 
 def read_recipe(name: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """One recipe's block, unparsed."""
+    """Return the block of one recipe, unparsed."""
     recipes = read_recipes(path)
     if name not in recipes:
         raise UserError(f"{path}: no recipe {name!r}{nearest(name, recipes)}")
@@ -87,8 +86,11 @@ def read_recipe(name: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
 
 
 def read_task(name: object, where: str, path: Path = PARAMS_FILE) -> "Task":
-    """The task that a recipe names; `where` is the dotted key. Raises UserError."""
-    from pipeline import tasks  # imports numpy, which `bertline --help` does without
+    """Return the task that a recipe names; `where` is the dotted key.
+
+    Raises UserError for an unknown name.
+    """
+    from pipeline import tasks  # imports numpy, which `bertline --help` does not need
 
     try:
         return tasks.get(str(name))
@@ -102,22 +104,23 @@ def read_task(name: object, where: str, path: Path = PARAMS_FILE) -> "Task":
 
 
 def parse(kind: type[S], content: object, where: str, path: Path = PARAMS_FILE) -> S:
-    """Turn one section into its class.
+    """Parse one section into its class; `where` is its dotted key, for messages.
 
-    `where` is the dotted key of the section, for messages. Raises UserError with one line for the
-    first thing that does not fit.
+    Raises UserError for the first key that does not fit.
     """
     try:
-        # JSON is the strict form that takes lists for tuples and whole numbers for fractions.
+        # Strict JSON mode accepts lists for tuples and whole numbers for floats.
         return kind.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(f"{path}: {_complaint(kind, dict(first), where)}") from None
+        raise UserError(f"{path}: {_message(kind, dict(first), where)}") from None
 
 
-def suits(check: Callable[[S, "Task"], None], params: S, task: "Task", where: str) -> None:
-    """Raises UserError with one line where a section has what its task has no use of: so `check`
-    says by ValueError, beginning with the key."""
+def check_for_task(check: Callable[[S, "Task"], None], params: S, task: "Task", where: str) -> None:
+    """Raise UserError if `check` finds a value that the task does not use.
+
+    `check` raises ValueError with a message that begins with the key.
+    """
     try:
         check(params, task)
     except ValueError as error:
@@ -125,14 +128,14 @@ def suits(check: Callable[[S, "Task"], None], params: S, task: "Task", where: st
 
 
 def nearest(word: str, known: Any) -> str:
-    """`; did you mean X?` for the known word that is nearest, or the list of what is known."""
+    """Return `; did you mean X?` with the nearest known word, or `; known: ` with all of them."""
     names = [str(name) for name in known]
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(names))}"
 
 
-def _complaint(kind: type[BaseModel], error: dict[str, Any], where: str) -> str:
-    # of several kinds of value, pydantic names the kind that was tried, as literal['a','b']
+def _message(kind: type[BaseModel], error: dict[str, Any], where: str) -> str:
+    # in a union pydantic adds the member that it tried, such as literal['a','b'], to the location
     location = [str(part) for part in error["loc"] if "[" not in str(part)]
     key = ".".join([where, *location])
     if error["type"] == "extra_forbidden":
@@ -145,7 +148,7 @@ def _complaint(kind: type[BaseModel], error: dict[str, Any], where: str) -> str:
 
 
 def _fields(kind: type[BaseModel], location: list[str]) -> list[str]:
-    """Known keys of the settings class that lies at `location` inside `kind`."""
+    """Return the known keys of the settings class at `location` inside `kind`."""
     for part in location:
         known = {field.alias or name: field for name, field in kind.model_fields.items()}
         if part not in known or not isinstance(known[part].annotation, type):

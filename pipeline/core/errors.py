@@ -1,10 +1,10 @@
-"""The one kind of error that a person can mend: it is told in one line, never as a stack trace."""
+"""Errors that the user can fix: printed as one line, never as a stack trace."""
 
 
 class UserError(Exception):
-    """What is wrong, where (file, row or key), and what to do about it.
+    """Error that names what is wrong, where (file, row or key), and what to do about it.
 
-    Always one printable line, whatever the names and values that it quotes hold.
+    The message is always one printable line, whatever characters the quoted values hold.
     """
 
     def __init__(self, message: str) -> None:
@@ -15,4 +15,4 @@ class UserError(Exception):
 
 
 class Unavailable(UserError):  # noqa: N818 - it is a state of the world
-    """A service that the work needs did not answer; the same call may succeed later."""
+    """Error of a service that did not answer; the same call may succeed later."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and their digests."""
+"""Atomic writes of files and folders, and their digests."""
 
 import csv
 import hashlib
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PORTION = 4_000_000  # bytes of rows that are looked at together
+BATCH_BYTES = 4_000_000  # approximate maximum of a batch, but for a single longer row
 BUFFER = 1 << 20  # bytes of a file that are read at once
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name to write a file or folder under; rename it to `path` at the end.
+    """Yield a temporary path to write a file or folder to; rename it to `path` at the end.
 
-    When the block fails nothing is left behind and whatever stood at `path` stays.
+    If the block fails, the temporary path is removed and `path` keeps its old content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -56,23 +56,23 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 def parquet_batches(
     path: Path, rows: int = 4096, columns: Sequence[str] | None = None
 ) -> Iterator["pa.RecordBatch"]:
-    """The rows of a Parquet file, so many at most at a time, and fewer of long ones.
+    """Yield the rows of a Parquet file in batches of at most `rows` rows, fewer if they are long.
 
-    By itself PyArrow holds all that it is going to read, which is the whole file, and a row group
-    even without `pre_buffer` (https://github.com/apache/arrow/issues/39820).
+    By default PyArrow buffers the whole file, and without `pre_buffer` still a row group
+    (https://github.com/apache/arrow/issues/39820).
     """
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(rows, [group], columns and list(columns)):
-                step = batch.num_rows // (batch.nbytes // PORTION + 1) + 1
+                step = batch.num_rows // (batch.nbytes // BATCH_BYTES + 1) + 1
                 for start in range(0, batch.num_rows, step):
                     yield batch.slice(start, step)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, or of the relative names and digests of all files of a folder, as hex."""
+    """Return the SHA-256 of a file, or of the names and digests of a folder's files, as hex."""
     if path.is_dir():
         names = sorted(file for file in path.rglob("*") if file.is_file())
         listing = "".join(f"{sha256_of(n)}  {n.relative_to(path).as_posix()}\n" for n in names)
@@ -82,24 +82,24 @@ def sha256_of(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file or of all files in a folder."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size
+    """Return the bytes of a file or of all files in a folder."""
+    return sum(file.stat().st_size for file in _files(path))
 
 
 def _make_readable(path: Path) -> None:
     # safetensors writes weights with mode 0600, which a server of another user cannot read
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file():
-            file.chmod(file.stat().st_mode | 0o444)
+    for file in _files(path):
+        file.chmod(file.stat().st_mode | 0o444)
 
 
 def _sync(path: Path) -> None:
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+    for file in _files(path):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Locations in a recipe: a path, a folder of an installed package, the hub."""
+"""Locations in a recipe: a path, a folder of an installed package or the hub."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,9 +10,9 @@ HUB = "hub:"
 
 
 def locate(source: str) -> Path:
-    """The path that a source names: `package:NAME/FOLDER` inside an installed package, or a path.
+    """Return the path of a source: `package:NAME/FOLDER` of an installed package, or a path.
 
-    Raises UserError where nothing is there.
+    Raises UserError if it does not exist.
     """
     if not source.startswith(PACKAGE):
         path = Path(source)

@@ -1,4 +1,4 @@
-"""How a stage tells what it is doing: sentences and progress, to whoever listens."""
+"""Log lines and progress of stages and commands."""
 
 import sys
 import time
@@ -8,14 +8,14 @@ from typing import Protocol, TextIO
 
 class Log(Protocol):
     def say(self, text: str) -> None:
-        """One sentence for a person."""
+        """Write one line."""
 
     def progress(self, done: int, total: int, note: str = "") -> None:
-        """How much of the work at hand is done."""
+        """Report how much of the current work is done."""
 
 
 class Silence:
-    """Listens to nothing: what tests and library users get by default."""
+    """Log that drops everything: the default for tests and library users."""
 
     def say(self, text: str) -> None:
         pass
@@ -28,35 +28,35 @@ no_log = Silence()
 
 
 class Tells(Silence):
-    """Hands sentences to a function."""
+    """Log that passes each line to a function and drops progress."""
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
-        self.tell = tell
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.write = write
 
     def say(self, text: str) -> None:
-        self.tell(text)
+        self.write(text)
 
 
 class Console:
-    """A line a sentence; a bar that redraws itself on a terminal, else a line every ten seconds."""
+    """Log to a stream, with a progress bar on a terminal, else a progress line every 10 seconds."""
 
     def __init__(self, name: str, stream: TextIO | None = None) -> None:
         self.name = name
         self.stream = stream or sys.stderr
         self.started = self.last = time.monotonic()
         self.first, self.previous = 0, sys.maxsize
-        self.drawn = False
+        self.bar_shown = False
 
     def say(self, text: str) -> None:
-        if self.drawn:
+        if self.bar_shown:
             print(file=self.stream)
-            self.drawn = False
+            self.bar_shown = False
         print(f"[{self.name}] {text}", file=self.stream, flush=True)
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        if done <= self.previous:  # another piece of work has begun
-            self.started, self.first = now, done  # resumed work begins where it was
+        if done <= self.previous:  # new work has begun
+            self.started, self.first = now, done  # resumed work does not begin at 0
         self.previous = done
         live = self.stream.isatty()
         if now - self.last < (0.2 if live else 10) and done < total:
@@ -71,18 +71,20 @@ class Console:
             left = f"  {_duration(seconds)} left"
         text = f"{share:4.0%}  {done:,} of {total:,}{left}  {note}".rstrip()
         if live:
-            line = _drawn(self.stream, f"[{self.name}]", share, text)
+            line = _bar(self.stream, f"[{self.name}]", share, text)
             print(f"\r\033[K{line}", end="", file=self.stream, flush=True)
-            self.drawn = True
+            self.bar_shown = True
             if done >= total:
                 self.say("done")
         else:
             print(f"[{self.name}] {text}", file=self.stream, flush=True)
 
 
-def _drawn(stream: TextIO, name: str, share: float, text: str) -> str:
-    """A bar and what stands beside it, in one line of a terminal. It is drawn at each call: nothing
-    is hidden or held that a kill would leave behind."""
+def _bar(stream: TextIO, name: str, share: float, text: str) -> str:
+    """Return one terminal line with a progress bar and its text.
+
+    A live display of rich would leave the cursor hidden after a kill.
+    """
     from rich.console import Console as Terminal
     from rich.progress_bar import ProgressBar
     from rich.table import Table

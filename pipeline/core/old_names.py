@@ -1,7 +1,7 @@
-"""Names of earlier versions, and what they are called now.
+"""Names that earlier versions of bertline wrote, and their current names.
 
-Recipes, records, artifacts, tags and answers' settings were written under these names, and are read
-under them for ever: by this table and nothing else.
+Recipes, records, artifacts, tags and serving settings with these names stay readable for ever.
+This table is the only place that maps them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 TASKS = {"masked_words": "masked_lm", "pair_score": "similarity"}
-KEYS = {  # of a recipe: the place of an old key, and its name now; what lies inside comes first
+KEYS = {  # of a recipe: dotted path of an old key, and its current name; nested keys first
     "validate.longest_text": "max_characters",
     "validate.fewest_rows": "min_rows",
     "validate.largest_quarantine_percent": "max_quarantine_percent",
@@ -40,40 +40,40 @@ FIELDS = {  # of records, by class
 SETTINGS = {"hide": "masking"}  # of serving.json
 FILES = {"ladder.json": "benchmark.json", "ladder.png": "runtimes.png"}
 TAGS = {"bertline.rung": "bertline.runtime"}
-METRICS = {"ladder.": "runtime."}  # how a metric's name begins
+METRICS = {"ladder.": "runtime."}  # prefixes of metric names
 
 
 def renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A mapping whose old keys have the names of today."""
+    """Return a mapping with its old keys renamed."""
     return {names.get(key, key): value for key, value in content.items()}
 
 
 def old_keys(block: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
-    """The old keys of a recipe: the place of each, and its name now."""
+    """Yield the path and the current name of each old key of a recipe."""
     for key, name in KEYS.items():
-        *above, last = key.split(".")
-        place: object = block
-        for part in above:
-            place = place.get(part) if isinstance(place, Mapping) else None
-        if isinstance(place, Mapping) and last in place:
-            yield [*above, last], name
+        *parents, last = key.split(".")
+        mapping: object = block
+        for part in parents:
+            mapping = mapping.get(part) if isinstance(mapping, Mapping) else None
+        if isinstance(mapping, Mapping) and last in mapping:
+            yield [*parents, last], name
 
 
 def section(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's section as it was once written, under the keys of today."""
+    """Return a section of an old recipe with its old keys renamed."""
     names = {key.removeprefix(f"{name}."): new for key, new in KEYS.items()}
     return renamed(content, {key: new for key, new in names.items() if "." not in key})
 
 
 def earlier(path: PurePath) -> Iterator[PurePath]:
-    """Earlier name of a file, in the same folder."""
+    """Yield the earlier paths of a file, in the same folder."""
     for old, new in FILES.items():
         if path.name == new:
             yield path.with_name(old)
 
 
 def metric(name: str) -> str:
-    """A metric of a run, by its name of today."""
+    """Return the current name of a metric."""
     for old, new in METRICS.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

@@ -1,7 +1,7 @@
-"""What stages hand on: each record is one small JSON file, read back into the same class.
+"""Records that stages write: each is one small JSON file, read back into the same class.
 
-No record holds a path of this machine. Clock readings stand only in `Benchmark` and `Publication`,
-so that all others are equal wherever the work is done again.
+No record holds a path of this machine. Only `Benchmark` and `Publication` hold timings, so that all
+other records are reproducible.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ class Record(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_today(cls, content: Any) -> Any:
+    def _rename_old_fields(cls, content: Any) -> Any:
         names = old_names.FIELDS.get(cls.__name__)
         return old_names.renamed(content, names) if names and isinstance(content, dict) else content
 
@@ -45,7 +45,7 @@ class Record(BaseModel):
 
 
 class Interval(Record):
-    """A value with the ends of its 95 % interval."""
+    """Value with the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -53,7 +53,7 @@ class Interval(Record):
 
 
 class Intake(Record):
-    """What `ingest` read."""
+    """Record of `ingest`."""
 
     source: str
     rows: int
@@ -61,24 +61,24 @@ class Intake(Record):
     by_split: dict[str, int]
     rows_sha256: str
     labelled: int = 0
-    """Of the rows: answers that people gave the right label, from data/labels."""
+    """Number of these rows that come from data/labels: feedback that people labelled."""
 
 
 class Validation(Record):
-    """What `validate` found and kept."""
+    """Record of `validate`."""
 
     rows: int
     kept: int
     quarantined: int
     by_rule: dict[str, int]
-    """Rows that each rule flags; a row can be flagged by several."""
+    """Number of rows that each rule flags; a row can be flagged by several."""
     policies: dict[str, str]
     quarantined_by_rule: dict[str, int]
-    """Rows kept aside, each counted once, under the first rule that asked for it."""
+    """Number of quarantined rows, each counted once, under the first rule that quarantines it."""
     kept_by_split: dict[str, int]
     kept_by_label: dict[str, int]
     leaks: dict[str, int]
-    """Rows whose exact or near copy sits in a more precious split, as 'train > test'."""
+    """Number of rows with an exact or near copy in a more precious split, as 'train > test'."""
     share_lost_to_leaks: float
     labels: list[str]
     expectations: int
@@ -94,22 +94,22 @@ class Lengths(Record):
     masking: dict[str, Any] | None = None
     """Masking settings, of tasks that predict tokens."""
     truncated_share: dict[str, float]
-    """Of rows longer than that, whatever long_text makes of them."""
+    """Share of rows longer than `maximum`, whatever `long_text` does with them."""
     pieces: dict[str, int]
-    """What the model reads: as many as rows, and more with windows."""
+    """Number of model inputs: as many as rows, and more with windows."""
     quantiles: dict[str, int]
-    """Of all splits: p5, p25, p50, p75, p95, p99, max."""
+    """Quantiles over all splits: p5, p25, p50, p75, p95, p99, max."""
     rows: dict[str, int]
     vocabulary: int = 0
-    """Tokens that the tokenizer knows."""
+    """Number of tokens in the tokenizer's vocabulary."""
     coverage: float = 1.0
-    """Share of the tokens of validation and test rows that are not the unknown one."""
+    """Share of the tokens of validation and test rows that are not the unknown token."""
     fertility: float = 0.0
-    """Tokens a word of these rows; a Chinese character is a word."""
+    """Tokens per word of these rows; a Chinese character counts as a word."""
 
 
 class Fit(Record):
-    """What `finetune` did. Its curves stand in curves.csv."""
+    """Record of `finetune`; its curves are in training.csv and validation.csv."""
 
     key: str
     """Hash of everything that the weights depend on."""
@@ -125,29 +125,29 @@ class Fit(Record):
     stopped_early: bool
     weights_sha256: str
     decision: dict[str, Any]
-    """What the task tuned on validation rows besides the weights, such as thresholds."""
+    """Values that the task tuned on validation rows besides the weights, such as thresholds."""
     trained: int
-    """Parameters that were trained: fewer than there are with LoRA."""
+    """Number of trained parameters: fewer than `parameters` with LoRA."""
     pooling: Literal["cls", "mean"] | None = None
-    """What a head for whole texts reads, as its base was trained; None under a head for tokens."""
+    """Pooling under a head for whole texts, as the base was trained; None under a token head."""
 
 
 class SplitScores(Record):
     rows: int
     scores: dict[str, Interval]
-    """The task's metrics, the higher the better; it is known by the first."""
+    """Metrics of the task, higher is better; the first is its main metric."""
     per_class: dict[str, dict[str, float]]
-    """precision, recall, f1 and rows of each class; empty where the task has no classes."""
+    """Scores of each class: precision, recall, f1 and rows; empty if the task has no classes."""
     averages: dict[str, dict[str, float]]
-    """precision, recall and f1 of each way to average them."""
+    """Scores of each way to average: precision, recall and f1."""
     more: dict[str, float]
     """Further numbers by name, such as areas under curves."""
     calibration_error: float | None
-    """Where a row is right or wrong as a whole."""
+    """Expected calibration error; None where a row can be partly right."""
     confusions: dict[str, dict[str, int]]
-    """truth -> answer -> how often; "" for nothing."""
+    """Counts by truth and answer; "" stands for nothing."""
     signatures: dict[str, str] = {}
-    """How metrics were computed, where people quote that beside them."""
+    """Signatures of metrics that are quoted with one, such as sacreBLEU's."""
 
 
 class Baseline(Record):
@@ -155,36 +155,35 @@ class Baseline(Record):
     scores: dict[str, Interval]
     only_model_right: int
     only_baseline_right: int
-    """Rows that just this one of the two has right, or better where no row is simply right."""
+    """Number of rows that only this one of the two has right, or better where scores are graded."""
     p_model_worse: float
-    """One-sided, of those rows by the sign test: how likely so bad a result is if the model is no
-    worse (the exact McNemar test, where rows are right or wrong). Where rows have groups, of the
-    groups in which one of the two is better."""
+    """One-sided p-value of the sign test over these rows: the chance of a result so bad if the
+    model is not worse (the exact McNemar test where rows are right or wrong). If rows have groups,
+    the test is over the groups in which one of the two is better."""
 
 
 class Slice(Record):
     name: str
     rows: int
     score: Interval
-    """Of the task's first metric."""
+    """Score in the task's main metric."""
 
 
 class Behaviour(Record):
-    """How one behaviour test of a suite came out."""
+    """Result of one behaviour test of a suite."""
 
     name: str
     suite: str
     kind: str
     cases: int
-    """0 where it draws on test rows and its change touches none of them."""
+    """Number of cases; 0 if it draws on test rows and its change applies to none of them."""
     failed: int
     share: float
-    """Of its cases that failed."""
+    """Share of its cases that failed."""
     allowed: float
-    """The share that may."""
+    """Share of its cases that may fail."""
     examples: list[dict[str, str]]
-    """A few failing cases, as excerpts: text, changed (empty where nothing is), expected,
-    answered."""
+    """Some failed cases as excerpts: text, changed (empty if nothing is), expected, answered."""
 
     @property
     def passed(self) -> bool:
@@ -202,23 +201,23 @@ class Scores(Record):
 
     @property
     def behaviour_failed(self) -> float:
-        """Share of the behaviour tests that failed, 0 where there are none."""
+        """Share of the behaviour tests that failed, 0 if there are none."""
         return sum(not test.passed for test in self.behaviour) / max(len(self.behaviour), 1)
 
     @property
     def main(self) -> str:
-        """The metric that the task is known by."""
+        """Name of the task's main metric."""
         return next(iter(self.test.scores))
 
 
 class Parity(Record):
-    """How far an exported file answers from PyTorch, over real texts."""
+    """Difference between the answers of an exported file and of PyTorch, over real texts."""
 
     file: str
     sha256: str
     bytes: int
     max_difference: float
-    """Of logits, over all texts and shapes tried."""
+    """Largest difference of logits, over all texts and shapes tried."""
     flips: float
     """Share of rows whose answer changed."""
     texts: int
@@ -239,7 +238,7 @@ class Timing(Record):
 
 
 class Candidate(Record):
-    """One runtime that was measured."""
+    """Measurements of one runtime candidate."""
 
     name: str
     file: str | None
@@ -248,18 +247,18 @@ class Candidate(Record):
     peak_memory_mb: float
     provider: str
     single: Timing
-    """Batch 1 over real texts at their own lengths; `length` is their median."""
+    """Timing at batch 1 over real texts at their own lengths; `length` is their median."""
     grid: list[Timing]
     speedup: float
     """Median latency of the reference over this candidate's, batch 1, real texts."""
     validation: dict[str, float]
     validation_flips: float
     test: dict[str, float]
-    """The task's metrics, as this runtime answers."""
+    """Metrics of the task with the answers of this runtime."""
     test_flips: float
-    """Share of rows that are answered otherwise than by the reference."""
+    """Share of rows whose answer differs from the reference's."""
     verdict: str
-    """Why this candidate was or was not picked."""
+    """Reason why this candidate was or was not picked."""
 
 
 class Machine(Record):
@@ -273,7 +272,7 @@ class Machine(Record):
 
 
 class Benchmark(Record):
-    """Runtimes measured side by side on this machine."""
+    """Measurements of all runtime candidates on this machine."""
 
     reference: str
     picked: str
@@ -286,12 +285,12 @@ class Benchmark(Record):
 
 
 class Publication(Record):
-    """Where a line's result stands in MLflow."""
+    """Place of a registered version in MLflow."""
 
     model: str
     version: str
     key: str
-    """Lineage key and runtime: what makes a version one and the same."""
+    """Identity of the version: the lineage key and the runtime."""
     lineage: str
     run: str
     experiment: str

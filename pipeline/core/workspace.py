@@ -1,4 +1,4 @@
-"""The layout of a working folder: the stages, where things lie, and where MLflow is."""
+"""Layout of a working folder: the stages, its paths, and the address of MLflow."""
 
 import os
 from pathlib import Path
@@ -18,9 +18,9 @@ ORDER = (
     "benchmark",
     "publish",
 )
-"""The stages of the line, each with a folder in data/<recipe>/."""
+"""Stages of the pipeline, each with a folder in data/<recipe>/."""
 
 
 def tracking() -> str:
-    """MLflow's address: MLFLOW_TRACKING_URI, else a SQLite file in this folder."""
+    """Return MLflow's address: MLFLOW_TRACKING_URI, else a SQLite file in this folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"

@@ -1,4 +1,4 @@
-"""The door of a stage."""
+"""The entry point of a stage: python -m pipeline STAGE RECIPE."""
 
 import subprocess
 import sys
