@@ -64,12 +64,12 @@ FORMATS = (*TABLES, *(name for name in READERS if name.startswith(".")))
 def read_rows(
     source: str, columns: tuple[str, ...], layout: Layout = PLAIN
 ) -> Iterator[Row | Reject]:
-    """All rows of a source in a fixed order, the unreadable ones as `Reject`.
+    """Yield all rows of a source in a fixed order, unreadable ones as `Reject`.
 
-    The extension tells a file's format where the layout does not: CSV and TSV, JSON Lines,
-    Parquet, SQuAD's JSON, or tokens with tags in columns. A folder holds one folder of text files
-    a label or, in the format `lines`, one file of lines a label, or `documents` in files.
-    `columns` must be there.
+    If the layout names no format, the file extension decides: CSV, TSV, JSON Lines, Parquet, SQuAD
+    JSON, or tokens with tags in columns. A folder holds a subfolder of text files for each label;
+    in the format `lines`, a file of lines for each label; in the format `documents`, files of
+    documents. Raises UserError if one of `columns` is missing.
     """
     path = locate(source)
     shown = readable(source if source.startswith(PACKAGE) else str(path))

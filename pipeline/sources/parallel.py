@@ -1,4 +1,4 @@
-"""Files of lines that belong together: the same texts in several languages, a file each."""
+"""Reader of parallel texts: one file of lines for each language."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,18 +8,18 @@ from pipeline.sources.rows import Reject, Row, read_lines, require
 
 
 def read_parallel(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """A line of `train.en` with the same line of `train.fr`, and of whatever else has that name:
-    columns are the suffixes. A line that cannot be read in one of them is a `Reject`; lines that
-    are blank in all are no rows.
+    """Yield a row for each line number: that line of `train.en`, of `train.fr` and of every other
+    file of that stem, with the suffixes as column names. A line that cannot be read in one file is
+    a `Reject`. Lines that are blank in all files are skipped.
 
-    Raises UserError where the files have different numbers of lines.
+    Raises UserError if the files have different numbers of lines.
     """
     files = siblings(path)
     require(columns, tuple(files), shown, f"files called {path.stem} have the suffixes")
     counts = {name: sum(1 for _ in read_lines(files[name], shown)) for name in columns}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{files[name].name} has {count:,}" for name, count in counts.items())
-        raise UserError(f"{shown}: {told} lines: each line of one must be that of the other")
+        sizes = ", ".join(f"{files[name].name} has {count:,}" for name, count in counts.items())
+        raise UserError(f"{shown}: {sizes} lines: line N of every file must be the same text")
     opened = [read_lines(files[name], str(path.with_name(files[name].name))) for name in columns]
     for lines in zip(*opened, strict=True):
         number = lines[0][0]
@@ -31,7 +31,7 @@ def read_parallel(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[
 
 
 def siblings(path: Path) -> dict[str, Path]:
-    """The files that have its name, by their suffixes."""
+    """Return the files of the same stem in its folder, by suffix."""
     return {
         file.suffix.removeprefix("."): file
         for file in sorted(path.parent.iterdir())

@@ -1,7 +1,7 @@
-"""Rows as readers give them, and what all readers share.
+"""Rows and rejects that readers yield, and functions that all readers share.
 
-Readers stream: of a text file they hold a line, or a sentence, at a time. Whatever cannot be read
-costs its own row, which is told with its file and line.
+Readers stream: they hold one line or sentence of a text file at a time. Content that cannot be read
+costs only its own row, which is reported with its file and line.
 """
 
 import json
@@ -15,14 +15,14 @@ from pipeline.core.config import nearest
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
 
-LARGEST_ROW = 10_000_000  # characters of one field or line: beyond it a file is taken for broken
+LARGEST_ROW = 10_000_000  # characters of one field or line: a longer one counts as broken
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Format = Literal["conll", "conll_documents", "squad", "word_tags", "lines", "documents", "parallel"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row as it stands in its source; `fields` maps column to value, "" where it is empty."""
+    """Row of a source; `fields` maps column to value, "" if it is empty."""
 
     file: str
     number: int
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Reject:
-    """One row that cannot be read, and why."""
+    """Row that cannot be read, with the reason."""
 
     file: str
     number: int
@@ -41,23 +41,23 @@ class Reject:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file does not say of itself."""
+    """Format settings that a file itself does not hold."""
 
     format: Format | None = None
-    """None goes by the extension."""
+    """Name of the format; None takes it from the file extension."""
     header: tuple[str, ...] | None = None
     """Column names of a CSV or TSV file without a header line."""
     quotes: bool = True
-    """Whether quotes enclose the fields of a CSV or TSV file."""
+    """True if quotes enclose fields of a CSV or TSV file."""
 
 
 def readable(name: str) -> str:
-    """A file's name or path, with replacement characters for bytes that are not UTF-8."""
+    """Return a file name or path with replacement characters for bytes that are not UTF-8."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
 def read_lines(path: Path, shown: str) -> Iterator[tuple[int, str | Reject]]:
-    """Every line of a UTF-8 file with its number, without its end."""
+    """Yield every line of a UTF-8 file with its number, without the line end."""
     with path.open("rb") as file:
         number = 0
         while line := file.readline(LARGEST_ROW + 1):
@@ -75,7 +75,7 @@ def read_lines(path: Path, shown: str) -> Iterator[tuple[int, str | Reject]]:
 
 
 def checked(file: str, number: int, fields: Mapping[str, object]) -> Row | Reject:
-    """A row whose every cell is text that can be written as UTF-8."""
+    """Return a row with all cells as text, or a `Reject` if one cannot be written as UTF-8."""
     try:
         texts = {str(name): _as_text(value) for name, value in fields.items()}
         "".join(texts.values()).encode()
@@ -87,8 +87,7 @@ def checked(file: str, number: int, fields: Mapping[str, object]) -> Row | Rejec
 
 
 def _as_text(value: object) -> str:
-    """A cell as text: nothing stays empty, which pandas writes as NaN; numbers, lists and truth
-    values as JSON writes them."""
+    """Return a cell as text: "" for None and NaN; numbers, lists, dicts and bools as JSON."""
     if value is None or value != value:
         return ""
     if isinstance(value, bytes):
@@ -108,7 +107,7 @@ def undecodable(file: str, number: int, error: UnicodeDecodeError, content: byte
 
 
 def require(columns: tuple[str, ...], present: tuple[str, ...], where: str, what: str) -> None:
-    """Raises UserError for the first of `columns` that is not present."""
+    """Raise UserError for the first of `columns` that is not present."""
     for column in columns:
         if column not in present:
             hint = nearest(column, present)

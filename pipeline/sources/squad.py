@@ -1,9 +1,9 @@
-"""Questions with their contexts and answers, as SQuAD writes them (Rajpurkar et al. 2016, 2018).
+"""Reader of questions with contexts and answers, as in SQuAD (Rajpurkar et al. 2016, 2018).
 
     {"data": [{"title": ..., "paragraphs": [{"context": ..., "qas": [{"id": ..., "question": ...,
       "answers": [{"text": ..., "answer_start": ...}], "is_impossible": false}]}]}]}
 
-A row's number is its question's place in the file, from 1.
+The number of a row is the position of its question in the file, from 1.
 """
 
 import json
@@ -19,10 +19,11 @@ COLUMNS = ("question", "context", "answers", "id", "title")
 
 
 def read_squad(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """`answers` is a JSON list of {"text", "answer_start"}, [] where the question cannot be
-    answered and empty where nothing is said of answers. Offsets count characters.
+    """Yield a row for each question. The column `answers` is a JSON list of {"text",
+    "answer_start"}: [] if the question has no answer, "" if the file has no answers. Offsets count
+    characters.
 
-    The one reader that holds a whole file: JSON cannot be read in parts.
+    This is the only reader that loads a whole file: JSON cannot be parsed in parts.
     """
     require(columns, COLUMNS, f"{shown}: row 1", "questions with contexts have")
     try:
@@ -45,7 +46,7 @@ def read_squad(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row
         if reason:
             name = question.get("id") if isinstance(question, dict) else None
             reason = f"question {name!r}: {reason}" if name else reason
-            yield Reject(shown, number, reason, excerpt(str(_of(question, "question"))))
+            yield Reject(shown, number, reason, excerpt(str(_get(question, "question"))))
             continue
         answers = question.get("answers")
         if question.get("is_impossible") is True:
@@ -59,42 +60,42 @@ def read_squad(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row
             "context": paragraph["context"],
             "answers": "" if answers is None else as_json(answers),
             "id": question.get("id"),
-            "title": _of(article, "title"),
+            "title": _get(article, "title"),
         }
         yield checked(shown, number, fields)
 
 
 def _questions(articles: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """(article, paragraph, question), None in place of what is no list: it counts as a question."""
+    """Yield (article, paragraph, question); a missing list counts as one question of None."""
     for article in articles:
-        for paragraph in _listed(article, "paragraphs"):
-            for question in _listed(paragraph, "qas"):
+        for paragraph in _get_list(article, "paragraphs"):
+            for question in _get_list(paragraph, "qas"):
                 yield article, paragraph, question
 
 
-def _listed(holder: object, name: str) -> list[Any]:
-    found = _of(holder, name)
-    return found if isinstance(found, list) else [None]
+def _get_list(mapping: object, key: str) -> list[Any]:
+    value = _get(mapping, key)
+    return value if isinstance(value, list) else [None]
 
 
-def _of(holder: object, name: str) -> Any:
-    return holder.get(name) if isinstance(holder, Mapping) else None
+def _get(mapping: object, key: str) -> Any:
+    return mapping.get(key) if isinstance(mapping, Mapping) else None
 
 
 def _fault(paragraph: object, question: object) -> str | None:
-    """What is wrong with a question, if anything."""
-    context = _of(paragraph, "context")
+    """Return the reason why a question is rejected; None if it is valid."""
+    context = _get(paragraph, "context")
     if not isinstance(context, str):
         return "has no context: `paragraphs` must be a list of {context, qas}"
-    if not isinstance(_of(question, "question"), str):
+    if not isinstance(_get(question, "question"), str):
         return "has no question: `qas` must be a list of {question, answers, id}"
-    answers = _of(question, "answers")
-    if answers is None or _of(question, "is_impossible") is True:
+    answers = _get(question, "answers")
+    if answers is None or _get(question, "is_impossible") is True:
         return None
     if not isinstance(answers, list):
         return "its answers are not a list"
     for answer in answers:
-        text, start = _of(answer, "text"), _of(answer, "answer_start")
+        text, start = _get(answer, "text"), _get(answer, "answer_start")
         if not isinstance(text, str) or type(start) is not int:
             return "an answer needs a `text` and a whole number `answer_start`"
         if not text or start < 0 or not context.startswith(text, start):

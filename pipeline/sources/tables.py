@@ -1,4 +1,4 @@
-"""Tables: CSV and TSV, JSON Lines, Parquet."""
+"""Readers of tables: CSV and TSV, JSON Lines, Parquet."""
 
 import csv
 import json
@@ -30,25 +30,25 @@ def read_csv(
     names: tuple[str, ...] | None,
     quotes: bool,
 ) -> Iterator[Row | Reject]:
-    """`names` are the columns of a file without a header line; without `quotes` a quote is a
-    character like any other.
+    """Yield the rows of a CSV file. `names` are the columns of a file without a header line.
+    Without `quotes` a quote is a character like any other.
 
-    Every line of a row that is lost to its quotes is a `Reject` of its own, so that an open quote
-    counts for as much as it swallows.
+    If wrong quotes make a row span several lines, each of these lines is a `Reject` of its own, so
+    that an open quote counts as many rejects as it hides lines.
     """
     csv.field_size_limit(LARGEST_ROW)
-    # Undecodable bytes survive as lone surrogates, so that one bad byte costs one row and no more.
+    # Undecodable bytes become lone surrogates, so that one bad byte costs only its row.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         table = _CsvFile(file, shown, delimiter, quotes)
         yield from table.rows(table.header(columns, names))
 
 
 class _CsvFile:
-    """An open CSV file, read from its first line to its last."""
+    """Open CSV file, read from its first line to its last."""
 
     def __init__(self, file: TextIO, shown: str, delimiter: str, quotes: bool) -> None:
         self.file, self.shown, self.delimiter, self.quotes = file, shown, delimiter, quotes
-        self.held = 0  # quotes in the lines of the row that is read
+        self.quote_count = 0  # in the lines of the current row
         self.reader = csv.reader(
             self._lines(),
             delimiter=delimiter,
@@ -58,13 +58,13 @@ class _CsvFile:
 
     def _lines(self) -> Iterator[str]:
         for text in self.file:
-            self.held += text.count('"')
+            self.quote_count += text.count('"')
             yield text
 
     def header(self, columns: tuple[str, ...], names: tuple[str, ...] | None) -> list[str]:
-        """Names of all columns: `names`, or those in the first line.
+        """Return the names of all columns: `names`, or else those in the first line.
 
-        Raises UserError where one of `columns` is missing or stands there twice.
+        Raises UserError if one of `columns` is missing or occurs twice.
         """
         try:
             header = list(names) if names else next(self.reader, [])
@@ -82,44 +82,44 @@ class _CsvFile:
 
     def rows(self, header: list[str]) -> Iterator[Row | Reject]:
         while True:
-            line, self.held = self.reader.line_num + 1, 0
+            line, self.quote_count = self.reader.line_num + 1, 0
             try:
                 values = next(self.reader)
             except StopIteration:
                 return
             except csv.Error as error:
                 reject = Reject(self.shown, line, _csv_reason(str(error)))
-                yield from _lost(reject, self.reader.line_num)
+                yield from _rejects(reject, self.reader.line_num)
                 continue
             if not values:  # a blank line
                 continue
             if broken := self._broken(line, values, len(header)):
-                yield from _lost(*broken)
+                yield from _rejects(*broken)
             else:
                 yield Row(self.shown, line, dict(zip(header, values, strict=True)))
 
     def _broken(self, line: int, values: list[str], fields: int) -> tuple[Reject, int] | None:
-        """The reason why a row cannot be used, and the last line that is lost with it."""
-        whole, end = self.delimiter.join(values), self.reader.line_num
+        """Return the `Reject` of a row that cannot be used and the last line that it spans."""
+        text, end = self.delimiter.join(values), self.reader.line_num
         last = line if len(values) == fields else end
-        if reject := _undecodable(self.shown, line, whole):
+        if reject := _undecodable(self.shown, line, text):
             return reject, last
-        if self.quotes and self.held % 2:  # in a plain field one is no error to the reader
-            reason = f"its quotes do not match (it has {self.held} of them): {PLAIN_QUOTES}"
-            return Reject(self.shown, line, reason, excerpt(whole)), end
+        if self.quotes and self.quote_count % 2:  # the csv module accepts one inside a plain field
+            reason = f"its quotes do not match (it has {self.quote_count} of them): {PLAIN_QUOTES}"
+            return Reject(self.shown, line, reason, excerpt(text)), end
         if len(values) != fields:
             reason = f"has {len(values)} fields where the header has {fields}"
             reason += f", over {last - line + 1} lines: {PLAIN_QUOTES}" if last > line else ""
-            return Reject(self.shown, line, reason, excerpt(whole)), last
+            return Reject(self.shown, line, reason, excerpt(text)), last
         return None
 
 
-def _undecodable(shown: str, line: int, whole: str) -> Reject | None:
-    """A rejected row whose bytes, which stand in it as lone surrogates, are not UTF-8."""
+def _undecodable(shown: str, line: int, text: str) -> Reject | None:
+    """Return the `Reject` of a row with bytes, held as lone surrogates, that are not UTF-8."""
     try:
-        whole.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
-        raw = whole.encode("utf-8", "surrogateescape")
+        raw = text.encode("utf-8", "surrogateescape")
         try:
             raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -127,8 +127,8 @@ def _undecodable(shown: str, line: int, whole: str) -> Reject | None:
     return None
 
 
-def _lost(first: Reject, last: int) -> Iterator[Reject]:
-    """A row that cannot be read, and the lines up to `last` that its quotes have swallowed."""
+def _rejects(first: Reject, last: int) -> Iterator[Reject]:
+    """Yield a row that cannot be read, and each line up to `last` that its quotes enclose."""
     yield first
     for line in range(first.number + 1, last + 1):
         yield Reject(first.file, line, f"lies behind the quote of line {first.number}")

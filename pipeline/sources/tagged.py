@@ -1,7 +1,8 @@
-"""Tokens with tags: in columns, a token a line, as CoNLL shared tasks write them, or word/tag.
+"""Readers of tagged tokens: in columns, one token per line, as in CoNLL shared tasks, or word/tag.
 
-Both give `text`, `label` (JSON: [[start, end, "TYPE"], ...] in characters of the text) and `tokens`
-(JSON). Tokens in columns also give `document`: a number where -DOCSTART- lines part documents.
+Both yield `text`, `label` (JSON: [[start, end, "TYPE"], ...] in characters of the text) and
+`tokens` (JSON). Tokens in columns also yield `document`: its number if -DOCSTART- lines separate
+documents.
 """
 
 import re
@@ -22,12 +23,12 @@ from pipeline.sources.rows import LARGEST_ROW, Reject, Row, as_json, read_lines,
 BLANKS = " \t"  # others, such as a full-width space, can be tokens
 DOCUMENT = "-DOCSTART-"
 OUTSIDE = "O"
-# The letters that begin, continue, end and alone make an entity. In the first two nothing marks an
-# end; IOB1 begins with I, and with B only right behind an entity of the same type.
+# Letters that begin an entity, continue it, end it, and mark an entity of one token. The first two
+# schemes do not mark ends; IOB1 begins with I, and with B only right after an entity of that type.
 SCHEMES = {"IOB2": "BI", "IOB1": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
-BY_CHARACTERS = 0.95  # share of a file's tokens from which characters, not words, are its tokens
-# The names among the tags of the People's Daily of 1998 (Yu et al. 2002), and its family names of
-# two characters.
+BY_CHARACTERS = 0.95  # share of one-character tokens from which a file is tagged by characters
+# Tags of names in the People's Daily corpus of 1998 (Yu et al. 2002), and family names of two
+# characters.
 NAMES = {"nr": "PER", "ns": "LOC", "nt": "ORG"}
 FAMILY_NAMES = frozenset(
     re.findall("..", "欧阳司马诸葛上官司徒东方令狐南宫夏侯皇甫尉迟公孙慕容宇文长孙端木独孤")
@@ -53,7 +54,7 @@ class Line(NamedTuple):
 
 class Sentence(NamedTuple):
     number: int
-    """Of its first line."""
+    """Number of its first line."""
     text: str
     spans: list[Span]
     tokens: list[str]
@@ -61,7 +62,7 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """What only a file as a whole can tell."""
+    """Properties of a file that are known only after reading all of it."""
 
     columns: int
     scheme: str
@@ -69,12 +70,12 @@ class Survey:
 
 
 def read_conll(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """Sentences with a blank line between them: of each line the first column is a token and the
-    last its tag. Columns are parted by tabs, in lines that have one, or else by spaces.
+    """Yield sentences, which blank lines separate. The first column of a line is a token, the last
+    one its tag. Tabs separate the columns of a line that has one, else spaces.
 
-    A row's number is the line of its first token. A sentence in which a line cannot be read, has
-    another number of columns than most, or a tag that does not fit the file's scheme, is one
-    `Reject` that names this line.
+    The number of a row is the line of its first token. A sentence is one `Reject` that names the
+    line if a line cannot be read, has another number of columns than most lines, or has a tag that
+    does not fit the scheme of the file.
     """
     require(columns, PRESENT, f"{shown}: row 1", "tokens with tags give")
     for document, found in _read(path, shown):
@@ -84,11 +85,11 @@ def read_conll(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row
 def read_conll_documents(
     path: Path, shown: str, columns: tuple[str, ...]
 ) -> Iterator[Row | Reject]:
-    """Documents, each behind a -DOCSTART- line, whose sentences are lines of one text: so a name is
-    read beside all else that its document says of it. A document in which a line is wrong is one
+    """Yield documents, each after a -DOCSTART- line, with its sentences as lines of one text: a
+    name is read together with the rest of its document. A document with a wrong line is one
     `Reject` that names this line.
 
-    Raises UserError where a sentence belongs to no document.
+    Raises UserError if a sentence belongs to no document.
     """
     require(columns, PRESENT, f"{shown}: row 1", "tokens with tags give")
     for document, members in groupby(_read(path, shown), key=itemgetter(0)):
@@ -104,7 +105,7 @@ def read_conll_documents(
 
 
 def _read(path: Path, shown: str) -> Iterator[tuple[int, "Sentence | Reject"]]:
-    """Each sentence, or why it is none, behind the number of its document."""
+    """Yield the document number of each sentence, and the sentence or its `Reject`."""
     survey = _survey(path, shown)
     for document, lines in _sentences(path, shown):
         if isinstance(lines, Reject):
@@ -120,12 +121,12 @@ def _read(path: Path, shown: str) -> Iterator[tuple[int, "Sentence | Reject"]]:
 
 
 def _row(shown: str, document: int, sentences: Sequence["Sentence"]) -> Row:
-    """Some sentences of one document, a line each."""
+    """Return a row with sentences of one document, one per line of the text."""
     spans: list[Span] = []
-    place = 0
+    offset = 0
     for sentence in sentences:
-        spans += [(start + place, end + place, kind) for start, end, kind in sentence.spans]
-        place += len(sentence.text) + 1
+        spans += [(start + offset, end + offset, kind) for start, end, kind in sentence.spans]
+        offset += len(sentence.text) + 1
     text = "\n".join(sentence.text for sentence in sentences)
     tokens = [token for sentence in sentences for token in sentence.tokens]
     fields = _fields(text, spans, tokens) | {"document": str(document or "")}
@@ -133,7 +134,7 @@ def _row(shown: str, document: int, sentences: Sequence["Sentence"]) -> Row:
 
 
 def _sentences(path: Path, shown: str) -> Iterator[tuple[int, list[Line] | Reject]]:
-    """Each sentence behind the number of its document, 0 before the first -DOCSTART-."""
+    """Yield the document number and the lines of each sentence; 0 before the first -DOCSTART-."""
     document, size = 0, 0
     sentence: list[Line] = []
     fault: Reject | None = None
@@ -164,8 +165,8 @@ def _columns(line: str) -> list[str]:
 
 
 def _survey(path: Path, shown: str) -> Survey:
-    """Read a file through: its columns are the most frequent number of columns, its scheme the one
-    against which the fewest tags stand, for every rule of a scheme is about two tags in a row."""
+    """Read a whole file to find its most frequent number of columns and the scheme that the fewest
+    pairs of adjacent tags violate; all rules of a scheme are about two adjacent tags."""
     widths: Counter[int] = Counter()
     pairs: Counter[tuple[str, str]] = Counter()
     tokens, single, wide = 0, 0, 0
@@ -177,31 +178,31 @@ def _survey(path: Path, shown: str) -> Survey:
         widths.update(len(line.fields) for line in sentence)
         pairs.update(pairwise(_tags(sentence)))
         for line in sentence:
-            alone = len(line.fields[0]) == 1
-            tokens, single = tokens + 1, single + alone
-            wide += alone and _width(line.fields[0]) == "wide"
+            is_single = len(line.fields[0]) == 1
+            tokens, single = tokens + 1, single + is_single
+            wide += is_single and _width(line.fields[0]) == "wide"
     columns = widths.most_common(1)[0][0] if widths else 2
     if columns < 2:
         raise UserError(
             f"{shown}, line {first}: has 1 column: a token and its tag are needed (for a text a"
             " line set ingest.format to lines)"
         )
-    against = {
+    violations = {
         scheme: sum(count for pair, count in pairs.items() if not _fits(*pair, scheme))
         for scheme in SCHEMES
     }
     by_characters = single >= BY_CHARACTERS * tokens and 2 * wide >= tokens
-    return Survey(columns, min(SCHEMES, key=lambda scheme: against[scheme]), by_characters)
+    return Survey(columns, min(violations, key=violations.__getitem__), by_characters)
 
 
 def _tags(sentence: Sequence[Line]) -> list[str]:
-    """With nothing before the first and behind the last."""
+    """Return the tags of a sentence between two O tags."""
     return [OUTSIDE, *(line.tag for line in sentence), OUTSIDE]
 
 
 @lru_cache(maxsize=65536)
 def _parsed(tag: str) -> tuple[str, str]:
-    """A tag's letter and type: ("", "") where it is none."""
+    """Return the letter and the type of a tag, ("", "") if it is not a valid tag."""
     letter, hyphen, kind = tag.partition("-")
     if tag == OUTSIDE:
         return OUTSIDE, ""
@@ -210,23 +211,23 @@ def _parsed(tag: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=65536)
 def _fits(before: str, tag: str, scheme: str) -> bool:
-    """True if a scheme lets a tag stand right behind another one."""
+    """True if a scheme allows a tag right after another one."""
     (was, old), (now, new) = _parsed(before), _parsed(tag)
     letters = SCHEMES[scheme]
     if now != OUTSIDE and (not now or now not in letters):
         return False
     if scheme == "IOB1":
         return now != "B" or (was in ("B", "I") and old == new)
-    goes_on = now in letters[1:3]
+    continues = now in letters[1:3]
     if scheme == "IOB2":
-        return not goes_on or (was in ("B", "I") and old == new)
+        return not continues or (was in ("B", "I") and old == new)
     is_open = was != "" and was in letters[:2]
-    return goes_on == is_open and (old == new or not goes_on)
+    return continues == is_open and (old == new or not continues)
 
 
 @lru_cache(maxsize=65536)
 def _begins(before: str, tag: str, scheme: str) -> bool:
-    """True if an entity begins with a tag that fits behind another one."""
+    """True if an entity begins with a tag that the scheme allows after the tag before."""
     (was, old), (now, new) = _parsed(before), _parsed(tag)
     if scheme == "IOB1":
         return now == "B" or (now == "I" and (was == OUTSIDE or old != new))
@@ -234,7 +235,7 @@ def _begins(before: str, tag: str, scheme: str) -> bool:
 
 
 def _fault(sentence: Sequence[Line], survey: Survey) -> tuple[int, str] | None:
-    """The line in which a sentence is wrong first, and why."""
+    """Return the number of the first wrong line of a sentence and the reason."""
     for number, fields in sentence:
         if len(fields) != survey.columns:
             return number, f"has {len(fields)} columns where the file has {survey.columns}"
@@ -251,8 +252,8 @@ def _fault(sentence: Sequence[Line], survey: Survey) -> tuple[int, str] | None:
             return number, f"its tag {excerpt(tag)!r} is not {survey.scheme} ({OUTSIDE}, {known})"
         if place == len(sentence):
             return number, f"its tag {excerpt(before)!r} ends a sentence, against {survey.scheme}"
-        behind = f"follows {excerpt(before)!r}" if place else "begins a sentence"
-        return number, f"its tag {excerpt(tag)!r} {behind}, against {survey.scheme}"
+        context = f"follows {excerpt(before)!r}" if place else "begins a sentence"
+        return number, f"its tag {excerpt(tag)!r} {context}, against {survey.scheme}"
     return None
 
 
@@ -271,24 +272,23 @@ def _spans(sentence: Sequence[Line], starts: Sequence[int], scheme: str) -> list
 
 
 def _joined(tokens: Sequence[str], by_characters: bool) -> tuple[str, list[int]]:
-    """The text of tokens, and where each one starts.
+    """Join tokens to a text. Returns the text and the start of each token.
 
-    One space stands between two tokens, and none where Chinese or Japanese is written on: where
-    both meet at wide characters, or a wide one and a mark such as “ whose width is ambiguous
-    (Unicode Standard Annex 11). Korean, whose letters are wide too, parts its words. In a file of
-    characters, none but between two tokens that are longer.
+    A space separates two tokens, except in Chinese or Japanese: no space between two wide
+    characters, nor between a wide one and a mark such as “ whose width is ambiguous (Unicode
+    Standard Annex 11). Korean letters are wide too, but its words are separated by spaces. In a
+    file that is tagged by characters, a space separates only two tokens of several characters.
     """
-    starts, parts, place = [0], [tokens[0]], len(tokens[0])
+    starts, parts, end = [0], [tokens[0]], len(tokens[0])
     for before, token in pairwise(tokens):
         if by_characters:
-            apart = len(before) > 1 and len(token) > 1
+            spaced = len(before) > 1 and len(token) > 1
         else:
             widths = {_width(before[-1]), _width(token[0])}
-            apart = "narrow" in widths or "wide" not in widths
-        parts.append(f" {token}" if apart else token)
-        place += apart
-        starts.append(place)
-        place += len(token)
+            spaced = "narrow" in widths or "wide" not in widths
+        parts.append(f" {token}" if spaced else token)
+        starts.append(end + spaced)
+        end = starts[-1] + len(token)
     return "".join(parts), starts
 
 
@@ -304,11 +304,12 @@ def _width(character: str) -> str:
 
 
 def read_word_tags(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """A text a line, as word/tag with blanks between, in the tags of the People's Daily: nr are
-    people, ns places, nt organisations, as are tags that begin so. Words are joined by nothing.
+    """Yield a row for each line of word/tag pairs, separated by blanks, with the tags of the
+    People's Daily: nr for people, ns for places, nt for organisations, and tags that begin with
+    these. Words are joined without spaces.
 
-    There a person's family name and given name are two words: so a word of one character, or a
-    family name of two, is one name with the next word where both are nr.
+    The corpus splits a person's family name and given name: a word of one character, or a known
+    family name of two, and the next word are one name if both are tagged nr.
     """
     require(columns, ("text", "label", "tokens"), f"{shown}: row 1", "words with tags give")
     for number, line in read_lines(path, shown):
@@ -330,19 +331,18 @@ def read_word_tags(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator
 
 def _names(tagged: Sequence[tuple[str, str]]) -> list[Span]:
     spans: list[Span] = []
-    place, family = 0, False  # whether the word before is a person's family name
+    start, after_family = 0, False  # True right after a person's family name
     for word, tag in tagged:
-        end = place + len(word)
+        end = start + len(word)
         kind = NAMES.get(tag[:2])
-        if kind == "PER" and family:
+        if kind == "PER" and after_family:
             spans[-1] = (spans[-1][0], end, kind)
-            family = False
-        elif kind:
-            spans.append((place, end, kind))
-            family = kind == "PER" and (len(word) == 1 or word in FAMILY_NAMES)
+            after_family = False
         else:
-            family = False
-        place = end
+            if kind:
+                spans.append((start, end, kind))
+            after_family = kind == "PER" and (len(word) == 1 or word in FAMILY_NAMES)
+        start = end
     return spans
 
 

@@ -1,4 +1,4 @@
-"""Plain texts: a file each or a line each, whose label is the name of what holds them."""
+"""Readers of plain texts, one per file or line, labelled by the name of their folder or file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ COLUMNS = ("text", "label")
 
 
 def read_folder(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """A folder of one folder a label, with a text a file."""
+    """Yield the texts of a folder with a subfolder for each label and a file for each text."""
     require(columns, COLUMNS, f"{shown}: row 1", "a folder of folders gives")
     files = sorted(
         (folder.name, file.name, file)
@@ -44,7 +44,7 @@ def read_folder(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Ro
 
 
 def read_line_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """A folder of one .txt file a label, with a text a line."""
+    """Yield the texts of a folder with a .txt file for each label and a line for each text."""
     files = sorted(file for file in path.glob("*.txt") if file.is_file())
     if not files:
         raise UserError(f"{shown}: holds no .txt files: one file of lines a label is expected")
@@ -55,7 +55,7 @@ def read_line_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterato
 
 
 def read_lines_of_text(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """A text a line, under the file's name without its extension. Blank lines are no rows."""
+    """Yield each line as a text, labelled by the file's stem. Blank lines are skipped."""
     require(columns, COLUMNS, f"{shown}: row 1", "lines of text give")
     label = _label(path.stem, shown)
     for number, line in read_lines(path, shown):
@@ -66,7 +66,7 @@ def read_lines_of_text(path: Path, shown: str, columns: tuple[str, ...]) -> Iter
 
 
 def read_document_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """The documents of all .txt files of a folder, in the order of their names."""
+    """Yield the documents of all .txt files of a folder, in the order of their names."""
     files = sorted(file for file in path.glob("*.txt") if file.is_file())
     if not files:
         raise UserError(f"{shown}: holds no .txt files: files of documents are expected")
@@ -75,8 +75,9 @@ def read_document_files(path: Path, shown: str, columns: tuple[str, ...]) -> Ite
 
 
 def read_documents(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """Documents of several lines with blank lines between them; a row's number is that of its
-    document's first line. One in which a line cannot be read is one `Reject` that names the line.
+    """Yield documents, which blank lines separate; the number of a row is that of its first line.
+
+    A document with a line that cannot be read is one `Reject` that names this line.
     """
     require(columns, ("text",), f"{shown}: row 1", "documents give")
     first, size = 0, 0
@@ -108,7 +109,7 @@ def read_documents(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator
 
 
 def _label(name: str, where: str) -> str:
-    """What a file or folder is named by. Raises UserError where that is not UTF-8."""
+    """Return a file or folder name as label. Raises UserError if it is not UTF-8."""
     if name != readable(name):
         raise UserError(f"{where}: this name is a label and not UTF-8: rename it")
     return name

@@ -35,7 +35,7 @@ def test_a_line_that_cannot_be_read_in_one_file_costs_its_row(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("french", "message"),
     [
-        (b"un\n", "a.en has 2, a.fr has 1 lines: each line of one must be that of the other$"),
+        (b"un\n", "a.en has 2, a.fr has 1 lines: line N of every file must be the same text$"),
         (None, r"no column 'fr': files called a have the suffixes en"),
     ],
 )
