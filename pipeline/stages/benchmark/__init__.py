@@ -1,1 +1,1 @@
-"""Runtime candidates measured on this machine, and the one that will serve."""
+"""Measurement of the runtime candidates on this machine, and choice of the one that serves."""

@@ -1,6 +1,6 @@
-"""One candidate of the runtimes, a runtime, measured in a process of its own.
+"""Runtime candidates, each measured in its own process.
 
-To add one, give it a name and a file in CANDIDATES, and have `export` write that file.
+To add one, give it a name and a file in CANDIDATES, and let `export` write that file.
 """
 
 import json
@@ -24,12 +24,12 @@ from pipeline.tasks.base.runtime import Runtime
 
 REFERENCE = "pytorch"
 CANDIDATES: dict[str, str | None] = {
-    REFERENCE: None,  # the fine-tuned folder itself
+    REFERENCE: None,  # the folder of the fine-tuned model
     "onnx-fp32": "fp32.onnx",
     "onnx-int8": "int8.onnx",
 }
 SCORED: tuple[Split, ...] = ("validation", "test")
-MOST_TIMED = 1000  # texts that are asked for the time that they take
+MOST_TIMED = 1000  # texts that are used for timings
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Work:
     threads: int
     batches: list[int]
     seconds: float
-    """Spent on each timing."""
+    """Duration of each timing."""
     lengths: list[int]
     smoke: list[Texts]
 
@@ -73,7 +73,7 @@ class Work:
 
 
 class Rig:
-    """A candidate in its process, ready to be measured."""
+    """Candidate that is loaded and warmed up in its process."""
 
     def __init__(self, work: Work) -> None:
         self.work, self.task = work, tasks.get(work.task)
@@ -101,16 +101,16 @@ class Rig:
         self.task.run(self.runtime, pieces, batch_size, self.answering.decision)
 
     def turn(self, seconds: float) -> list[float]:
-        """Milliseconds of texts of the recipe's own lengths, one at a time."""
+        """Return the milliseconds of real texts, one at a time, until `seconds` have passed."""
         return milliseconds(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
 
-    def said(self, split: Split, start: int) -> list[str]:
-        """What the candidate answers to as many rows from there as are answered at once."""
+    def answers(self, split: Split, start: int) -> list[str]:
+        """Return the answers to one batch of rows from `start` on."""
         texts = self.texts[split][start : start + AT_ONCE]
         return [answer.label for answer in self.answering(texts)]
 
-    def measured(self) -> Measured:
-        """The grid of timings, and what the candidate answers to the made-up texts."""
+    def measure(self) -> Measured:
+        """Measure the grid of timings and answer the smoke texts."""
         work, runtime = self.work, self.runtime
         grid = []
         for length in work.lengths:
@@ -119,8 +119,8 @@ class Rig:
             full = [piece for piece in cut if len(piece) >= length] or cut
             for batch in work.batches:
                 same = [full[i % len(full)] for i in range(batch)]
-                found = milliseconds(partial(self.run, same, len(same)), work.seconds)
-                grid.append(timing(found, batch, length))
+                times = milliseconds(partial(self.run, same, len(same)), work.seconds)
+                grid.append(timing(times, batch, length))
         smoke = self.answering(work.smoke)
         return Measured(self.load_ms, peak_memory_mb(), runtime.provider, grid, smoke)
 
@@ -129,22 +129,22 @@ _rig: Rig  # of this process
 
 
 def begin(work: Work) -> int:
-    """Returns the median length of what is timed one by one, in tokens."""
+    """Load the candidate; return the median length in tokens of the texts timed one by one."""
     global _rig
     _rig = Rig(work)
     return _rig.length
 
 
 def turn(seconds: float) -> list[float]:
-    """Milliseconds of texts, one by one, until the seconds are spent."""
+    """Call `Rig.turn`."""
     return _rig.turn(seconds)
 
 
-def say(split: Split, start: int) -> list[str]:
-    """Answers to the rows from there on, as many as are answered at once."""
-    return _rig.said(split, start)
+def answers(split: Split, start: int) -> list[str]:
+    """Call `Rig.answers`."""
+    return _rig.answers(split, start)
 
 
 def measure() -> Measured:
-    """The rest of what is measured."""
-    return _rig.measured()
+    """Call `Rig.measure`."""
+    return _rig.measure()

@@ -8,7 +8,7 @@ from pipeline.plots.palette import BLUE, ORANGE
 
 
 def runtimes(record: Benchmark, path: Path) -> None:
-    """Latency of each candidate at batch 1, with what it costs in answers."""
+    """Draw the latency of each candidate at batch 1, with its share of changed answers."""
     figure, axes = png.new(7, 1.2 + 0.6 * len(record.candidates))
     names = [candidate.name for candidate in record.candidates]
     times = [candidate.single.p50_ms for candidate in record.candidates]

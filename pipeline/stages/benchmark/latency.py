@@ -1,4 +1,4 @@
-"""Latency: how calls are timed, what warms a runtime up, and what is told of the times."""
+"""Latency: timing of calls after a warm-up, and statistics of the times."""
 
 import time
 from collections.abc import Callable
@@ -7,13 +7,13 @@ import numpy as np
 
 from pipeline.core.records import Timing
 
-# Warm-up: the first runs are slower, for memory is still claimed and code still loaded.
-WARM_UP_TEXTS = 10  # of a candidate that has been loaded; their time is not taken
-WARM_UP_CALLS = 1  # of each timing; they are not counted
+# the first runs are slower, since memory is allocated and code loaded: they are not timed
+WARM_UP_TEXTS = 10  # after a candidate was loaded
+WARM_UP_CALLS = 1  # before each timing
 
 
 def milliseconds(call: Callable[[], object], seconds: float) -> list[float]:
-    """Milliseconds of each call until the seconds are spent, of 5 at least, after the warm-up."""
+    """Return the milliseconds of each call until `seconds` have passed, of at least 5 calls."""
     for _ in range(WARM_UP_CALLS):
         call()
     times: list[float] = []
@@ -26,7 +26,7 @@ def milliseconds(call: Callable[[], object], seconds: float) -> list[float]:
 
 
 def timing(times: list[float], batch: int, length: int) -> Timing:
-    """Of calls that took so many milliseconds, each of a batch of texts of so many tokens."""
+    """Return the statistics of calls with `batch` texts of `length` tokens each."""
     p50, p95, p99 = (float(v) for v in np.percentile(times, (50, 95, 99)))
     return Timing(
         batch=batch,

@@ -1,4 +1,4 @@
-"""The machine at hand, on which timings depend."""
+"""Description of this machine, on which timings depend."""
 
 import platform
 import re
@@ -11,7 +11,7 @@ MB = 1024 * 1024
 
 
 def this_machine() -> Machine:
-    """What timings depend on."""
+    """Return the hardware and the versions on which timings depend."""
     import psutil
     import torch
 
@@ -30,8 +30,8 @@ def this_machine() -> Machine:
 
 
 def peak_memory_mb() -> float:
-    """Of this process, as Linux counts it since the program began; `getrusage` would count what its
-    parent held when it was started, too (proc_pid_status(5), getrusage(2))."""
+    """Return the peak memory of this process since its program began. `getrusage` would include the
+    memory of its parent at the fork (proc_pid_status(5), getrusage(2))."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     kilobytes = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     assert kilobytes

@@ -1,13 +1,12 @@
-"""The runtimes: every runtime measured on this machine, and the one that will serve.
+"""Measurement of the runtime candidates on this machine, and choice of the one that serves.
 
     python -m pipeline benchmark news
 
-Each candidate works alone in its own process on the same number of threads. The time of one text is
-taken in turns, so that a machine which others slow down for a while is slow for all candidates. The
-fastest candidate whose answers on *validation* stay within the recipe's budget is picked; the test
-scores are reported, never chosen by. Writes benchmark.json, pictures/runtimes.png and smoke.json:
-made-up texts with what the picked candidate answers, by which a server can tell that it answers the
-same.
+Each candidate runs alone in its own process on the same number of threads. Single texts are timed
+in turns, so that other load on the machine slows all candidates alike. The fastest candidate whose
+answers on *validation* stay within the recipe's budget is picked; test scores are reported only.
+Writes benchmark.json, pictures/runtimes.png and smoke.json: made-up texts with the answers of the
+picked candidate, by which a server checks that it answers the same.
 """
 
 import multiprocessing
@@ -33,8 +32,8 @@ from pipeline.stages.benchmark.params import BenchmarkParams
 from pipeline.tasks.base import Answer, Labelled, Task
 from pipeline.tasks.base.encoding import Texts
 
-TURNS = 8  # in which the candidates are timed one text at a time
-SMOKE = 16  # made-up texts
+TURNS = 8  # of each candidate in the timing of single texts
+SMOKE = 16  # made-up texts in smoke.json
 Answers = dict[Split, list[str]]  # labels, in the order of the rows
 
 
@@ -74,7 +73,7 @@ def benchmark(
         )
         for name in CANDIDATES
     ]
-    found = _measured(works, rows, {REFERENCE: _evaluated(evaluate / "predictions.parquet")}, log)
+    found = _measure(works, rows, _reference_answers(evaluate / "predictions.parquet"), log)
 
     classes = Validation.read(validate / "validation.json").labels
     runtimes = [
@@ -98,14 +97,14 @@ def benchmark(
 
 
 def _timed_lengths(tokenize: Path) -> list[int]:
-    """Tokens of the texts in the grid: short, middling and long ones of the recipe."""
+    """Return the lengths of texts in the grid, in tokens: short, medium and long for the recipe."""
     lengths = Lengths.read(tokenize / "lengths.json")
     return sorted({min(lengths.quantiles[q], lengths.maximum) for q in ("p25", "p50", "p95")})
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Findings on one candidate."""
+    """Timing, answers and measurements of one candidate."""
 
     single: Timing
     """Timing of one text at a time."""
@@ -113,14 +112,14 @@ class _Found:
     measured: Measured
 
 
-def _measured(
-    works: Sequence[Work], rows: dict[Split, Labelled], known: dict[str, Answers], log: Log
+def _measure(
+    works: Sequence[Work], rows: dict[Split, Labelled], reference: Answers, log: Log
 ) -> dict[str, _Found]:
-    """Measure each candidate in a process of its own: first the time of one text, in turns, then
-    its answers, but for those that are `known`, and its grid."""
+    """Measure each candidate in its own process: first the time of single texts, in turns, then the
+    answers (those of the `reference` are known) and the grid."""
     found: dict[str, _Found] = {}
     with ExitStack() as stack:
-        processes, length = _begun(works, stack)
+        processes, length = _start(works, stack)
         log.say(f"measuring {', '.join(processes)} in turns on {works[0].threads} threads")
         times: dict[str, list[float]] = {name: [] for name in processes}
         for _ in range(TURNS):
@@ -129,15 +128,15 @@ def _measured(
                 times[name] += turn.result()
         for name, process in processes.items():
             log.say(f"{name}: {np.median(times[name]):.1f} ms a text; now its answers and grid")
-            answers = known.get(name) or _answers(process, rows, log)
+            answers = reference if name == REFERENCE else _answers(process, rows, log)
             measured = process.submit(candidates.measure).result()
             found[name] = _Found(timing(times[name], 1, length), answers, measured)
     return found
 
 
-def _begun(works: Sequence[Work], stack: ExitStack) -> tuple[dict[str, ProcessPoolExecutor], int]:
-    """A process for each candidate, which has loaded it and warmed it up; and the median length, in
-    tokens, of the texts that are timed one by one."""
+def _start(works: Sequence[Work], stack: ExitStack) -> tuple[dict[str, ProcessPoolExecutor], int]:
+    """Start a process for each candidate, loaded and warmed up. Also return the median length in
+    tokens of the texts timed one by one."""
     spawn = multiprocessing.get_context("spawn")
     processes, length = {}, 0
     for work in works:
@@ -148,18 +147,19 @@ def _begun(works: Sequence[Work], stack: ExitStack) -> tuple[dict[str, ProcessPo
 
 
 def _answers(process: ProcessPoolExecutor, rows: dict[Split, Labelled], log: Log) -> Answers:
-    """What the candidate of a process answers."""
-    said: Answers = {}
-    for split, given in rows.items():
-        said[split] = []
-        while len(said[split]) < len(given.texts):
-            said[split] += process.submit(candidates.say, split, len(said[split])).result()
-            log.progress(len(said[split]), len(given.texts), f"{split} rows")
-    return said
+    """Return the answers of the candidate in a process."""
+    answers: Answers = {}
+    for split, labelled in rows.items():
+        own: list[str] = []
+        while len(own) < len(labelled.texts):
+            own += process.submit(candidates.answers, split, len(own)).result()
+            log.progress(len(own), len(labelled.texts), f"{split} rows")
+        answers[split] = own
+    return answers
 
 
-def _evaluated(predictions: Path) -> Answers:
-    """What the reference answers: `evaluate` has asked it."""
+def _reference_answers(predictions: Path) -> Answers:
+    """Read the answers of the reference, which `evaluate` has written."""
     import pandas as pd
 
     frame = pd.read_parquet(predictions, columns=["split", "answer"])
@@ -167,10 +167,10 @@ def _evaluated(predictions: Path) -> Answers:
 
 
 def pick(measured: list[Candidate], params: BenchmarkParams) -> tuple[str, dict[str, str]]:
-    """The fastest candidate within the budget on validation, and a sentence on every candidate.
+    """Return the fastest candidate within the budget on validation, and a reason for each one.
 
-    The reference itself is not served: a registered version carries no PyTorch. Raises UserError
-    where no other candidate is within the budget.
+    The reference itself is never picked: a registered version contains no PyTorch. Raises UserError
+    if no other candidate is within the budget.
     """
     reference = next(candidate for candidate in measured if candidate.name == REFERENCE)
     reasons = {REFERENCE: "the reference: a registered version carries no PyTorch"}
@@ -192,8 +192,8 @@ def pick(measured: list[Candidate], params: BenchmarkParams) -> tuple[str, dict[
         else:
             fit.append(candidate)
     if not fit:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        raise UserError(f"benchmark: no runtime stays within the budget: {told}")
+        details = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise UserError(f"benchmark: no runtime stays within the budget: {details}")
     best = min(fit, key=lambda candidate: candidate.single.p50_ms)
     for candidate in fit:
         reasons[candidate.name] = (
@@ -212,12 +212,12 @@ def _candidate(
     classes: list[str],
     file: Path,
 ) -> Candidate:
-    """A candidate's record, its verdict still empty."""
+    """Return a candidate's record with an empty verdict."""
     own, reference = found[name], found[REFERENCE]
     scores, flips = {}, {}
-    for split, given in rows.items():
+    for split, labelled in rows.items():
         answers = own.answers[split]
-        tallied = scoring.tallies(task, given.labels, answers, classes, given.groups)
+        tallied = scoring.tallies(task, labelled.labels, answers, classes, labelled.groups)
         scores[split] = scoring.metrics(task.measure, tallied)
         agreed = task.agreement(answers, reference.answers[split])
         flips[split] = float(1 - agreed.mean())
@@ -240,15 +240,15 @@ def _candidate(
 
 
 def smoke_texts(tokenizer: Path, lengths: list[int], task: Task) -> list[Texts]:
-    """Made-up texts of the recipe's lengths, of tokens drawn by chance; the same each time."""
+    """Return texts of random tokens in the recipe's lengths, the same each time."""
     from tokenizers import Tokenizer
 
-    words = Tokenizer.from_file(str(tokenizer))
+    vocabulary = Tokenizer.from_file(str(tokenizer))
     random = np.random.default_rng(17)
 
     def text(length: int) -> str:
-        drawn = random.integers(words.get_vocab_size(), size=length)
-        return str(words.decode(drawn.tolist())) or "a"
+        tokens = random.integers(vocabulary.get_vocab_size(), size=length)
+        return str(vocabulary.decode(tokens.tolist())) or "a"
 
     return [
         (text(length), text(length) if task.two_texts else "")
@@ -257,8 +257,8 @@ def smoke_texts(tokenizer: Path, lengths: list[int], task: Task) -> list[Texts]:
 
 
 def _write_smoke(texts: list[Texts], answers: list[Answer], path: Path) -> None:
-    said = [
+    listed = [
         {"label": answer.label, "score": answer.confidence, "scores": dict(answer.scores)}
         for answer in answers
     ]
-    write_json(path, {"texts": texts, "answers": said})
+    write_json(path, {"texts": texts, "answers": listed})

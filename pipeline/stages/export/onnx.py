@@ -1,8 +1,8 @@
-"""From a PyTorch model to an ONNX file with fused attention.
+"""Export of a PyTorch model to an ONNX file with fused attention.
 
-The combination below is the one that fuses: the TorchScript exporter on eager attention, then
-ONNX Runtime's BERT optimizer (https://onnxruntime.ai/docs/performance/transformers-optimization).
-Others fuse nothing and say nothing, so the number of fused operators is asserted.
+Only this combination fuses: the TorchScript exporter on eager attention, then ONNX Runtime's BERT
+optimizer (https://onnxruntime.ai/docs/performance/transformers-optimization). Others silently fuse
+nothing, so the number of fused operators is asserted.
 """
 
 import logging
@@ -35,23 +35,22 @@ TOKENWISE = {
     "Relu",
     "SkipLayerNormalization",
 }
-"""Operators that compute each token by itself, a MatMul where its second matrix is constant."""
+"""Operators that compute each token by itself (MatMul only if its second matrix is constant)."""
 
 
 def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
-    """Write fp32 ONNX; `model` must use eager attention. Returns the fused operators' counts.
+    """Write fp32 ONNX and return the counts of fused operators; `model` must use eager attention.
 
-    Where a head reads the first token alone, the last layer is computed for that token alone. One
-    step of a decoder stands in the same file as a second graph: all inputs of both may be left out,
-    and who runs it asks for the outputs of one. Raises AssertionError where a layer's attention was
-    not fused.
+    If a head reads only the first token, the last layer is computed for that token only. A decoding
+    step is a second graph in the same file: all inputs of both are optional, and callers request
+    the outputs of one. Raises AssertionError if the attention of a layer was not fused.
     """
     import onnx
 
     graph = model.head.graph(model.model, model.typed)
     fused = _fused(graph)
     if graph.first_token:
-        _for_first_token(fused)
+        _keep_first_token(fused)
     _split_skips(fused)
     if graph.decoder is None:
         fused.save_model_to_file(str(path))
@@ -62,7 +61,7 @@ def export_fused(model: TorchModel, path: Path) -> dict[str, int]:
 
 
 def _fused(graph: Graph) -> Any:
-    """ONNX Runtime's wrapper of a fused graph."""
+    """Return ONNX Runtime's wrapper of the fused graph."""
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
@@ -71,7 +70,7 @@ def _fused(graph: Graph) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.onnx"
         example = (_example(graph),) * len(graph.inputs)
-        _traced(graph.module, example, raw, graph.inputs, [graph.output], graph.axes)
+        _trace(graph.module, example, raw, graph.inputs, [graph.output], graph.axes)
         return optimizer.optimize_model(
             str(raw),
             "bert",
@@ -82,14 +81,14 @@ def _fused(graph: Graph) -> Any:
 
 
 def _example(graph: Graph) -> Any:
-    """Two texts of eight tokens, where the module is."""
+    """Return two texts of eight tokens, on the module's device."""
     import torch
 
     device = next(graph.module.parameters()).device
     return torch.ones(2, 8, dtype=torch.int64, device=device)
 
 
-def _traced(
+def _trace(
     module: Any,
     examples: tuple[Any, ...],
     path: Path,
@@ -114,7 +113,7 @@ def _traced(
 
 
 def _counted(model: Any, layers: int) -> dict[str, int]:
-    """How many of each fused operator a model has."""
+    """Return the counts of fused operators. Raises AssertionError unless all layers are fused."""
     counts = Counter(node.op_type for node in model.graph.node)
     attention = counts["Attention"] + counts["MultiHeadAttention"]
     if attention != layers:
@@ -122,8 +121,8 @@ def _counted(model: Any, layers: int) -> dict[str, int]:
     return {name: counts[name] for name in FUSED if counts[name]}
 
 
-def _add_decoder(whole: Any, graph: Graph) -> None:
-    """Add the graph of one step of a decoder to that of the encoder which it reads."""
+def _add_decoder(encoder: Any, graph: Graph) -> None:
+    """Add the graph of a decoding step to that of its encoder."""
     import onnx
     import torch
     from onnx import compose
@@ -136,32 +135,32 @@ def _add_decoder(whole: Any, graph: Graph) -> None:
     with tempfile.TemporaryDirectory() as folder:
         step = Path(folder) / "step.onnx"
         examples = decoder.examples(read)
-        _traced(decoder.module, examples, step, decoder.inputs, decoder.outputs, decoder.axes)
+        _trace(decoder.module, examples, step, decoder.inputs, decoder.outputs, decoder.axes)
         added = compose.add_prefix(
             onnx.load(step), "write/", rename_inputs=False, rename_outputs=False
         )
     for part in ("node", "initializer", "input", "output"):
-        getattr(whole.graph, part).extend(getattr(added.graph, part))
+        getattr(encoder.graph, part).extend(getattr(added.graph, part))
 
 
 def optional(model: Any) -> Any:
-    """A model that can be run without some of its inputs, each having a value by default."""
+    """Give each input of a model a default value, so that it can be left out; return the model."""
     from onnx import helper, numpy_helper
 
-    for given in model.graph.input:
-        tensor = given.type.tensor_type
+    for value in model.graph.input:
+        tensor = value.type.tensor_type
         shape = [size.dim_value or 1 for size in tensor.shape.dim]
-        kind = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, kind), given.name))
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, dtype), value.name))
     return model
 
 
-def _for_first_token(model: Any) -> None:
-    """Let what stands between the last attention and the head see the first token alone.
+def _keep_first_token(model: Any) -> None:
+    """Compute the nodes between the last attention and the head for the first token only.
 
     `model` is ONNX Runtime's wrapper of a fused graph, whose head gathers that token at the end.
-    Here it is cut out in front of all nodes that compute each token by itself, and whose results
-    nothing reads but that gathering.
+    Here it is sliced out before all nodes that compute each token by itself and whose results only
+    the Gather uses.
     """
     from onnx import helper, numpy_helper
 
@@ -197,11 +196,11 @@ def _for_first_token(model: Any) -> None:
 
 
 def _split_skips(model: Any) -> None:
-    """Add and normalize in two nodes what was fused into one.
+    """Replace each SkipLayerNormalization by a sum and a normalization.
 
-    On a CPU the fused kernel sums a row number by number and takes longer than both (ONNX Runtime
-    1.31), and a bias by itself is taken into an int8 product. A Sum stays, where an Add would be
-    fused again.
+    On a CPU the fused kernel sums rows number by number and takes longer than both (ONNX Runtime
+    1.31), and a separate bias is merged into an int8 product. The sum is a Sum because an Add would
+    be fused again.
     """
     from onnx import helper
 

@@ -1,9 +1,9 @@
-"""The trained weights as ONNX: whole with fused attention, and quantized to int8.
+"""Export of the trained model to ONNX: in fp32 with fused attention, and quantized to int8.
 
     python -m pipeline export news
 
-Writes fp32.onnx, int8.onnx, what a server needs beside them (tokenizer.json, serving.json) and
-parity.json: how far each file answers from PyTorch over real texts at several shapes.
+Writes fp32.onnx, int8.onnx, the other files that a server needs (tokenizer.json, serving.json) and
+parity.json: the differences of each file from PyTorch on real texts at several shapes.
 """
 
 import shutil
@@ -38,25 +38,26 @@ def export(
     *,
     log: Log = no_log,
 ) -> Export:
-    """Write and compare both files.
+    """Write both files and compare them with PyTorch.
 
-    Raises UserError where the fp32 file does not answer as PyTorch does.
+    Raises UserError if the logits of the fp32 file differ from PyTorch's by too much.
     """
     from pipeline.runtimes.pytorch import TorchModel
 
     model = TorchModel(finetune / "model", task, attention="eager")
-    how = Lengths.read(tokenize / "lengths.json")
+    lengths = Lengths.read(tokenize / "lengths.json")
     classes = Validation.read(validate / "validation.json").labels
     decision = Fit.read(finetune / "fit.json").decision
-    shutil.copyfile(tokenize / "tokenizer" / "tokenizer.json", _ready(out / "tokenizer.json"))
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tokenize / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
     serving = {
         "task": task.name,
         "classes": classes,
         "decision": decision,
-        "max_length": how.maximum,
-        "long_text": how.long_text,
-        "overlap": how.overlap,
-        "masking": how.masking,
+        "max_length": lengths.maximum,
+        "long_text": lengths.long_text,
+        "overlap": lengths.overlap,
+        "masking": lengths.masking,
         "padding": model.padding,
     }
     write_json(out / "serving.json", serving)
@@ -65,7 +66,7 @@ def export(
     rows = artifacts.kept_rows(validate, "validation")[: params.texts]
     shapes = [
         (artifacts.encoder(tokenize, task, length), batch)
-        for length in sorted({max(8, how.maximum // 4), how.maximum})
+        for length in sorted({max(8, lengths.maximum // 4), lengths.maximum})
         for batch in BATCHES
     ]
     texts = artifacts.texts_of(rows)
@@ -83,7 +84,7 @@ def export(
 
 
 def _write_graphs(model: "TorchModel", params: ExportParams, out: Path, log: Log) -> dict[str, int]:
-    """Write both ONNX files. Returns the fused operators' counts."""
+    """Write both ONNX files and return the counts of fused operators."""
     from pipeline.stages.export.onnx import export_fused
     from pipeline.stages.export.quantize import quantize
 
@@ -101,8 +102,8 @@ def _write_graphs(model: "TorchModel", params: ExportParams, out: Path, log: Log
 
 
 class _Comparison:
-    """A comparison of runtimes with a reference, over the same texts at several shapes: encoders of
-    some length, and sizes of batches."""
+    """Comparison of runtimes with a reference on the same texts at several shapes, which are pairs
+    of an encoder (with its length) and a batch size."""
 
     def __init__(
         self,
@@ -120,19 +121,19 @@ class _Comparison:
     def _outcome(
         self, runtime: Runtime, encoder: Encoder, batch: int
     ) -> tuple[list[Logits], list[str]]:
-        """The logits of every piece and the answer to every text, at one length and batch."""
+        """Return the logits of every piece and the answer to every text, at one shape."""
         pieces = encoder.pieces(self.texts)
         logits = self.task.run(runtime, pieces, batch, self.decision)
         answers = self.task.answers(logits, pieces, self.texts, self.classes, self.decision)
         return logits, [answer.label for answer in answers]
 
     def parity(self, file: Path, padding: int, fused: dict[str, int], log: Log) -> Parity:
-        """Compare an ONNX file with the reference."""
+        """Compare an ONNX file with the reference at all shapes."""
         from pipeline.runtimes.onnx_runtime import OnnxModel
 
         runtime, task = OnnxModel(file, padding), self.task
         differences, flips = [], []
-        for shape, (reference, said) in zip(self.shapes, self.expected, strict=True):
+        for shape, (reference, expected) in zip(self.shapes, self.expected, strict=True):
             logits, answers = self._outcome(runtime, *shape)
             differences.append(
                 max(
@@ -140,7 +141,7 @@ class _Comparison:
                     for a, b in zip(logits, reference, strict=True)
                 )
             )
-            flips.append(float(1 - task.agreement(answers, said).mean()))
+            flips.append(float(1 - task.agreement(answers, expected).mean()))
         parity = Parity(
             file=file.name,
             sha256=sha256_of(file),
@@ -155,8 +156,3 @@ class _Comparison:
             f" of PyTorch's, {parity.flips:.2%} of answers flip"
         )
         return parity
-
-
-def _ready(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
