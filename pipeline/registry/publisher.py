@@ -23,6 +23,7 @@ from pipeline.registry.tags import (
     LINEAGE_TAG,
     NOTE_TAG,
     PUBLISHED_TAG,
+    VERSION_KEY_TAG,
 )
 from pipeline.registry.versions import SERVING_PACKAGES, Registry, answering, digests_of
 from pipeline.runtimes import onnx_runtime
@@ -180,7 +181,7 @@ class Publisher:
                 )
             number = str(info.registered_model_version)
         self._list_files(run, identity, number)
-        for name, value in {**run.shown, KEY_TAG: run.key, LINEAGE_TAG: run.lineage}.items():
+        for name, value in {**run.shown, VERSION_KEY_TAG: run.key}.items():
             self.registry.tag(run.recipe, number, name, value)
         return number
 

@@ -1,6 +1,7 @@
 """Names of the tags of runs and versions in MLflow."""
 
-KEY_TAG = "bertline.key"
+KEY_TAG = "bertline.key"  # of runs, and of versions of earlier releases
+VERSION_KEY_TAG = "version.key"  # sorts behind the tags that people compare versions by
 LINEAGE_TAG = "bertline.lineage"
 PUBLISHED_TAG = "bertline.published"
 FILES_TAG = "bertline.files"  # versions of earlier releases: SHA-256 of each file, as JSON

@@ -12,7 +12,7 @@ from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.files import sha256_of
 from pipeline.registry import digests
 from pipeline.registry.client import SQLITE, connect, reason, shown
-from pipeline.registry.tags import KEY_TAG
+from pipeline.registry.tags import KEY_TAG, VERSION_KEY_TAG
 from pipeline.tasks.base.encoding import Texts
 
 CHAMPION = "champion"
@@ -74,7 +74,7 @@ class Registry:
     def version_of(self, model: str, key: str) -> str | None:
         """Number of the version with that key."""
         for version in self.client.search_model_versions(f"name = '{model}'"):
-            if version.tags.get(KEY_TAG) == key:
+            if key in (version.tags.get(VERSION_KEY_TAG), version.tags.get(KEY_TAG)):
                 return str(version.version)
         return None
 
