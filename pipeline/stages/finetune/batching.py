@@ -1,4 +1,4 @@
-"""Samplers, rows that are masked anew in every epoch, and logits in the order of the file.
+"""Samplers, a dataset with dynamic masking, and helpers for the order of logits.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -26,10 +26,10 @@ MEGABATCH = 50  # batches whose rows are sorted together
 
 
 class LengthSampler(Sampler[int]):
-    """Rows in an order whose batches hold texts of like length; another order each epoch.
+    """Sampler whose batches hold texts of similar length, in another order each epoch.
 
-    The order depends on seed and epoch alone, so that a training that goes on sees the rows that
-    an undisturbed one would have seen.
+    The order depends only on seed and epoch, so that a resumed training sees the same rows as an
+    uninterrupted one.
     """
 
     def __init__(self, lengths: "np.typing.NDArray[np.int64]", batch: int, seed: int) -> None:
@@ -57,10 +57,10 @@ class LengthSampler(Sampler[int]):
 
 
 class ClassSampler(Sampler[int]):
-    """Rows in an order whose batches hold two texts or more of each of several classes; another
-    order each epoch, of seed and epoch alone.
+    """Sampler whose batches hold two or more texts of each of several classes, in another order
+    each epoch, which depends only on seed and epoch.
 
-    Raises UserError where no two classes have two rows, or the batch is odd or smaller than 4.
+    Raises UserError if fewer than two classes have two rows, or the batch is odd or smaller than 4.
     """
 
     def __init__(self, rows: "Dataset", batch: int, seed: int) -> None:
@@ -89,9 +89,9 @@ class ClassSampler(Sampler[int]):
 Order = LengthSampler | ClassSampler
 
 
-class Drawn(TorchDataset[dict[str, Any]]):
-    """Passages of which in every epoch other tokens are hidden, and other ends swapped; drawn from
-    seed, epoch and place alone, as is their order. Those of a document stand together."""
+class MaskedPassages(TorchDataset[dict[str, Any]]):
+    """Passages with other masked tokens and other second texts in every epoch, drawn only from
+    seed, epoch and index. The passages of a document must be neighbours."""
 
     def __init__(self, rows: "Dataset", encoder: Encoder, order: Order) -> None:
         assert isinstance(encoder, MaskingEncoder)
@@ -100,7 +100,7 @@ class Drawn(TorchDataset[dict[str, Any]]):
         new = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
         bounds = np.flatnonzero(new.to_numpy()) + 1
         self.bounds = np.concatenate([[0], bounds, [len(ids)]])
-        """Where each document begins, and the end of all."""
+        """Start of each document, and the number of passages."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,21 +124,21 @@ class Drawn(TorchDataset[dict[str, Any]]):
 
 
 def unlabelled(rows: "Dataset") -> "Dataset":
-    """Pieces whose targets do not count."""
+    """Replace the targets of all pieces by IGNORED."""
     ignored = np.full(len(rows), IGNORED, dtype=np.int64)
     return rows.remove_columns("labels").add_column("labels", ignored)
 
 
 def lengths_of(rows: "Dataset") -> "np.typing.NDArray[np.int64]":
-    """Tokens of each piece, (pieces,)."""
+    """Return the number of tokens of each piece, (pieces,)."""
     return np.asarray(pc.list_value_length(rows.data["input_ids"]), dtype=np.int64)
 
 
 def in_order(
     logits: Any, order: "np.typing.NDArray[np.int64]", lengths: "np.typing.NDArray[np.int64]"
 ) -> Logits:
-    """Logits as Trainer gathers them (pieces by length, padded to the longest), in the order of
-    the file and without padding."""
+    """Return logits in the order of the file and without padding; Trainer gathers them by length,
+    padded to the longest."""
     found: Logits = [np.empty(0, np.float32)] * len(order)
     for row, place in zip(logits, order.tolist(), strict=True):
         found[place] = row if row.ndim == 1 else row[: lengths[place]]

@@ -1,4 +1,4 @@
-"""What looks on while transformers' Trainer trains.
+"""Callbacks of transformers' Trainer.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -14,11 +14,11 @@ from pipeline.stages.finetune import memory
 from pipeline.stages.finetune.checkpoints import seal
 
 Point = Callable[[int, Mapping[str, float]], None]
-KEPT_FOR = 20  # steps, after which memory that lies free is given back
+TRIM_INTERVAL = 20  # steps after which free memory is returned to the system
 
 
 class ProgressCallback(TrainerCallback):
-    """Tells progress and curves, and seals each checkpoint once it is whole."""
+    """Callback that reports progress and curves, and seals each complete checkpoint."""
 
     def __init__(self, log: Log, point: Point, metrics: Sequence[str]) -> None:
         self.log, self.point, self.metrics, self.note = log, point, metrics, ""
@@ -33,17 +33,19 @@ class ProgressCallback(TrainerCallback):
         if "eval_loss" in logs:
             values = {name: logs[f"eval_{name}"] for name in ("loss", *self.metrics)}
             self.point(state.global_step, {f"validation.{k}": v for k, v in values.items()})
-            told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            self.log.say(f"step {state.global_step:,}: validation {told}")
+            text = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+            self.log.say(f"step {state.global_step:,}: validation {text}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class EarlyStopping(TrainerCallback):
-    """Ends a training that has not got better for so many evaluations. It counts from the best
-    step, which a checkpoint keeps: one that goes on ends where it would have ended undisturbed.
-    transformers' own counts from nought again."""
+    """Callback that stops training after a number of evaluations without improvement.
+
+    It counts from the best step, which checkpoints store, so that a resumed training stops at the
+    same step as an uninterrupted one. transformers' own callback starts again from 0.
+    """
 
     def __init__(self, evaluations: int) -> None:
         self.evaluations = evaluations
@@ -53,23 +55,23 @@ class EarlyStopping(TrainerCallback):
         control.should_training_stop |= since >= self.evaluations * args.eval_steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """It had ended already, and was disturbed before its result was written."""
+        """Stop a resumed training that had stopped before, but had not written its result."""
         since = state.global_step - (state.best_global_step or 0)
         control.should_training_stop |= since > self.evaluations * args.eval_steps
 
 
 class MemoryTrimming(TrainerCallback):
-    """On a CPU memory that a step frees waits for the next ones, and is given back now and then."""
+    """Callback for CPUs that keeps freed memory for the next steps and trims it at intervals."""
 
     def __init__(self) -> None:
-        self.done = 0
+        self.steps = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         memory.keep()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.done += 1
-        if self.done % KEPT_FOR == 0:
-            memory.give_back()
+        self.steps += 1
+        if self.steps % TRIM_INTERVAL == 0:
+            memory.trim()
 
     on_prediction_step = on_step_end

@@ -1,4 +1,4 @@
-"""Checkpoints of Trainer: sealed once they are whole, and the last whole one found again."""
+"""Trainer's checkpoints: sealed when complete, so that the last complete one can be found."""
 
 import json
 import os
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from pipeline.core.files import sha256_of, write_json
 
-WHOLE = "whole.json"  # stands in a checkpoint once all of its files are on the disk
+SEAL = "whole.json"  # digests of a checkpoint's files, written once all are on the disk
 
 
 def seal(checkpoint: Path) -> None:
-    """Write down the digest of every file of a finished checkpoint."""
-    files = sorted(file for file in checkpoint.iterdir() if file.name != WHOLE)
+    """Flush a finished checkpoint to the disk and write the digest of every file."""
+    files = sorted(file for file in checkpoint.iterdir() if file.name != SEAL)
     for file in files:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
-    write_json(checkpoint / WHOLE, {file.name: sha256_of(file) for file in files})
+    write_json(checkpoint / SEAL, {file.name: sha256_of(file) for file in files})
 
 
 def abandoned(state: Path, key: str) -> int | None:
-    """The last step that a checkpoint under another key was sealed at; None where there is none."""
-    sealed = (path.parent for path in state.glob(f"*/checkpoint-*/{WHOLE}"))
+    """Return the last step of a sealed checkpoint under another key, or None if there is none."""
+    sealed = (path.parent for path in state.glob(f"*/checkpoint-*/{SEAL}"))
     steps = [_step(path) for path in sealed if path.parent.name != key]
     return max(steps, default=None)
 
@@ -31,10 +31,10 @@ def _step(checkpoint: Path) -> int:
 
 
 def last_whole(state: Path) -> Path | None:
-    """The latest checkpoint with all its bytes; whatever else lies there is removed.
+    """Return the latest complete checkpoint and remove incomplete later ones.
 
-    Trainer's own search takes the highest number, whole or not, and goes on without an
-    optimizer's state when that file is missing.
+    Trainer's own search takes the highest step, complete or not, and resumes without the
+    optimizer's state if that file is missing.
     """
     for leftover in state.glob(".*.partial"):
         leftover.unlink()
@@ -42,14 +42,14 @@ def last_whole(state: Path) -> Path | None:
     while checkpoints:
         checkpoint = checkpoints.pop()
         try:
-            listed = json.loads((checkpoint / WHOLE).read_text())
-            best = json.loads((checkpoint / "trainer_state.json").read_text())
-            model = best["best_model_checkpoint"]
-            if all(sha256_of(checkpoint / name) == digest for name, digest in listed.items()) and (
-                model is None or (state / Path(model).name / WHOLE).exists()
+            digests = json.loads((checkpoint / SEAL).read_text())
+            trainer_state = json.loads((checkpoint / "trainer_state.json").read_text())
+            best = trainer_state["best_model_checkpoint"]
+            if all(sha256_of(checkpoint / name) == digest for name, digest in digests.items()) and (
+                best is None or (state / Path(best).name / SEAL).exists()
             ):
                 return checkpoint
         except (OSError, ValueError):
-            pass  # cut short: remove it
+            pass  # incomplete: remove it
         shutil.rmtree(checkpoint)
     return None

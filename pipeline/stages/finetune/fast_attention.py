@@ -1,4 +1,4 @@
-"""Attention in bf16 as a CPU computes it fastest: in plain products, a few texts at a time.
+"""Fast attention in bf16 on CPUs: plain matrix products, a few texts at a time.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -12,16 +12,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "products"  # among transformers' implementations of attention
-LONGEST = 512  # tokens; weights of longer texts are not worth their memory
-CACHED = 2**20  # bytes of weights that a core computes at once: they stay in its cache
+LONGEST = 512  # tokens; the weights of longer texts take too much memory
+CACHED = 2**20  # bytes of weights that a core computes at once, so that they stay in its cache
 
 
 class Products(torch.autograd.Function):
-    """softmax(query · key + bias) · value, (batch, heads, tokens, width of a head).
+    """Attention, softmax(query · key + bias) · value, (batch, heads, tokens, width of a head).
 
-    PyTorch's fused attention recomputes the weights for the gradient in tiles, in bf16 on a CPU at
-    a tenth of what products of matrices reach. Here weights are kept, (batch, heads, tokens,
-    tokens) in bf16, and whatever is computed of them fits into the cache.
+    PyTorch's fused attention recomputes the weights for the gradient in tiles, on a CPU in bf16 at
+    a tenth of the speed of matrix products. Here weights are stored, (batch, heads, tokens, tokens)
+    in bf16, and computed in parts that fit into the cache.
     """
 
     @staticmethod
@@ -64,10 +64,10 @@ class Products(torch.autograd.Function):
 
 
 def _parts(query: torch.Tensor, key: torch.Tensor) -> list[slice]:
-    """Texts that are computed at once."""
+    """Return slices of texts that are computed at once."""
     texts, heads, tokens, _ = query.shape
-    of_a_text = heads * tokens * key.shape[2] * query.element_size()
-    size = max(1, CACHED * torch.get_num_threads() // of_a_text)
+    bytes_per_text = heads * tokens * key.shape[2] * query.element_size()
+    size = max(1, CACHED * torch.get_num_threads() // bytes_per_text)
     return [slice(start, start + size) for start in range(0, texts, size)]
 
 
@@ -81,14 +81,14 @@ def attended(
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers asks of an implementation of attention
-    (https://huggingface.co/docs/transformers/attention_interface). PyTorch's own computes it in
-    fp32, which it is good at, with dropout, and for long texts. `more` may hold `is_causal`."""
+    """Compute attention through transformers' interface
+    (https://huggingface.co/docs/transformers/attention_interface). PyTorch's own is used in fp32,
+    where it is fast, with dropout, and for long texts. `more` may hold `is_causal`."""
     if query.dtype != torch.bfloat16 or dropout or key.shape[2] > LONGEST:
-        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **more
         )
-        return found
+        return output
     allowed = attention_mask
     causal = more.get("is_causal")
     if causal is None:
@@ -101,8 +101,8 @@ def attended(
         bias = torch.zeros(allowed.shape, dtype=query.dtype)
         bias.masked_fill_(~allowed, torch.finfo(query.dtype).min)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = Products.apply(query, key, value, bias, scale)
-    return output.transpose(1, 2).contiguous(), None
+    attended = Products.apply(query, key, value, bias, scale)
+    return attended.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(NAME, attended)
@@ -110,7 +110,7 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def fast_attention(model: Any) -> None:
-    """Let a model compute its attention so."""
+    """Make a model use this attention."""
     for module in model.modules():
         if hasattr(module, "config"):
             module.config._attn_implementation = NAME

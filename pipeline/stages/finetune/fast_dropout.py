@@ -1,4 +1,4 @@
-"""Dropout whose mask costs a CPU a quarter as much to draw.
+"""Dropout with masks that take a CPU a quarter of the time to draw.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-LEVELS = 2**16  # an element is dropped by 16 random bits of its own
+LEVELS = 2**16  # 16 random bits decide on each element
 
 
 class QuickDropout(torch.nn.Dropout):
-    """`torch.nn.Dropout`, drawing 16 bits an element where PyTorch draws a double.
+    """Variant of `torch.nn.Dropout` that draws 16 bits for each element instead of a double.
 
-    On a CPU PyTorch's generator is serial, and its masks take a tenth of a training step. The
-    probability is rounded to a multiple of 1/65,536; what is kept is scaled by that same
-    probability, so the expected value is exact. The masks come from PyTorch's generator, so a
-    saved generator state brings them back. Elsewhere than on a CPU it is PyTorch's own.
+    PyTorch's generator is serial on a CPU, where masks take a tenth of a training step. The
+    probability is rounded to a multiple of 1/65,536; the rest is scaled by the rounded probability,
+    so the expected value is exact. Masks come from PyTorch's generator, so a saved generator state
+    reproduces them. On other devices this is PyTorch's own dropout.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -33,7 +33,7 @@ class QuickDropout(torch.nn.Dropout):
 
 
 def fast_dropout(model: Any) -> None:
-    """Put a QuickDropout in the place of every `torch.nn.Dropout` of a model."""
+    """Replace every `torch.nn.Dropout` of a model by a QuickDropout."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is torch.nn.Dropout:

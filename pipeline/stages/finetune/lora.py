@@ -1,4 +1,4 @@
-"""peft: low-rank changes to an encoder's weights (LoRA, Hu et al. 2022).
+"""Low-rank updates of an encoder's weights with peft (LoRA, Hu et al. 2022).
 
 Import it inside a function: it loads PyTorch.
 """
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
-POOLER = "pooler"  # stands in the encoder of some families, and is part of the head
+POOLER = "pooler"  # is inside the encoder of some families, but counts as part of the head
 
 
 def attach(model: Any, rank: int, alpha: float, dropout: float) -> Any:
-    """Freeze a model but for its head, and put a change of that rank, scaled by alpha / rank, on
-    every linear layer of its encoder, as Dettmers et al. (2023) found best.
+    """Freeze a model except its head, and add an update of that rank, scaled by alpha / rank, to
+    every linear layer of its encoder, which Dettmers et al. (2023) found best.
 
-    What stands between the encoder's layers and the logits is trained in full, the pooler included.
-    The model itself is changed; the `PeftModel` around it saves no more than what is trained.
+    Layers between the encoder and the logits are trained in full, the pooler included. The model is
+    changed in place; the returned `PeftModel` around it saves only trained weights.
     """
     encoder = model.base_model
     linear = [
@@ -38,11 +38,11 @@ def attach(model: Any, rank: int, alpha: float, dropout: float) -> Any:
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=linear, modules_to_save=head
     )
     with warnings.catch_warnings():
-        # it asks transformers for what that has renamed
+        # peft uses names that transformers has deprecated
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(model, config)
 
 
 def merged(model: Any) -> Any:
-    """The plain model whose weights hold the changes: it computes the same, and faster."""
+    """Return the plain model with the updates merged into its weights."""
     return model.merge_and_unload()

@@ -1,4 +1,4 @@
-"""A task's loss as training takes it, with its weights and smoothing.
+"""Training loss of a task, with class weights and label smoothing.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -11,8 +11,8 @@ from pipeline.tasks.base import Decision, LossOptions, Task
 
 
 class Loss:
-    """A task's loss, summed over targets; in validation, where there are no gradients, without
-    weights and smoothing."""
+    """Loss of a task, summed over targets; without weights and smoothing in validation, where there
+    are no gradients."""
 
     def __init__(
         self,
@@ -21,11 +21,11 @@ class Loss:
         prepared: Decision,
         rows: "np.typing.NDArray[np.int64] | None" = None,
     ) -> None:
-        """`rows` of each class, where the task has one class a row."""
+        """Compute the weights; `rows` counts the rows of each class, if the task has one a row."""
         self.task, self.prepared, self.smoothing = task, prepared, params.label_smoothing
         self.weights = None
         if params.class_weights == "balanced" and rows is not None:
-            rows = np.maximum(rows, 1)  # a class of the recipe that no row has
+            rows = np.maximum(rows, 1)  # no row may have a class that the recipe lists
             self.weights = torch.from_numpy(rows.sum() / (len(rows) * rows)).float()
         if params.next_sentence_weight != 1:
             self.weights = torch.tensor(params.next_sentence_weight)
@@ -33,8 +33,8 @@ class Loss:
     def __call__(
         self, logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """`logits` (pieces, outputs) or (pieces, tokens, outputs); `mask` of real tokens, (pieces,
-        tokens)."""
+        """Return the loss of `logits`, (pieces, outputs) or (pieces, tokens, outputs); `mask` marks
+        real tokens, (pieces, tokens)."""
         targets = self.task.scaled(targets, self.prepared)
         if not logits.requires_grad:
             return self.task.loss(logits, targets, LossOptions(mask))

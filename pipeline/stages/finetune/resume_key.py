@@ -1,4 +1,4 @@
-"""The key under which checkpoints lie: a training goes on from those of its own key alone."""
+"""Resume key of checkpoints: a training resumes only from those with its own key."""
 
 import ast
 import hashlib
@@ -27,12 +27,12 @@ def resume_key(
     validator: Validator,
     base: Path,
     tokenize: Path,
-    how: list[Any],
+    environment: list[Any],
 ) -> str:
-    """SHA-256, as hex, of all that the weights, and the choice among them, depend on.
+    """Return the SHA-256, as hex, of all inputs of the training and of the choice of a checkpoint.
 
-    `how` is what they are computed by: device, precision and threads. Of code, every file counts
-    that this room and the task import.
+    `environment` holds device, precision and threads. The code is every file that this folder and
+    the task import.
     """
     packages = [*head_of(task).packages, *(["peft"] if params.lora else [])]
     own = Path(inspect.getfile(type(task))).parent
@@ -47,7 +47,7 @@ def resume_key(
         "classes": validator.classes,
         "task": task.name,
         "validation": [rows.labels, rows.groups, validator.prepared],
-        "how": how,
+        "how": environment,
         "code": [sha256_of(file) for file in sorted(code)],
         "versions": [version(name) for name in packages],
     }
@@ -55,24 +55,24 @@ def resume_key(
 
 
 def imported_files(*starts: Path) -> set[Path]:
-    """The project's files that these import, they themselves included: at their top, inside
-    functions and for types alone. Heads are loaded by name, so all of them count."""
+    """Return these files and all of the project's that they import, at any level: at the top,
+    inside functions and for types only. Heads are loaded by name, so all of them are included."""
     seen: set[Path] = set()
-    waiting = list(starts)
-    while waiting:
-        path = waiting.pop()
+    queue = list(starts)
+    while queue:
+        path = queue.pop()
         if path in seen:
             continue
         seen.add(path)
-        waiting += [file for name in imports_of(path) if (file := _file_of(name))]
-        waiting += [parent / "__init__.py" for parent in path.parents if _is_package(parent)]
+        queue += [file for name in imports_of(path) if (file := _file_of(name))]
+        queue += [parent / "__init__.py" for parent in path.parents if _is_package(parent)]
         if path == HEADS / "__init__.py":
-            waiting += HEADS.glob("*.py")
+            queue += HEADS.glob("*.py")
     return seen
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Every module that a file names in an import, and every name taken from one as its member."""
+    """Yield every module that a file imports, and every imported name as a member of its module."""
     package = list(path.relative_to(ROOT).parent.parts) if path.is_relative_to(ROOT) else []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -85,7 +85,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def _file_of(module: str) -> Path | None:
-    """The file of one of the project's modules; None for another's, and for a member."""
+    """Return the file of one of the project's modules; None for other modules and for members."""
     path = ROOT.joinpath(*module.split("."))
     return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.exists()), None)
 

@@ -1,11 +1,11 @@
-"""The base encoder learns the labels.
+"""Training of a base encoder on the labels.
 
     python -m pipeline finetune news
 
-Writes model/ (safetensors, configuration, tokenizer), training.csv and validation.csv (curves)
-and fit.json. A training that was stopped goes on from its last whole checkpoint; these lie in
-`state`, outside of what DVC deletes before a run, under the hash of all that the weights depend
-on, and are removed when the training has ended.
+Writes model/ (safetensors, configuration, tokenizer), training.csv and validation.csv (curves) and
+fit.json. An interrupted training resumes from its last complete checkpoint. Checkpoints are kept in
+`state`, which DVC does not delete before a run, under the hash of everything that the weights
+depend on; they are removed when training has ended.
 """
 
 import shutil
@@ -42,9 +42,9 @@ def finetune(
     *,
     log: Log = no_log,
 ) -> Fit:
-    """Train on the train split, pick and tune by the validation split.
+    """Train on the train split; choose the checkpoint and tune decisions on the validation split.
 
-    Raises UserError where the loss is not a number, naming the step.
+    Raises UserError with the step if the loss is not finite.
     """
     from pipeline.stages.finetune import trainer
 
@@ -52,10 +52,10 @@ def finetune(
     classes = Validation.read(validate / "validation.json").labels
     validator = Validator(task, validate, tokenize, classes, params.decoder)
     device, precision = trainer.device_and_precision(params.precision)
-    how = [device, precision, trainer.threads()]
-    key = resume_key(params, task, validator, folder, tokenize, how)
+    environment = [device, precision, trainer.threads()]
+    key = resume_key(params, task, validator, folder, tokenize, environment)
     log.say(f"training on {device} in {precision}")
-    _tell_of_abandoned(state, key, log)
+    _report_abandoned(state, key, log)
     with LiveRun(tracking, recipe, key, log) as live:
         job = trainer.Job(
             params, task, folder, base.model, tokenize, validator, state / key, precision
@@ -90,25 +90,25 @@ def finetune(
 
 
 def _base(base: BaseParams, task: Task, tokenizer: Path, state: Path, seed: int) -> Path:
-    """The base's folder; of a base from scratch, one that is made in `state`."""
+    """Return the base's folder; a base from scratch is created in `state`."""
     if base.network is None:
         return base_folder(base)
-    # of masked tokens alone the first token learns nothing
+    # masked tokens alone do not train the first token
     pooling = "cls" if task.with_neighbour else "mean"
     return new_bert(state / "base", base.network, tokenizer, seed, pooling=pooling)
 
 
-def _tell_of_abandoned(state: Path, key: str, log: Log) -> None:
+def _report_abandoned(state: Path, key: str, log: Log) -> None:
     step = abandoned(state, key)
     if step and not (state / key).exists():
         log.say(
-            f"an earlier training stopped at step {step}: it was of other code, data or settings,"
-            " so this one starts anew"
+            f"an earlier training stopped at step {step}: it had other code, data or settings, so"
+            " this one starts anew"
         )
 
 
 def _save(result: Any, task: Task, tokenizer: Path, max_length: int, folder: Path) -> None:
-    """Write the model, its tokenizer, and what other libraries need beside them."""
+    """Write the model, its tokenizer and the files that other libraries need."""
     with whole(folder) as temporary:
         result.model.save_pretrained(temporary)
         for file in sorted(tokenizer.iterdir()):

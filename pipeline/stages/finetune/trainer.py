@@ -1,4 +1,4 @@
-"""transformers' Trainer, made fast, exactly resumable and quick to stop on a broken loss.
+"""Training with transformers' Trainer: fast, exactly resumable, and stopped by a broken loss.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -23,9 +23,9 @@ from pipeline.models.heads.base import Start
 from pipeline.models.pooling import first_token_only
 from pipeline.stages.finetune.batching import (
     ClassSampler,
-    Drawn,
     LengthSampler,
     Logits,
+    MaskedPassages,
     Order,
     in_order,
     lengths_of,
@@ -54,7 +54,7 @@ from transformers import Trainer, TrainingArguments
 
 @dataclass(frozen=True)
 class Job:
-    """A training: its settings, its data and what judges it."""
+    """Settings, data and validator of a training."""
 
     params: FinetuneParams
     task: Task
@@ -74,7 +74,7 @@ class Job:
 class Result:
     model: Any
     predict: Callable[[], Logits]
-    """The logits that a `Validator` is given, by the best weights."""
+    """Function that returns the logits for a `Validator`, by the best weights."""
     history: list[dict[str, float]]
     parameters: int
     trained: int
@@ -91,38 +91,38 @@ def threads() -> int:
 
 
 def device_and_precision(precision: str) -> tuple[str, str]:
-    """The device's name, and fp32 or bf16: asked of the device, not assumed."""
+    """Return the device's name and the precision, in which auto depends on the device."""
     if torch.cuda.is_available():
-        device, able = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(False)
+        device, bf16 = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(False)
     else:
         features = torch.cpu.get_capabilities()
-        device, able = "cpu", bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+        device, bf16 = "cpu", bool(features.get("avx512_bf16") or features.get("amx_bf16"))
     if precision == "auto":
-        precision = "bf16" if able else "fp32"
+        precision = "bf16" if bf16 else "fp32"
     return device, precision
 
 
 class _Trainer(Trainer):
-    """Trainer with an order of rows, a loss and a validation of one's own.
+    """Trainer with this project's order of rows, loss and validation.
 
-    `asked` are the rows of a validation in the order of their files; Trainer is given them by
+    `validation` holds the pieces to evaluate in the order of their files; Trainer gets them by
     length.
     """
 
     def __init__(
-        self, *, job: Job, order: Order, loss: Loss, asked: Dataset, **settings: Any
+        self, *, job: Job, order: Order, loss: Loss, validation: Dataset, **settings: Any
     ) -> None:
-        self.lengths = lengths_of(asked)
+        self.lengths = lengths_of(validation)
         self.by_length = np.argsort(self.lengths, kind="stable")
         super().__init__(
-            eval_dataset=asked.select(self.by_length),
+            eval_dataset=validation.select(self.by_length),
             compute_metrics=lambda outcome: job.validator.metrics(self.in_order(outcome)),
             **settings,
         )
         self.order, self.loss, self.head = order, loss, head_of(job.task)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
-        """Targets of all batches whose gradients make one step."""
+        """Count the targets of all batches whose gradients make one step."""
         counts = [self.loss.task.counted(batch["labels"]) for batch in batch_samples]
         return sum(counts, torch.tensor(0)).to(device)
 
@@ -148,8 +148,8 @@ class _Trainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> Any:
-        """Of a model that writes: not what it would say behind each word of the truth, but what it
-        writes by itself, the likeliest token each time; behind a score, which nobody asks here."""
+        """Return loss, predictions and labels; of a model that writes text, the predictions are
+        greedily decoded, not its logits after each true token."""
         if not self.head.generates:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs(inputs)
@@ -157,12 +157,12 @@ class _Trainer(Trainer):
         with torch.inference_mode(), self.compute_loss_context_manager():
             count = self._get_num_items_in_batch([inputs], labels.device)
             loss = self.compute_loss(model, dict(inputs), num_items_in_batch=count)
-        found = self.head.generate(self.model, inputs["input_ids"], inputs["attention_mask"])
-        return loss.detach(), found.float(), labels
+        tokens = self.head.generate(self.model, inputs["input_ids"], inputs["attention_mask"])
+        return loss.detach(), tokens.float(), labels
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
-        """Its loss is the mean over targets, as in training; transformers' own is a mean over
-        batches, in which the words of short texts would count more."""
+        """Evaluate, with the mean loss over targets, as in training; transformers' own is a mean
+        over batches, in which the tokens of short texts would count more."""
         self.validated = np.zeros(2)  # loss, targets
         output = super().evaluation_loop(*arguments, **settings)
         loss, targets = self.validated
@@ -171,7 +171,7 @@ class _Trainer(Trainer):
         return output
 
     def in_order(self, outcome: Any) -> Logits:
-        """Logits in the order of the files: Trainer's are of pieces by length."""
+        """Return Trainer's logits, which are by length, in the order of the files."""
         return in_order(outcome.predictions, self.by_length, self.lengths)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
@@ -192,7 +192,7 @@ class _Trainer(Trainer):
 
 @dataclass(frozen=True)
 class _Built:
-    """A model that is ready to learn, and what is told of it."""
+    """Model that is ready for training, with its number of parameters."""
 
     model: Any
     parameters: int
@@ -200,7 +200,7 @@ class _Built:
 
 
 def train(job: Job, log: Log, point: Point) -> Result:
-    """Train to the end, from the last whole checkpoint in the job's `state` where there is one;
+    """Train to the end, from the last complete checkpoint in the job's `state` if there is one;
     progress goes to `log`, curves to `point`."""
     transformers.set_seed(job.params.seed)
     built = _build(job)
@@ -213,7 +213,7 @@ def train(job: Job, log: Log, point: Point) -> Result:
 
 
 def _build(job: Job) -> _Built:
-    """The model: a head on the base, made fast, with LoRA where the recipe has it."""
+    """Build the model: a head on the base, with fast layers, and with LoRA if the recipe has it."""
     params, head = job.params, head_of(job.task)
     start = Start(
         job.base,
@@ -239,12 +239,13 @@ def _build(job: Job) -> _Built:
 
 
 def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Point) -> _Trainer:
-    """transformers' Trainer with this project's order of rows, batches, loss and callbacks."""
+    """Return a Trainer with this project's order of rows, batches, loss and callbacks."""
     params, task, head = job.params, job.task, head_of(job.task)
-    asked = data["validation"]  # after each part of the training
+    validation = data["validation"]
     if task.remembers:
-        asked = concatenate_datasets([asked, unlabelled(data["train"])])
-    own, batch = shares(params.batch_size, torch.cuda.device_count())
+        validation = concatenate_datasets([validation, unlabelled(data["train"])])
+    per_device, batch = shares(params.batch_size, torch.cuda.device_count())
+    texts_per_step = batch * params.gradient_accumulation
     order: Order = (
         ClassSampler(data["train"], batch, params.seed)
         if head.contrastive
@@ -259,10 +260,10 @@ def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Po
         job=job,
         order=order,
         loss=Loss(task, params, job.validator.prepared, rows),
-        asked=asked,
+        validation=validation,
         model=model,
-        args=_arguments(job, own, math.ceil(len(order) / (batch * params.gradient_accumulation))),
-        train_dataset=Drawn(data["train"], job.validator.encoder, order)
+        args=_arguments(job, per_device, math.ceil(len(order) / texts_per_step)),
+        train_dataset=MaskedPassages(data["train"], job.validator.encoder, order)
         if task.dynamic_masking
         else data["train"],
         data_collator=collator,
@@ -277,7 +278,7 @@ def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Po
 
 
 def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
-    """The training itself, and what is told of it."""
+    """Run the training and return its result."""
     checkpoint = last_whole(job.state)
     if checkpoint:
         log.say(f"going on from step {checkpoint.name.split('-')[1]}")
@@ -286,27 +287,27 @@ def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
         from pipeline.stages.finetune import lora
 
         trainer.model = lora.merged(trainer.model)
-    reached, metric = trainer.state, f"eval_{job.params.metric}"
-    evaluations = [entry for entry in reached.log_history if metric in entry]
-    best = next(entry for entry in evaluations if entry[metric] == reached.best_metric)
+    state, metric = trainer.state, f"eval_{job.params.metric}"
+    evaluations = [entry for entry in state.log_history if metric in entry]
+    best = next(entry for entry in evaluations if entry[metric] == state.best_metric)
     last = evaluations[-1]
     return Result(
         model=trainer.model,
         predict=lambda: trainer.in_order(trainer.predict(trainer.eval_dataset)),
-        history=reached.log_history,
+        history=state.log_history,
         parameters=built.parameters,
         trained=built.trained,
         pooling=encoders.pooling(built.model),
         steps=int(last["step"]),
         epochs=float(last["epoch"]),
         best_step=int(best["step"]),
-        best_value=float(reached.best_metric or 0),
-        stopped_early=last["step"] < reached.max_steps,
+        best_value=float(state.best_metric or 0),
+        stopped_early=last["step"] < state.max_steps,
     )
 
 
 def _arguments(job: Job, batch_size: int, steps_per_epoch: int) -> TrainingArguments:
-    """What Trainer is told: `batch_size` of one device."""
+    """Return Trainer's arguments; `batch_size` is that of one device."""
     params = job.params
     steps = min(steps_per_epoch * params.epochs, params.max_steps or sys.maxsize)
     interval = math.ceil(min(steps_per_epoch, steps) / params.evaluations_per_epoch)
@@ -346,7 +347,7 @@ def _arguments(job: Job, batch_size: int, steps_per_epoch: int) -> TrainingArgum
 
 
 def _dropouts(job: Job) -> dict[str, float]:
-    """Dropout under the names that the base's family gives it."""
+    """Return the dropout settings under the names that the base's family uses."""
     params = job.params
     if encoders.read_config(job.base, job.name)["model_type"] == "distilbert":
         return {
@@ -362,14 +363,14 @@ def _dropouts(job: Job) -> dict[str, float]:
 
 
 def shares(batch_size: int, devices: int) -> tuple[int, int]:
-    """Texts a device, and of all devices, in a step: PyTorch cuts each batch into even parts."""
+    """Return the texts in a step on each device and on all: PyTorch splits batches evenly."""
     devices = max(devices, 1)
-    own = math.ceil(batch_size / devices)
-    return own, own * devices
+    per_device = math.ceil(batch_size / devices)
+    return per_device, per_device * devices
 
 
 def _count(model: Any, learning: bool = False) -> int:
-    """Parameters of a model: all, or those that are trained."""
+    """Return the number of parameters of a model: of all, or of those that are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not learning)
 
 

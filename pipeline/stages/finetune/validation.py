@@ -1,4 +1,4 @@
-"""Validation of a model while it learns."""
+"""Validation of a model during training."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from pipeline.tasks.base.encoding import WRITTEN
 
 
 class Validator:
-    """Scores a model on validation rows, and tunes what its answers need besides the weights."""
+    """Scorer of a model on validation rows, which also tunes the decision: what answers need
+    besides the weights."""
 
     def __init__(
         self,
@@ -23,26 +24,26 @@ class Validator:
         self.task, self.classes = task, classes
         labels = artifacts.kept_rows(validate, "train", ["label"])["label"]
         self.prepared = task.prepare(labels.tolist())
-        """What a decision holds before the model has learned anything."""
+        """Part of the decision that does not depend on the model."""
         if decoder:
-            words = (tokenize / "tokenizer" / WRITTEN).read_text(encoding="utf-8")
-            self.prepared = {**self.prepared, **decoder.model_dump(), "target": words}
+            target = (tokenize / "tokenizer" / WRITTEN).read_text(encoding="utf-8")
+            self.prepared = {**self.prepared, **decoder.model_dump(), "target": target}
         self.rows = artifacts.labelled(artifacts.kept_rows(validate, "validation"))
         self.encoder = artifacts.encoder(tokenize, task)
         self.pieces = self.encoder.pieces(self.rows.texts)
-        self.known = artifacts.targets(tokenize, "train") if task.remembers else []
+        self.train_targets = artifacts.targets(tokenize, "train") if task.remembers else []
 
     def decision(self, logits: list[Logits]) -> Decision:
-        """`logits` are those of the validation pieces, in their order, and of the training pieces
-        where the task remembers them."""
-        own, others = logits[: len(self.pieces)], logits[len(self.pieces) :]
+        """Return the decision by the logits of the validation pieces, in order, followed by those
+        of the training pieces if the task remembers them."""
+        own, train = logits[: len(self.pieces)], logits[len(self.pieces) :]
         decided = self.task.decide(own, self.pieces, self.rows, self.classes)
         if self.task.remembers:
-            decided = {**decided, **self.task.remember(others, self.known, self.classes)}
+            decided = {**decided, **self.task.remember(train, self.train_targets, self.classes)}
         return {**self.prepared, **decided}
 
     def metrics(self, logits: list[Logits]) -> dict[str, float]:
-        """The task's metrics of such logits."""
+        """Return the task's metrics of such logits."""
         rows, decision = self.rows, self.decision(logits)
         own = logits[: len(self.pieces)]
         answers = self.task.answers(own, self.pieces, rows.texts, self.classes, decision)

@@ -1,1 +1,1 @@
-"""A run and a registered version in MLflow, from the stages' records."""
+"""Publication of a run and a registered version in MLflow, from the stages' records."""

@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what it learned from, how good it is and where it ends.
+"""Model card: purpose, origin, data, scores, runtimes and limits of a model.
 
 Markdown under a metadata block of the form that model hubs read: YAML between two lines of `---`.
 """
@@ -17,15 +17,14 @@ from pipeline.core.records import (
     Interval,
     Lengths,
     Scores,
-    Timing,
     Validation,
 )
 from pipeline.metrics import names as words
 from pipeline.stages.publish.records import Records
 from pipeline.tasks.base import Task
 
-# Rough, and said to be so on the card: what a processor and a GPU of the 2020s spend on an
-# operation of a training, memory and idle time included
+# rough energy of one operation in training on hardware of the 2020s, with memory and idle time; the
+# card says that these are orders of magnitude
 CPU_JOULES, GPU_JOULES = 2e-10, 1e-11
 STEP_PER_ANSWER = 3  # a training step is one forward pass and a backward pass of twice its work
 
@@ -38,7 +37,7 @@ def model_card(
     made: Records,
     files: Mapping[str, str],
 ) -> str:
-    """The card as text; `files` maps the name of each served file to its SHA-256."""
+    """Return the card's text; `files` maps the name of each served file to its SHA-256."""
     sections = [
         f"# {recipe}\n\n{description}",
         _origin(made.fit, made.served, lineage),
@@ -56,9 +55,9 @@ def model_card(
 
 
 def _front_matter(recipe: str, task: Task, intake: Intake, fit: Fit, served: Candidate) -> str:
-    """Metadata as YAML. No licence and no language: the records know of neither.
+    """Return the metadata as YAML, without licence and language, which no record holds.
 
-    A base is named only where it is a model of the hub, since a reader looks for it there.
+    A base is named only if it is a model of the hub, where readers look for it.
     """
     from ruamel.yaml import YAML
 
@@ -85,7 +84,7 @@ def _front_matter(recipe: str, task: Task, intake: Intake, fit: Fit, served: Can
 
 
 def _hub_metric(name: str) -> str:
-    """The hub has one name for every kind of F1."""
+    """Return the hub's name of a metric, which is the same for every kind of F1."""
     return "f1" if name.endswith("f1") else name
 
 
@@ -104,7 +103,7 @@ def _origin(fit: Fit, served: Candidate, lineage: str) -> str:
 def _use(task: Task, validation: Validation, lengths: Lengths) -> str:
     text = "pair of texts" if task.two_texts else "text"
     strange = "of no known class" if task.exclusive else "unlike all that it learned from"
-    cut = f"are cut after {lengths.maximum:,} tokens, which takes something from"
+    cut = f"are cut after {lengths.maximum:,} tokens, which shortens"
     if lengths.long_text == "head_tail":
         cut = f"are cut to {lengths.maximum:,} tokens of their beginning and end: so were"
     if lengths.long_text == "windows":
@@ -118,12 +117,12 @@ trained on. Where an answer decides about a person, a person should look at it.
 
 Every {text} gets an answer, also one {strange}. Long texts {cut}
 {lengths.truncated_share["test"]:.1%} of the test rows. Scores are those of rows like the ones it
-was tested on; on others they say little. What its base learned from, and the licences of base and
-data, are not recorded here: ask where they come from."""
+was tested on; on others they say little. The training data of its base, and the licences of base
+and data, are not recorded here: ask their providers."""
 
 
 def _ability(task: Task, text: str, labels: Sequence[str]) -> str:
-    """What the model does, in a sentence."""
+    """Return a sentence on what the model does."""
     classes = f"{len(labels)} classes: {', '.join(_cell(label) for label in labels)}."
     if task.exclusive:
         return f"Sorts a {text} into one of {classes}"
@@ -149,10 +148,10 @@ precious split. SHA-256 of the rows `{intake.rows_sha256}`."""
 
 def _scores(scores: Scores, served: Candidate) -> str:
     test = scores.test
-    named = {"this one, in PyTorch": test.scores} | {e.name: e.scores for e in scores.baselines}
+    scored = {"this one, in PyTorch": test.scores} | {e.name: e.scores for e in scores.baselines}
     models: list[Sequence[object]] = [
         ("this one, as served", *(f"{served.test[name]:.4f}" for name in test.scores)),
-        *((model, *(_shown(each[name]) for name in test.scores)) for model, each in named.items()),
+        *((model, *(_shown(each[name]) for name in test.scores)) for model, each in scored.items()),
     ]
     metrics = [words.metric(name) for name in test.scores]
     parts = [
@@ -239,13 +238,13 @@ Measured on {_line(machine.processor)}, {runtimes.threads} threads,
 def _effort(lengths: Lengths, fit: Fit, runtimes: Benchmark) -> str:
     rows_read, pieces = lengths.rows["train"], lengths.pieces["train"]
     tokens = min(rows_read * _mean_tokens(lengths), pieces * lengths.maximum)
-    # forward and back through all of it, and the gradients of what is trained
+    # forward and backward pass through all parameters, and gradients of the trained ones
     work = 4 * fit.parameters + 2 * fit.trained
     operations = work * tokens * fit.epochs
-    counted = "6 × parameters"
+    formula = "6 × parameters"
     numbers = f"6 × {fit.parameters:,}"
     if fit.trained < fit.parameters:
-        counted = "(4 × parameters + 2 × those trained)"
+        formula = "(4 × parameters + 2 × those trained)"
         numbers = f"(4 × {fit.parameters:,} + 2 × {fit.trained:,})"
     on_cpu = fit.device == "cpu"
     joules = CPU_JOULES if on_cpu else GPU_JOULES
@@ -254,7 +253,7 @@ def _effort(lengths: Lengths, fit: Fit, runtimes: Benchmark) -> str:
         (
             "operations",
             f"{operations:.1e}",
-            f"{counted} × tokens × epochs = {numbers} × {tokens:,.0f}"
+            f"{formula} × tokens × epochs = {numbers} × {tokens:,.0f}"
             f" × {fit.epochs:.1f}; embeddings counted, attention not",
         ),
         (
@@ -266,8 +265,9 @@ def _effort(lengths: Lengths, fit: Fit, runtimes: Benchmark) -> str:
     ]
     reference = runtimes.candidate(runtimes.reference)
     same = " cpu " in reference.provider if on_cpu else runtimes.machine.gpu == fit.device
-    if same:  # else the runtimes says nothing of the speed of training
-        fastest = max([*reference.grid, reference.single], key=_speed)
+    if same:  # else the timings say nothing about the speed of training
+        timings = [*reference.grid, reference.single]
+        fastest = max(timings, key=lambda timing: timing.texts_per_second)
         seconds = STEP_PER_ANSWER * pieces * fit.epochs / fastest.texts_per_second
         read = "windows of training rows" if pieces > rows_read else "training rows"
         rows.append(
@@ -280,18 +280,14 @@ def _effort(lengths: Lengths, fit: Fit, runtimes: Benchmark) -> str:
         )
     return f"""## Training time and energy, estimated
 
-No clock or meter is kept of a training: its records are the same wherever it is done again. These
-are estimates, and each says how it is made.
+Training is neither timed nor metered, so that its records are the same wherever it is repeated.
+These are estimates, and each says how it is made.
 
 {_table(("", "about", "how"), rows)}"""
 
 
-def _speed(timing: Timing) -> float:
-    return timing.texts_per_second
-
-
 def _mean_tokens(lengths: Lengths) -> float:
-    """Mean tokens of a text as read, by straight lines between the known quantiles."""
+    """Return the mean tokens of a text as read, interpolated between the known quantiles."""
     shares = [0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0]
     names = ["p5", "p5", "p25", "p50", "p75", "p95", "p99", "max"]
     most = lengths.quantiles["max"] if lengths.long_text == "windows" else lengths.maximum
@@ -312,12 +308,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Escape text for Markdown, on one line."""
     return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", _line(str(value)))
 
 
 def _code(text: str) -> str:
-    """Text as inline code."""
+    """Format text as inline code."""
     return "`" + _line(text).replace("`", "'") + "`"
 
 

@@ -1,4 +1,4 @@
-"""Records of the stages before, all that a version is told by."""
+"""Records of all earlier stages, which describe a version."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pipeline.core.records import (
 
 @dataclass(frozen=True)
 class Records:
-    """One record a stage."""
+    """Records of the stages from ingest to benchmark."""
 
     intake: Intake
     validation: Validation
@@ -29,13 +29,13 @@ class Records:
     exported: Export
     benchmark: Benchmark
     files: Sequence[Path] = ()
-    """Where they were read, but for that of validate."""
+    """Files that they were read from, except that of validate."""
 
     @classmethod
     def read(cls, *folders: Path) -> Self:
-        """Those in the stages' folders, from ingest to benchmark.
+        """Read the records from the stages' folders, in order from ingest to benchmark.
 
-        Raises UserError for one that is missing or broken.
+        Raises UserError for a missing or broken record.
         """
         names = (
             *("intake.json", "validation.json", "lengths.json", "fit.json", "scores.json"),
@@ -56,5 +56,5 @@ class Records:
 
     @property
     def served(self) -> Candidate:
-        """The runtime that was picked."""
+        """Candidate that was picked to serve."""
         return self.benchmark.candidate(self.benchmark.picked)

@@ -1,12 +1,11 @@
-"""What the line made, written to MLflow: one run, one registered version.
+"""Publication of the pipeline's result in MLflow: one run and one registered version.
 
     python -m pipeline publish news
 
-Everything is written from the stages' records. It is found by its key (the lineage and the runtime
-picked on this machine): a run that is there stays as it is, one that a live training began is
-completed, a missing one is written whole. With it go what a later look at the version needs: the
-rows that there were, by name, and its slice of dvc.lock. Writes publication.json, card.md,
-rows.parquet and lock.json.
+Everything is written from the stages' records. A run is found by its key (the lineage and the
+runtime picked on this machine): a finished one stays unchanged, one that a live training began is
+completed, a missing one is created. It also stores what later checks of the version need: the ids
+of all rows, and its part of dvc.lock. Writes publication.json, card.md, rows.parquet and lock.json.
 """
 
 import csv
@@ -48,7 +47,7 @@ def publish(
 ) -> Publication:
     """Write the run and register the version, once.
 
-    Raises Unavailable where MLflow does not answer; the line's files are untouched by that.
+    Raises Unavailable if MLflow does not answer; other stages' files stay unchanged.
     """
     from pipeline.registry.publisher import Dataset, Publisher, Run
     from pipeline.registry.versions import Registry
@@ -58,7 +57,7 @@ def publish(
     files = _files(served, export, benchmark)
     served_files = {path.name: sha256_of(path) for path in files.values()}
     card = model_card(recipe, params.description, task, lineage, made, served_files)
-    _write_own(card, lock, recipe, ingest, validate, out)
+    _write_files(card, lock, recipe, ingest, validate, out)
     log.say(f"writing the run of {recipe} {lineage[:8]}")
     artifacts = _artifacts(made, validate, evaluate, benchmark, out)
     run = Run(
@@ -85,7 +84,7 @@ def publish(
 
 
 def _files(served: Candidate, export: Path, benchmark: Path) -> dict[str, Path]:
-    """Files that are served, by part. Raises UserError for a runtime that has no file."""
+    """Return the served files by role. Raises UserError for a runtime that has no file."""
     if served.file is None:
         raise UserError(f"{benchmark / 'benchmark.json'}: picked {served.name}, which has no file")
     return {
@@ -96,8 +95,10 @@ def _files(served: Candidate, export: Path, benchmark: Path) -> dict[str, Path]:
     }
 
 
-def _write_own(card: str, lock: Path, recipe: str, ingest: Path, validate: Path, out: Path) -> None:
-    """Write what this stage adds to the run: the card, the lock's slice, the rows by name."""
+def _write_files(
+    card: str, lock: Path, recipe: str, ingest: Path, validate: Path, out: Path
+) -> None:
+    """Write what this stage adds to the run: the card, the recipe's part of dvc.lock, the rows."""
     write_text(out / "card.md", card)
     entries = read_entries(lock, recipe)
     entries.pop("publish", None)  # an earlier one
@@ -108,7 +109,7 @@ def _write_own(card: str, lock: Path, recipe: str, ingest: Path, validate: Path,
 def _artifacts(
     made: Records, validate: Path, evaluate: Path, benchmark: Path, out: Path
 ) -> list[tuple[str, Path]]:
-    """What the run keeps: (folder in the run, file or folder here)."""
+    """Return the run's artifacts as (folder in the run, local file or folder)."""
     return [
         *(("", folder / "pictures") for folder in (evaluate, benchmark)),
         *(("validation", validate / name) for name in ("docs", "report.csv", "validation.json")),
@@ -128,18 +129,18 @@ def _run_tags(made: Records, served: Mapping[str, str], tokenize: Path) -> dict[
 
 
 def _version_tags(made: Records) -> dict[str, str]:
-    """Tags that people compare versions by; the gate adds its verdict."""
+    """Return the tags that people compare versions by; the gate adds its verdict later."""
     served, main = made.served, made.scores.main
     return {
         "runtime": served.name,
-        _taken(f"test_{main}"): f"{served.test[main]:.4f}",
+        _mlflow_name(f"test_{main}"): f"{served.test[main]:.4f}",
         "megabytes": f"{served.bytes / 1e6:.0f}",
         "p50_ms": f"{served.single.p50_ms:.1f}",
     }
 
 
 def _digests(artifacts: Sequence[tuple[str, Path]]) -> dict[str, str]:
-    """SHA-256 of every file that goes into the run, by its path there."""
+    """Return the SHA-256 of every file of the run, by its path there."""
     return {
         str(PurePosixPath(folder, file.relative_to(path.parent).as_posix())): sha256_of(file)
         for folder, path in artifacts
@@ -148,12 +149,12 @@ def _digests(artifacts: Sequence[tuple[str, Path]]) -> dict[str, str]:
     }
 
 
-def _write_rows(read: Path, kept: Path, path: Path) -> None:
-    """Every row that was read, without its text: what the gate keeps out of its test, and what
-    later rows are compared with."""
+def _write_rows(ingested: Path, kept: Path, path: Path) -> None:
+    """Write every ingested row without its text: the gate excludes these rows from its test, and
+    later rows are compared with them."""
     import pandas as pd
 
-    rows = pd.read_parquet(read, columns=["id", "label", "split"])
+    rows = pd.read_parquet(ingested, columns=["id", "label", "split"])
     rows["kept"] = rows["id"].isin(pd.read_parquet(kept, columns=["id"])["id"])
     with whole(path) as temporary:
         rows.to_parquet(temporary, index=False)
@@ -168,13 +169,8 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, obj
 
 
 def _metrics(made: Records) -> dict[str, float]:
-    validation, lengths, scores, runtimes = (
-        made.validation,
-        made.lengths,
-        made.scores,
-        made.benchmark,
-    )
-    served = made.served
+    validation, lengths, scores = made.validation, made.lengths, made.scores
+    runtimes, served = made.benchmark, made.served
     metrics: dict[str, float] = {
         "data.rows": validation.rows,
         "data.kept": validation.kept,
@@ -212,11 +208,11 @@ def _metrics(made: Records) -> dict[str, float]:
         metrics[f"runtime.{candidate.name}.p50_ms"] = candidate.single.p50_ms
         metrics[f"runtime.{candidate.name}.test_{scores.main}"] = candidate.test[scores.main]
         metrics[f"runtime.{candidate.name}.validation_flips"] = candidate.validation_flips
-    return {_taken(name): value for name, value in metrics.items()}
+    return {_mlflow_name(name): value for name, value in metrics.items()}
 
 
 def _shorts(names: Sequence[str]) -> list[str]:
-    """For each name so many of its first words that no other name begins like it."""
+    """Return the shortest prefix of whole words of each name that no other name shares."""
     split = [re.findall(r"[\w-]+", name.lower()) for name in names]
     shorts = []
     for each in split:
@@ -227,8 +223,9 @@ def _shorts(names: Sequence[str]) -> list[str]:
     return shorts
 
 
-def _taken(name: str) -> str:
-    """A metric's name as MLflow takes it: ndcg@10 becomes ndcg_at_10, as MLflow calls it too."""
+def _mlflow_name(name: str) -> str:
+    """Return a metric's name with characters that MLflow allows: ndcg@10 becomes ndcg_at_10, which
+    MLflow uses too."""
     return re.sub(r"[^\w./ -]+", "_", name.replace("@", "_at_"))
 
 

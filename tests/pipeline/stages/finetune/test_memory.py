@@ -8,7 +8,7 @@ import pytest
 from pipeline.stages.finetune import memory
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.skipif(not memory.THERE, reason="the C library is not glibc")
+pytestmark = pytest.mark.skipif(not memory.SUPPORTED, reason="the C library is not glibc")
 FILL = """
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -39,4 +39,4 @@ def test_a_block_that_was_freed_costs_no_new_pages(first: str, fewest: int, most
 def test_what_is_free_is_given_back() -> None:
     kept = "memory.keep()\nbefore = pages()\nfill()\n"
     assert printed(kept + "print(pages() - before)") > 10_000
-    assert printed(kept + "memory.give_back()\nprint(pages() - before)") < 1_000
+    assert printed(kept + "memory.trim()\nprint(pages() - before)") < 1_000

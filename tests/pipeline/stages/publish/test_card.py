@@ -35,13 +35,13 @@ CLASSIFICATION = tasks.get("classification")
 
 
 class Stretches(Classification):
-    plain = "Question answering"
+    display_name = "Question answering"
     exclusive = False
     two_texts = True
 
 
 class Marks(Classification):
-    plain = "Token classification"
+    display_name = "Token classification"
     exclusive = False
 
 

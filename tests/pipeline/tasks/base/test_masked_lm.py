@@ -26,7 +26,7 @@ from pipeline.models.encoders import pooling_of
 from pipeline.models.heads import masked_lm
 from pipeline.recipe import Recipe
 from pipeline.stages import artifacts
-from pipeline.stages.finetune.batching import Drawn, LengthSampler, lengths_of
+from pipeline.stages.finetune.batching import LengthSampler, MaskedPassages, lengths_of
 from pipeline.stages.finetune.losses import Loss
 from pipeline.stages.finetune.params import FinetuneParams, check
 from pipeline.stages.finetune.stage import finetune
@@ -278,7 +278,7 @@ def test_passages_are_drawn_beside_any_of_another_document(masker: MaskingEncode
             "labels": [[4, 8, 12]] * len(ids),
         }
     )
-    drawn = Drawn(rows, masker, LengthSampler(np.full(len(ids), 12), 4, 1))
+    drawn = MaskedPassages(rows, masker, LengthSampler(np.full(len(ids), 12), 4, 1))
     assert drawn.bounds.tolist() == [0, 2, 5002, 5003]
     seen = set()
 
@@ -319,7 +319,7 @@ def test_no_pair_is_of_two_splits_and_no_stranger_of_the_same_document(
         ids = pieces["id"]
         if split == "train":
             order = LengthSampler(lengths_of(pieces), 4, 1)
-            pieces = Drawn(pieces, encoder, order)
+            pieces = MaskedPassages(pieces, encoder, order)
         kinds = Counter[int]()
         for place in range(len(pieces)):
             piece = pieces[place]
@@ -440,7 +440,7 @@ def test_a_task_without_pairs_gives_them_no_weight(name: str) -> None:
     params = FinetuneParams(
         **toy_block("base", "rows.csv")["finetune"] | {"next_sentence_weight": 2}
     )
-    with pytest.raises(ValueError, match=f"next_sentence_weight: {name} asks of no pairs"):
+    with pytest.raises(ValueError, match=f"next_sentence_weight: {name} has no sentence pairs"):
         check(params, get(name))
 
 
