@@ -1,1 +1,1 @@
-"""Looking after what the line leaves behind: checking it, tidying it, taking rows out of it."""
+"""Upkeep of what the pipeline stores: check it, delete what is unused, and remove rows."""

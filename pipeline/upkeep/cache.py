@@ -1,7 +1,7 @@
-"""DVC's cache and lock files, as the plain files that they are.
+"""DVC's cache and lock files, read as plain files.
 
-An object lies at files/md5/xx/rest under the MD5 of its bytes; one whose name ends in `.dir` is the
-JSON list of a folder's files. An entry of the run cache remembers what a stage once made.
+The path of an object is files/md5/xx/rest, from the MD5 of its bytes. An object whose name ends in
+`.dir` is the JSON list of a folder's files. An entry of the run cache lists the outputs of a stage.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.core import old_names
 from pipeline.core.errors import UserError
 
-FOLDER = ".dir"  # how the name of a folder's object ends
+FOLDER = ".dir"  # suffix of a folder's object
 OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -24,7 +24,7 @@ class Cache:
     folder: Path
 
     def objects(self) -> dict[str, Path]:
-        """Every object by its name. What DVC has half written is not among them."""
+        """Return the path of every object by name, without files that DVC has half written."""
         return {
             name: file
             for file in sorted(self.folder.glob("files/md5/??/*"))
@@ -38,9 +38,9 @@ class Cache:
         return self.path(name).exists()
 
     def entries(self, name: str) -> dict[str, str]:
-        """The objects that a folder's object lists, by path in it; nothing where it is missing.
+        """Return the objects in a folder's object, by path in the folder; none if it is missing.
 
-        Raises UserError where it cannot be read.
+        Raises UserError if it cannot be read.
         """
         if not self.has(name):
             return {}
@@ -49,11 +49,11 @@ class Cache:
             return {str(entry["relpath"]): str(entry["md5"]) for entry in listed}
         except (ValueError, KeyError, TypeError):
             raise UserError(
-                f"{self.path(name)}: is damaged, so what it lists is not known: bertline fsck"
+                f"{self.path(name)}: is damaged, so the files in it are unknown: run bertline fsck"
             ) from None
 
     def reach(self, names: Iterable[str]) -> set[str]:
-        """These objects and all that they list."""
+        """Return these objects and all objects that they list."""
         found = set(names)
         for name in list(found):
             if name.endswith(FOLDER):
@@ -61,7 +61,7 @@ class Cache:
         return found
 
     def runs(self) -> Iterator[tuple[Path, set[str]]]:
-        """The entries of the run cache, and the objects that each would restore."""
+        """Yield each entry of the run cache with the objects that it would restore."""
         for file in sorted(self.folder.glob("runs/??/*/*")):
             try:
                 content = _yaml(file.read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ class Cache:
 
 
 def md5_of(path: Path) -> str:
-    """What DVC calls a file or folder, as hex."""
+    """Return DVC's name of a file or folder: its MD5 as hex, with `.dir` for a folder."""
     if path.is_dir():
         files = sorted(
             (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()
@@ -83,7 +83,7 @@ def md5_of(path: Path) -> str:
 
 
 def read_lock(text: str, name: str = "dvc.lock") -> dict[str, dict[str, Any]]:
-    """What a lock file says, by stage. Raises UserError where it is not one."""
+    """Return the entries of a lock file by stage. Raises UserError if it is not a lock file."""
     stages = _yaml(text, name).get("stages") or {}
     if not isinstance(stages, dict):
         raise UserError(f"{name}: holds no stages: git checkout {name}")
@@ -91,7 +91,7 @@ def read_lock(text: str, name: str = "dvc.lock") -> dict[str, dict[str, Any]]:
 
 
 def named(stages: Iterable[Mapping[str, Any]], *kinds: str) -> dict[str, str]:
-    """Digests of what stages name, with its path: their outs, or other `kinds` of files."""
+    """Return the path of each file that stages list as outs, or under other `kinds`, by digest."""
     return {
         str(file["md5"]): str(file["path"])
         for stage in stages
@@ -102,14 +102,14 @@ def named(stages: Iterable[Mapping[str, Any]], *kinds: str) -> dict[str, str]:
 
 
 def named_in(name: str, text: str) -> set[str]:
-    """The objects that a dvc.lock or .dvc file names. Raises UserError where it is neither."""
+    """Return the objects that a dvc.lock or .dvc file names. Raises UserError if it is neither."""
     return set(
         named([_yaml(text, name)] if name.endswith(".dvc") else read_lock(text, name).values())
     )
 
 
 def uncached(definition: Path, recipe: str) -> set[str]:
-    """The outs of a recipe that dvc.yaml keeps out of the cache, by all names that they had."""
+    """Return the outs of a recipe that dvc.yaml does not cache, under current and earlier names."""
     blocks = (_yaml(definition.read_text(encoding="utf-8"), str(definition)).get("stages")) or {}
     found = set()
     for block in blocks.values():
@@ -117,7 +117,7 @@ def uncached(definition: Path, recipe: str) -> set[str]:
         for kind in ("outs", "metrics", "plots"):
             for out in stage.get(kind) or ():
                 if isinstance(out, dict):
-                    found |= {p for p, how in out.items() if (how or {}).get("cache") is False}
+                    found |= {p for p, flags in out.items() if (flags or {}).get("cache") is False}
     paths = [PurePosixPath(path.replace("${key}", recipe)) for path in found]
     return {str(name) for path in paths for name in (path, *old_names.earlier(path))}
 

@@ -1,15 +1,15 @@
-"""A person's rows leave everything that the line keeps.
+"""Removal of a person's rows from everything that the pipeline stores.
 
     bertline forget reviews --ids ids.txt
 
-Every file is searched, decoded where it is a table, so that what is found does not hang on a list
-of places. What can be made again is removed; the source, and what MLflow keeps of past runs, is
-rewritten without the rows. The source and rows.parquet, by which the ids are known, go last: a
-call that was stopped is finished by the next. Weights that learned from the rows stay until a
+The search covers every file, decoded if it is a table, so it does not depend on a list of known
+places. Files that can be made again are removed. The source and MLflow's artifacts of past runs are
+rewritten without the rows. The source and rows.parquet, which map ids to texts, are changed last,
+so that a second call completes one that was stopped. Weights trained on the rows stay until a
 training without them.
 
-No list of the forgotten is kept: it would be one more thing to forget. So a source that cannot be
-rewritten here is refused, and a copy of the source that is put back brings the rows back.
+No list of removed ids is kept: it would be personal data too. Therefore a source that cannot be
+rewritten here is refused, and restoring an old copy of the source brings the rows back.
 """
 
 import json
@@ -69,17 +69,19 @@ class Step:
 
 @dataclass
 class Found:
-    """Where the rows stand in the sources, and what they say."""
+    """Places and texts of the rows to remove."""
 
     places: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
-    """(file, number) of each row, by source."""
+    """File and number of each row, by source."""
     texts: dict[str, str] = field(default_factory=dict)
+    """Text of each row, by id."""
     others: list[str] = field(default_factory=list)
     """Texts of the rows that stay."""
     known: set[str] = field(default_factory=set)
+    """Ids that were found anywhere."""
 
     def twins(self) -> list[str]:
-        """Ids of rows that stay although their words are the same, but for case and white space."""
+        """Return ids of rows that stay and differ from a removed row only in case or spaces."""
         gone = {normalised(text) for text in self.texts.values()}
         return sorted({content_id(text) for text in self.others if normalised(text) in gone})
 
@@ -90,10 +92,9 @@ def find(
     columns: tuple[str, ...],
     tables: Iterable[Path],
 ) -> Found:
-    """Look the rows up in the sources, each with how it is read, and their texts in tables where
-    the sources lack them.
+    """Find the rows in the sources, and texts that the sources lack in `tables`.
 
-    `columns` are that of the text and, where there is one, that of the second.
+    `columns` are the names of the text column and of the second text column, if there is one.
     """
     found = Found()
     for source, layout in sources.items():
@@ -110,9 +111,9 @@ def find(
             else:
                 found.others.append(text)
     for table in tables:
-        told = {name: text for name, text in texts_of(table).items() if name in ids}
-        found.known |= told.keys()
-        found.texts = {name: text for name, text in told.items() if text} | found.texts
+        texts = {name: text for name, text in texts_of(table).items() if name in ids}
+        found.known |= texts.keys()
+        found.texts = {name: text for name, text in texts.items() if text} | found.texts
     found.known |= found.texts.keys()
     return found
 
@@ -123,7 +124,10 @@ def find(
 def source_steps(
     places: Mapping[str, Sequence[tuple[str, int]]], root: Path, sources: Mapping[str, Layout]
 ) -> list[Step]:
-    """How the sources lose the rows. Raises UserError for one that cannot be rewritten here."""
+    """Return the steps that remove the rows from the sources.
+
+    Raises UserError for a source that cannot be rewritten here.
+    """
     steps = []
     for source, rows in places.items():
         if source.startswith(PACKAGE):
@@ -159,7 +163,7 @@ def source_steps(
 
 
 def _rewrite(path: Path, numbers: set[int], quotes: bool) -> None:
-    """Take rows out of a file, the others byte for byte where the format is a text."""
+    """Remove rows from a file; in text formats all other bytes stay the same."""
     suffix = path.suffix.lower()
     with whole(path) as temporary:
         if suffix == ".parquet":
@@ -194,7 +198,7 @@ def _rewrite_parquet(path: Path, numbers: set[int], new: Path) -> None:
 
 
 def source_objects(places: Mapping[str, Sequence[tuple[str, int]]]) -> set[str]:
-    """What DVC calls the sources as they are now: it may keep a copy of them."""
+    """Return DVC's names of the current sources, which its cache may hold."""
     local = {Path(source): rows for source, rows in places.items() if Path(source).exists()}
     inner = {
         md5_of(path / file) for path, rows in local.items() if path.is_dir() for file, _ in rows
@@ -202,10 +206,10 @@ def source_objects(places: Mapping[str, Sequence[tuple[str, int]]]) -> set[str]:
     return inner | {md5_of(path) for path in local}
 
 
-def holders(cache: Cache, forgotten: Forgotten, surely: set[str], *, log: Log = no_log) -> set[str]:
-    """DVC's objects that hold the rows, those that `surely` do, and the folders that list them."""
+def holders(cache: Cache, forgotten: Forgotten, known: set[str], *, log: Log = no_log) -> set[str]:
+    """Return DVC's objects that hold the rows, with the `known` ones and the folders of both."""
     objects = cache.objects()
-    found = surely & objects.keys()
+    found = known & objects.keys()
     for place, (name, path) in enumerate(objects.items(), 1):
         if forgotten.in_file(path):
             found.add(name)
@@ -215,16 +219,16 @@ def holders(cache: Cache, forgotten: Forgotten, surely: set[str], *, log: Log = 
 
 
 def cache_steps(cache: Cache, names: set[str]) -> list[Step]:
-    """These objects go, and before them the entries of the run cache that name them."""
+    """Return the step that removes these objects, after the run cache entries that name them."""
     if not names:
         return []
-    runs = [path for path, makes in cache.runs() if makes & names]
+    runs = [path for path, outputs in cache.runs() if outputs & names]
     ordered = sorted(names, key=lambda name: not name.endswith(FOLDER))
-    gone = [*runs, *(cache.path(name) for name in ordered)]
+    paths = [*runs, *(cache.path(name) for name in ordered)]
     count = f"{len(names)} cache objects and {len(runs)} entries of DVC's run cache"
 
     def go() -> None:
-        for path in gone:
+        for path in paths:
             path.unlink(missing_ok=True)
 
     return [Step(f"remove {count} from {cache.folder}", go)]
@@ -238,7 +242,7 @@ def _listed(cache: Cache, name: str) -> set[str]:
 
 
 def file_steps(files: Iterable[Path], forgotten: Forgotten, root: Path) -> list[Step]:
-    """Those files go that hold the rows."""
+    """Return the steps that remove those files that hold the rows."""
     return [_removal(file, root) for file in files if forgotten.in_file(file)]
 
 
@@ -265,7 +269,7 @@ def _removal(path: Path, root: Path) -> Step:
 def mlflow_steps(
     registry: "Registry", model: str, forgotten: Forgotten, *, log: Log = no_log
 ) -> list[Step]:
-    """What the runs and the ledger keep: rewritten where that can be, else removed."""
+    """Return the steps that rewrite artifacts of runs and ledger, or remove them if need be."""
     from pipeline.registry import artifacts
     from pipeline.registry.ledger import experiment_of
 
@@ -292,8 +296,8 @@ def _artifact(
     from pipeline.registry import artifacts
 
     def go() -> None:
-        if not in_bin:  # MLflow changes no tag of a run in the bin
-            _list_anew(registry, run, path, left)
+        if not in_bin:  # MLflow cannot change tags of a deleted run
+            _update_digests(registry, run, path, left)
         if left is None:
             artifacts.drop(run.uri, path)
         else:
@@ -303,28 +307,28 @@ def _artifact(
     return Step(f"{verb} {path} of MLflow's run {run.name} ({run.identity[:8]})", go)
 
 
-def _list_anew(registry: "Registry", run: "Run", path: str, left: bytes | None) -> None:
-    """What the run says of its artifacts is to fit what it will hold."""
+def _update_digests(registry: "Registry", run: "Run", path: str, left: bytes | None) -> None:
+    """Update the digest of an artifact in the lists that its run holds."""
     from pipeline.registry import artifacts, digests
     from pipeline.registry.tags import DIGESTS_TAG, RECORDS_TAG
 
-    def anew(listed: digests.Digests) -> digests.Digests:
+    def updated(listed: digests.Digests) -> digests.Digests:
         own = {path: digests.tag_of(left)} if left is not None and path in listed else {}
         return {name: digest for name, digest in listed.items() if name != path} | own
 
     tags = registry.client.get_run(run.identity).data.tags
-    if RECORDS_TAG in tags:  # of an earlier run
-        listed = json.dumps(anew(json.loads(tags[RECORDS_TAG])))
+    if RECORDS_TAG in tags:  # from an earlier version of bertline
+        listed = json.dumps(updated(json.loads(tags[RECORDS_TAG])))
         registry.client.set_tag(run.identity, RECORDS_TAG, listed)
     if DIGESTS_TAG in tags:
         before = json.loads(artifacts.fetch(run.uri, digests.FILE).read_bytes())
-        content = digests.as_bytes(anew(before["run"]), before["version"])
+        content = digests.as_bytes(updated(before["run"]), before["version"])
         artifacts.put(run.uri, digests.FILE, content)
         registry.client.set_tag(run.identity, DIGESTS_TAG, digests.tag_of(content))
 
 
 def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str, set[str] | None]:
-    """Which of the rows each version has learned from; None where it has no list of them."""
+    """Return the given rows that each version was trained on; None if it has no list of rows."""
     from pipeline.registry import artifacts
     from pipeline.registry.artifacts import ROWS
 
@@ -347,7 +351,7 @@ def trained_on(registry: "Registry", model: str, ids: Iterable[str]) -> dict[str
 
 
 def prefect_steps(home: Path, forgotten: Forgotten) -> list[Step]:
-    """Prefect's log lines and artifacts that hold the rows, in the database of its own folder."""
+    """Return the step that removes log lines and artifacts with the rows from prefect.db."""
     database = home / "prefect.db"
     if not in_prefect(database, forgotten):
         return []
@@ -356,7 +360,7 @@ def prefect_steps(home: Path, forgotten: Forgotten) -> list[Step]:
 
 
 def in_prefect(database: Path, forgotten: Forgotten) -> bool:
-    files = database.parent.glob(f"{database.name}*")  # it writes ahead into a second one
+    files = database.parent.glob(f"{database.name}*")  # with SQLite's write-ahead log
     return database.exists() and any(forgotten.in_file(file) for file in files)
 
 
@@ -379,14 +383,14 @@ def _clean(database: Path, forgotten: Forgotten) -> None:
 
 
 def remains(
-    root: Path, forgotten: Forgotten, spare: Sequence[Path] = (), *, log: Log = no_log
+    root: Path, forgotten: Forgotten, ignore: Sequence[Path] = (), *, log: Log = no_log
 ) -> Iterator[Path]:
-    """Every file below the project that still holds the rows."""
-    spared = {path.resolve() for path in spare}
+    """Yield every file of the project that still holds the rows."""
+    ignored = {path.resolve() for path in ignore}
     files = [
         file
         for file in below(root)
-        if file.relative_to(root).parts[0] not in NOT_OURS and file.resolve() not in spared
+        if file.relative_to(root).parts[0] not in NOT_OURS and file.resolve() not in ignored
     ]
     for place, file in enumerate(files, 1):
         if forgotten.in_file(file):

@@ -1,8 +1,8 @@
-"""Is everything still what it was when it was written?
+"""Integrity check of everything that is stored.
 
-DVC takes a read-only object of its cache at its word, and nobody reads an old version until it is
-needed. So all of it is hashed again here: the cache, the files that dvc.lock names, every
-registered version and what its run keeps, the records and the ledger.
+DVC does not verify a read-only object of its cache, and an old version is read only when it is
+needed. Therefore all of this is hashed or read again: the cache, the files that dvc.lock names,
+every registered version and the artifacts of its run, the records and the ledger.
 """
 
 import sqlite3
@@ -49,30 +49,30 @@ RECORDS: dict[str, type[Record]] = {
 @dataclass(frozen=True)
 class Finding:
     what: str
-    """What it is, and the way on."""
+    """Description, and what to do about it."""
     damage: bool = True
-    """Else it is only worth knowing."""
+    """False for a finding that is only informative."""
 
 
 def check_cache(
     cache: Cache, wanted: Mapping[str, str], only: bool = False, *, log: Log = no_log
 ) -> Iterator[Finding]:
-    """Hash the cache's objects: all, or `only` the wanted ones.
+    """Hash the objects of the cache: all, or `only` the wanted ones.
 
-    `wanted` maps the objects that are in use to what they are called there. One of those that is
-    missing is damage too, unless the working file still is what it was.
+    `wanted` maps the objects that are in use to their paths. A missing one is damage too, unless
+    the working file is unchanged.
     """
     objects = cache.objects()
     use = _use(cache, wanted)
-    looked = {name: file for name, file in objects.items() if name in use or not only}
-    total, done = sum(file.stat().st_size for file in looked.values()), 0
-    for name, file in looked.items():
+    checked = {name: file for name, file in objects.items() if name in use or not only}
+    total, done = sum(file.stat().st_size for file in checked.values()), 0
+    for name, file in checked.items():
         done += file.stat().st_size
         if md5_of(file) != name.removesuffix(FOLDER):
-            what = f" ({use[name]})" if name in use else ""
+            path = f" ({use[name]})" if name in use else ""
             yield Finding(
-                f"{file}{what}: its bytes are not those of its name, and DVC would trust it:"
-                f" rm -f {file}, then {_way_back(name, use.get(name))}"
+                f"{file}{path}: its bytes do not match the hash in its name, and DVC would use it:"
+                f" rm -f {file}, then {_remedy(name, use.get(name))}"
             )
         log.progress(done, total, "bytes of the cache")
     for name, path in use.items():
@@ -85,7 +85,7 @@ def check_cache(
 
 
 def _use(cache: Cache, wanted: Mapping[str, str]) -> dict[str, str]:
-    """The wanted objects and what they list. A folder that cannot be read is told by its hash."""
+    """Return the wanted objects and those that they list, without folders that cannot be read."""
     use = dict(wanted)
     for name, path in wanted.items():
         if name.endswith(FOLDER):
@@ -97,9 +97,9 @@ def _use(cache: Cache, wanted: Mapping[str, str]) -> dict[str, str]:
     return use
 
 
-def _way_back(name: str, path: str | None) -> str:
+def _remedy(name: str, path: str | None) -> str:
     if path is None:
-        return "dvc pull where a remote has it: nothing here is in need of it"
+        return "dvc pull if a remote has it: nothing here needs it"
     if _is(path, name):
         return "dvc commit, which takes it from the working file"
     return "dvc pull, or dvc repro"
@@ -110,11 +110,11 @@ def _is(path: str, name: str) -> bool:
 
 
 def check_history(cache: Cache, who: str, wanted: Mapping[str, str]) -> Iterator[Finding]:
-    """True if what a version was made of is still there: worth knowing, not damage."""
+    """Yield a note if objects that a version was made of are missing: it is not damage."""
     try:
         missing = [name for name in cache.reach(wanted) if not cache.has(name)]
     except UserError:
-        return  # the damaged object has its own line
+        return  # check_cache reports the damaged object
     if missing:
         yield Finding(
             f"{who}: {len(missing)} of the objects that it was made of are not in the cache:"
@@ -126,20 +126,20 @@ def check_history(cache: Cache, who: str, wanted: Mapping[str, str]) -> Iterator
 def check_work(
     stages: Mapping[str, Mapping[str, Any]], root: Path, *, log: Log = no_log
 ) -> Iterator[Finding]:
-    """Compare the working files that dvc.lock names with what it says of them."""
+    """Compare the working files with the digests in dvc.lock."""
     outs = [(stage, out) for stage, entry in stages.items() for out in entry.get("outs") or ()]
     for place, (stage, out) in enumerate(outs, 1):
         path = root / out["path"]
         if not path.exists():
             yield Finding(f"{out['path']}: is not there: dvc checkout, or dvc repro", damage=False)
         elif md5_of(path) != out["md5"]:
-            way = f"dvc checkout -f {out['path']}, or dvc repro {stage}"
-            yield Finding(f"{out['path']}: changed since its stage ran: {way}")
+            remedy = f"dvc checkout -f {out['path']}, or dvc repro {stage}"
+            yield Finding(f"{out['path']}: changed since its stage ran: {remedy}")
         log.progress(place, len(outs), "working files")
 
 
 def check_records(home: Path) -> Iterator[Finding]:
-    """True if a recipe's records can be read."""
+    """Read the records of a recipe in its folder `home`, and yield those that cannot be read."""
     for name, kind in RECORDS.items():
         if (home / name).exists():
             try:
@@ -151,26 +151,26 @@ def check_records(home: Path) -> Iterator[Finding]:
 def check_registry(
     registry: "Registry", model: str, cache: Cache, kept_out: set[str], *, log: Log = no_log
 ) -> Iterator[Finding]:
-    """Hash every registered version and what its run keeps, and read the ledger.
+    """Hash the files of every registered version and the artifacts of its run; read the ledger.
 
-    `kept_out` are the outs that dvc.yaml keeps out of the cache.
+    `kept_out` are the outs that dvc.yaml does not cache.
     """
     from pipeline.registry import artifacts
 
-    kept = {run.identity: run for run in artifacts.runs(registry.client, model)}
-    kept |= {run.identity: run for run in artifacts.runs(registry.client, model, deleted=True)}
-    found = artifacts.versions(registry.client, model)
+    runs = {run.identity: run for run in artifacts.runs(registry.client, model)}
+    runs |= {run.identity: run for run in artifacts.runs(registry.client, model, deleted=True)}
+    versions = artifacts.versions(registry.client, model)
     champion = registry.champion(model)
-    for place, version in enumerate(found, 1):
-        way = "it is not served: restore it from a copy"
+    for place, version in enumerate(versions, 1):
+        remedy = "it is not served: restore it from a copy"
         if version.number == champion:
-            way += f", or bertline rollback {model}"
-        yield from _check_version(registry, model, version.number, way)
-        if run := kept.get(version.run):
+            remedy += f", or bertline rollback {model}"
+        yield from _check_version(registry, model, version.number, remedy)
+        if run := runs.get(version.run):
             yield from _check_run(f"{model}/{version.number}", run)
             made_of = in_use(artifacts.lock_slice(run) or {}, kept_out)
             yield from check_history(cache, f"{model}/{version.number}", made_of)
-        log.progress(place, len(found), f"versions of {model}")
+        log.progress(place, len(versions), f"versions of {model}")
     for identity, text in artifacts.ledger(registry.client, model):
         try:
             Entry.model_validate_json(text)
@@ -182,12 +182,12 @@ def check_registry(
             )
 
 
-def _check_version(registry: "Registry", model: str, number: str, way: str) -> Iterator[Finding]:
+def _check_version(registry: "Registry", model: str, number: str, remedy: str) -> Iterator[Finding]:
     try:
         for line in registry.damage(model, number):
-            yield Finding(f"{line}: {way}")
-    except Exception as error:  # MLflow's own, an absent folder, an unreadable list: all of them
-        yield Finding(f"{model}/{number}: its files cannot be had ({_first(error)}): {way}")
+            yield Finding(f"{line}: {remedy}")
+    except Exception as error:  # of MLflow, a missing folder, an unreadable list: all count
+        yield Finding(f"{model}/{number}: its files cannot be read ({_first(error)}): {remedy}")
 
 
 def _check_run(who: str, run: Any) -> Iterator[Finding]:
@@ -205,27 +205,27 @@ def _check_run(who: str, run: Any) -> Iterator[Finding]:
         yield Finding(f"{who}: its run has no list of its artifacts", damage=False)
         return
     for path, digest in listed.items():
-        way = f"run {run.identity}: restore it from a copy, or from data/"
+        remedy = f"run {run.identity}: restore it from a copy, or from data/"
         try:
             if sha256_of(artifacts.fetch(run.uri, path)) != digest:
-                yield Finding(f"{path} of {who} has changed: {way}")
+                yield Finding(f"{path} of {who} has changed: {remedy}")
         except UserError:
-            yield Finding(f"{path} of {who} is missing: {way}")
+            yield Finding(f"{path} of {who} is missing: {remedy}")
 
 
 def check_database(path: Path) -> Iterator[Finding]:
-    """True if SQLite finds its file sound."""
+    """Yield a finding if SQLite's quick check finds the file damaged."""
     try:
         with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as database:
-            told = [row[0] for row in database.execute("PRAGMA quick_check(1)")]
+            result = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        told = [str(error)]
-    if told != ["ok"]:
-        yield Finding(f"{path}: is damaged ({told[0]}): restore it from a copy")
+        result = str(error)
+    if result != "ok":
+        yield Finding(f"{path}: is damaged ({result}): restore it from a copy")
 
 
 def in_use(stages: Mapping[str, Mapping[str, Any]], kept_out: set[str]) -> dict[str, str]:
-    """The objects that a lock's stages made, by digest, but for what is kept out of the cache."""
+    """Return the path of each cached out of a lock's stages, by digest."""
     outs = named(stages.values())
     return {name: path for name, path in outs.items() if path not in kept_out}
 

@@ -1,8 +1,8 @@
-"""What may go, and never what the ledger can return to.
+"""Deletion of unused versions, runs, cache objects and resume state.
 
-Every version that ever was a champion stays, and with it what it was made of; so do the last few
-others, and whatever dvc.lock or a branch names. A thing's name goes before its bytes, so that a
-kill in between leaves bytes that nobody names: the next call finds them.
+Every version that ever was a champion stays, with the objects that it was made of, since a rollback
+can return to it. The last few others stay too, and all that dvc.lock or a branch names. A reference
+is deleted before its bytes: after a kill in between, the next call finds the unreferenced bytes.
 """
 
 import re
@@ -32,7 +32,7 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 @dataclass(frozen=True)
 class Item:
     kind: str
-    """Its row of the table."""
+    """Row of the table that counts it."""
     name: str
     bytes: int
     go: Callable[[], object]
@@ -42,7 +42,7 @@ class Item:
 class Plan:
     items: Sequence[Item]
     before: int
-    """Bytes of the cache, MLflow's files and resume state."""
+    """Bytes of the cache, MLflow's files and resume state before the deletion."""
     notes: Sequence[str] = ()
 
     @property
@@ -51,15 +51,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A version and what it holds."""
-
+class StoredVersion:
     name: str
     number: str
     created: float
     bytes: int
     needs: frozenset[str] | None
-    """Objects that it was made of; None where that is not written down."""
+    """Cache objects that it was made of; None if that is not recorded."""
     go: Callable[[], object]
 
 
@@ -72,54 +70,54 @@ def plan(
     keep: int,
     budget: int | None = None,
 ) -> Plan:
-    """What would go, in the order in which it must.
+    """Return the items to delete, in the order of deletion.
 
-    `published` are the recipes, with the version that each has published last. `now` is in seconds
-    since 1970, `budget` in bytes: with one, versions go only until the rest fits.
+    `published` maps each recipe to the version that it published last. `now` is in seconds since
+    1970, `budget` in bytes: with a budget, versions are deleted only until the rest fits.
     """
-    kept: list[Held] = []
-    going: list[Held] = []
+    kept: list[StoredVersion] = []
+    unused: list[StoredVersion] = []
     others: list[Item] = []
     finished: set[str] = set()
     before = workspace.bytes()
     for model, number in published.items():
-        stock = Stock(registry, model)
-        stays = stock.stays(number, keep)
-        for held in stock.held():
-            (kept if held.number in stays else going).append(held)
-        others += stock.loose(now)
-        finished |= stock.finished()
-        before += stock.bytes()
-    going.sort(key=lambda held: held.created)
+        storage = ModelStorage(registry, model)
+        stays = storage.stays(number, keep)
+        for version in storage.stored():
+            (kept if version.number in stays else unused).append(version)
+        others += storage.loose(now)
+        finished |= storage.finished()
+        before += storage.bytes()
+    unused.sort(key=lambda version: version.created)
     others += workspace.resume_state(finished, now)
     notes = [
-        f"{held.name}: what it was made of is not written down: its own files stay, and of the"
-        " cache what others need"
-        for held in kept
-        if held.needs is None
+        f"{version.name}: the cache objects that it was made of are not recorded: its own files"
+        " stay, and cache objects that others need"
+        for version in kept
+        if version.needs is None
     ]
 
     def without(count: int) -> Plan:
         kind = "versions that never were in use"
-        versions = [Item(kind, held.name, held.bytes, held.go) for held in going[:count]]
-        unneeded = workspace.unneeded([*kept, *going[count:]], now)
+        versions = [Item(kind, each.name, each.bytes, each.go) for each in unused[:count]]
+        unneeded = workspace.unneeded([*kept, *unused[count:]], now)
         return Plan([*versions, *unneeded, *others], before, notes)
 
     if budget is None:
-        return without(len(going))
-    plans = (without(count) for count in range(len(going) + 1))
-    return next((one for one in plans if one.after <= budget), without(len(going)))
+        return without(len(unused))
+    plans = (without(count) for count in range(len(unused) + 1))
+    return next((one for one in plans if one.after <= budget), without(len(unused)))
 
 
 def collect(items: Sequence[Item], *, log: Log = no_log) -> None:
-    """Let them go, one after the other."""
+    """Delete the items, one after the other."""
     for place, item in enumerate(items, 1):
         item.go()
         log.progress(place, len(items), item.kind)
 
 
 def rows(found: Plan) -> list[tuple[str, str, str]]:
-    """What goes, how many of it, and what that frees."""
+    """Return a row for each kind of item: the kind, how many there are, and the bytes freed."""
     kinds: dict[str, list[Item]] = {}
     for item in found.items:
         kinds.setdefault(item.kind, []).append(item)
@@ -131,7 +129,7 @@ def rows(found: Plan) -> list[tuple[str, str, str]]:
 
 
 def table(found: Plan) -> str:
-    """The rows as aligned lines, and what stays."""
+    """Return the rows as aligned lines, with the bytes that stay."""
     wide = max(len(kind) for kind, _, _ in rows(found))
     return "\n".join(
         [f"{kind:<{wide}}  {count:>6}  {size:>9}" for kind, count, size in rows(found)]
@@ -140,12 +138,12 @@ def table(found: Plan) -> str:
 
 
 def stays(found: Plan) -> str:
-    """What is held now, and when the plan has been carried out."""
+    """Return a line with the bytes stored before and after the plan."""
     return f"{shown(found.before)} are held, {shown(found.after)} stay"
 
 
 def shown(size: int) -> str:
-    """Bytes as people read them."""
+    """Format a number of bytes with its unit."""
     for unit in ("TB", "GB", "MB", "KB"):
         if size >= UNITS[unit]:
             return f"{size / UNITS[unit]:.1f} {unit}"
@@ -153,7 +151,7 @@ def shown(size: int) -> str:
 
 
 def read_size(text: str) -> int:
-    """`2GB` or `500 MB` as bytes. Raises UserError."""
+    """Parse a size such as `2GB` or `500 MB` to bytes. Raises UserError if it is none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)", text.strip().upper())
     if not found:
         raise UserError(f"--budget {text}: write a size such as 500MB or 2GB")
@@ -164,8 +162,8 @@ def read_size(text: str) -> int:
 
 
 def always_kept(registry: "Registry", model: str, versions: Sequence["Version"]) -> set[str]:
-    """Versions that no budget touches: every champion there ever was, for rolling back walks
-    through them, whatever has an alias, and what waits for a person."""
+    """Return the versions that no budget deletes: every champion there ever was, since a rollback
+    goes back through them; versions with an alias; and those that wait for approval."""
     from pipeline.registry.ledger import Ledger
 
     entries = Ledger(registry, model).entries()
@@ -178,8 +176,8 @@ def always_kept(registry: "Registry", model: str, versions: Sequence["Version"])
     )
 
 
-class Stock:
-    """What MLflow holds of one recipe, and how each part of it goes."""
+class ModelStorage:
+    """Content of MLflow for one recipe, with the deletion of each part."""
 
     def __init__(self, registry: "Registry", model: str) -> None:
         from pipeline.registry import artifacts
@@ -189,55 +187,56 @@ class Stock:
         self.runs = {run.identity: run for run in artifacts.runs(self.client, model)}
         in_bin = artifacts.runs(self.client, model, deleted=True)
         self.binned = {run.identity: run for run in in_bin}
-        self.served: dict[str, list[Any]] = {}
-        for one in artifacts.models(self.client, model):
-            self.served.setdefault(one.run, []).append(one)
+        self.logged_models: dict[str, list[Any]] = {}
+        for logged in artifacts.models(self.client, model):
+            self.logged_models.setdefault(logged.run, []).append(logged)
         every = (*self.runs.values(), *self.binned.values())
-        self.weight = {run.identity: self._weigh(run) for run in every}
+        self.sizes = {run.identity: self._size(run) for run in every}
 
-    def _weigh(self, run: "Run") -> int:
+    def _size(self, run: "Run") -> int:
         from pipeline.registry import artifacts
 
-        places = [run.uri, *(one.uri for one in self.served.get(run.identity, ()))]
-        return sum(sum(artifacts.listing(uri).values()) for uri in places)
+        uris = [run.uri, *(each.uri for each in self.logged_models.get(run.identity, ()))]
+        return sum(sum(artifacts.listing(uri).values()) for uri in uris)
 
     def bytes(self) -> int:
-        return sum(self.weight.values())
+        return sum(self.sizes.values())
 
     def finished(self) -> set[str]:
-        """Keys of the trainings that have ended."""
+        """Return the keys of the trainings that have ended."""
         ended = (run for run in self.runs.values() if run.status == "FINISHED")
         return {run.tags.get(FIT_TAG, "") for run in ended}
 
     def stays(self, published: str | None, keep: int) -> set[str]:
-        """Those always kept, the one published last, and the last `keep` others."""
+        """Return the versions to keep: those of `always_kept`, the one published last, and the last
+        `keep` others."""
         stays = always_kept(self.registry, self.model, self.versions) | {published or ""}
         others = [version.number for version in self.versions if version.number not in stays]
         return stays | set(others[max(0, len(others) - keep) :])
 
-    def held(self) -> Iterator[Held]:
-        """The versions, oldest first."""
+    def stored(self) -> Iterator[StoredVersion]:
+        """Yield the versions, oldest first."""
         from pipeline.registry import artifacts
 
         for version in self.versions:
             run = self.runs.get(version.run) or self.binned.get(version.run)
             made_of = artifacts.lock_slice(run) if run else None
-            yield Held(
+            yield StoredVersion(
                 name=f"{self.model}/{version.number}",
                 number=version.number,
                 created=version.created,
-                bytes=self.weight.get(version.run, 0),
+                bytes=self.sizes.get(version.run, 0),
                 needs=frozenset(named(made_of.values(), "outs", "deps")) if made_of else None,
                 go=partial(self._drop_version, version),
             )
 
     def loose(self, now: float) -> Iterator[Item]:
-        """Runs that no version names: those that stopped, those whose version is gone, the bin."""
+        """Yield runs without a version: stopped ones, those of deleted versions, deleted ones."""
         from pipeline.registry import artifacts
 
         owned = {version.run for version in self.versions}
         for run in self.runs.values():
-            size = self.weight[run.identity]
+            size = self.sizes[run.identity]
             if run.identity in owned:
                 continue
             if run.status == "RUNNING" and artifacts.last_point(self.client, run) < now - WEEK:
@@ -250,7 +249,7 @@ class Stock:
             for run in self.binned.values():
                 if run.identity not in owned:
                     drop = partial(self._drop_files, run.identity)
-                    size = self.weight[run.identity]
+                    size = self.sizes[run.identity]
                     yield Item("runs in MLflow's bin", run.name, size, drop)
 
     def _drop_version(self, version: "Version") -> None:
@@ -266,13 +265,15 @@ class Stock:
             self._drop_files(version.run)
 
     def _drop_files(self, identity: str) -> None:
-        """A run's parameters, metrics and tags stay: they are small, and history. One in the bin
-        goes as a whole."""
+        """Delete the files of a run, and all of a run in MLflow's bin.
+
+        Parameters, metrics and tags of other runs stay: they are small and part of the history.
+        """
         from pipeline.registry import artifacts
 
-        for one in self.served.get(identity, ()):
-            artifacts.drop(one.uri)
-            self.client.delete_logged_model(one.identity)
+        for logged in self.logged_models.get(identity, ()):
+            artifacts.drop(logged.uri)
+            self.client.delete_logged_model(logged.identity)
         if run := self.runs.get(identity):
             artifacts.drop(run.uri)
             self.client.set_tag(identity, COLLECTED_TAG, "true")
@@ -280,40 +281,42 @@ class Stock:
             artifacts.erase(self.registry.tracking, self.binned[identity])
 
 
-# what lies in this folder
+# the working folder
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that is worked in: what it holds, and how each part of it goes."""
+    """Content of the working folder, with the deletion of each part."""
 
     cache: Cache
     named: Set[str]
     """Objects of the cache that dvc.lock or a branch names."""
     state: Path
-    """Checkpoints that trainings resume from."""
+    """Folder of the checkpoints that trainings resume from."""
 
     def bytes(self) -> int:
         return sum(size_of(path) for path in (self.cache.folder, self.state) if path.exists())
 
-    def unneeded(self, versions: Sequence[Held], now: float) -> Iterator[Item]:
-        """Parts of the cache that neither these versions need nor anything named. References go
-        before bytes: entries of the run cache, folders' objects, then files'."""
-        needed = self.cache.reach(chain(self.named, *(held.needs or () for held in versions)))
-        for path, makes in self.cache.runs():
-            if not makes <= needed:
+    def unneeded(self, versions: Sequence[StoredVersion], now: float) -> Iterator[Item]:
+        """Yield the parts of the cache that neither these versions nor the named objects need.
+
+        References come before bytes: run cache entries, objects of folders, then of files.
+        """
+        needed = self.cache.reach(chain(self.named, *(each.needs or () for each in versions)))
+        for path, outputs in self.cache.runs():
+            if not outputs <= needed:
                 yield _file("entries of DVC's run cache", path)
         objects = self.cache.objects()
         for name in sorted(objects, key=lambda name: not name.endswith(FOLDER)):
             if name not in needed:
                 yield _file("cache objects that nobody needs", objects[name])
         for path in sorted(self.cache.folder.glob("files/md5/**/*")):
-            half = path.is_file() and not OBJECT.fullmatch(path.parent.name + path.name)
-            if half and path.stat().st_mtime < now - DAY:
+            partial_file = path.is_file() and not OBJECT.fullmatch(path.parent.name + path.name)
+            if partial_file and path.stat().st_mtime < now - DAY:
                 yield _file("files that DVC left half written", path)
 
     def resume_state(self, finished: Set[str], now: float) -> Iterator[Item]:
-        """Resume state of trainings that have finished, or stopped a week ago."""
+        """Yield the resume state of trainings that have finished, or stopped a week ago."""
         for folder in sorted(self.state.glob("*/*")):
             files = [file for file in folder.rglob("*") if file.is_file()]
             touched = max((file.stat().st_mtime for file in files), default=0.0)

@@ -1,4 +1,4 @@
-"""What git remembers, as far as upkeep must know."""
+"""Parts of the git history that upkeep needs."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,9 +8,11 @@ OURS = "refs/bertline/"
 
 
 def lock_files(root: Path) -> Iterator[tuple[str, str]]:
-    """Every dvc.lock and .dvc file in what a branch, a tag, a stash or an experiment of DVC points
-    at, as (name, text); not what scheduled runs have kept of their own (refs/bertline), for gc
-    knows versions by MLflow. Nothing where there is no git."""
+    """Yield the name and text of every dvc.lock and .dvc file in the commit of a branch, tag, stash
+    or DVC experiment; none if there is no git repository.
+
+    The commits of scheduled runs (refs/bertline) are left out: gc finds versions in MLflow.
+    """
     refs = _git(root, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     tips = [tip for tip, _, name in (ref.partition(" ") for ref in refs) if OURS not in name]
     tips += _git(root, "rev-parse", "--verify", "--quiet", "HEAD").split()

@@ -1,7 +1,7 @@
-"""A person's rows leave what people sent back: the labels of a recipe, and its feedback.
+"""Removal of a person's rows from the labels and the feedback of a recipe.
 
-Both are JSON Lines that name each text. A line goes as a whole: what a text was answered, and its
-name, are that person's too.
+Both are JSON Lines with the id or the text of each row. Whole lines are removed: the answer to a
+text and its id are that person's data too.
 """
 
 import json
@@ -16,41 +16,41 @@ from pipeline.upkeep.rows import Forgotten
 
 
 def look(files: Iterable[Path], ids: set[str], found: Found) -> list[Path]:
-    """Add to `found` what the files say of these rows, and of others. Returns those of the files
-    that hold some of the rows."""
+    """Add the texts in the files to `found`. Returns the files that hold some of the rows."""
     holders = []
     for file in files:
-        held = set()
+        names = set()
         for line in _lines(file):
             name, text = _row(line)
             if name in ids:
-                held.add(name)
+                names.add(name)
                 found.texts |= {name: text} if text else {}
             elif text:
                 found.others.append(text)
-        found.known |= held
-        holders += [file] if held else []
+        found.known |= names
+        holders += [file] if names else []
     return holders
 
 
 def steps(files: Iterable[Path], forgotten: Forgotten) -> list[Step]:
-    """How the files lose the rows' lines."""
-    made = []
-    goes = partial(_goes, forgotten)
+    """Return the steps that remove the lines of the rows from the files."""
+    found = []
+    matches = partial(_matches, forgotten)
     for file in files:
-        if count := sum(map(goes, _lines(file))):
-            made.append(Step(f"rewrite {file} without {count} lines", partial(drop, file, goes)))
-    return made
+        if count := sum(map(matches, _lines(file))):
+            rewrite = partial(drop, file, matches)
+            found.append(Step(f"rewrite {file} without {count} lines", rewrite))
+    return found
 
 
-def _goes(forgotten: Forgotten, line: bytes) -> bool:
+def _matches(forgotten: Forgotten, line: bytes) -> bool:
     name, _ = _row(line)
-    # a line that cannot be read is known by its words alone
+    # a line that cannot be parsed is searched for the words
     return name in forgotten.ids if name else forgotten.in_bytes(line)
 
 
 def _row(line: bytes) -> tuple[str, str]:
-    """The name of a line's text, and the text where the line has it; "" where it is no row."""
+    """Return the id of a line's row and its text; "" for what the line does not hold."""
     try:
         content = json.loads(line)
         text = both(str(content.get("text") or ""), str(content.get("second") or ""))

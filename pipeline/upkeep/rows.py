@@ -1,8 +1,8 @@
-"""Rows that are to be forgotten: finding them in a file, and writing the file without them.
+"""Rows to forget: find them in a file, and rewrite the file without them.
 
-A row is found by its name (the head of the SHA-256 of its text) and by its words: the longest plain
-stretch of its text's beginning that no other row holds, which survives the quoting of CSV, JSON
-and HTML. Tables are searched decoded, everything else byte by byte.
+A row is found by its id (the head of the SHA-256 of its text) and by its phrase: the longest run of
+plain words in the beginning of its text that no other row holds. Such a phrase is the same in CSV,
+JSON and HTML, whatever their quoting. Tables are searched decoded, all other files as bytes.
 """
 
 import csv
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 IDENTITY = re.compile(rf"([0-9a-f]{{{ID_WIDTH}}})(-\d+)?")
 PLAIN = re.compile(r"[\w,.;:!?()-]+(?: [\w,.;:!?()-]+)*")
-HEAD = 79  # characters: the shortest excerpt that the line writes shows as many
-FEWEST_BYTES = 12  # of a stretch of words: shorter ones stand everywhere
+HEAD = 79  # characters in which the phrase lies: the shortest excerpt that the pipeline writes
+FEWEST_BYTES = 12  # of a phrase: shorter ones occur everywhere
 PARQUET, ARROW = b"PAR1", b"\xff\xff\xff\xff"
 BLOCK = 1 << 24  # bytes read at once
 
 
 def read_ids(path: Path) -> set[str]:
-    """The rows' names, one a line, without the number that tells copies of a text apart.
+    """Return the row ids of a file, one per line, without the number that distinguishes copies.
 
-    Raises UserError for a line that is none.
+    Raises UserError for a line that is not an id.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -47,12 +47,12 @@ def read_ids(path: Path) -> set[str]:
             continue
         if not (match := IDENTITY.fullmatch(line.strip())):
             raise UserError(
-                f"{path}, line {number}: {line.strip()[:60]!r} is no row's id: they stand in the"
+                f"{path}, line {number}: {line.strip()[:60]!r} is not a row id: take ids from the"
                 " column `id` of data/<recipe>/ingest/rows.parquet"
             )
         found.add(match[1])
     if not found:
-        raise UserError(f"{path}: names no row: give one id a line")
+        raise UserError(f"{path}: holds no id: write one id per line")
     return found
 
 
@@ -60,23 +60,23 @@ def read_ids(path: Path) -> set[str]:
 class Forgotten:
     ids: frozenset[str]
     needles: tuple[bytes, ...]
-    """What a file that holds one of the rows holds."""
+    """Ids and phrases; a file that holds one of the rows holds one of these."""
     wordless: int = 0
-    """Rows whose words are too few, or not theirs alone: they are known by their ids only."""
+    """Number of rows without a phrase of their own, which are found only by their ids."""
 
     @classmethod
     def of(cls, ids: Iterable[str], texts: Iterable[str], others: Iterable[str]) -> "Forgotten":
-        """By their ids and texts; `others` are the texts that stay."""
+        """Create it from ids and texts; `others` are the texts that stay."""
         names = frozenset(ids)
         rest = "\n".join(" ".join(text.split()) for text in others)
-        words: set[bytes] = set()
+        phrases: set[bytes] = set()
         wordless = 0
         for text in texts:
-            if stretch := _stretch(text, rest):
-                words |= {stretch.encode(), json.dumps(stretch)[1:-1].encode()}
+            if phrase := _phrase(text, rest):
+                phrases |= {phrase.encode(), json.dumps(phrase)[1:-1].encode()}
             else:
                 wordless += 1
-        return cls(names, (*(name.encode() for name in sorted(names)), *sorted(words)), wordless)
+        return cls(names, (*(name.encode() for name in sorted(names)), *sorted(phrases)), wordless)
 
     def names(self, identity: object) -> bool:
         return str(identity).partition("-")[0] in self.ids
@@ -85,8 +85,7 @@ class Forgotten:
         return any(needle in content for needle in self.needles)
 
     def in_file(self, path: Path) -> bool:
-        """True if a file holds one of the rows. A table that cannot be read counts as one that
-        does: nothing shows that it does not."""
+        """True if a file holds one of the rows, or is a table that cannot be read."""
         with path.open("rb") as file:
             start = file.read(8)
         if start[:4] in (PARQUET, ARROW):
@@ -109,17 +108,18 @@ class Forgotten:
         return False
 
     def cut(self, name: str, content: bytes) -> bytes | None:
-        """A file's content without the rows; nothing where it cannot be cut out of such a file."""
+        """Return the content of a file without the rows; None if they cannot be cut out of it."""
         suffix = Path(name).suffix
+        if suffix == ".parquet":
+            return self._cut_table(content)
         if suffix == ".csv":
             left = b"".join(part for _, part in records(content) if not self.in_bytes(part))
         elif suffix == ".json":
-            left = _dumped(self._pruned(json.loads(content)))
-        elif suffix == ".parquet":
-            left = self._cut_table(content)
+            pruned = self._pruned(json.loads(content))
+            left = (json.dumps(pruned, indent=2, ensure_ascii=False) + "\n").encode()
         else:
             return None
-        return None if suffix != ".parquet" and self.in_bytes(left) else left
+        return None if self.in_bytes(left) else left
 
     def _pruned(self, content: Any) -> Any:
         if isinstance(content, list):
@@ -139,18 +139,18 @@ class Forgotten:
         return sink.getvalue()
 
 
-def _stretch(text: str, rest: str) -> str | None:
-    """The longest plain stretch of a text's beginning that the other texts do not hold."""
-    for stretch in sorted(PLAIN.findall(text[:HEAD]), key=len, reverse=True):
-        if len(stretch.encode()) < FEWEST_BYTES:
+def _phrase(text: str, rest: str) -> str | None:
+    """Return the longest run of plain words in the beginning of a text that is not in `rest`."""
+    for phrase in sorted(PLAIN.findall(text[:HEAD]), key=len, reverse=True):
+        if len(phrase.encode()) < FEWEST_BYTES:
             return None
-        if stretch not in rest:
-            return str(stretch)
+        if phrase not in rest:
+            return str(phrase)
     return None
 
 
 def records(content: bytes, delimiter: str = ",") -> Iterator[tuple[int, bytes]]:
-    """A CSV file cut into its records, each with its first line's number and its very bytes.
+    """Yield the records of a CSV file: the number of the first line and the unchanged bytes.
 
     The numbers are those of `read_rows`. A record that cannot be parsed ends where the parser
     stops.
@@ -172,7 +172,7 @@ def records(content: bytes, delimiter: str = ",") -> Iterator[tuple[int, bytes]]
 
 
 def texts_of(path: Path) -> dict[str, str]:
-    """Names and texts of a table of rows; nothing where a file is not one that can be read."""
+    """Return the texts of a table of rows by id; none if the file is not a readable table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -190,13 +190,13 @@ def texts_of(path: Path) -> dict[str, str]:
     found = {}
     for row in rows:
         name, text = str(row["id"]).partition("-")[0], str(row.get("text", ""))
-        # a text that is asked of beside another is named by itself alone
+        # the id may be that of the first text alone
         found[name] = text if content_id(text) == name else both(text, row.get("second") or "")
     return found
 
 
 def _strings(path: Path) -> Iterator[bytes]:
-    """The strings of a Parquet file or Arrow stream, a column of a batch at a time."""
+    """Yield the strings of a Parquet file or Arrow stream, one column of a batch at a time."""
     for batch in _batches(path):
         for column in batch.columns:
             if _is_text(column.type):
@@ -230,7 +230,3 @@ def _is_text(kind: Any) -> bool:
 def _joined(values: Iterable[object]) -> bytes:
     parts = (v if isinstance(v, bytes) else str(v).encode("utf-8", "replace") for v in values)
     return b"\n".join(parts)
-
-
-def _dumped(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -142,8 +142,8 @@ def test_a_broken_csv_is_still_its_bytes() -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("", "names no row"),
-        ("7\n", "line 1: '7' is no row's id"),
+        ("", "holds no id"),
+        ("7\n", "line 1: '7' is not a row id"),
         (f"{NAME}\n{NAME}x\n", "line 2"),
     ],
 )
