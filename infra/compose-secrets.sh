@@ -1,6 +1,6 @@
 #!/bin/sh
-# The secrets of compose.yaml, made once: sh infra/compose-secrets.sh
-# Containers have users of their own, so the files can be read by all, in a folder that only you enter.
+# Create the secrets of compose.yaml, once: sh infra/compose-secrets.sh
+# Containers run as other users, so the files are readable by all, in a folder that only you can enter.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .bertline/secrets

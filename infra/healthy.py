@@ -1,4 +1,4 @@
-"""True if an address answers, as an exit code: python infra/healthy.py URL"""
+"""Fail with an exit code unless a URL answers: python infra/healthy.py URL"""
 
 import sys
 import urllib.request

@@ -1,6 +1,6 @@
-"""MLflow's server with our guard in front: python -m infra.mlflow_app server --app-name basic-auth
+"""MLflow's server behind the guard: python -m infra.mlflow_app server --app-name basic-auth
 
-MLflow's command prepares all as it always does, then gives way to the one process that serves.
+MLflow's own command prepares everything; then the server process replaces it.
 """
 
 import os
@@ -11,13 +11,13 @@ from infra.guard import App, Guard
 def create_app() -> App:
     from mlflow.server import auth
 
-    def knows(name: str, password: str) -> bool:
+    def verify(name: str, password: str) -> bool:
         return auth._authenticate_cached(name, password) is not None
 
-    return Guard(auth.create_app(), "/health", knows)
+    return Guard(auth.create_app(), "/health", verify)
 
 
-def _become(command: list[str], *, extra_env: dict[str, str], **_: object) -> None:
+def _exec(command: list[str], *, extra_env: dict[str, str], **_: object) -> None:
     os.execve(command[0], command, os.environ | extra_env)
 
 
@@ -26,5 +26,5 @@ if __name__ == "__main__":
     from mlflow.cli import cli
 
     mlflow.server._find_app = lambda _: "infra.mlflow_app:create_app"
-    mlflow.server._exec_cmd = _become
+    mlflow.server._exec_cmd = _exec
     cli()

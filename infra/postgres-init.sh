@@ -1,5 +1,5 @@
 #!/bin/sh
-# Roles and databases, when PostgreSQL's volume is new.
+# Create roles and databases on a new PostgreSQL volume.
 set -eu
 psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username postgres <<SQL
 CREATE ROLE mlflow LOGIN PASSWORD '$(cat /run/secrets/postgres_mlflow)';

@@ -1,4 +1,4 @@
-"""PostgreSQL for the servers of one folder, reached by a socket alone."""
+"""PostgreSQL for the servers of one folder, reached only through a Unix socket."""
 
 import os
 import pwd
@@ -14,13 +14,13 @@ from infra.processes import Processes, clean_environment, whole_folder
 from pipeline.core.errors import UserError
 
 NAME = "postgres"
-PACKAGED = Path("/usr/lib/postgresql")  # where Debian puts a folder a version
-DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "prefect": "prefect"}  # and whose each is
-ROLES = CLIENTS = ("mlflow", "prefect")  # a role for each server that asks it
-REAPED = 30.0  # seconds for the last of PostgreSQL's killed processes to be gone
-LONGEST_SOCKET = 107  # bytes of a Unix socket's path
+PACKAGED = Path("/usr/lib/postgresql")  # Debian's packages: a subfolder for each version
+DATABASES = {"mlflow": "mlflow", "mlflow_auth": "mlflow", "prefect": "prefect"}  # and their owners
+ROLES = ("mlflow", "prefect")  # one for each server that uses PostgreSQL, with the server's name
+REAPED = 30.0  # seconds until all processes of a killed PostgreSQL have ended
+LONGEST_SOCKET = 107  # bytes of the path of a Unix socket
 INITDB = ("--encoding=UTF8", "--locale=C", "--data-checksums", "--auth=reject")
-# PostgreSQL refuses to be run by root
+# PostgreSQL refuses to run as root
 POSTGRES_USER = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 AS_POSTGRES: dict[str, Any] = (
     {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
@@ -34,23 +34,23 @@ class Postgres:
 
     @property
     def socket(self) -> str | None:
-        """The folder of its socket."""
-        found: str | None = self.processes.noted("socket")
-        return found
+        """Folder of its socket; None before the first start."""
+        folder: str | None = self.processes.noted("socket")
+        return folder
 
     def address(self, driver: str, name: str) -> str:
-        """A database's; its password is in the environment, as PGPASSWORD."""
+        """Return the URL of a database. The password is passed as PGPASSWORD in the environment."""
         return f"{driver}://{DATABASES[name]}@/{name}?host={self.socket}"
 
     def start(self) -> None:
-        """Start it where it does not run; then all databases are there."""
+        """Start PostgreSQL if it does not run, and create missing roles and databases."""
         self._tool("postgres")
         if AS_POSTGRES:
-            self.home.chmod(0o711)  # may be passed through, not be read
+            self.home.chmod(0o711)  # others can enter it, not list it
             if subprocess.run(["test", "-x", self.home], cwd="/", **AS_POSTGRES).returncode:
                 raise UserError(
-                    f"{self.home}: the user postgres may not enter it, and root may not run"
-                    " PostgreSQL: give another place, as --state /var/lib/bertline/servers"
+                    f"{self.home}: the user postgres cannot enter it, and PostgreSQL cannot run as"
+                    " root: use another folder, such as --state /var/lib/bertline/servers"
                 )
         if not self.data.exists():
             self._init()
@@ -69,7 +69,7 @@ class Postgres:
         self._make_databases()
 
     def stop(self) -> None:
-        self.processes.stop(NAME, signal.SIGINT)  # fast: sessions are ended, everything is written
+        self.processes.stop(NAME, signal.SIGINT)  # fast shutdown: ends sessions, writes all data
         if self.socket and not Path(self.socket).is_relative_to(self.home):
             shutil.rmtree(self.socket, ignore_errors=True)
 
@@ -83,17 +83,18 @@ class Postgres:
 
     def load(self, name: str, file: Path) -> None:
         with file.open("rb") as stream:
-            how = ("--exit-on-error", "--no-owner", f"--role={DATABASES[name]}", "--dbname", name)
-            self._call("pg_restore", *how, stdin=stream)
+            role = f"--role={DATABASES[name]}"
+            options = ("--exit-on-error", "--no-owner", role, "--dbname", name)
+            self._call("pg_restore", *options, stdin=stream)
 
     def _socket_folder(self) -> Path:
-        place = self.home / "socket"
-        if len(os.fsencode(place / ".s.PGSQL.5432")) > LONGEST_SOCKET:
-            used = self.socket if any(map(self.processes.running, CLIENTS)) else None
-            place = Path(used or tempfile.mkdtemp(prefix="bertline-", dir="/tmp"))
-        place.mkdir(exist_ok=True)
-        _give(place)
-        return place
+        folder = self.home / "socket"
+        if len(os.fsencode(folder / ".s.PGSQL.5432")) > LONGEST_SOCKET:
+            used = self.socket if any(map(self.processes.running, ROLES)) else None
+            folder = Path(used or tempfile.mkdtemp(prefix="bertline-", dir="/tmp"))
+        folder.mkdir(exist_ok=True)
+        _make_private(folder)
+        return folder
 
     def _run(self) -> None:
         if not self.processes.running(NAME):
@@ -108,7 +109,7 @@ class Postgres:
         self.processes.wait(NAME, self.healthy)
 
     def _make_databases(self) -> None:
-        # passwords are set each time, so that they are those of the files
+        # passwords are set at each start, so that they match the secret files
         script = "".join(
             f"SELECT 'CREATE ROLE {role} LOGIN' WHERE to_regrole('{role}') IS NULL \\gexec\n"
             f"ALTER ROLE {role} PASSWORD '{self.processes.secret(f'postgres-{role}')}';\n"
@@ -120,16 +121,16 @@ class Postgres:
             f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;\n"
             for name, owner in DATABASES.items()
         )
-        how = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", "postgres")
+        options = ("-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", "postgres")
         with tempfile.TemporaryFile() as file:
             file.write(script.encode())
             file.seek(0)
-            self._call("psql", *how, stdin=file)
+            self._call("psql", *options, stdin=file)
 
     def _init(self) -> None:
         with whole_folder(self.data) as new:
-            _give(new)
-            made = subprocess.run(
+            _make_private(new)
+            done = subprocess.run(
                 [self._tool("initdb"), "--pgdata", new, "--username", POSTGRES_USER, *INITDB],
                 cwd=self.home,
                 env=clean_environment(),
@@ -137,8 +138,8 @@ class Postgres:
                 text=True,
                 **AS_POSTGRES,
             )
-            if made.returncode:
-                raise UserError(f"initdb: {made.stderr}")
+            if done.returncode:
+                raise UserError(f"initdb: {done.stderr}")
             rules = f"local all {POSTGRES_USER} peer\nlocal all all scram-sha-256\n"
             (new / "pg_hba.conf").write_text(rules)
 
@@ -150,10 +151,13 @@ class Postgres:
         stdout: IO[bytes] | None = None,
         code: int | None = 0,
     ) -> int:
-        """Run a tool of PostgreSQL as its administrator. Raises UserError where it fails."""
-        who = ("--host", self.socket or "", "--username", POSTGRES_USER)
+        """Run a tool of PostgreSQL as its administrator and return the exit code.
+
+        Raises UserError if it is not `code`, unless that is None.
+        """
+        login = ("--host", self.socket or "", "--username", POSTGRES_USER)
         done: subprocess.CompletedProcess[bytes] = subprocess.run(
-            [self._tool(tool), *who, *arguments],
+            [self._tool(tool), *login, *arguments],
             cwd=self.home,
             env=clean_environment(),
             stdin=stdin,
@@ -166,19 +170,19 @@ class Postgres:
         return done.returncode
 
     def _tool(self, name: str) -> str:
-        """A program of PostgreSQL: of the version that made the data, else the newest."""
+        """Return the path of a PostgreSQL program, in the version of the data, else the newest."""
         packaged = {path.parent.parent.name: path for path in PACKAGED.glob(f"*/bin/{name}")}
-        made_by = self.data / "PG_VERSION"
+        version_file = self.data / "PG_VERSION"
         newest = max(packaged, key=float, default="")
-        version = made_by.read_text().strip() if made_by.exists() else newest
+        version = version_file.read_text().strip() if version_file.exists() else newest
         found = packaged.get(version) or shutil.which(name) or packaged.get(newest)
         if found is None:
             raise UserError("PostgreSQL is not installed: apt-get install postgresql")
         return str(found)
 
 
-def _give(folder: Path) -> None:
-    """To whoever runs PostgreSQL, and to nobody else."""
+def _make_private(folder: Path) -> None:
+    """Make a folder accessible only to the user that runs PostgreSQL."""
     folder.chmod(0o700)
     if AS_POSTGRES:
         shutil.chown(folder, "postgres", "postgres")

@@ -1,4 +1,4 @@
-"""Prefect's server with our guard in front: uvicorn --factory infra.prefect_app:create_app."""
+"""Prefect's server behind the guard: uvicorn --factory infra.prefect_app:create_app."""
 
 import hmac
 import os
@@ -11,7 +11,7 @@ def create_app() -> App:
 
     expected = os.environ["PREFECT_SERVER_API_AUTH_STRING"].encode()
 
-    def knows(name: str, password: str) -> bool:
+    def verify(name: str, password: str) -> bool:
         return hmac.compare_digest(f"{name}:{password}".encode(), expected)
 
-    return Guard(create_app(final=True), "/api/health", knows)
+    return Guard(create_app(final=True), "/api/health", verify)

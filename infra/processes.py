@@ -1,7 +1,7 @@
-"""The processes that a folder of servers has started, and what that folder keeps of them.
+"""Processes, logs and secrets of the servers of one folder.
 
-Secrets are made at their first use and stay in files of mode 0600: they are never printed, nor part
-of a command line.
+A secret is created at its first use, in a file of mode 0600. It is never printed or passed on a
+command line.
 """
 
 import json
@@ -21,19 +21,19 @@ from pipeline.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 180.0  # seconds for a server to be healthy, or to end
-# what another server's settings would change in ours
+# prefixes of environment variables that would change our servers
 FOREIGN = ("MLFLOW_", "_MLFLOW_", "PREFECT_", "PG")
 
 
 class Processes:
-    """By name, in one folder; `running.json` there outlives whoever started them."""
+    """Processes by name, recorded in `running.json` of one folder for later commands."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.record = home / "running.json"
 
     def running(self, name: str) -> psutil.Process | None:
-        """The process that was started by that name; not another that was given its pid."""
+        """Return the running process of that name, not another one that got its pid."""
         entry = self.noted(name)
         if entry is None:
             return None
@@ -47,7 +47,7 @@ class Processes:
     def start(
         self, name: str, command: list[str], environment: dict[str, str], **whom: Any
     ) -> None:
-        """Start and note a process that outlives this one; `whom` is Popen's user and groups."""
+        """Start and record a process that outlives this one; `whom` is Popen's user and groups."""
         log = self.log(name)
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as file:
@@ -65,23 +65,23 @@ class Processes:
         self.note(name, {"pid": process.pid, "age_mark": mark})
 
     def wait(self, name: str, healthy: Callable[[], bool]) -> None:
-        """Until it is healthy. Raises UserError where it has ended, or takes too long."""
-        started = told = time.monotonic()
+        """Wait until it is healthy. Raises UserError if it has ended, or takes too long."""
+        started = reported = time.monotonic()
         while not healthy():
             log = self.log(name)
             if not self.running(name):
                 last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
-                raise UserError(f"{name} has ended: {last} (all of it: {log})")
+                raise UserError(f"{name} has ended: {last} (full log: {log})")
             now = time.monotonic()
             if now - started > PATIENCE:
                 raise UserError(f"{name} is not healthy after {PATIENCE:.0f} s: see {log}")
-            if now - told > 2:
+            if now - reported > 2:
                 print(f"waiting for {name}", flush=True)
-                told = now + 8
+                reported = now + 8
             time.sleep(0.2)
 
     def stop(self, name: str, signal: int) -> None:
-        """End it by a signal, and kill it where that does not help."""
+        """Stop it by a signal; kill it if it does not end."""
         process = self.running(name)
         if process is None:
             return
@@ -97,7 +97,7 @@ class Processes:
         return self.home / "logs" / f"{name}.log"
 
     def noted(self, name: str) -> Any:
-        """What was noted by that name; None where nothing was."""
+        """Return the value recorded under a name, or None."""
         return self._record().get(name)
 
     def note(self, name: str, value: object) -> None:
@@ -107,7 +107,7 @@ class Processes:
         return dict(json.loads(self.record.read_text())) if self.record.exists() else {}
 
     def secret(self, name: str) -> str:
-        """A secret by name, made at its first use."""
+        """Return a secret, which is created at its first use."""
         path = self.home / "secrets" / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
@@ -116,18 +116,18 @@ class Processes:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's, without what is meant for other servers."""
+    """Return this process's environment without variables that are meant for other servers."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     return ours | {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
 
 
 def _age_mark(process: psutil.Process) -> float:
-    """When it was started, in seconds after the boot: a clock that is set does not move it."""
+    """Return the start of a process in seconds after boot, which a change of the clock keeps."""
     return round(process.create_time() - psutil.boot_time(), 1)
 
 
 def write_private(path: Path, text: str) -> None:
-    """A file for its owner's eyes, whole or not at all."""
+    """Write a file atomically, readable only by its owner."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
@@ -139,7 +139,7 @@ def write_private(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A new folder, whole or not at all."""
+    """Yield a temporary folder, and rename it to `folder` at the end if the block succeeds."""
     new = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True, mode=0o700)

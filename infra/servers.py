@@ -1,6 +1,6 @@
 """PostgreSQL, MLflow and Prefect on this machine: python -m infra.servers up
 
-All state lies in one folder.
+All their state is in one folder.
 """
 
 import argparse
@@ -29,17 +29,17 @@ ADMIN = "bertline"  # at MLflow and at Prefect
 
 
 class Servers:
-    """The three servers whose state lies in one folder."""
+    """Three servers whose state is in one folder."""
 
     def __init__(self, home: Path) -> None:
         self.home = home.absolute()
         self.processes = Processes(self.home)
         self.postgres = Postgres(self.processes)
 
-    # what a person asks for
+    # commands
 
     def up(self, ports: dict[str, int]) -> None:
-        """Start what does not run, and wait until all is healthy."""
+        """Start servers that do not run, and wait until all are healthy."""
         for name, port in ports.items():
             if self.port(name) != port and self.processes.running(name):
                 raise UserError(f"{name} runs on port {self.port(name)}: make servers-down first")
@@ -56,22 +56,22 @@ class Servers:
         self._write_environment()
 
     def down(self) -> None:
-        """Stop what runs; PostgreSQL last."""
+        """Stop the servers, PostgreSQL last."""
         for name in reversed(PORTS):
             self.processes.stop(name, signal.SIGTERM)
         self.postgres.stop()
 
     def status(self) -> bool:
-        """Print a line a server. Returns whether all are healthy."""
+        """Print one line for each server. Returns True if all are healthy."""
         states = {
             "postgres": self.postgres.healthy(),
             **{name: self.healthy(name) for name in PORTS},
         }
         for name, healthy in states.items():
-            where = f"http://{HOST}:{self.port(name)}" if name in PORTS else self.postgres.socket
+            address = f"http://{HOST}:{self.port(name)}" if name in PORTS else self.postgres.socket
             process = self.processes.running(name)
-            what = "healthy" if healthy else "not healthy" if process else "not running"
-            print(f"{name:9} {what:12} {where if process else ''}".rstrip())
+            state = "healthy" if healthy else "not healthy" if process else "not running"
+            print(f"{name:9} {state:12} {address if process else ''}".rstrip())
         return all(states.values())
 
     def backup(self, folder: Path) -> None:
@@ -87,7 +87,7 @@ class Servers:
             shutil.copytree(self.home / "artifacts", new / "artifacts")
 
     def restore(self, folder: Path) -> None:
-        """Make the state anew from a backup; `up` then starts it."""
+        """Restore the state from a backup; `up` then starts the servers."""
         if not (folder / "prefect.dump").is_file():
             raise UserError(f"{folder}: is not a backup")
         if self.home.exists() and any(self.home.iterdir()):
@@ -105,22 +105,22 @@ class Servers:
             fresh.processes.record.unlink()
 
     def healthy(self, name: str) -> bool:
-        """Whether MLflow or Prefect answers."""
+        """True if MLflow or Prefect answers."""
         if not self.processes.running(name):
             return False
-        asked = http.client.HTTPConnection(HOST, self.port(name), timeout=5)
+        connection = http.client.HTTPConnection(HOST, self.port(name), timeout=5)
         try:
-            asked.request("GET", HEALTH[name])
-            return asked.getresponse().status == 200
+            connection.request("GET", HEALTH[name])
+            return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
         finally:
-            asked.close()
+            connection.close()
 
     def port(self, name: str) -> int:
         return int((self.processes.noted("ports") or PORTS)[name])
 
-    # how they are started
+    # starting
 
     def _start_mlflow(self) -> None:
         if self.processes.running("mlflow"):
@@ -210,21 +210,20 @@ def _origins(hosts: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.servers", description=__doc__)
-    state: dict[str, Any] = {"type": Path, "help": f"folder of it all ({STATE})"}
+    state: dict[str, Any] = {"type": Path, "help": f"folder of all state ({STATE})"}
     parser.add_argument("--state", default=STATE, **state)
     commands = parser.add_subparsers(required=True, dest="command")
-    up = commands.add_parser("up", help="start what does not run, wait until all is healthy")
+    up = commands.add_parser("up", help="start the servers, wait until all are healthy")
     for name, port in PORTS.items():
         up.add_argument(f"--{name}-port", type=int, help=f"({port}, or the last one)")
-    commands.add_parser("down", help="stop them")
-    commands.add_parser("status", help="say what runs; exit code 1 where not all is healthy")
+    commands.add_parser("down", help="stop the servers")
+    commands.add_parser("status", help="list the servers; exit code 1 unless all are healthy")
     for name in ("backup", "restore"):
         commands.add_parser(name).add_argument("folder", type=Path, metavar="DIR")
-    for each in commands.choices.values():  # before the command or behind it
+    for each in commands.choices.values():  # --state before or after the command
         each.add_argument("--state", default=argparse.SUPPRESS, **state)
-    given = parser.parse_args(arguments)
     try:
-        return _call(given)
+        return _call(parser.parse_args(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -233,32 +232,32 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _call(given: argparse.Namespace) -> int:
-    given.state.parent.mkdir(parents=True, exist_ok=True)
+def _call(args: argparse.Namespace) -> int:
+    args.state.parent.mkdir(parents=True, exist_ok=True)
     os.umask(0o077)
-    servers = Servers(given.state)
+    servers = Servers(args.state)
     with FileLock(f"{servers.home}.lock"):
-        if given.command == "up":
+        if args.command == "up":
             servers.home.mkdir(exist_ok=True)
-            asked = {name: getattr(given, f"{name}_port") for name in PORTS}
-            servers.up({name: port for name, port in asked.items() if port is not None})
+            ports = {name: getattr(args, f"{name}_port") for name in PORTS}
+            servers.up({name: port for name, port in ports.items() if port is not None})
             print(
                 f"MLflow   http://{HOST}:{servers.port('mlflow')}\n"
                 f"Prefect  http://{HOST}:{servers.port('prefect')}\n"
-                f"both ask for a name and a password: they are in {given.state}/env\n"
-                f"to use them here: set -a; . {given.state}/env; set +a"
+                f"user name and password of both are in {args.state}/env\n"
+                f"to use them in this shell: set -a; . {args.state}/env; set +a"
             )
-        elif given.command == "down":
+        elif args.command == "down":
             servers.down()
-        elif given.command == "status":
+        elif args.command == "status":
             return 0 if servers.status() else 1
-        elif given.command == "backup":
-            servers.backup(given.folder)
-            print(f"{given.folder}: it holds the secrets too: keep it private")
+        elif args.command == "backup":
+            servers.backup(args.folder)
+            print(f"{args.folder}: holds the secrets too: keep it private")
         else:
-            servers.restore(given.folder)
-            own = "" if given.state == STATE else f" ARGS='--state {given.state}'"
-            print(f"{given.state} is restored; next: make servers{own}")
+            servers.restore(args.folder)
+            own = "" if args.state == STATE else f" ARGS='--state {args.state}'"
+            print(f"{args.state} is restored; next: make servers{own}")
     return 0
 
 

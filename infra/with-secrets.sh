@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every NAME_FILE that names a secret becomes NAME, with what that file holds; then the command runs.
+# Replace every NAME_FILE that points to a secret by NAME with the file's content; then run the command.
 set -eu
 for name in $(env | sed -n 's/^\([A-Z0-9_]*\)_FILE=\/run\/secrets\/.*/\1/p'); do
     eval "path=\$${name}_FILE"

@@ -241,7 +241,7 @@ class Stranger(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         healthy = self.path.endswith("/health")
-        body = b"true" if healthy else b"who are you?"
+        body = b"true" if healthy else b"authentication required"
         self.send_response(200 if healthy else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
