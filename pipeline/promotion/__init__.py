@@ -1,1 +1,1 @@
-"""Which version is in use, who decided it and why."""
+"""Promotion: judge a version, move the champion's alias, and record who decided and why."""

@@ -1,65 +1,54 @@
 """The champion's alias and its ledger. Both live in MLflow, where versions live.
 
-Every move is written to the ledger first, as an intent, and settled once the alias has moved; an
-intent that a crash left behind is carried out at the next look. An alias that stands elsewhere than
-the ledger says was moved by hand: that is written down, and stands. All of it happens under one
-lock a model, which the tracking server keeps, so it holds across machines.
+Every move is written to the ledger first, as an intent, and settled once the alias has moved. If a
+crash leaves an intent, the next call carries it out. If the alias is not where the ledger says, it
+was moved by hand: that is added to the ledger, and the alias stays. Each model has one lock, which
+the tracking server holds, so it works across machines.
 """
 
 import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from pipeline.core.errors import UserError
 from pipeline.registry.ledger import Ledger, Pages
 from pipeline.registry.records import Entry, Event, Reign, Verdict
+from pipeline.registry.tags import LINEAGE_TAG
 from pipeline.registry.versions import Registry
 
 
-class Overtaken(Exception):  # noqa: N818 - not an error: the verdict is asked for again
-    """Another champion, or another question, came in while a version was being judged."""
+class Overtaken(Exception):  # noqa: N818 - not an error: the caller judges again
+    """Another champion or another question came in while a version was judged."""
 
 
 def champion_of(registry: Registry, model: str) -> str | None:
-    """The version in use, after carrying out what a crash left undone and writing down what a hand
-    has moved."""
-    with Ledger(registry, model).lock():
-        return _champion(registry, model)
+    """Return the version in use, after finishing interrupted moves and recording moves by hand."""
+    ledger = Ledger(registry, model)
+    with ledger.lock():
+        return _champion(ledger)
 
 
-def _champion(registry: Registry, model: str) -> str | None:
-    """Under the lock."""
-    ledger, found = Ledger(registry, model), registry.champion(model)
+def _champion(ledger: Ledger) -> str | None:
+    """The same for a caller that holds the lock."""
+    registry, model = ledger.registry, ledger.model
+    found = registry.champion(model)
     moves = [written for written in ledger.written() if written.entry.moves]
-    if not moves:
-        if found is not None:
-            _write_hand(registry, model, found, None)
-        return found
-    run, last, settled = moves[-1]
-    if not settled:
-        if last.event != "by hand":  # the hand has moved the alias already
-            registry.move(model, last.version)
-            found = last.version
-        ledger.settle(run)
-    if found != (last.version or None):
-        _write_hand(registry, model, found, last.version or None)
+    expected = None
+    if moves:
+        run, last, settled = moves[-1]
+        if not settled:
+            if last.event != "by hand":  # then the alias has moved already
+                registry.move(model, last.version)
+                found = last.version
+            ledger.settle(run)
+        expected = last.version or None
+    if found != expected:
+        done = "moved" if found else "taken away"
+        reason = f"the alias was {done} in MLflow itself: gate not asked"
+        entry = _entry(ledger, "by hand", found or "", expected, reason, who="unknown")
+        ledger.settle(ledger.append(entry))
     return found
-
-
-def _write_hand(registry: Registry, model: str, found: str | None, before: str | None) -> None:
-    ledger, what = Ledger(registry, model), "moved" if found else "taken away"
-    entry = Entry(
-        number=_next(ledger),
-        event="by hand",
-        model=model,
-        version=found or "",
-        previous=before,
-        who="unknown",
-        when=_now(),
-        reason=f"the alias was {what} in MLflow itself: gate not asked",
-        lineage=registry.version_tags(model, found).get("bertline.lineage", "") if found else "",
-    )
-    ledger.settle(ledger.append(entry))
 
 
 def decide(
@@ -71,27 +60,28 @@ def decide(
     reason: str = "",
     pages: Pages = (),
 ) -> Entry | None:
-    """Write a verdict to the ledger and make its version the champion where it says so.
+    """Write a verdict to the ledger and make its version the champion if the verdict says so.
 
-    The same verdict on the same evidence is written once, and again where a `person` asks and it
-    moves the alias. `approved` says that nobody need be asked any more, but for a version that a
-    rollback or a hand has taken out of use: only a person brings that back. `reason` is what the
-    person said; `pages` are kept with the entry, by file name. Raises Overtaken where the champion
-    is another than the one that was judged against.
+    The same verdict on the same evidence is written once, and again if a `person` asks and it moves
+    the alias. `approved` means that no approval is needed, except for a version that a rollback or
+    a move by hand has taken out of use: only a person brings that back. `reason` is the person's;
+    `pages` are stored with the entry, by file name. Raises Overtaken if the champion is not the one
+    that the version was judged against.
     """
     model, number = verdict.model, verdict.version
-    with Ledger(registry, model).lock():
-        champion = _champion(registry, model)
-        entries = Ledger(registry, model).entries()
+    ledger = Ledger(registry, model)
+    with ledger.lock():
+        champion = _champion(ledger)
+        entries = ledger.entries()
         if champion not in (verdict.champion, number) or any(
             _same_question(e, verdict) for e in entries
         ):
             raise Overtaken
         event: Event = verdict.decision
-        if event == "promote" and not person and (not approved or _put_back(entries, number)):
+        if event == "promote" and not person and (not approved or _withdrawn(entries, number)):
             event = "await"
         past = [entry for entry in entries if entry.version == number and entry.decision]
-        told = f"{verdict.reason}; {reason}" if reason else verdict.reason
+        reason = f"{verdict.reason}; {reason}" if reason else verdict.reason
         if past and past[-1].evidence == verdict.evidence:
             again = person and event == "promote" and champion != number
             written = [event, "promote"] if event == "await" else [event]
@@ -99,18 +89,18 @@ def decide(
                 return None
         if verdict.decision == "promote" and champion == number and past:
             return None
-        entry = _entry(registry, event, model, number, champion, told)
-        return _write_judged(registry, entry, verdict, pages)
+        entry = _entry(ledger, event, number, champion, reason)
+        return _write_judged(ledger, entry, verdict, pages)
 
 
-def _put_back(entries: Sequence[Entry], number: str) -> bool:
-    """Whether it was a rollback or a hand that took a version out of use, the last time."""
+def _withdrawn(entries: Sequence[Entry], number: str) -> bool:
+    """True if the last replacement of a version was a rollback or a move by hand."""
     after = [e.event for e in entries if e.moves and e.previous == number != e.version]
     return after[-1:] in (["rollback"], ["by hand"])
 
 
 def _same_question(entry: Entry, verdict: Verdict) -> bool:
-    """True if an entry has spent what a verdict on other evidence was going to spend."""
+    """True if an entry on other evidence has used up the question of a verdict."""
     return bool(
         verdict.question
         and (entry.epoch, entry.question) == (verdict.epoch, verdict.question)
@@ -121,112 +111,107 @@ def _same_question(entry: Entry, verdict: Verdict) -> bool:
 def force(
     registry: Registry, event: Event, reason: str, verdict: Verdict, pages: Pages = ()
 ) -> Entry:
-    """A person's own decision, `override` or `rebaseline`, with the reason and what the gate said.
+    """Carry out a person's own decision, `override` or `rebaseline`, and store reason and verdict.
 
     Raises UserError without a reason.
     """
     model, number = verdict.model, verdict.version
     need_reason(model, number, reason)
-    with Ledger(registry, model).lock():
-        champion = _champion(registry, model)
-        entry = _entry(registry, event, model, number, champion, reason)
-        return _write_judged(registry, entry, verdict, pages)
+    ledger = Ledger(registry, model)
+    with ledger.lock():
+        entry = _entry(ledger, event, number, _champion(ledger), reason)
+        return _write_judged(ledger, entry, verdict, pages)
 
 
 def need_reason(model: str, number: str, reason: str) -> None:
-    """Raises UserError where a person gives none."""
+    """Raise UserError if a person's reason is empty."""
     if not reason.strip():
-        raise UserError(f"{model}/{number}: write why: --reason TEXT goes into the ledger")
+        raise UserError(f"{model}/{number}: give a reason for the ledger: --reason TEXT")
 
 
 def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry:
     """Make the champion's predecessor the champion again.
 
-    Raises UserError where there is none.
+    Raises UserError if there is none.
     """
-    with Ledger(registry, model).lock():
-        champion = _champion(registry, model)
+    ledger = Ledger(registry, model)
+    with ledger.lock():
+        champion = _champion(ledger)
         if champion is None:
             raise UserError(f"{model}: has no champion to roll back from")
-        lived = _lived(Ledger(registry, model).entries())
-        if len(lived) < 2:
+        versions = _rollback_versions(ledger.entries())
+        if len(versions) < 2:
             raise UserError(f"{model}/{champion}: has no predecessor to return to")
-        return _write(registry, _entry(registry, "rollback", model, lived[-2], champion, reason))
+        return _write(ledger, _entry(ledger, "rollback", versions[-2], champion, reason))
 
 
 def can_return(registry: Registry, model: str) -> list[str]:
-    """The versions that rolling back, again and again, would bring back; the champion is last."""
-    return _lived(Ledger(registry, model).entries())
+    """Versions that repeated rollbacks would bring back, oldest first; the champion is the last."""
+    return _rollback_versions(Ledger(registry, model).entries())
 
 
-def _lived(entries: Sequence[Entry]) -> list[str]:
-    lived: list[str] = []
+def _rollback_versions(entries: Sequence[Entry]) -> list[str]:
+    versions: list[str] = []
     for entry in entries:
         if entry.event == "rollback":
-            del lived[-1:]
-        elif entry.moves and entry.version and lived[-1:] != [entry.version]:
-            lived.append(entry.version)
-    return lived
+            del versions[-1:]
+        elif entry.moves and entry.version and versions[-1:] != [entry.version]:
+            versions.append(entry.version)
+    return versions
 
 
 def reigns(entries: Sequence[Entry]) -> list[Reign]:
-    """What was in use when, oldest first."""
-    found: list[Reign] = []
+    """Periods in which each version was the champion, oldest first."""
     moves = [entry for entry in entries if entry.moves]
-    for place, entry in enumerate(moves):
-        after = moves[place + 1] if place + 1 < len(moves) else None
-        if entry.version:
-            found.append(
-                Reign(
-                    version=entry.version,
-                    since=entry.when,
-                    until=after.when if after else None,
-                    how=entry.event,
-                    reason=entry.reason,
-                    ended=after.event if after else None,
-                )
-            )
-    return found
+    return [
+        Reign(
+            version=entry.version,
+            since=entry.when,
+            until=after.when if after else None,
+            how=entry.event,
+            reason=entry.reason,
+            ended=after.event if after else None,
+        )
+        for entry, after in zip_longest(moves, moves[1:])
+        if entry.version
+    ]
 
 
 def _entry(
-    registry: Registry, event: Event, model: str, number: str, champion: str | None, reason: str
+    ledger: Ledger,
+    event: Event,
+    number: str,
+    champion: str | None,
+    reason: str,
+    who: str | None = None,
 ) -> Entry:
-    """The ledger's next entry: of a version, by whoever runs this. Under the lock."""
+    """Next entry of the ledger, by default of the current user. The caller holds the lock."""
+    tags = ledger.registry.version_tags(ledger.model, number) if number else {}
     return Entry(
-        number=_next(Ledger(registry, model)),
+        number=max((entry.number for entry in ledger.entries()), default=0) + 1,
         event=event,
-        model=model,
+        model=ledger.model,
         version=number,
         previous=champion,
-        who=getpass.getuser(),
-        when=_now(),
+        who=who or getpass.getuser(),
+        when=datetime.now(UTC).isoformat(timespec="microseconds"),
         reason=reason,
-        lineage=registry.version_tags(model, number).get("bertline.lineage", ""),
+        lineage=tags.get(LINEAGE_TAG, ""),
     )
 
 
-def _write_judged(registry: Registry, entry: Entry, verdict: Verdict, pages: Pages) -> Entry:
-    """Write an entry with what the gate said, and the whole verdict beside it."""
-    said = ("decision", "epoch", "question", "evidence")
-    judged = entry.model_copy(update={name: getattr(verdict, name) for name in said})
+def _write_judged(ledger: Ledger, entry: Entry, verdict: Verdict, pages: Pages) -> Entry:
+    """Write an entry with the result of the gate, and the complete verdict as a file."""
+    copied = ("decision", "epoch", "question", "evidence")
+    judged = entry.model_copy(update={name: getattr(verdict, name) for name in copied})
     page = ("verdict.json", verdict.model_dump_json(indent=2))
-    return _write(registry, judged, [page, *pages])
+    return _write(ledger, judged, [page, *pages])
 
 
-def _write(registry: Registry, entry: Entry, pages: Pages = ()) -> Entry:
-    """Ledger first, then the alias. Under the lock."""
-    ledger = Ledger(registry, entry.model)
+def _write(ledger: Ledger, entry: Entry, pages: Pages = ()) -> Entry:
+    """Write an entry, then move the alias. The caller holds the lock."""
     run = ledger.append(entry, pages)
     if entry.moves:
-        registry.move(entry.model, entry.version)
+        ledger.registry.move(entry.model, entry.version)
     ledger.settle(run)
     return entry
-
-
-def _next(ledger: Ledger) -> int:
-    return max((entry.number for entry in ledger.entries()), default=0) + 1
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -1,4 +1,4 @@
-"""From registered versions and a recipe's rows to a question that the gate can answer."""
+"""Collect the gate's input: test rows, and the answers of two registered versions to them."""
 
 import contextlib
 import hashlib
@@ -39,16 +39,15 @@ from pipeline.tasks.base.encoding import Texts
 if TYPE_CHECKING:
     import pandas as pd
 
-TIMED = 40  # texts by which a version's latency is measured
-TRIES = 100  # of a verdict that others keep overtaking
-ANSWERS = "answers.parquet"  # beside a verdict: what the version answered, by row
+TIMED = 40  # texts that measure a version's latency
+TRIES = 100  # judgements of a version while other promotions come in between
+ANSWERS = "answers.parquet"  # stored with a verdict: the version's answer to each row
 PagesOf = Callable[[Verdict], Pages]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where versions are judged: the registry, a recipe's rule and rows, and a place for answers
-    that need not be given twice."""
+    """Inputs of a judgement: the registry, a recipe's rule and rows, and a cache of answers."""
 
     registry: Registry
     model: str
@@ -57,17 +56,17 @@ class Bench:
     validate: Path
     """Folder of kept.parquet and validation.json."""
     cache: Path
+    """Folder of answers, which are reused."""
     slices: Sequence[str] = ()
-    """Columns by whose values the rows are sliced."""
+    """Columns whose values define slices of the rows."""
     log: Log = no_log
 
 
 def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = True) -> Verdict:
     """Let challenger and champion answer the epoch's rows, each as it is served, and judge.
 
-    A champion that is asked about is compared with the one before it. With `rebaseline` nothing is
-    compared: the version is judged alone, on a test set frozen anew. Without `keep` a test set that
-    would be frozen is used this once.
+    The champion itself is compared with its predecessor. With `rebaseline` the version is judged
+    alone, on a new frozen test set. Without `keep` a new test set is used, but not frozen.
     """
     registry, model = bench.registry, bench.model
     run = registry.version_tags(model, number)["run"]
@@ -76,13 +75,13 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = Tru
         before = [v for v in can_return(registry, model) if v != number]
         champion = before[-1] if before else None
     labels = Validation.read(bench.validate / "validation.json").labels
-    kept = _test_rows(bench.validate / "kept.parquet")
-    epoch = _epoch(bench, kept["id"].tolist(), rebaseline, keep)
-    rows = kept[kept["id"].isin(set(epoch.ids))]
+    test_rows = _test_rows(bench)
+    epoch = _epoch(bench, test_rows["id"].tolist(), rebaseline, keep)
+    rows = test_rows[test_rows["id"].isin(epoch.ids)]
     challenger = _side(bench, number, rows)
     old = _side(bench, champion, rows) if champion and not rebaseline else None
     metrics = registry.run_facts(run)[1]
-    read = metrics.get("data.rows", 0)
+    rows_read = metrics.get("data.rows", 0)
     question = Question(
         model=model,
         task=bench.task,
@@ -94,7 +93,9 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = Tru
         epoch=epoch.number,
         groups=groups_of(rows),
         slices=_slices(rows, bench.slices),
-        quarantined_percent=100 * metrics.get("data.quarantined", 0) / read if read else 0.0,
+        quarantined_percent=(
+            100 * metrics.get("data.quarantined", 0) / rows_read if rows_read else 0.0
+        ),
         behaviour_failed=metrics.get("behaviour.failed_share", 0.0),
     )
     entries = Ledger(registry, model).entries()
@@ -110,10 +111,10 @@ def ask_and_decide(
     reason: str = "",
     pages: PagesOf | None = None,
 ) -> tuple[Verdict, Entry | None]:
-    """Ask, and write the verdict; again where another champion came in meanwhile.
+    """Judge a version and write the verdict; judge again if another champion came in meanwhile.
 
-    `approved`, `person` and `reason` are as for the ledger's `decide`; `pages` makes of the verdict
-    what is kept beside it: (file name, content).
+    `approved`, `person` and `reason` are those of `champion.decide`; `pages` returns further files
+    to store with the verdict: (file name, content).
     """
     for _ in range(TRIES):
         verdict = ask(bench, number)
@@ -127,32 +128,35 @@ def ask_and_decide(
                 pages=[*(pages(verdict) if pages else ()), *answers_page(bench, verdict)],
             )
         except Overtaken:
-            bench.log.say("the ledger has moved on: asking again")
+            bench.log.say("another decision came in between: judging again")
             continue
         bench.registry.tag(bench.model, number, VERDICT_TAG, verdict.decision)
         return verdict, entry
-    raise UserError(f"{bench.model}/{number}: others keep promoting: try again when they are done")
+    raise UserError(f"{bench.model}/{number}: other promotions keep coming in: try again later")
 
 
 def _number(entries: Sequence[Entry], question: Question) -> int:
-    """Which question of its epoch this is: one that was asked before keeps its number."""
-    asked = [e for e in entries if e.epoch == question.epoch and e.question]
+    """Number of this question in its epoch; one that was asked before keeps its number."""
+    earlier = [e for e in entries if e.epoch == question.epoch and e.question]
     evidence = question.evidence()
-    for entry in asked:
+    for entry in earlier:
         if entry.evidence == evidence:
             return entry.question
-    return max((entry.question for entry in asked), default=0) + 1
+    return max((entry.question for entry in earlier), default=0) + 1
 
 
-def _test_rows(kept: Path) -> "pd.DataFrame":
+def _test_rows(bench: Bench) -> "pd.DataFrame":
     import pandas as pd
 
-    return pd.read_parquet(kept, filters=[("split", "==", "test")]).sort_values("id")
+    path = bench.validate / "kept.parquet"
+    return pd.read_parquet(path, filters=[("split", "==", "test")]).sort_values("id")
 
 
 def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
-    """The test set in use. The first is every test row that there is; rows that arrive later wait
-    until they are enough to be the next."""
+    """Return the test set in use, or a new one if it is due or `anew`.
+
+    The first has all test rows; later rows form the next one as soon as there are enough of them.
+    """
     ledger, enough = Ledger(bench.registry, bench.model), bench.params.epoch_rows
     with ledger.lock():
         epochs = ledger.epochs()
@@ -164,9 +168,9 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
         elif anew:
             rows, why = ids, "the labels have changed"
         elif len(fresh) >= enough:
-            rows, why = fresh, f"{len(fresh)} new rows have come"
+            rows, why = fresh, f"{len(fresh)} new rows have arrived"
         elif left < min(len(epochs[-1].ids), bench.params.min_rows):
-            rows, why = ids, f"of the last one's {len(epochs[-1].ids)} rows {left} are left"
+            rows, why = ids, f"only {left} of the last one's {len(epochs[-1].ids)} rows are left"
         else:
             return epochs[-1]
         epoch = Epoch(model=bench.model, number=len(epochs) + 1, ids=rows, why=why)
@@ -177,21 +181,23 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
 
 
 def freeze_anew(bench: Bench, verdict: Verdict) -> Verdict:
-    """Freeze the test set on which a rebaseline was judged without keeping it."""
-    ids = _test_rows(bench.validate / "kept.parquet")["id"].tolist()
+    """Freeze the test set of a rebaseline that was judged without `keep`."""
+    ids = _test_rows(bench)["id"].tolist()
     epoch = _epoch(bench, ids, anew=True, keep=True)
     return verdict.model_copy(update={"epoch": epoch.number})
 
 
 def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
-    """What the judged version answered, row by row, to be kept in the ledger: with other versions
-    installed it is asked again, and compared (`rescore`)."""
+    """Answers of the judged version as a file for the ledger.
+
+    After an update of packages `rescore` compares new answers with them.
+    """
     if verdict.unfit:
         return []
     epochs = Ledger(bench.registry, bench.model).epochs()
     epoch = next(epoch for epoch in epochs if epoch.number == verdict.epoch)
-    kept = _test_rows(bench.validate / "kept.parquet")
-    rows = kept[kept["id"].isin(set(epoch.ids))]
+    test_rows = _test_rows(bench)
+    rows = test_rows[test_rows["id"].isin(epoch.ids)]
     answers = _answers(bench, verdict.version, texts_of(rows))
     answers.insert(0, "id", rows["id"].to_numpy())
     stream = io.BytesIO()
@@ -200,9 +206,9 @@ def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
 
 
 def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
-    """Let a version answer again the rows that it was judged on, with what is installed today.
+    """Let a version answer the rows that it was judged on again, with today's packages.
 
-    `rows` are today's, with `id`, `text` and `second`. None where the ledger has no answers of it.
+    `rows` are today's, with `id`, `text` and `second`. None if the ledger has no answers of it.
     """
     import pandas as pd
 
@@ -221,21 +227,17 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
         return None
     before = _kept_answers(pd.read_parquet(path))
     left = rows[rows["id"].isin(before.index)].drop_duplicates("id").sort_values("id")
+    version = f"{bench.model}/{number}"
+    nothing = Rescore(version=version, rows=0, changed=0, max_difference=0.0)
     if left.empty:
-        return Rescore(version=f"{bench.model}/{number}", rows=0, changed=0, max_difference=0.0)
+        return nothing
     try:
-        now = _answered(bench, number, texts_of(left))
-    except Exception as error:  # a version's own code and model, under versions it never saw
-        return Rescore(
-            version=f"{bench.model}/{number}",
-            rows=0,
-            changed=0,
-            max_difference=0.0,
-            problem=excerpt(str(error) or type(error).__name__),
-        )
+        now = _predict(bench, number, texts_of(left))
+    except Exception as error:  # the version's own code may raise anything under new packages
+        return nothing.model_copy(update={"problem": _excerpt(error)})
     old = before.loc[left["id"]]
     return Rescore(
-        version=f"{bench.model}/{number}",
+        version=version,
         rows=len(left),
         changed=int((~bench.task.same(now["label"].tolist(), old["label"].tolist())).sum()),
         max_difference=float(np.abs(now["score"].to_numpy() - old["score"].to_numpy()).max()),
@@ -243,7 +245,7 @@ def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
 
 
 def _kept_answers(page: "pd.DataFrame") -> "pd.DataFrame":
-    """`label` and `score` by id; pages from before there were tasks hold each class's score."""
+    """Return `label` and `score` by ID; the oldest pages have a score of each class instead."""
     import pandas as pd
 
     table = page.set_index("id")
@@ -277,9 +279,8 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
         latency = _latency(registry.load(model, number), texts[:TIMED]) if timed else 0.0
     except Unavailable:
         raise
-    except Exception as error:  # a version's own code and model: whatever they raise, it is unfit
-        what = excerpt(str(error) or type(error).__name__)
-        return replace(side, defects=[f"it does not answer: {what}"])
+    except Exception as error:  # the version's own code may raise anything: then it is unfit
+        return replace(side, defects=[f"it does not answer: {_excerpt(error)}"])
     return replace(
         side,
         answers=answers["label"].tolist(),
@@ -290,29 +291,35 @@ def _side(bench: Bench, number: str, rows: "pd.DataFrame") -> Side:
 
 
 def _answers(bench: Bench, number: str, texts: Sequence[Texts]) -> "pd.DataFrame":
-    """`label` and `score` of each row, as a version is served; kept for the same files, texts and
-    installed versions."""
+    """Return `label` and `score` of each row from the version as served.
+
+    Answers are cached by the version's files, the texts and the versions of installed packages.
+    """
     import pandas as pd
 
     files = bench.registry.files(bench.model, number)
     versions = [installed(package) for package in SERVING_PACKAGES]
-    told = json.dumps(["label and score", files, versions, texts])
-    kept = bench.cache / f"{hashlib.sha256(told.encode()).hexdigest()}.parquet"
-    if not kept.exists():
+    key = json.dumps(["label and score", files, versions, texts])
+    path = bench.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.parquet"
+    if not path.exists():
         bench.log.say(f"{bench.model}/{number} answers {len(texts):,} test rows")
-        table = _answered(bench, number, texts)
-        with whole(kept) as temporary:
+        table = _predict(bench, number, texts)
+        with whole(path) as temporary:
             table.to_parquet(temporary)
-    return pd.read_parquet(kept)
+    return pd.read_parquet(path)
 
 
-def _answered(bench: Bench, number: str, texts: Sequence[Texts]) -> "pd.DataFrame":
+def _predict(bench: Bench, number: str, texts: Sequence[Texts]) -> "pd.DataFrame":
     table: pd.DataFrame = bench.registry.table(bench.model, number, texts)
     return table[["label", "score"]].astype({"label": str, "score": float})
 
 
+def _excerpt(error: Exception) -> str:
+    return excerpt(str(error) or type(error).__name__)
+
+
 def _settings(folder: Path) -> dict[str, Any]:
-    """What a version's serving.json says; nothing where it has none that can be read."""
+    """Content of a version's serving.json; empty if it has none that can be read."""
     for path in sorted(folder.rglob("serving.json")):
         with contextlib.suppress(ValueError):
             return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -320,12 +327,12 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _foreign_task(settings: Mapping[str, Any], task: Task) -> list[str]:
-    """Versions from before there were tasks say nothing of it."""
-    named = settings.get("task", "classification")
-    own = old_names.TASKS.get(named, named)
-    if own == task.name:
+    """Return a defect if a version has another task; the oldest versions do not name theirs."""
+    name = settings.get("task", "classification")
+    trained = old_names.TASKS.get(name, name)
+    if trained == task.name:
         return []
-    return [f"it was trained for the task {own}, and the recipe's is {task.name}"]
+    return [f"it was trained for the task {trained}, and the recipe's is {task.name}"]
 
 
 def _foreign_tokenizer(trained: str | None, folder: Path) -> list[str]:
@@ -347,19 +354,19 @@ def _trained_on(registry: Registry, model: str, number: str, run: str, ids: set[
 
 
 def _text_of(identity: str) -> str:
-    """Rows of one text differ in a number behind its digest."""
+    """Digest of a row's text: rows with the same text differ in a suffix of their IDs."""
     return identity.partition("-")[0]
 
 
 def _latency(served: Any, texts: Sequence[Texts]) -> float:
-    """Median milliseconds of one answer at batch 1, after a round that warms up."""
+    """Median milliseconds of one answer at batch 1, after a warm-up round."""
     inputs = inputs_of(served, texts)
     times = []
-    for turn in range(2):
+    for timed in (False, True):
         for each in inputs:
             started = time.perf_counter()
             served.predict([each])
-            if turn:
+            if timed:
                 times.append(1000 * (time.perf_counter() - started))
     return median(times) if times else 0.0
 

@@ -11,8 +11,8 @@ from pipeline.registry.records import Reign, Verdict
 
 
 def verdict(judged: Verdict) -> bytes:
-    """PNG: the difference to the champion in each metric with its 95 % interval, the line that it
-    had to pass, and the difference that could have been seen."""
+    """Draw a verdict as PNG: for each metric the difference to the champion with its 95 % interval,
+    the line that it had to pass, and the detectable difference."""
     rows = judged.comparisons
     margin = -float(str(judged.rule.get("margin", 0)))
     figure, axes = png.new(7, 1.6 + 0.6 * len(rows))
@@ -32,7 +32,7 @@ def verdict(judged: Verdict) -> bytes:
 
 
 def history(reigns: Sequence[Reign], path: Path) -> None:
-    """Which version was in use when, a bar a reign."""
+    """Draw when each version was the champion, one bar per reign."""
     versions = sorted({reign.version for reign in reigns}, key=int)
     ends = [datetime.fromisoformat(reign.until) for reign in reigns if reign.until]
     starts = [datetime.fromisoformat(reign.since) for reign in reigns]

@@ -1,4 +1,4 @@
-"""Two models have answered the same rows: is one better by more than chance? Pure functions."""
+"""Paired tests: is one of two models that answered the same rows better by more than chance?"""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,21 +7,21 @@ import numpy as np
 
 from pipeline.metrics.scoring import TIE, Floats, Labels, Measure, Scored, Tallies, chunks
 
-DOUBT = 1e-7  # of the interval that holds the share of rows on which the two differ
+DOUBT = 1e-7  # error rate of the interval for the share of rows on which the two differ
 GRID = 64  # shares tried in that interval
-POWER = 0.8  # at which a detectable difference is told
+POWER = 0.8  # of a detectable difference
 RESAMPLES = 4000
 MOST_RESAMPLES = 200_000
 
 
 @lru_cache(maxsize=65536)
 def exact_p(wins: int, losses: int, rows: int) -> float:
-    """Exact unconditional McNemar, one-sided: the chance of so large a (wins - losses) /
-    sqrt(wins + losses) among `rows` rows, if neither model is better.
+    """P-value of the exact unconditional McNemar test, one-sided.
 
-    The largest chance over every share of discordant rows that the data allow (Suissa & Shuster
-    1985; the share's interval after Berger & Boos 1994). It keeps its level for every such share,
-    as the conditional (binomial) test does, and finds more true differences than that one.
+    It is the probability of a (wins - losses) / sqrt(wins + losses) at least this large in `rows`
+    rows if neither model is better: the maximum over all shares of discordant rows in their
+    confidence interval (Suissa & Shuster 1985; interval after Berger & Boos 1994). Like the
+    conditional (binomial) test it keeps its level for every share, but it has more power.
     """
     from scipy.stats import beta, binom
 
@@ -42,8 +42,11 @@ def exact_p(wins: int, losses: int, rows: int) -> float:
 
 
 def margin_p(wins: int, losses: int, rows: int, margin: float) -> float:
-    """Score test of non-inferiority, one-sided (Tango 1998): the chance of so good a result if the
-    challenger's accuracy is lower by `margin`, a share of the rows."""
+    """P-value of the score test of non-inferiority, one-sided (Tango 1998).
+
+    It is the probability of a result at least this good if the challenger's accuracy is lower by
+    `margin`, a share of the rows.
+    """
     from scipy.stats import norm
 
     null = -margin
@@ -57,21 +60,23 @@ def margin_p(wins: int, losses: int, rows: int, margin: float) -> float:
 
 
 def detectable(error: float, level: float) -> float:
-    """The true difference that a one-sided test at `level` sees at 80 % power, given the standard
-    error of the difference."""
+    """True difference that a one-sided test at `level` finds with 80 % power.
+
+    `error` is the standard error of the difference.
+    """
     from scipy.stats import norm
 
     return float((norm.isf(level) + norm.ppf(POWER)) * error)
 
 
 def differ(challenger: Tallies, champion: Tallies) -> bool:
-    """True if any unit adds to the scores of the two otherwise."""
+    """True if the tallies of any unit differ between the two."""
     new, old = np.unique(np.stack([challenger.place, champion.place]), axis=1)
     return bool((challenger.table[new] != champion.table[old]).any())
 
 
 def wins(task: Scored, challenger: Tallies, champion: Tallies, metric: str) -> tuple[int, int]:
-    """Units on which the challenger by itself is better, and worse."""
+    """Number of units on which the challenger is better, and number on which it is worse."""
     new, old = (
         task.measure(side.table)[metric][side.place]
         if metric == task.exact
@@ -91,9 +96,9 @@ def resampled(
 ) -> dict[str, Floats]:
     """Challenger minus champion in every metric over bootstrap resamples, (resamples,) each.
 
-    Units are drawn with both their tallies; of each of the `strata`, which a unit is named for, as
-    many as there are. A resample is drawn as counts of the distinct (stratum, challenger, champion)
-    triples, which is the same and takes no unit's time.
+    Units are drawn with both their tallies, and within their stratum (`strata` has one name per
+    unit). Drawing counts of the distinct (stratum, challenger, champion) triples gives the same
+    distribution as drawing units, and its time does not grow with their number.
     """
     random = np.random.default_rng(seed)
     units = len(challenger)
@@ -114,7 +119,7 @@ def resampled(
 
 
 def _by_stratum(random: np.random.Generator, stratum: Labels, counts: Labels, size: int) -> Floats:
-    """As many units of each stratum as there are, (size, triples)."""
+    """Draw counts of the triples, (size, triples); each stratum keeps its number of units."""
     drawn = np.empty((size, len(counts)))
     for name in np.unique(stratum):
         own = np.flatnonzero(stratum == name)
@@ -130,9 +135,12 @@ def exchanged(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> dict[str, Floats]:
-    """Challenger minus champion in every metric where a coin tells of each unit which of its two
-    tallies is whose, (resamples,) each: what comes of chance alone if neither model is better
-    (approximate randomization, Noreen 1989; for F1, Yeh 2000)."""
+    """Challenger minus champion in every metric with each unit's tallies swapped at random,
+    (resamples,) each.
+
+    This is the distribution by chance if neither model is better (approximate randomization, Noreen
+    1989; for F1, Yeh 2000).
+    """
     random = np.random.default_rng(seed)
     pairs, counts = np.unique(
         np.stack([challenger.place, champion.place]), axis=1, return_counts=True
@@ -151,25 +159,25 @@ def exchanged(
 
 
 def resamples_for(level: float) -> int:
-    """So many that a p-value at `level` rests on 20 resamples; capped, and then conservative."""
+    """Number of resamples of which 20 lie below a p-value of `level`; capped, then conservative."""
     return int(min(max(RESAMPLES, np.ceil(20 / level)), MOST_RESAMPLES))
 
 
 def bootstrap_p(differences: Floats, margin: float = 0.0) -> float:
     """Share of resamples in which the challenger is not better than the champion less `margin`.
 
-    One is counted more than were seen, so that no p-value is 0 (Davison & Hinkley 1997).
+    One resample is added to the count, so no p-value is 0 (Davison & Hinkley 1997).
     """
     return float((1 + (differences <= TIE - margin).sum()) / (1 + len(differences)))
 
 
 def randomization_p(by_chance: Floats, difference: float) -> float:
-    """Share of what chance alone makes that is as large as a difference, this one counted."""
+    """Share of the differences by chance that are at least as large as this one, itself counted."""
     return float((1 + (by_chance >= difference - TIE).sum()) / (1 + len(by_chance)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979): p-values that hold together at the level of one."""
+    """P-values after Holm's correction (1979), valid together at the level of one test."""
     order = np.argsort(p_values, kind="stable")
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -179,9 +187,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def spent(error_rate: float, question: int) -> float:
-    """The error rate of an epoch's k-th question: error_rate / (k (k + 1)).
+    """Error rate of an epoch's k-th question: error_rate / (k (k + 1)).
 
-    Over every question together that is the error rate: 1/2 + 1/6 + 1/12 + … = 1. So a champion is
-    replaced by a model that is no better in at most that share of epochs, however often one asks.
+    As 1/2 + 1/6 + 1/12 + … = 1, all questions together have at most this error rate: in at most
+    that share of epochs a model that is no better replaces the champion, whatever their number.
     """
     return error_rate / (question * (question + 1))

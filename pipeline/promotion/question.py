@@ -1,4 +1,4 @@
-"""What the gate is asked: rows, and what two versions answered to them."""
+"""Input of the gate: rows and the answers of two versions."""
 
 import hashlib
 import json
@@ -16,22 +16,22 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Side:
-    """A version's answers to the epoch's rows, through the runtime that serves it."""
+    """Answers of a version to the epoch's rows, from the runtime that serves it."""
 
     version: str
     classes: Sequence[str]
-    """That it knows, in its own order."""
+    """Classes that it was trained for, in its order."""
     answers: Sequence[str]
-    """A label a row, in the one way of writing it."""
+    """Canonical label of each row."""
     confidence: Floats
-    """Of each answer, in [0, 1], (rows,)."""
+    """Confidence of each answer, in [0, 1], (rows,)."""
     latency_ms: float = 0.0
     megabytes: float = 0.0
     defects: Sequence[str] = ()
-    """Why nothing that it answers may count."""
+    """Reasons why none of its answers may count."""
 
     def defect(self, rows: int) -> str | None:
-        """The first reason why its answers may not count."""
+        """The first reason why none of its answers may count; None if there is none."""
         if self.defects:
             return self.defects[0]
         if len(self.answers) != rows or self.confidence.shape != (rows,):
@@ -43,37 +43,37 @@ class Side:
         return None
 
     def digest(self) -> str:
-        told = [self.version, list(self.classes), list(self.defects), list(self.answers)]
+        facts = [self.version, list(self.classes), list(self.defects), list(self.answers)]
         rounded = np.round(self.confidence.astype(np.float64), 6)
-        return hashlib.sha256(json.dumps(told).encode() + rounded.tobytes()).hexdigest()
+        return hashlib.sha256(json.dumps(facts).encode() + rounded.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Question:
-    """Everything that a verdict rests on, besides the recipe's rule."""
+    """Complete input of a verdict, except for the recipe's rule."""
 
     model: str
     task: Task
     labels: Sequence[str]
-    """The classes of the rows as they are labelled now."""
+    """Classes of the rows as labelled now."""
     ids: Sequence[str]
     truth: Sequence[str]
-    """Labels in the one way of writing them."""
+    """Canonical label of each row."""
     challenger: Side
     champion: Side | None
     epoch: int = 1
     number: int = 1
-    """How many questions the epoch will have answered with this one."""
+    """Number of questions of the epoch, with this one."""
     groups: Sequence[str] | None = None
-    """What rows depend on each other, where the recipe names a group."""
+    """Group of each row, if the recipe names a group column: rows of a group are dependent."""
     slices: Mapping[str, Bools] = field(default_factory=dict)
-    """Rows of each named slice."""
+    """Rows of each slice, by its name."""
     quarantined_percent: float = 0.0
     behaviour_failed: float = 0.0
 
     @property
     def main(self) -> str:
-        """The metric by which one side is better on a unit."""
+        """Metric that says which side is better on a unit."""
         return self.task.exact or self.task.metrics[0]
 
     def evidence(self) -> dict[str, str]:

@@ -157,7 +157,7 @@ def test_the_flow_promotes_answers_explains_and_rolls_back(ran: Workspace) -> No
 
     # a person against the gate gives the reason; a hand in MLflow is taken in
     silent = ran.call(*ran.bertline, "promote", "toy/2", "--override", code=2)
-    assert "write why" in silent.stderr
+    assert "give a reason" in silent.stderr
     reason = ("--override", "--reason", "a trial")
     forced = ran.call(*ran.bertline, "promote", "toy/2", *reason)
     assert "toy/2 is the champion by override" in forced.stdout

@@ -453,7 +453,7 @@ def test_what_a_better_one_replaced_may_come_back_by_itself(tracking: str) -> No
 def test_a_person_against_the_gate_gives_the_reason(tracking: str) -> None:
     registry = Versions(tracking)
     judged = verdict("1", None, "reject")
-    with pytest.raises(UserError, match="toy/1: write why: --reason TEXT"):
+    with pytest.raises(UserError, match="toy/1: give a reason for the ledger: --reason TEXT"):
         promotion.force(registry, "override", " ", judged)
     entry = promotion.force(registry, "override", "the old one leaks names", judged)
     assert (entry.decision, entry.reason) == ("reject", "the old one leaks names")

@@ -309,7 +309,7 @@ def test_changed_labels_go_through_a_new_baseline(bench: Bench, published: Publi
     assert (alone.decision, alone.champion, alone.epoch) == ("promote", None, 2)
     force(bench.registry, "rebaseline", "sport is games now", alone)
     assert bench.registry.champion("toy") == number
-    with pytest.raises(UserError, match="write why"):
+    with pytest.raises(UserError, match="give a reason"):
         force(bench.registry, "rebaseline", "", alone)
 
 

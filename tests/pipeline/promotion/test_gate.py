@@ -413,7 +413,7 @@ def test_an_answer_that_is_no_label_is_unfit() -> None:
     answers = [*SETS_TRUE[:-1], "x,y"]
     verdict = ask_sets(side(answers, classes=CLASSES), None)
     assert (verdict.decision, verdict.unfit) == ("reject", True)
-    assert "an answer of it is no label" in verdict.reason
+    assert "one of its answers is not a label" in verdict.reason
 
 
 def test_a_task_that_scores_groups_is_compared_group_by_group() -> None:
