@@ -14,7 +14,7 @@ SCRATCH = "scratch"
 
 
 class Network(Settings):
-    """The shape of a BERT (https://huggingface.co/docs/transformers/model_doc/bert#bertconfig)."""
+    """Shape of a BERT (https://huggingface.co/docs/transformers/model_doc/bert#bertconfig)."""
 
     hidden_size: int = Field(ge=1)
     num_hidden_layers: int = Field(ge=1)
@@ -32,7 +32,7 @@ class Network(Settings):
 
 
 class BaseParams(Settings):
-    """The encoder that a recipe starts from."""
+    """Encoder that a recipe starts from."""
 
     model: str
     """`package:NAME/FOLDER` in an installed package, a local folder, `hub:NAME@REVISION`, or
@@ -41,7 +41,7 @@ class BaseParams(Settings):
     sha256: str | None
     """SHA-256 of its model.safetensors, checked before every use; null skips the check."""
     watch: str
-    """The path that DVC watches for a new base: the folder, or the versions file of a package or of
+    """Path that DVC watches for a new base: the folder, or the versions file of a package or of
     `scratch`."""
     network: Network | None
     """Shape of a base from `scratch`; else null."""

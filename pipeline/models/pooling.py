@@ -21,9 +21,9 @@ def by_mean(model: Any) -> None:
     if pooled:
         encoder.pooler = None
 
-    def mean(_: Any, __: Any, given: dict[str, Any], output: Any) -> Any:
+    def mean(_: Any, __: Any, inputs: dict[str, Any], output: Any) -> Any:
         states = output.last_hidden_state
-        real = given["attention_mask"][:, :, None].to(states.dtype)
+        real = inputs["attention_mask"][:, :, None].to(states.dtype)
         state = (states * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
         output.last_hidden_state = state
         if pooled:
@@ -46,7 +46,7 @@ def first_token_only(model: Any) -> None:
     else:
         behind_attention = encoder.encoder.layer[-1].attention.output
 
-    def first_tokens(_: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return tuple(states[:, :1] for states in given)
+    def first_tokens(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return tuple(states[:, :1] for states in inputs)
 
     behind_attention.register_forward_pre_hook(first_tokens)

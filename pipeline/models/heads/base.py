@@ -1,4 +1,4 @@
-"""The contract of a head."""
+"""Interface of a head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

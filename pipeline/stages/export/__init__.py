@@ -1,1 +1,1 @@
-"""The trained weights as ONNX files, in fp32 and quantized to int8."""
+"""Export of the trained model to ONNX files, in fp32 and quantized to int8."""

@@ -59,7 +59,7 @@ class Job:
     params: FinetuneParams
     task: Task
     base: Path
-    """The folder of the base."""
+    """Folder of the base."""
     name: str
     """Name of the base in messages."""
     tokenize: Path

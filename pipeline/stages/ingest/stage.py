@@ -109,7 +109,7 @@ class Reader:
     """Number of rows of `labels` so far."""
 
     def __post_init__(self) -> None:
-        self.given = {part.split for part in self.params.parts()} - {None}
+        self.provided = {part.split for part in self.params.parts()} - {None}
         self.names = read_names(self.params.label_names) if self.params.label_names else None
 
     def require(self, rows: int) -> None:
@@ -171,8 +171,8 @@ class Reader:
             if split is None:
                 shown = repr(excerpt(value))
                 raise ValueError(f"its {params.split!r} is {shown}, not train, validation or test")
-        if split is None or (split == "train" and self.given):
-            split = hashed_split(group or normalised(both(text, second)), params, self.given)
+        if split is None or (split == "train" and self.provided):
+            split = hashed_split(group or normalised(both(text, second)), params, self.provided)
         carried = {column: cell(column, "") for column in params.carry}
         return self._record(row, (text, second), label, split, group, carried)
 
@@ -254,14 +254,14 @@ def read_names(source: str) -> Sequence[str]:
 
 
 def hashed_split(
-    key: str, params: IngestParams, given: set[Split | None] | frozenset[Split] = frozenset()
+    key: str, params: IngestParams, provided: set[Split | None] | frozenset[Split] = frozenset()
 ) -> Split:
     """Return the split of a key by its hash, independent of other rows.
 
-    No training row is drawn into a split that the source itself provides (`given`).
+    No training row is drawn into a split that the source itself provides.
     """
-    test = 0.0 if "test" in given else params.test_percent / 100
-    validation = 0.0 if "validation" in given else params.validation_percent / 100
+    test = 0.0 if "test" in provided else params.test_percent / 100
+    validation = 0.0 if "validation" in provided else params.validation_percent / 100
     place = position(key)
     if place < test:
         return "test"

@@ -42,8 +42,8 @@ class NearDuplicates(Settings):
     """Least Jaccard similarity of near copies, between their sets of character n-grams. Below 0.75
     the search for candidates would miss too many."""
     characters: int = Field(ge=1, le=20)
-    """n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones. A shorter text is
-    a near copy of the same text only."""
+    """Length n of the n-grams: 5 suits texts with spaces, 3 Chinese and very short ones. A shorter
+    text is a near copy of the same text only."""
 
 
 class ValidateParams(Settings):

@@ -22,6 +22,7 @@ from pipeline.core.files import parquet_batches, whole, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Validation
 from pipeline.core.text import both, excerpt, normalised
+from pipeline.stages.validate.expectations import Outcome, assert_suite, training_suite
 from pipeline.stages.validate.near_duplicates import near_copies
 from pipeline.stages.validate.params import Rules, ValidateParams
 from pipeline.tasks.base import Task
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 RULES = tuple(Rules.model_fields)
 PLAIN = ("id", "label", "split", "group", "file", "line")
-MADE = ("key", "written", "said", "fewest_characters", "most_characters", "shown")  # by _survey
+# of _survey; key, written and said are digests: of normalised texts, raw texts and the shown label
+MADE = ("key", "written", "said", "fewest_characters", "most_characters", "shown")
 RESERVED = (*RULES, *MADE, "fate", "leaks_to", "outside", "reason")  # columns of this stage
 BATCH = 5000  # rows
 POOL = 1000  # texts of a split that can be the second text of others
@@ -48,8 +50,6 @@ def validate(
     Raises UserError with the first offending row if a rule with the policy `fail` flags one, and if
     an expectation is not met; the report and the Data Docs are written even then.
     """
-    from pipeline.stages.validate.expectations import assert_suite, training_suite
-
     rows = ingest / "rows.parquet"
     frame = _survey(params, task, ingest, log)
     classes = {label: task.classes(label) for label in frame["label"].unique() if label}
@@ -87,7 +87,7 @@ def validate(
 
     _write_kept(rows, kept, task.with_neighbour, out / "kept.parquet")
     by_label = _by_label(kept, classes, labels)
-    record = _record(frame, kept, policies, by_label, outcome.asserted, outcome.met)
+    record = _record(frame, kept, policies, by_label, outcome)
     log.say(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
     return record.write(out / "validation.json")
 
@@ -101,9 +101,9 @@ def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.D
     import pyarrow.parquet as pq
 
     rows = ingest / "rows.parquet"
-    if taken := [column for column in pq.read_schema(rows).names if column in RESERVED]:
+    if clash := [column for column in pq.read_schema(rows).names if column in RESERVED]:
         raise UserError(
-            f"{rows}: carries {taken[0]!r}, a name that this stage uses: rename"
+            f"{rows}: carries {clash[0]!r}, a name that this stage uses: rename"
             " the column in the source and in ingest.carry"
         )
     parts, done, total = [], 0, pq.read_metadata(rows).num_rows
@@ -263,9 +263,9 @@ def _fate(frame: "pd.DataFrame", policies: dict[str, str]) -> "pd.Series[str]":
     import pandas as pd
 
     fate = pd.Series("", index=frame.index, dtype="object")
-    for rule in RULES:
+    for rule in reversed(RULES):
         if policies[rule] == "quarantine":
-            fate = fate.where((fate != "") | ~frame[rule], rule)
+            fate = fate.mask(frame[rule], rule)
     return fate
 
 
@@ -373,8 +373,7 @@ def _record(
     kept: "pd.DataFrame",
     policies: dict[str, str],
     by_label: dict[str, int],
-    asserted: int,
-    met: int,
+    outcome: Outcome,
 ) -> Validation:
     leaking = frame[frame["leak"] | frame["near_duplicate"]]
     paths = (leaking["split"] + " > " + leaking["leaks_to"]).value_counts()
@@ -393,6 +392,6 @@ def _record(
         leaks={path: int(count) for path, count in sorted(paths.items())},
         share_lost_to_leaks=float(lost / len(frame)),
         labels=list(by_label),
-        expectations=asserted,
-        expectations_met=met,
+        expectations=outcome.asserted,
+        expectations_met=outcome.met,
     )

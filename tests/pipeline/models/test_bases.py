@@ -1,4 +1,4 @@
-"""Base models come with their digest checked, and from the hub by their revision."""
+"""The digest of a base is checked, and the hub serves a base by its revision."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def test_a_hub_base_must_name_its_revision() -> None:
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A hub's cache on this disk that holds one revision."""
+    """A local cache of the hub that holds one revision."""
     import shutil
 
     revision = "a" * 40
@@ -48,7 +48,7 @@ def test_a_hub_base_comes_from_the_cache_when_the_hub_is_off(hub_cache: str) -> 
 
 
 def test_loading_models_does_not_turn_the_hub_off() -> None:
-    """Only folders are loaded from, but a recipe's `hub:` base must still be fetched."""
+    """Models are loaded from folders only, but a recipe's `hub:` base is still downloaded."""
     import os
     import subprocess
     import sys

@@ -1,4 +1,4 @@
-"""What is exported of a translator computes what transformers computes."""
+"""The exported parts of a translator compute the same as transformers."""
 
 from pathlib import Path
 

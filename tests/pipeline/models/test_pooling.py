@@ -1,4 +1,4 @@
-"""What a head for whole texts reads: the mean of real tokens; or the first, and then no other."""
+"""A head for whole texts reads the mean of real tokens, or the first token only."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_last_layer_for_one_token_changes_neither_logits_nor_gradients(famil
 
 
 def save_base(folder: Path, family: str, told: Any) -> Any:
-    """An encoder as sentence-transformers saves one; returns it."""
+    """Save an encoder as sentence-transformers does, and return it."""
     base = transformers.AutoModel.from_config(tiny_config(family)).eval()
     base.save_pretrained(folder)
     if told is not None:

@@ -18,7 +18,7 @@ class Pairs(Classification):
 
 
 class Spans(Classification):
-    """[[start, end, type], ...]"""
+    """Task whose labels are [[start, end, type], ...]."""
 
     exclusive = False
 
@@ -33,7 +33,7 @@ class Spans(Classification):
 
 
 class Several(Classification):
-    """A list of classes."""
+    """Task whose labels are lists of classes."""
 
     exclusive = False
 

@@ -256,7 +256,7 @@ def test_other_encoder_families_fuse_too(
     nodes = onnx.load(tmp_path / "fp32.onnx").graph.node
     cut = {name for node in nodes for name in node.output if name.endswith("_first_token")}
     reads = [node.op_type for node in nodes if cut & {*node.input}]
-    # what the last attention says, and what it was told: nothing behind it sees more than a token
+    # the last attention's output and its skip connection: later nodes see only the first token
     narrow = head == "sequence" and pooling == "cls"
     assert sorted(reads) == (["MatMul", "Sum"] if narrow else [])
     assert "SkipLayerNormalization" not in {node.op_type for node in nodes}
@@ -330,7 +330,7 @@ def candidate(
 ) -> Candidate:
     single = template.single.model_copy(update={"p50_ms": ms})
     values = {"validation": {"accuracy": accuracy}, "validation_flips": flips, "single": single}
-    # test scores that would choose otherwise: they must not count
+    # test scores that would choose another candidate must not count
     test = {"accuracy": 1 - accuracy}
     return template.model_copy(update={**values, "name": name, "test": test})
 
@@ -346,7 +346,7 @@ def test_the_fastest_rung_within_the_budget_is_picked_on_validation(line: Home) 
         candidate(one, REFERENCE, 1, 0.95, 0),
         candidate(one, "whole", 20, 0.95, 0),
         candidate(one, "quick", 10, 0.945, 0.01),
-        candidate(one, "just", 15, 0.95 - 0.01, 1 / 50),  # whatever rounding makes of it
+        candidate(one, "just", 15, 0.95 - 0.01, 1 / 50),  # equal to the budget but for rounding
         candidate(one, "drops", 2, 0.9, 0.0),
         candidate(one, "flips", 2, 0.95, 0.05),
     ]

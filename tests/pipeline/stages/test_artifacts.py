@@ -1,4 +1,4 @@
-"""What earlier stages hand on, read back."""
+"""Readers of earlier stages' artifacts."""
 
 from pipeline.stages import artifacts
 from tests.pipeline.conftest import Home

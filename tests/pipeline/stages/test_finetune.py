@@ -25,11 +25,11 @@ from tests.pipeline.conftest import Home
 
 
 class Killed(Exception):  # noqa: N818 - not an error
-    """Stands for a kill."""
+    """Simulated kill."""
 
 
 class StopAfter:
-    """A log that ends the training at its n-th step."""
+    """Log that interrupts the training at its n-th step."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.said = steps, []
@@ -93,7 +93,7 @@ NO_BETTER = {"epochs": 8, "patience": 3, "learning_rate": 1e-12, "metric": "accu
 
 @pytest.fixture(scope="module")
 def ended(tokens: Home, tmp_path_factory: pytest.TempPathFactory) -> Fit:
-    """What a training that does not get better ends with."""
+    """Result of a training that stopped early."""
     folder = tmp_path_factory.mktemp("ended")
     return train(tokens, folder / "out", folder / "state", **NO_BETTER)
 
@@ -125,7 +125,7 @@ def test_a_training_that_had_ended_does_not_begin_again(
 
 
 def test_other_validation_labels_start_anew(tokens: Home, tmp_path: Path) -> None:
-    """The best of the checkpoints is another by them, though no weight is."""
+    """They change which checkpoint is best, though not the weights."""
     import pandas as pd
 
     shutil.copytree(tokens.validate, tmp_path / "validate")
@@ -205,7 +205,7 @@ def test_rare_classes_count_as_much_and_targets_are_smoothed() -> None:
     labels = torch.tensor([0, 0, 1, 2])
     weight = np.array([100 / (3 * n) for n in (60, 30, 10)])
     chance = torch.log_softmax(logits, 1).detach().numpy()
-    # 0.9 of a target lies on its class, the rest on all three alike, each with its class's weight
+    # 0.9 of a target is on its class and the rest on all three equally, each with its class weight
     expected = sum(
         -0.9 * weight[label] * row[label] - 0.1 / 3 * (weight * row).sum()
         for row, label in zip(chance, labels.tolist(), strict=True)
@@ -237,7 +237,7 @@ def test_several_devices_share_a_batch(devices: int, expected: tuple[int, int]) 
 
 
 def test_the_batches_of_a_step_share_one_divisor() -> None:
-    """So the gradients of two batches, summed, are those of one that holds all their rows."""
+    """The summed gradients of two batches are those of one batch with all their rows."""
     import torch
 
     own = trainer._Trainer.__new__(trainer._Trainer)
@@ -268,7 +268,7 @@ def test_the_batches_of_a_step_share_one_divisor() -> None:
 
 
 def test_a_validation_loss_is_the_mean_over_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not over batches: one of long texts has more words than one of short ones."""
+    """The mean is not over batches: one of long texts has more tokens than one of short ones."""
     import torch
     from transformers import Trainer
 
@@ -297,7 +297,7 @@ def test_a_validation_loss_is_the_mean_over_targets(monkeypatch: pytest.MonkeyPa
         return SimpleNamespace(metrics={"eval_loss": 9.0})
 
     monkeypatch.setattr(Trainer, "evaluation_loop", loop)
-    for _ in range(2):  # it begins anew each time
+    for _ in range(2):  # the sum starts at 0 each time
         metrics = own.evaluation_loop(None, metric_key_prefix="eval").metrics
         assert metrics == {"eval_loss": pytest.approx(expected)}
     batches[2]["input_ids"] = torch.full((1, 40, 2), torch.nan)
@@ -311,7 +311,7 @@ def test_weights_and_smoothing_change_what_is_learned_and_resume_exactly(
     changes = {"class_weights": "balanced", "label_smoothing": 0.2}
     whole = train(tokens, tmp_path / "a", tmp_path / "state", **changes)
     assert whole.weights_sha256 != undisturbed.weights_sha256
-    assert whole.best_value < 1.0  # it learns all the same
+    assert whole.best_value < 1.0  # it learns anyway
     with pytest.raises(Killed):
         train(tokens, tmp_path / "b", tmp_path / "state", StopAfter(40), **changes)
     assert train(tokens, tmp_path / "b", tmp_path / "state", **changes) == whole
@@ -323,7 +323,7 @@ LORA = {"lora": Lora(rank=4, alpha=8.0, dropout=0.05), "epochs": 6, "metric": "a
 
 @pytest.fixture(scope="module")
 def adapted(tokens: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a training of low-rank changes leaves."""
+    """Output folder of a training with LoRA."""
     folder = tmp_path_factory.mktemp("adapted")
     train(tokens, folder / "out", folder / "state", **LORA)
     return folder / "out"
@@ -347,7 +347,7 @@ def test_low_rank_changes_are_learned_and_resume_exactly(
 
 
 def test_low_rank_changes_are_merged_into_a_plain_model(tokens: Home, adapted: Path) -> None:
-    """What is kept is what was best on validation, as any model is kept."""
+    """The model that is saved is the best one on validation, as without LoRA."""
     from safetensors.torch import load_file
 
     folder, fit = adapted / "model", Fit.read(adapted / "fit.json")

@@ -1,4 +1,4 @@
-"""Splits never move, and every row says where it comes from."""
+"""Splits are stable, and every row names its origin."""
 
 import json
 from pathlib import Path
@@ -127,14 +127,14 @@ def test_a_source_without_rows_is_refused_and_leaves_nothing(tmp_path: Path, con
 
 def test_a_key_has_one_split_for_ever() -> None:
     params = ingest_params("x")
-    # Written down: another hash would move everybody's rows
+    # fixed values: another hash would move rows of existing recipes to other splits
     assert hashed_split("a", params) == "train"
     assert hashed_split("b", params) == "validation"
     assert hashed_split("c", params) == "test"
 
 
 def test_a_row_of_one_text_keeps_its_name() -> None:
-    # Written down: another name would make all rows new
+    # fixed values: another id would make all rows new
     assert content_id("a goal") == "29bf57e4be0d00dc7707"
 
 
@@ -388,7 +388,7 @@ def test_what_people_labelled_is_of_training_and_moves_nothing(tmp_path: Path) -
 
 
 def test_what_people_labelled_has_the_labels_own_names(tmp_path: Path) -> None:
-    """Columns, numbers of classes, splits and groups are the source's matter."""
+    """Columns, class numbers, splits and groups are those of the source."""
     (tmp_path / "names.txt").write_text("joy\nfear\n")
     rows = [{"body": f"text {i}", "mood": str(i % 2), "part": "test", "by": "x"} for i in range(9)]
     params = ingest_params(

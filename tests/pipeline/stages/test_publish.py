@@ -1,4 +1,4 @@
-"""Metrics in MLflow: the names of any task's, and those of earlier runs."""
+"""Names of metrics in MLflow, for every task and for earlier runs."""
 
 import pytest
 

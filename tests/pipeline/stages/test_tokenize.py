@@ -1,4 +1,4 @@
-"""Token ids are those of the base's tokenizer, and lengths are told before the cut."""
+"""Token ids are those of the base's tokenizer, and lengths are measured before truncation."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def test_windows_are_pieces_of_one_row_with_its_label(tokens: Home, tmp_path: Pa
     assert rows["id"][::2] == rows["id"][1::2]
     assert rows["labels"][::2] == rows["labels"][1::2]
     first, second = rows["input_ids"][:2]
-    assert first[-3:-1] == second[1:3]  # what the two share
+    assert first[-3:-1] == second[1:3]  # the overlap
 
 
 def test_training_pairs_are_read_in_both_orders_where_that_is_asked(

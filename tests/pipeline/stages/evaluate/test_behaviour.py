@@ -1,4 +1,4 @@
-"""Behaviour tests pass and fail as they must, draw alike; a broken suite is told in one line."""
+"""Behaviour tests pass, fail and draw as specified; an error in a suite takes one line."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def written(folder: Path, *tests: dict[str, Any], **settings: Any) -> str:
 
 
 def scorer(words: dict[str, float]) -> behaviour.Predict:
-    """A model that adds up what words are worth: above 0 is positive."""
+    """A model that sums the scores of words: above 0 is positive."""
 
     def answers(texts: list[str]) -> np.ndarray:
         worth = np.array([sum(w for word, w in words.items() if word in t) for t in texts])
@@ -146,7 +146,7 @@ def test_each_text_is_asked_once_and_told(tmp_path: Path) -> None:
 
     more = TYPOS | {"name": "case", "change": {"case": "upper"}}
     run_suites([read_suite(written(tmp_path, TYPOS, more, rows=10))], ROWS, LABELS, answers)
-    assert len(asked) == len(set(asked)) == 30  # ten rows, each as it is and changed twice
+    assert len(asked) == len(set(asked)) == 30  # ten rows, each unchanged and changed twice
 
 
 def test_no_suite_asks_nothing() -> None:
@@ -331,7 +331,7 @@ def test_the_example_in_the_readme_is_a_suite(tmp_path: Path) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a suite of one's own, where it belongs."""
+    """A folder with a user's suite in its place."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "behaviour").mkdir(parents=True)
     written(tmp_path / "data" / "behaviour", PLAIN)

@@ -1,4 +1,4 @@
-"""Pictures as files: what they name, whatever the task."""
+"""Figures are labelled correctly for every task."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A change does to a text what it says, and nothing else."""
+"""Each kind of change changes a text as documented, and nothing else."""
 
 import re
 from random import Random

@@ -1,4 +1,4 @@
-"""Attention in products is attention: its values, its gradients, and what it is not for."""
+"""Fast attention has the values and gradients of attention, and leaves other cases to PyTorch."""
 
 from pathlib import Path
 from types import SimpleNamespace

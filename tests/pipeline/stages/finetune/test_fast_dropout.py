@@ -1,4 +1,4 @@
-"""The quick dropout is dropout: its share, its scale, its gradient, its repeatability."""
+"""Fast dropout has the share, scale, gradient and repeatability of dropout."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Low-rank changes: what is trained, what is saved, and that merging changes nothing."""
+"""Low-rank updates: trained and saved weights, and merging, which changes no output."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def learn(model: Any, steps: int = 2) -> None:
-    """The first step moves just one of a change's two factors, since the other is 0."""
+    """The first step changes only one of an update's two factors, since the other is 0."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -88,14 +88,14 @@ def test_a_fraction_is_trained() -> None:
     model = plain()
     whole = trained(model)
     head = 16 * 16 + 16 + 16 * 3 + 3
-    # each change is (rank x inputs) + (outputs x rank)
+    # each update has (rank x inputs) + (outputs x rank) numbers
     changes = 2 * 2 * (4 * (16 + 16) + (16 + 32) + (32 + 16))
     adapted = lora.attach(model, rank=2, alpha=4.0, dropout=0.0)
     assert trained(adapted) == head + changes < whole / 2
 
 
 def test_a_change_is_scaled_by_alpha_over_rank() -> None:
-    """The same factors at twice the alpha make twice the change."""
+    """The same factors at twice the alpha make an update twice as large."""
     changes = []
     for alpha in (4.0, 8.0):
         model = plain()

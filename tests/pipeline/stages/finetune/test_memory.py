@@ -1,4 +1,4 @@
-"""Memory that was freed is there for the next who asks, until it is given back."""
+"""Freed memory is reused until it is returned to the system."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def pages():
 
 
 def printed(code: str) -> int:
-    """What a process of its own prints."""
+    """Return the output of a separate process."""
     told = subprocess.run(
         [sys.executable, "-c", FILL + code], cwd=ROOT, capture_output=True, text=True, check=True
     )

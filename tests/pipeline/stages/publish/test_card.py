@@ -1,4 +1,4 @@
-"""The model card: its metadata is read by others' parsers, its tables hold whatever a label is."""
+"""The model card's metadata is readable by other parsers, and its tables escape any label."""
 
 from itertools import pairwise
 
@@ -79,7 +79,7 @@ def written_of(kind: Kind, task: Task) -> str:
 
 
 def cells(line: str) -> list[str]:
-    """The cells of a table's row, as Markdown splits them."""
+    """Return the cells of a table's row, as Markdown splits them."""
     row, cell, escaped = [], "", False
     for letter in line.strip().strip("|"):
         if letter == "|" and not escaped:

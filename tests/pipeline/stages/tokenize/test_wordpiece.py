@@ -1,4 +1,4 @@
-"""Learned vocabularies are the same each time, and what writes gives back what it was taught."""
+"""Learned vocabularies are reproducible, and one that writes decodes to the original text."""
 
 import pytest
 from tokenizers import Tokenizer
