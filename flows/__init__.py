@@ -1,1 +1,1 @@
-"""When the line runs and by whom: Prefect flows, and the `bertline` command."""
+"""Prefect flows that schedule the pipeline, and the `bertline` command."""

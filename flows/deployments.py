@@ -1,4 +1,4 @@
-"""Deployments in Prefect: one for each recipe that has a schedule, and who closes dead runs."""
+"""Prefect deployments of the recipes that have a schedule, and automations that close dead runs."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flows.retrain import retrain  # first: it tells Prefect things before that is imported
+from flows.retrain import retrain  # first: it sets Prefect's environment variables
 
 # isort: split
 
@@ -32,20 +32,20 @@ from pipeline.core.files import write_text
 from pipeline.retraining.plan import RetrainParams
 
 PREFECT_FILE = Path("prefect.yaml")
-WRITTEN_BY = f"# Written by `bertline schedule` from {PARAMS_FILE}: edit that, not this.\n"
+WRITTEN_BY = f"# Written by `bertline schedule` from {PARAMS_FILE}: edit that file, not this one.\n"
 POOL = "bertline"  # the work pool that prefect.yaml names
-HERE = "{{ $PWD }}"  # the folder that `prefect deploy` is called in, which it puts here
+HERE = "{{ $PWD }}"  # `prefect deploy` replaces it by the folder that it is called in
 TAG = "bertline"
 NEW_ROWS = "bertline.new-rows"  # the event that starts a recipe's deployment
-SILENT = timedelta(minutes=9)  # without a heartbeat, after which a run is dead: 3 of them
-UNBEGUN = timedelta(minutes=45)  # more than a container waits for its machine and its image
-UNDERTAKER = "bertline: close runs whose worker has died"
-UNDERTAKER_OF_UNBEGUN = "bertline: close runs that never began"
+HEARTBEAT_TIMEOUT = timedelta(minutes=9)  # three heartbeats
+START_TIMEOUT = timedelta(minutes=45)  # more than a container needs for its machine and its image
+DEAD_RUNS = "bertline: close runs whose worker has died"
+UNSTARTED_RUNS = "bertline: close runs that never began"
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Scheduled", "Late", "AwaitingRetry")
 
 
 def scheduled() -> dict[str, RetrainParams]:
-    """The recipes that have a schedule. Raises UserError for one that is broken."""
+    """Return the recipes that have a schedule. Raises UserError for an invalid one."""
     found = {}
     for name in read_recipes():
         params = recipes.load(name).retrain
@@ -57,12 +57,12 @@ def scheduled() -> dict[str, RetrainParams]:
 
 
 def _folder(folder: Path | str | None = None) -> str:
-    """Whose deployment it is, where projects share a server: this folder's, or another's."""
+    """Tag of the folder that owns a deployment, for projects that share a server."""
     return f"{TAG} in {folder or Path.cwd()}"
 
 
 def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
-    """A recipe's schedule as Prefect knows it; none where it is only started by hand or event."""
+    """Convert a recipe's schedule to Prefect's; None if only people and events start it."""
     if params.schedule is None or params.schedule == "manual":
         return None
     if params.every:
@@ -70,26 +70,26 @@ def timetable(recipe: str, params: RetrainParams) -> Schedule | None:
         return Schedule(
             interval=timedelta(seconds=params.every),
             timezone=params.timezone,
-            anchor_date=midnight,  # else each `bertline schedule` begins to count anew
+            anchor_date=midnight,  # else each `bertline schedule` restarts the interval
         )
     try:
         CronSchedule(cron=params.schedule, timezone=params.timezone)
     except ValueError:
         raise UserError(
             f"{PARAMS_FILE}: recipes.{recipe}.retrain.schedule: {params.schedule!r} is no cron"
-            " line: minute, hour, day, month, weekday"
+            " line: write minute, hour, day, month, weekday"
         ) from None
     return Schedule(cron=params.schedule, timezone=params.timezone)
 
 
 def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> RunnerDeployment:
-    """A recipe's deployment, for `bertline work` or a work pool."""
+    """Make a recipe's deployment, for `bertline work` or a work pool."""
     when = timetable(recipe, params)
     made: RunnerDeployment = retrain.to_deployment(
         recipe,
         schedules=[when] if when else [],
         parameters={"recipe": recipe},
-        description=f"Retrains {recipe} where that is worth it, and promotes what is better.",
+        description=f"Retrains {recipe} if its inputs have changed, and promotes a better version.",
         tags=[TAG, _folder()],
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
@@ -104,12 +104,12 @@ def deployment(recipe: str, params: RetrainParams, pool: str | None = None) -> R
         job_variables={"working_dir": str(Path.cwd())} if pool else None,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    made.work_pool_name = pool  # said also where it is none: else it stays in the pool it was in
+    made.work_pool_name = pool  # set even if None: else the deployment keeps its earlier pool
     return made
 
 
 def prefect_yaml() -> str:
-    """What `prefect deploy --all` reads: the deployments of params.yaml, for a work pool."""
+    """Return the prefect.yaml of params.yaml's deployments, which `prefect deploy --all` reads."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -142,7 +142,7 @@ def _as_yaml(made: RunnerDeployment) -> dict[str, Any]:
 
 
 def write_prefect_yaml() -> bool:
-    """Write prefect.yaml where it is not what params.yaml says. Returns whether it was written."""
+    """Write prefect.yaml if it differs from params.yaml. Returns True if it was written."""
     wanted = prefect_yaml()
     if PREFECT_FILE.exists() and PREFECT_FILE.read_text(encoding="utf-8") == wanted:
         return False
@@ -151,12 +151,12 @@ def write_prefect_yaml() -> bool:
 
 
 def schedule(pool: str | None = None) -> list[str]:
-    """Create or update the deployments, delete those whose recipe has no schedule any more, and
-    set up who closes dead runs. Returns a line each."""
+    """Create or update the deployments, delete those of recipes without a schedule, and set up the
+    automations that close dead runs. Returns a line for each deployment."""
     need_server()
     wanted = scheduled()
     _check_ours(wanted)
-    told = []
+    lines = []
     for recipe, params in wanted.items():
         deployment(recipe, params, pool).apply()
         when = (
@@ -164,34 +164,34 @@ def schedule(pool: str | None = None) -> list[str]:
             if params.schedule == "manual"
             else f"{params.schedule} {params.timezone}"
         )
-        told.append(f"retrain/{recipe}: {when}")
+        lines.append(f"retrain/{recipe}: {when}")
     with get_client(sync_client=True) as client:
         for old in client.read_deployments():
             if _folder() in old.tags and old.name not in wanted:
                 client.delete_deployment(old.id)
-                told.append(f"retrain/{old.name}: deleted, its recipe has no schedule")
-    _set_up_undertakers()
-    return told
+                lines.append(f"retrain/{old.name}: deleted, its recipe has no schedule")
+    _set_up_automations()
+    return lines
 
 
 def _check_ours(wanted: Iterable[str]) -> None:
-    """Raises UserError where one of the recipes has the name of another folder's on the server,
-    whose deployment would become ours: a run could then be started in either folder."""
+    """Raise UserError if another folder's deployment on the server has the name of a recipe: it
+    would be overwritten, and a run could then start in either folder."""
     with get_client(sync_client=True) as client:
         for old in client.read_deployments():
             others = [tag for tag in old.tags if tag.startswith(f"{TAG} in ") and tag != _folder()]
             if old.name in wanted and others:
                 raise UserError(
-                    f"retrain/{old.name}: the Prefect server has it as {others[0]}: rename the"
-                    f" recipe, or, if that folder is gone: prefect deployment delete"
+                    f"retrain/{old.name}: the Prefect server has this deployment as {others[0]}:"
+                    f" rename the recipe, or, if that folder is gone: prefect deployment delete"
                     f" retrain/{old.name}"
                 )
 
 
 def work() -> None:
-    """Serve the deployments from this process until it is ended; each run is a process of its own.
+    """Serve the deployments until this process is stopped; each run is a process of its own.
 
-    Their schedules stay as they are when it ends.
+    Their schedules stay active after it stops.
     """
     need_server()
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "5")  # seconds
@@ -203,41 +203,41 @@ def work() -> None:
             " 0 3 * * *"
         )
     _check_ours(wanted)
-    _set_up_undertakers()
+    _set_up_automations()
     serve(*served, pause_on_shutdown=False)
 
 
 def need_server() -> None:
-    """Raises UserError where Prefect has no server, or it does not answer: only one that stays up
-    keeps schedules. Raises httpx.HTTPStatusError where it does not let us in."""
+    """Raise UserError if no Prefect server is set or it does not answer.
+
+    Only a server that stays up keeps schedules. Raises httpx.HTTPStatusError if it denies access.
+    """
     address = os.environ.get("PREFECT_API_URL")
     if not address:
         raise UserError(
-            "PREFECT_API_URL is not set: only a Prefect server keeps schedules: make servers"
+            "PREFECT_API_URL is not set, and only a Prefect server keeps schedules: make servers"
         )
     with get_client(sync_client=True) as client:
         if (error := client.api_healthcheck()) is not None:
             raise UserError(f"Prefect at {address} does not answer ({error}): start it") from None
-        client.hello().raise_for_status()  # its health is told to anybody
+        client.hello().raise_for_status()  # the health check needs no credentials
 
 
-def _set_up_undertakers() -> None:
-    """A run that began and has been silent since is crashed: its worker has died. So is one that
-    was handed to a container and did not begin."""
-    alive = "prefect.flow-run.heartbeat", "prefect.flow-run.Running"
-    what = "its worker has died; nothing is lost, and the next run goes on from the last checkpoint"
-    _set_up_undertaker(UNDERTAKER, set(alive), set(alive[:1]), SILENT, what)
+def _set_up_automations() -> None:
+    """Set up the automations that crash runs without a heartbeat, whose worker has died, and runs
+    that were handed to a container and did not start."""
+    heartbeat, running = "prefect.flow-run.heartbeat", "prefect.flow-run.Running"
+    reason = "its worker has died; nothing is lost, the next run resumes from the last checkpoint"
+    _set_up(DEAD_RUNS, {heartbeat, running}, {heartbeat}, HEARTBEAT_TIMEOUT, reason)
     pending = {"prefect.flow-run.Pending"}
-    _set_up_undertaker(UNDERTAKER_OF_UNBEGUN, pending, set(alive), UNBEGUN, "it never began")
+    _set_up(UNSTARTED_RUNS, pending, {heartbeat, running}, START_TIMEOUT, "it never started")
 
 
-def _set_up_undertaker(
-    name: str, after: set[str], expect: set[str], within: timedelta, what: str
-) -> None:
-    """Crash a run when, after one of some events, none of others comes within a time.
+def _set_up(name: str, after: set[str], expect: set[str], within: timedelta, reason: str) -> None:
+    """Create an automation that crashes runs where no `expect` event follows an `after` event.
 
-    The server refuses to crash a run that has ended (no `force`): a last heartbeat that overtakes
-    the end, as in prefect#18653, changes nothing.
+    The server refuses to crash a run that has ended (no `force`), so a last heartbeat that arrives
+    after the end, as in prefect#18653, has no effect.
     """
     automation = Automation(
         name=name,
@@ -258,7 +258,7 @@ def _set_up_undertaker(
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"no sign of life for {within.seconds // 60} minutes: {what}",
+                message=f"no heartbeat for {within.seconds // 60} minutes: {reason}",
             )
         ],
     )
@@ -268,6 +268,6 @@ def _set_up_undertaker(
         automation.create()
         return
     if found.model_dump(exclude={"id"}) != automation.model_dump(exclude={"id"}):
-        # not where it is the same: an update forgets the runs that it is waiting for
+        # only if it differs: an update drops the runs that the automation is tracking
         automation.id = found.id
         automation.update()

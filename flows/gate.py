@@ -1,4 +1,4 @@
-"""The gate as the flow and the command ask it: a recipe's rule, its rows, and what is kept."""
+"""The gate for the flow and the command: its inputs from a recipe, and the files of a verdict."""
 
 from pathlib import Path
 
@@ -18,7 +18,6 @@ EXIT: dict[Decision, int] = {"promote": 0, "hold": 1, "reject": 1}
 
 
 def bench_of(registry: Registry, recipe: str, settings: Recipe, log: Log) -> Bench:
-    """Where a recipe's versions are judged."""
     return Bench(
         registry=registry,
         model=recipe,
@@ -32,10 +31,10 @@ def bench_of(registry: Registry, recipe: str, settings: Recipe, log: Log) -> Ben
 
 
 def decide(bench: Bench, number: str, *, person: bool, reason: str = "") -> tuple[Verdict, Event]:
-    """Ask the gate and write down what it said. Returns the verdict and what came of it.
+    """Ask the gate and record its verdict. Returns the verdict and the resulting event.
 
-    Where the recipe asks for a person's approval, and for a version that a rollback or a hand has
-    taken out of use, only a `person` promotes.
+    Only a `person` promotes if the recipe requires approval, and if a rollback or a manual change
+    of the alias has taken the version out of use.
     """
     approved = person or not bench.params.approve
     verdict, entry = ask_and_decide(
@@ -50,20 +49,20 @@ def decide(bench: Bench, number: str, *, person: bool, reason: str = "") -> tupl
 
 
 def overrule(bench: Bench, event: Event, number: str, reason: str) -> Verdict:
-    """Promote on a person's word, `override` or `rebaseline`; what the gate says is kept beside.
+    """Promote by a person's decision, `override` or `rebaseline`; the gate's verdict is recorded.
 
-    Raises UserError without a reason, for a version that is unfit, and for a rebaseline that does
-    not reach the floors: that is what an override is for.
+    Raises UserError without a reason, for an unfit version, and for a rebaseline below the floors,
+    which needs an override.
     """
     need_reason(bench.model, number, reason)
-    anew = event == "rebaseline"
-    verdict = ask(bench, number, rebaseline=anew, keep=not anew)
-    if verdict.unfit or (anew and verdict.decision != "promote"):
+    rebaseline = event == "rebaseline"
+    verdict = ask(bench, number, rebaseline=rebaseline, keep=not rebaseline)
+    if verdict.unfit or (rebaseline and verdict.decision != "promote"):
         raise UserError(f"{bench.model}/{number}: {verdict.reason}")
-    if anew:
+    if rebaseline:
         verdict = freeze_anew(bench, verdict)
-    kept = [*pages(verdict), *answers_page(bench, verdict)]
-    force(bench.registry, event, reason, verdict, kept)
+    artifacts = [*pages(verdict), *answers_page(bench, verdict)]
+    force(bench.registry, event, reason, verdict, artifacts)
     return verdict.write(verdict_path(bench.model))
 
 
@@ -72,23 +71,23 @@ def in_use(bench: Bench, number: str) -> bool:
 
 
 def was_judged(bench: Bench, number: str) -> bool:
-    """True if the gate has ever been asked about a version: not where a hand made it champion."""
+    """True if the gate has judged a version: False if someone only moved the alias to it."""
     entries = Ledger(bench.registry, bench.model).entries()
     return any(entry.version == number and entry.decision for entry in entries)
 
 
 def pages(verdict: Verdict) -> list[tuple[str, str | bytes]]:
-    """What is kept beside a verdict in the ledger."""
+    """Return the files that the ledger keeps with a verdict."""
     from pipeline.promotion import figures
 
-    found: list[tuple[str, str | bytes]] = [("verdict.md", page(verdict))]
+    files: list[tuple[str, str | bytes]] = [("verdict.md", page(verdict))]
     if verdict.comparisons:
-        found.append(("verdict.png", figures.verdict(verdict)))
-    return found
+        files.append(("verdict.png", figures.verdict(verdict)))
+    return files
 
 
 def page(verdict: Verdict) -> str:
-    """A verdict as Markdown."""
+    """Format a verdict as Markdown."""
     return (
         f"# {verdict.model}/{verdict.version}: {verdict.decision}\n\n{paragraph(verdict)}\n\n"
         f"{guardrails_table(verdict)}\n"

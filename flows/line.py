@@ -1,4 +1,4 @@
-"""The order of work for one recipe: every stage through DVC, then the gate, then the alias."""
+"""Flow of one recipe: every stage through DVC, then the gate, then the alias."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 # Prefect reads these when it is imported
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-# seconds: its temporary server takes more than the 20 allowed where the machine is busy
+# seconds: its temporary server takes more than the default of 20 on a busy machine
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 from filelock import FileLock, Timeout
@@ -26,7 +26,7 @@ from pipeline.registry.records import Verdict
 
 
 def _without_trace(record: object) -> bool:
-    """Keep a person's mistake to its one line: Prefect would log its stack trace."""
+    """Filter out the log records in which Prefect prints the stack trace of a UserError."""
     error = getattr(record, "exc_info", None)
     return not (error and isinstance(error[1], UserError))
 
@@ -34,16 +34,15 @@ def _without_trace(record: object) -> bool:
 for _runs in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_runs).addFilter(_without_trace)
 
-Tell = Callable[[str], object]
 DAY = 24 * 3600.0  # seconds
 
 
 @flow(name="line", flow_run_name="{recipe}", retries=0)
 def line(recipe: str, wait: bool = True, stage_timeout: float = DAY) -> Verdict:
-    """Bring a recipe up to date, ask the gate, promote when it says so.
+    """Run a recipe's stale stages, ask the gate, and promote if it says so.
 
-    `wait` waits for another line in this folder to end, else it is refused; `stage_timeout` is in
-    seconds. Raises UserError with one line for what a person can mend.
+    With `wait`, wait for another run in this folder to end; without, raise UserError.
+    `stage_timeout` is in seconds. Raises UserError for what the user can fix.
     """
     settings = recipes.load(recipe)
     with only_line(wait, get_run_logger().info):
@@ -52,7 +51,7 @@ def line(recipe: str, wait: bool = True, stage_timeout: float = DAY) -> Verdict:
 
 
 def make(recipe: str, stage_timeout: float) -> Publication:
-    """Run the stages that are not fresh, to a version in MLflow."""
+    """Run the stages that are not fresh, and return the version that is registered in MLflow."""
     stale = stale_stages(recipe)
     ran = False
     for stage in ORDER:
@@ -72,8 +71,8 @@ def make(recipe: str, stage_timeout: float) -> Publication:
 
 
 @contextmanager
-def only_line(wait: bool, tell: Tell = print) -> Iterator[None]:
-    """One line at a time in this folder. Raises UserError where one is running and may not wait."""
+def only_line(wait: bool, tell: Callable[[str], object] = print) -> Iterator[None]:
+    """Hold this folder's lock during a run. Raises UserError if it is taken, unless `wait`."""
     lock = STATE / "locks" / "line.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     guard = FileLock(lock)
@@ -97,7 +96,7 @@ def is_registered(publication: Publication) -> bool:
 
 
 def show(recipe: str) -> None:
-    """What was found, as artifacts in Prefect's UI."""
+    """Show rows, scores and runtimes as artifacts in Prefect's UI."""
     home = DATA / recipe
     validation = Validation.read(home / "validate" / "validation.json")
     create_markdown_artifact(validation_text(validation), key=artifact_key(recipe, "validation"))
@@ -109,7 +108,7 @@ def show(recipe: str) -> None:
 
 @task(task_run_name="gate")
 def gate(settings: recipes.Recipe, publication: Publication) -> Verdict:
-    """Judge the published version against the champion; promote it when the verdict says so."""
+    """Judge the published version against the champion; promote it if the verdict says so."""
     from flows import gate as the_gate
     from pipeline.promotion.evidence import ask
     from pipeline.registry.versions import Registry
@@ -131,5 +130,5 @@ def gate(settings: recipes.Recipe, publication: Publication) -> Verdict:
     if event == "promote":
         logger.info(f"{model}/{number} is the champion")
     elif event == "await":
-        logger.info(f"a person has to agree: bertline promote {model}/{number} --reason TEXT")
+        logger.info(f"a person has to approve it: bertline promote {model}/{number} --reason TEXT")
     return verdict

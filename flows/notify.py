@@ -1,16 +1,16 @@
-"""What a nightly run came to, told to people: by Slack, e-mail or a webhook of theirs.
+"""Notifications about the outcome of a retraining: Slack, e-mail or a webhook.
 
-Where to is read from the environment alone, at the moment of sending:
+The addresses come from the environment alone and are read at the moment of sending:
 
     BERTLINE_SLACK_WEBHOOK   address of a Slack webhook, or of one that takes the same JSON
     BERTLINE_WEBHOOK         any address that takes JSON
-    BERTLINE_SMTP            smtp://USER:PASSWORD@HOST:PORT; smtps:// where all of it is encrypted
+    BERTLINE_SMTP            smtp://USER:PASSWORD@HOST:PORT, or smtps:// for TLS from the start
     BERTLINE_EMAIL_FROM      an address
-    BERTLINE_EMAIL_TO        one or more, with commas between
+    BERTLINE_EMAIL_TO        one or more addresses, separated by commas
 
-A password goes over a connection that STARTTLS has encrypted, or not at all. The blocks are made in
-memory: Prefect's database sees no address. Nor does a log, for these addresses are secrets: an
-error's own text is not repeated, and libraries that print addresses are told not to.
+A password is sent only over an encrypted connection (STARTTLS or TLS). The addresses are secrets,
+so they reach neither Prefect's database (the blocks are made in memory) nor a log: the text of an
+error is not repeated, and the log levels of libraries that print addresses are raised.
 """
 
 import logging
@@ -31,9 +31,7 @@ from pipeline.core.text import excerpt
 from pipeline.metrics import names
 from pipeline.registry.records import Verdict
 
-Outcome = Literal[
-    "promoted", "held", "rejected", "awaiting a person", "not retrained", "failed"
-]  # of a nightly run
+Outcome = Literal["promoted", "held", "rejected", "awaiting a person", "not retrained", "failed"]
 Send = Callable[[], object]
 
 VARIABLES = {
@@ -47,15 +45,15 @@ FORMS = {
     "BERTLINE_WEBHOOK": (WEB, "https://HOST/PATH"),
     "BERTLINE_SMTP": (
         re.compile(r"smtps?://([^\s/@:]+:[^\s/@:]+@)?[^\s/@:]+(:\d{1,5})?/?"),
-        "smtp://USER:PASSWORD@HOST:PORT, both quoted as in any address",
+        "smtp://USER:PASSWORD@HOST:PORT, user and password percent-encoded",
     ),
     "BERTLINE_EMAIL_FROM": (re.compile(r"[^\s@,]+@[^\s@,]+"), "NAME@HOST"),
     "BERTLINE_EMAIL_TO": (
         re.compile(r"[^\s@,]+@[^\s@,]+(, *[^\s@,]+@[^\s@,]+)*"),
-        "NAME@HOST, or several with commas between",
+        "NAME@HOST, or several separated by commas",
     ),
 }
-PATIENCE = 10.0  # seconds for one try
+TIMEOUT = 10.0  # seconds for one try
 TRIES = 2
 PAUSE = 2.0  # seconds between them
 QUIET = {"apprise": logging.CRITICAL, "httpx": logging.WARNING, "httpcore": logging.WARNING}
@@ -65,9 +63,9 @@ QUIET = {"apprise": logging.CRITICAL, "httpx": logging.WARNING, "httpcore": logg
 class Message:
     title: str
     body: str
-    """Plain text, a fact a line."""
+    """Plain text, one fact per line."""
     fields: dict[str, Any]
-    """The same as JSON."""
+    """Content of the webhook's JSON."""
 
 
 def message(
@@ -80,18 +78,18 @@ def message(
     report: str | None = None,
     flow_run: str | None = None,
 ) -> Message:
-    """What there is to tell; `run`, `report` and `flow_run` are addresses: of the run in MLflow, of
-    its report, of the run in Prefect."""
+    """Compose a message. `run`, `report` and `flow_run` are the addresses of the run in MLflow, of
+    its report and of the run in Prefect."""
     name = f"{verdict.model}/{verdict.version}" if verdict else recipe
     title = f"{name}: {outcome}"
-    why = excerpt(reason, 400)
+    reason = excerpt(reason, 400)
     links = {"run": run, "report": report, "flow_run": flow_run}
-    lines = [why, *(_scores(verdict) if verdict else ())]
+    lines = [reason, *(_scores(verdict) if verdict else ())]
     lines += [f"{label.replace('_', ' ')}: {link}" for label, link in links.items() if link]
     fields = {
         "recipe": recipe,
         "outcome": outcome,
-        "reason": why,
+        "reason": reason,
         "version": verdict and verdict.version,
         "champion": verdict and verdict.champion,
         "rows": verdict and verdict.rows,
@@ -107,32 +105,32 @@ def message(
 
 
 def check(channels: Sequence[str]) -> None:
-    """Raises UserError for the first address that is missing or none; it is not repeated."""
+    """Raise UserError for the first address that is missing or malformed; its text is not shown."""
     for channel in channels:
         for name in VARIABLES[channel]:
             form, shown = FORMS[name]
             address = os.environ.get(name, "")
             if not form.fullmatch(address):
-                what = "is no such address" if address else "is not set"
+                what = "is malformed" if address else "is not set"
                 raise UserError(f"{name} {what}: retrain.notify names {channel}: set it to {shown}")
 
 
 def notify(channels: Sequence[str], message: Message, log: Log = no_log) -> list[str]:
-    """Tell everyone, and return who was told. Raises nothing: who was not is a line in the log."""
+    """Send a message to every channel and return those that took it; failures are only logged."""
     for name, level in QUIET.items():
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, level))
-    told = []
+    sent = []
     for channel in channels:
-        if problem := _tell(channel, message):
+        if problem := _send(channel, message):
             log.say(f"{channel} was not told: {problem}")
         else:
-            told.append(channel)
-    return told
+            sent.append(channel)
+    return sent
 
 
-def _tell(channel: str, message: Message) -> str:
-    """What went wrong, the last time; nothing where it went well."""
+def _send(channel: str, message: Message) -> str:
+    """Send a message. Returns the error of the last try, or an empty string."""
     try:
         check([channel])
     except UserError as error:
@@ -142,21 +140,24 @@ def _tell(channel: str, message: Message) -> str:
         if turn:
             time.sleep(PAUSE)
         try:
-            _within(PATIENCE, SENDERS[channel](message))
+            _within(TIMEOUT, SENDERS[channel](message))
         except TimeoutError:
-            problem = f"no answer within {PATIENCE:g} seconds"
-        except Exception as error:  # a service's own: its text may hold the address
+            problem = f"no answer within {TIMEOUT:g} seconds"
+        except Exception as error:  # its text may hold the address
             response = getattr(error, "response", None)
             what = type(error).__name__ if response is None else response.status_code
-            problem = f"it was not taken ({what})"
+            problem = f"the message was refused ({what})"
         else:
             return ""
     return f"{problem}: look at {', '.join(VARIABLES[channel])}"
 
 
 def _within(seconds: float, send: Send) -> None:
-    """A library's own time-out starts anew with every byte. A thread of its own has an end, and no
-    event loop of a caller's, in which the blocks would only promise to send."""
+    """Call `send` in a thread. Raises TimeoutError if it takes longer than `seconds`.
+
+    The timeouts of the libraries restart with every byte. In a thread without an event loop the
+    blocks send at once; in the caller's loop they would return a coroutine.
+    """
     done: Future[None] = Future()
 
     def go() -> None:
@@ -172,8 +173,8 @@ def _within(seconds: float, send: Send) -> None:
 
 
 def _slack(message: Message) -> Send:
-    # not SlackWebhook: it turns "!channel>" in a text into a call of everyone, and its address is
-    # Slack's own alone
+    # not SlackWebhook: it turns "!channel>" in a text into a mention of everyone, and takes no
+    # addresses but Slack's
     text = escape(f"{message.title}\n{message.body}", quote=False)
     return _post("BERTLINE_SLACK_WEBHOOK", {"text": text})
 
@@ -185,14 +186,14 @@ def _webhook(message: Message) -> Send:
 def _post(variable: str, fields: dict[str, Any]) -> Send:
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
-    # The block fills in templates: as values of its secrets, texts are not read as templates, and
-    # its address is not shown. It may be a private one: it comes from who runs this, not from rows.
+    # The block fills in templates. Values of its secrets are not read as templates, and the address
+    # is not shown. A private address is allowed: it comes from the operator, not from rows.
     block = CustomWebhookNotificationBlock(
         name="bertline",
         url="{{address}}",
         json_data={name: f"{{{{{name}}}}}" for name in fields},
         secrets={**fields, "address": os.environ[variable]},
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         allow_private_urls=True,
     )
     return lambda: block.notify("")
@@ -204,14 +205,14 @@ def _email(message: Message) -> Send:
     server = urlsplit(os.environ["BERTLINE_SMTP"])
     plain = "starttls" if server.password else "insecure"
     query = {
-        "smtp": str(server.hostname),  # else Apprise asks a table of well-known providers
+        "smtp": str(server.hostname),  # else Apprise looks it up in a table of providers
         "mode": "ssl" if server.scheme == "smtps" else plain,
         "from": f"bertline <{os.environ['BERTLINE_EMAIL_FROM']}>",
         "to": os.environ["BERTLINE_EMAIL_TO"].replace(" ", ""),
         "format": "text",
     }
-    told = "&".join(f"{name}={quote(value, safe=',')}" for name, value in query.items())
-    block = AppriseNotificationBlock(url=f"mailto://{server.netloc}/?{told}")
+    options = "&".join(f"{name}={quote(value, safe=',')}" for name, value in query.items())
+    block = AppriseNotificationBlock(url=f"mailto://{server.netloc}/?{options}")
 
     def send() -> None:
         with block.raise_on_failure():
@@ -229,11 +230,11 @@ SENDERS: dict[str, Callable[[Message], Send]] = {
 
 def _scores(verdict: Verdict) -> list[str]:
     scores = [f"{names.metric(name)} {value:.4f}" for name, value in verdict.scores.items()]
-    told = [f"test {', '.join(scores)} on {verdict.rows:,} rows"] if scores else []
+    lines = [f"test {', '.join(scores)} on {verdict.rows:,} rows"] if scores else []
     for each in verdict.comparisons:
         gap = each.difference
-        told.append(
+        lines.append(
             f"{names.metric(each.metric)} against {verdict.model}/{verdict.champion}:"
             f" {gap.value:+.2%}, 95 % interval {gap.low:+.2%} to {gap.high:+.2%}"
         )
-    return told
+    return lines

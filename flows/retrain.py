@@ -1,8 +1,8 @@
-"""Retraining while nobody looks: decide whether, run the line, push, ask the gate, tell people.
+"""Unattended retraining: decide if it is worth it, run the pipeline, push, ask the gate, notify.
 
-It works in the recipe's own worktree of the commit that `ref` names, on the data that lies in the
-owner's folder; it touches neither the owner's files nor a branch. It runs as a Prefect deployment
-(`bertline schedule`), or by hand: `bertline retrain news`.
+It works in the recipe's own git worktree, on the commit that `ref` names and the data of the user's
+folder. It changes neither the user's files nor a branch. It runs as a Prefect deployment
+(`bertline schedule`) or once: `bertline retrain news`.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from flows import line as lines  # first: it tells Prefect things before that is imported
+from flows import line as lines  # first: it sets Prefect's environment variables
 
 # isort: split
 
@@ -48,61 +48,64 @@ from pipeline.tasks.base import Task
 
 PINS = "constraints.txt"
 FIRST_STAGE = Path("pipeline/stages/ingest/stage.py")
-ORPHAN = 600.0  # seconds for a stage to end whose flow was killed
+ORPHAN_TIMEOUT = 600.0  # seconds for a stage to end after its flow was killed
 Inputs = dict[Kind, list[str]]
 OUTCOMES: dict[Decision, Outcome] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 @flow(name="retrain", flow_run_name="retrain {recipe}", retries=0)
 def retrain(recipe: str, ref: str = "HEAD", force: bool = False) -> State[object]:
-    """Retrain a recipe where that is worth it.
+    """Retrain a recipe if that is worth it.
 
     Args:
         recipe: A block of params.yaml.
-        ref: The commit or branch whose code and recipe are run; data are taken as they lie there.
-        force: Run the line also where nothing is new.
+        ref: The commit or branch whose code and recipe are used; data come from this folder.
+        force: Run the pipeline even if nothing is new.
     """
     read_recipe(recipe)
-    told = _outcome(recipe, Path.cwd(), ref, force)
-    kind = Failed if told.fields["outcome"] == "failed" else Completed
-    return kind(message=_line(told))
+    outcome = _outcome(recipe, Path.cwd(), ref, force)
+    kind = Failed if outcome.fields["outcome"] == "failed" else Completed
+    return kind(message=_line(outcome))
 
 
-def _line(told: Message) -> str:
-    return f"{told.title}: {told.fields['reason']}"
+def _line(outcome: Message) -> str:
+    return f"{outcome.title}: {outcome.fields['reason']}"
 
 
 def _outcome(recipe: str, home: Path, ref: str, force: bool) -> Message:
-    """Do the work, and tell people how it went."""
+    """Retrain, send the notifications, and return the message."""
     log = Tells(get_run_logger().info)
 
-    def tell(told: Message) -> Message:
-        log.say(_line(told))
-        notify(_channels(recipe, home), told, log)
-        return told
+    def sent(outcome: Message) -> Message:
+        log.say(_line(outcome))
+        notify(_channels(recipe, home), outcome, log)
+        return outcome
 
     def failed(reason: str) -> Message:
         return message(recipe, "failed", reason, flow_run=flow_run.ui_url)
 
     try:
-        with lines.only_line(True, log.say), _embedded_beside(home):
+        with lines.only_line(True, log.say), _users_database(home):
             cache = steps.cache_folder().absolute()
             _wait_for_stages(home / worktree.TREES / recipe)
             tree = worktree.prepare(home, recipe, ref)
             _check_layout(tree, ref)
-            steps.settle(home, tree, cache)
+            steps.configure(home, tree, cache)
             with contextlib.chdir(tree):
-                return tell(_work(recipe, home, recipes.load(recipe), force))
+                return sent(_work(recipe, home, recipes.load(recipe), force))
     except UserError as error:
-        return tell(failed(str(error)))
-    except Exception as error:  # a bug of ours: people get a line, the log its stack trace
-        tell(failed(f"{type(error).__name__}: {error}".splitlines()[0]))
+        return sent(failed(str(error)))
+    except Exception as error:  # a bug: notify, and keep the stack trace in the log
+        sent(failed(f"{type(error).__name__}: {error}".splitlines()[0]))
         raise
 
 
 def _check_layout(tree: Path, ref: str) -> None:
-    """Raises UserError where a commit's code is laid out otherwise than the code that runs here:
-    its stages run by their own code, and nothing else would find what they are made of."""
+    """Raise UserError if the commit has the code layout of an earlier version.
+
+    The stages run the commit's code, while this flow reads their files and dependencies by today's
+    paths.
+    """
     if not (tree / FIRST_STAGE).exists():
         raise UserError(
             f"{ref}: its code has the layout of an earlier bertline, which this one cannot run:"
@@ -111,7 +114,7 @@ def _check_layout(tree: Path, ref: str) -> None:
 
 
 def _channels(recipe: str, home: Path) -> list[Channel]:
-    """Whom the owner's recipe names, also where the commit's is broken."""
+    """Return the channels of the recipe in the user's folder; the commit's may be invalid."""
     try:
         section = read_recipe(recipe, home / PARAMS_FILE).get("retrain")
         return parse(RetrainParams, section, f"recipes.{recipe}.retrain").notify
@@ -120,23 +123,23 @@ def _channels(recipe: str, home: Path) -> list[Channel]:
 
 
 def _wait_for_stages(tree: Path) -> None:
-    """A stage whose flow was killed can be at work still: it ends at its next word to nobody."""
+    """Wait for stages of a killed flow: each ends when it next writes to its closed output."""
     for lock in (tree / STATE / "locks").glob("*.lock"):
         try:
-            with FileLock(lock, timeout=ORPHAN):
+            with FileLock(lock, timeout=ORPHAN_TIMEOUT):
                 pass
         except Timeout:
             raise UserError(
-                f"{lock.name}: a stage of an earlier run is at work still: end it"
+                f"{lock.name}: a stage of an earlier run is still running: stop it"
             ) from None
 
 
 def _work(recipe: str, home: Path, settings: recipes.Recipe, force: bool) -> Message:
-    """In the recipe's worktree."""
+    """Decide, and if it is worth it train, push and ask the gate, in the recipe's worktree."""
     remote = steps.remote()
     decided = decide(recipe, home, settings, force, remote)
     if not decided.run:
-        return message(recipe, "not retrained", decided.told, flow_run=flow_run.ui_url)
+        return message(recipe, "not retrained", decided.explanation, flow_run=flow_run.ui_url)
     before = promotion.champion_of(Registry(tracking()), recipe)
     publication = lines.make(recipe, lines.DAY)
     kept = worktree.keep_lock(Path.cwd(), recipe, publication.version)
@@ -144,7 +147,7 @@ def _work(recipe: str, home: Path, settings: recipes.Recipe, force: bool) -> Mes
     if remote:
         push(recipe, publication.version, remote)
     if publication.version == before:
-        reason = f"the line makes {recipe}/{before}, the champion, again ({decided.told})"
+        reason = f"the result is {recipe}/{before}, the champion, again ({decided.explanation})"
         return message(recipe, "not retrained", reason, flow_run=flow_run.ui_url)
     verdict = lines.gate(settings, publication)
     return _judged(recipe, verdict, publication, decided)
@@ -160,7 +163,7 @@ def _judged(recipe: str, verdict: Verdict, publication: Publication, decided: Pl
     return message(
         recipe,
         outcome,
-        f"{reason} ({decided.told})",
+        f"{reason} ({decided.explanation})",
         verdict,
         run=run_url(tracking(), publication.run),
         report=run_url(tracking(), publication.run, "report.html"),
@@ -172,8 +175,11 @@ def _judged(recipe: str, verdict: Verdict, publication: Publication, decided: Pl
 def decide(
     recipe: str, home: Path, settings: recipes.Recipe, force: bool, remote: str | None
 ) -> Plan:
-    """Compare today's inputs with those of the champion and of the last version; keep what was
-    decided as a record, an artifact and a line. One of them that has them all is enough."""
+    """Compare the inputs with those of the champion and of the last version.
+
+    Retraining is not worth it if either of them has the same inputs. The plan is kept as a record
+    and an artifact, and logged.
+    """
     logger = get_run_logger()
     registry = Registry(tracking())
     champion = promotion.champion_of(registry, recipe)
@@ -184,24 +190,24 @@ def decide(
         try:
             steps.pull(recipe, data)
         except UserError as error:
-            logger.warning(f"{error}: what {remote} has is made anew here")
+            logger.warning(f"{error}: continuing without the outputs of the remote {remote}")
     worktree.mirror(home, Path.cwd(), data)
     decided = plan(settings.retrain, recipe, None, force=force)
     for number, lock in known.items():
         steps.put_lock(recipe, lock)
-        decided = _beside(registry, recipe, number, champion, settings, force)
+        decided = _plan_against(registry, recipe, number, champion, settings, force)
         if not decided.run:
             break
     decided.write(DATA / recipe / "retrain" / "plan.json")
     create_markdown_artifact(_page(decided), key=steps.artifact_key(recipe, "plan"))
-    logger.info(f"{'retraining' if decided.run else 'not retraining'}: {decided.told}")
+    logger.info(f"{'retraining' if decided.run else 'not retraining'}: {decided.explanation}")
     return decided
 
 
 def _known(
     registry: Registry, recipe: str, numbers: tuple[str | None, ...]
 ) -> dict[str, dict[str, Any]]:
-    """What dvc.lock said of each version that was made by the line."""
+    """Return the dvc.lock entries of each version that has them."""
     found = {}
     for number in dict.fromkeys(number for number in numbers if number):
         try:
@@ -215,7 +221,7 @@ def _known(
     return found
 
 
-def _beside(
+def _plan_against(
     registry: Registry,
     recipe: str,
     number: str,
@@ -223,7 +229,7 @@ def _beside(
     settings: recipes.Recipe,
     force: bool,
 ) -> Plan:
-    """What to do, for all that this version of the past tells."""
+    """Plan by comparing the inputs with those of one earlier version."""
     run = registry.version_tags(recipe, number)["run"]
     inputs = _by_kind(recipe, steps.changed_inputs(recipe, MADE_BY), settings)
     past = Past(
@@ -245,20 +251,20 @@ def _beside(
 
 @task(task_run_name="push")
 def push(recipe: str, number: str, remote: str) -> None:
-    """Send what was made to DVC's remote. Raises Unavailable: then nothing is promoted."""
+    """Push to DVC's remote. Raises Unavailable if that fails, so nothing is promoted."""
     try:
         steps.push(recipe)
     except UserError as error:
         raise Unavailable(
-            f"{recipe}/{number} is made and not promoted, for the remote {remote!r} has not got it:"
-            f" {error}: the next run sends it and asks the gate"
+            f"{recipe}/{number} is registered and not promoted, since its push to the remote"
+            f" {remote!r} failed: {error}: the next run pushes it and asks the gate"
         ) from None
     get_run_logger().info(f"{recipe}/{number}: sent to the remote {remote!r}")
 
 
 @contextlib.contextmanager
-def _embedded_beside(home: Path) -> Iterator[None]:
-    """Without a server MLflow's file is the owner's, also from within the worktree."""
+def _users_database(home: Path) -> Iterator[None]:
+    """Use the MLflow database of the user's folder within the worktree, if there is no server."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     if tracking().startswith(SQLITE):
         os.environ["MLFLOW_TRACKING_URI"] = f"{SQLITE}{home / tracking().removeprefix(SQLITE)}"
@@ -271,7 +277,7 @@ def _embedded_beside(home: Path) -> Iterator[None]:
 
 
 def _data_of(recipe: str, settings: recipes.Recipe) -> list[str]:
-    """The paths that hold rows and weights which lie in the owner's folder."""
+    """Return the paths of rows and weights in the user's folder."""
     rows = [] if _is_packaged(*settings.ingest.sources()) else [settings.watch]
     rows.append(str(LABELS / f"{recipe}.jsonl"))
     return rows + ([settings.base.watch] if settings.base.local else [])
@@ -282,13 +288,13 @@ def _is_packaged(*sources: str) -> bool:
 
 
 def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs:
-    """Changed inputs by what they mean to people; what stages hand on does not count."""
+    """Group changed inputs by kind, without the outputs of earlier stages."""
     rows = _is_packaged(*settings.ingest.sources())
     kinds: dict[str, Kind] = {PINS: "pins", f"recipes.{recipe}.base": "base", str(LABELS): "data"}
     if settings.base.local:
         kinds[os.path.normpath(settings.base.watch)] = "base"
     if not rows:
-        kinds[os.path.normpath(settings.watch)] = "data"  # also where the base lies beside them
+        kinds[os.path.normpath(settings.watch)] = "data"  # even if the base is in the same folder
     found: Inputs = {}
     for name in sorted(changed):
         if name.startswith(f"data/{recipe}/"):
@@ -311,12 +317,12 @@ def _fate(registry: Registry, recipe: str, number: str, champion: str | None) ->
 
 
 def _installed(registry: Registry, run: str) -> list[str]:
-    """Packages whose installed version is another than when a version was made."""
+    """Return the packages whose installed version differs from when a version was made."""
     try:
         runtimes = Benchmark.read(registry.artifact(run, "records/benchmark.json"))
     except Unavailable:
         raise
-    except UserError:  # its run keeps no runtimes any more
+    except UserError:  # its run has no runtimes any more
         return []
     return [
         f"{name} {then} -> {now}"
@@ -340,7 +346,7 @@ def _row_changes(registry: Registry, recipe: str, run: str, task: Task) -> Chang
         before = pd.read_parquet(registry.artifact(run, ROWS), columns=columns)
     except Unavailable:
         raise
-    except UserError:  # of a version that was made before its rows were kept
+    except UserError:  # an earlier bertline did not keep the rows
         return None
     now = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)
     return compare(before, now, None if task.exclusive else task.classes)
@@ -353,19 +359,19 @@ def _rescored(
 
     log = Tells(get_run_logger().info)
     if tasks.get(settings.task).with_neighbour:
-        log.say(f"{recipe}/{champion}: was asked of texts beside others, and is not asked again")
+        log.say(f"{recipe}/{champion}: answers depend on neighbouring texts: not compared again")
         return None
     columns = ["id", "text", "second"]
     rows = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)
     found = rescore(the_gate.bench_of(registry, recipe, settings, log), champion, rows)
-    log.say(found.sentence if found else f"{recipe}/{champion}: the ledger has no answers of it")
+    log.say(found.sentence if found else f"{recipe}/{champion}: the ledger has none of its answers")
     return found
 
 
 def _page(decided: Plan) -> str:
-    """A plan as Markdown."""
-    told = [f"- {each}" for each in decided.new]
+    """Format a plan as Markdown."""
+    items = [f"- {each}" for each in decided.new]
     if decided.rescore:
-        told.append(f"- {decided.rescore.sentence}")
+        items.append(f"- {decided.rescore.sentence}")
     head = f"# {decided.recipe}: {'retraining' if decided.run else 'not retraining'}"
-    return "\n".join([head, "", decided.why, "", *told, ""])
+    return "\n".join([head, "", decided.why, "", *items, ""])

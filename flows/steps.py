@@ -1,4 +1,4 @@
-"""The line's steps as Prefect tasks. The only place that calls DVC."""
+"""Calls to DVC, and the stages as Prefect tasks. No other module calls DVC."""
 
 import io
 import json
@@ -29,25 +29,25 @@ CHATTER = (
     "dvc config core",
     "Use `dvc",
 )
-NOT_SET = 251  # what `dvc config` ends with
-GRACE = 10  # seconds between asking a stage to end and ending it
+NOT_SET = 251  # exit code of `dvc config` for a missing option
+GRACE = 10  # seconds between SIGTERM and SIGKILL
 
 
 def stale_stages(recipe: str) -> set[str]:
-    """The stages of a recipe whose inputs or outputs are not what dvc.lock says."""
+    """Return the stages of a recipe whose inputs or outputs differ from dvc.lock."""
     changed = _status(recipe)
     return {stage for stage in ORDER if stage in changed}
 
 
 def changed_inputs(recipe: str, stages: tuple[str, ...]) -> set[str]:
-    """What stages read that is not as dvc.lock says: paths, and sections of params.yaml."""
+    """Return the inputs of stages that differ from dvc.lock: paths and sections of params.yaml."""
     found: set[str] = set()
-    for stage, complaints in _status(recipe).items():
-        for complaint in complaints if stage in stages else ():
-            if complaint == "changed command":
+    for stage, changes in _status(recipe).items():
+        for change in changes if stage in stages else ():
+            if change == "changed command":
                 found.add("dvc.yaml")
-            elif isinstance(complaint, dict):
-                for path, how in complaint.get("changed deps", {}).items():
+            elif isinstance(change, dict):
+                for path, how in change.get("changed deps", {}).items():
                     found.update(how if isinstance(how, dict) else [path])
     return found
 
@@ -58,12 +58,12 @@ def _status(recipe: str) -> dict[str, list[Any]]:
     try:
         changed = json.loads(done.stdout)
     except ValueError:
-        raise UserError(f"dvc status: {_complaint(done.stderr.splitlines())}") from None
-    return {name.partition("@")[0]: complaints for name, complaints in changed.items()}
+        raise UserError(f"dvc status: {_error_of(done.stderr.splitlines())}") from None
+    return {name.partition("@")[0]: changes for name, changes in changed.items()}
 
 
 def put_lock(recipe: str, entries: Mapping[str, Any]) -> None:
-    """Make dvc.lock say of a recipe's stages what it said when a version was made."""
+    """Replace a recipe's stages in dvc.lock by the entries of an earlier version."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -76,14 +76,19 @@ def put_lock(recipe: str, entries: Mapping[str, Any]) -> None:
 
 
 def cache_folder() -> Path:
-    """Where DVC keeps its objects, by its own settings."""
-    folder = Path(_told("cache", "dir"))
+    """Return the folder of DVC's cache, relative to this one if it lies inside."""
+    done = _call("cache", "dir")
+    if done.returncode:
+        raise UserError(f"dvc cache dir: {_error_of(done.stderr.splitlines())}")
+    folder = Path(done.stdout.strip())
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def settle(home: Path, tree: Path, cache: Path) -> None:
-    """Give a worktree the owner's DVC settings as they are now, remotes and all, and a cache to
-    share. Relative paths in them are the owner's."""
+def configure(home: Path, tree: Path, cache: Path) -> None:
+    """Copy the DVC settings of the user's folder to a worktree, with the cache to share.
+
+    Relative paths in them are resolved against the user's folder.
+    """
     from configobj import ConfigObj
 
     settings = ConfigObj()
@@ -97,55 +102,47 @@ def settle(home: Path, tree: Path, cache: Path) -> None:
     settings["cache"] = {**settings.get("cache", {}), "dir": str(cache)}
     temporary = tree / ".dvc" / ".config.local.partial"
     temporary.unlink(missing_ok=True)
-    temporary.touch(mode=0o600)  # it may hold the password of a remote
+    temporary.touch(mode=0o600)  # it may contain the password of a remote
     temporary.write_text("\n".join(settings.write()) + "\n", encoding="utf-8")
     temporary.replace(tree / ".dvc" / "config.local")
 
 
 def remote() -> str | None:
-    """The name of DVC's default remote, where there is one."""
+    """Return the name of DVC's default remote, or None."""
     done = _call("config", "core.remote")
     if done.returncode not in (0, NOT_SET):
-        raise UserError(f"dvc config: {_complaint(done.stderr.splitlines())}")
+        raise UserError(f"dvc config: {_error_of(done.stderr.splitlines())}")
     return done.stdout.strip() or None
 
 
 def pull(recipe: str, data: Iterable[str]) -> None:
-    """Bring what dvc.lock names, the run cache, and data that DVC tracks, from the remote; what it
-    lacks is made anew.
+    """Pull outputs of dvc.lock, the run cache and data tracked by DVC; missing ones are no error.
 
-    Raises Unavailable where the remote does not answer.
+    Raises Unavailable if the remote does not answer.
     """
     tracked = [f"{path}.dvc" for path in data if Path(f"{path}.dvc").exists()]
-    _reach("pull", "--run-cache", "--allow-missing", "--force", *tracked, recipe=recipe)
+    _transfer("pull", "--run-cache", "--allow-missing", "--force", *tracked, recipe=recipe)
 
 
 def push(recipe: str) -> None:
-    """Send what was made, and the run cache, to the remote.
+    """Push the outputs and the run cache to the remote.
 
-    Raises Unavailable where the remote does not answer.
+    Raises Unavailable if the remote does not answer.
     """
-    _reach("push", "--run-cache", recipe=recipe)
+    _transfer("push", "--run-cache", recipe=recipe)
 
 
-def _reach(*arguments: str, recipe: str) -> None:
+def _transfer(*arguments: str, recipe: str) -> None:
     done = _call(*arguments, *(f"{stage}@{recipe}" for stage in ORDER))
     if done.returncode:
-        raise Unavailable(f"dvc {arguments[0]}: {_complaint(done.stderr.splitlines())}")
-
-
-def _told(*arguments: str) -> str:
-    done = _call(*arguments)
-    if done.returncode:
-        raise UserError(f"dvc {' '.join(arguments)}: {_complaint(done.stderr.splitlines())}")
-    return done.stdout.strip()
+        raise Unavailable(f"dvc {arguments[0]}: {_error_of(done.stderr.splitlines())}")
 
 
 def _call(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*_dvc(), *arguments], capture_output=True, text=True, env=_environment())
 
 
-def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
+def _is_unavailable(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), Unavailable)
 
 
@@ -153,12 +150,12 @@ def _worth_another_try(_task: Any, _run: Any, state: Any) -> bool:
     task_run_name="{stage}",
     retries=2,
     retry_delay_seconds=[10, 30],
-    retry_condition_fn=_worth_another_try,
+    retry_condition_fn=_is_unavailable,
 )
 def run_stage(stage: str, recipe: str, fresh: bool, force: bool, timeout: float) -> Any:
     """Reproduce one stage through DVC; a fresh one starts no process.
 
-    Raises Unavailable where a service did not answer (tried again), UserError otherwise.
+    Raises Unavailable if a service did not answer (the task is retried), else UserError.
     """
     if fresh:
         return Completed(message="fresh: nothing to do")
@@ -182,14 +179,13 @@ def run_stage(stage: str, recipe: str, fresh: bool, force: bool, timeout: float)
     if expired.is_set():
         raise UserError(f"{stage} of {recipe}: ended after {timeout:.0f} s, its time limit")
     if process.returncode != 0:
-        message = _complaint(tail)
         kind = Unavailable if any("exited with 75" in line for line in tail) else UserError
-        raise kind(message)
+        raise kind(_error_of(tail))
     return Completed(message="done")
 
 
 def artifact_key(recipe: str, what: str) -> str:
-    """Prefect's keys know no underscore."""
+    """Return the key of an artifact; Prefect's keys allow no underscore."""
     return f"{recipe}-{what}".replace("_", "-")
 
 
@@ -197,7 +193,7 @@ def artifact_key(recipe: str, what: str) -> str:
 def _group(
     command: list[str], timeout: float
 ) -> Iterator[tuple["subprocess.Popen[str]", threading.Event]]:
-    """A process in a group of its own, which ends as a whole: in time, or with this block."""
+    """Start a process group, and end all of it after `timeout` seconds or with this block."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -242,14 +238,14 @@ def _dvc() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    # stages call `python`: it must be this one, also where the environment is not active
+    # stages call `python`: it must be this one, even if the environment is not activated
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _complaint(lines: list[str]) -> str:
-    """The line that says what went wrong: a stage's own, else DVC's."""
+def _error_of(lines: list[str]) -> str:
+    """Return the line that states the error: a stage's own, else DVC's."""
     own = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     bugs = [line for line in lines if re.match(r"\w+(\.\w+)*(Error|Exception)\b", line)]
-    return (own or bugs or dvc or lines or ["it said nothing"])[-1]
+    return (own or bugs or dvc or lines or ["no message"])[-1]

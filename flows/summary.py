@@ -1,4 +1,4 @@
-"""What a line did, in a few lines a person can read."""
+"""Summary of a run as lines of text."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipeline.registry.records import Verdict
 
 
 def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str:
-    """The end of a run, from the records in a recipe's folder; `champion` is in use now."""
+    """Return the summary of a run from the records in `home`; `champion` is the current one."""
     validation = Validation.read(home / "validate" / "validation.json")
     scores = Scores.read(home / "evaluate" / "scores.json")
     runtimes = Benchmark.read(home / "benchmark" / "benchmark.json")
@@ -43,7 +43,7 @@ def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str
 
 
 def verdict_lines(verdict: Verdict, champion: str | None) -> list[str]:
-    """What the gate said, and what is left for a person to do."""
+    """Return the verdict, and the command for a person if it needs approval."""
     name = f"{verdict.model}/{verdict.version}"
     lines = [f"verdict on {name}: {verdict.decision}: {verdict.reason}"]
     if verdict.decision == "promote" and verdict.version != champion:
@@ -52,7 +52,7 @@ def verdict_lines(verdict: Verdict, champion: str | None) -> list[str]:
 
 
 def validation_text(validation: Validation) -> str:
-    """Rows read, kept and set aside, and why."""
+    """Return the counts of rows read, kept and set aside by each rule."""
     text = (
         f"{validation.rows:,} rows read, {validation.kept:,} kept,"
         f" {validation.quarantined:,} set aside"
@@ -67,7 +67,7 @@ def validation_text(validation: Validation) -> str:
 
 
 def score_rows(scores: Scores) -> list[dict[str, str]]:
-    """The model beside its baselines."""
+    """Return the scores of the model and its baselines, one row each."""
     rows = [{"model": "this one"} | _intervals(scores.test.scores) | {"": ""}]
     for baseline in scores.baselines:
         better = f"it is better on {baseline.only_baseline_right:,} rows"
@@ -77,7 +77,7 @@ def score_rows(scores: Scores) -> list[dict[str, str]]:
 
 
 def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
-    """One row a behaviour test."""
+    """Return one row for each behaviour test."""
     return [
         {
             "suite": test.suite,
@@ -93,7 +93,7 @@ def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
 
 
 def runtime_rows(runtimes: Benchmark) -> list[dict[str, str]]:
-    """One row a runtime."""
+    """Return one row for each runtime."""
     main = next(iter(runtimes.candidates[0].test))
     return [
         {
@@ -118,7 +118,7 @@ def _intervals(scores: Mapping[str, Interval]) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]]) -> list[str]:
-    """Rows of the same keys as aligned lines, the keys above them."""
+    """Return aligned lines of rows with the same keys, under a header."""
     names = list(rows[0])
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
     lines = ["  " + "  ".join(name.ljust(widths[name]) for name in names).rstrip()]

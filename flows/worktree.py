@@ -1,5 +1,5 @@
-"""A recipe's own git worktree, in which it is retrained while its owner's files stay as they are,
-and a ref of its own for the lock of each version."""
+"""A git worktree for each recipe, so retraining does not change the user's files, and a git ref for
+the dvc.lock of each version."""
 
 import os
 import shutil
@@ -15,30 +15,29 @@ from pipeline.core.workspace import LOCK, STATE
 
 TREES = STATE / "worktrees"
 AUTHOR = ("-c", "user.name=bertline", "-c", "user.email=bertline@localhost")
-NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")  # the owner's, such as DVC's, are for the owner
+NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")  # such as DVC's: they are for the user's own work
 
 
 def prepare(home: Path, recipe: str, ref: str) -> Path:
-    """The worktree of a recipe, at a commit of the owner's; made where it is missing or broken.
+    """Check out `ref` in a recipe's worktree; create the worktree if it is missing or broken.
 
-    What earlier runs left in it stays: checkpoints, and what DVC has made. Call it where nobody
-    else works in it. Raises UserError where `ref` is no commit, or this folder is not the top of
-    its repository.
+    Checkpoints and DVC outputs of earlier runs stay. The caller ensures that no other process works
+    in it. Raises UserError if `ref` is no commit, or `home` is not the top of its repository.
     """
-    check_name(recipe)  # it becomes a path
+    check_name(recipe)  # it becomes part of a path
     if Path(_git(home, "rev-parse", "--show-toplevel")).resolve() != home.resolve():
-        raise UserError(f"{home}: is not the top folder of its git repository: retrain from there")
+        raise UserError(f"{home}: is not the top folder of its git repository: start there")
     try:
         commit = _git(
             home, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
         )
     except UserError:
         raise UserError(
-            f"{ref}: is no commit of this repository: retraining works on what is committed"
+            f"{ref}: is no commit of this repository: commit first, or name another by --ref"
         ) from None
     tree = home / TREES / recipe
     if _is_ours(home, tree):
-        for lock in ("index.lock", "HEAD.lock"):  # of a git that was killed
+        for lock in ("index.lock", "HEAD.lock"):  # left by a git that was killed
             Path(_git(tree, "rev-parse", "--git-path", lock)).unlink(missing_ok=True)
         _git(tree, "checkout", "--quiet", "--detach", "--force", commit)
     else:
@@ -51,7 +50,7 @@ def prepare(home: Path, recipe: str, ref: str) -> Path:
 
 
 def _is_ours(home: Path, tree: Path) -> bool:
-    """Whether a worktree is there and whole: a kill, a move or a copy can leave half of one."""
+    """True if the worktree is complete: a kill, a move or a copy can leave a part of one."""
     if not (tree / ".git").is_file():
         return False
     try:
@@ -64,19 +63,19 @@ def _is_ours(home: Path, tree: Path) -> bool:
 
 
 def mirror(home: Path, tree: Path, paths: Iterable[str]) -> None:
-    """Make data in the worktree what they are in the owner's folder: they arrive there, committed
-    or not. What git or DVC track and the owner has not at hand stays as they brought it.
+    """Copy data files from the user's folder to the worktree, committed or not.
 
-    Raises UserError for a path that leaves the folder.
+    A path that the user's folder lacks is removed, unless git or DVC tracks it. Raises UserError
+    for a relative path that leaves the folder.
     """
     for path in dict.fromkeys(paths):
         if Path(path).is_absolute():
             continue
         source, target = Path(os.path.normpath(home / path)), Path(os.path.normpath(tree / path))
         if not source.is_relative_to(home):
-            raise UserError(f"{path}: lies outside of this folder: name it by its full path")
+            raise UserError(f"{path}: lies outside of this folder: write its absolute path")
         for step in (*reversed(target.relative_to(tree).parents), target.relative_to(tree)):
-            if (tree / step).is_symlink():  # it would lead out of the worktree
+            if (tree / step).is_symlink():  # it could lead out of the worktree
                 (tree / step).unlink()
         if not source.exists():
             tracked = _git(tree, "ls-files", "--", path) or Path(f"{target}.dvc").exists()
@@ -90,7 +89,7 @@ def mirror(home: Path, tree: Path, paths: Iterable[str]) -> None:
 
 def _mirror_folder(source: Path, target: Path) -> None:
     wanted = {file.relative_to(source) for file in _files(source)}
-    for place, folders, files in os.walk(target):  # links are not followed: they are removed
+    for place, folders, files in os.walk(target):  # links are removed, not followed
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         for path in (Path(place) / name for name in (*linked, *files)):
             if path.is_symlink() or path.relative_to(target) not in wanted:
@@ -100,7 +99,7 @@ def _mirror_folder(source: Path, target: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file of a folder, behind links too, each folder once."""
+    """Yield every file of a folder; links are followed, each folder once."""
     seen: set[Path] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         here = Path(place)
@@ -131,9 +130,9 @@ def _remove(path: Path) -> None:
 
 
 def keep_lock(tree: Path, recipe: str, version: str) -> str:
-    """Commit a version's dvc.lock, on top of the commit that was worked on, to a ref of its own.
+    """Commit a version's dvc.lock on top of the worktree's HEAD, and return the ref that keeps it.
 
-    Returns the ref. No branch, index or file of anybody moves.
+    No branch, index or working file changes.
     """
     ref = f"refs/bertline/{recipe}/{version}"
     with tempfile.TemporaryDirectory() as folder:
@@ -142,25 +141,24 @@ def keep_lock(tree: Path, recipe: str, version: str) -> str:
         blob = _git(tree, "hash-object", "-w", "--", str(LOCK))
         _git(tree, "update-index", "--add", "--cacheinfo", f"100644,{blob},{LOCK}", env=index)
         content = _git(tree, "write-tree", env=index)
-    message = f"{recipe}/{version}: the lock it was made with"
+    message = f"{recipe}/{version}: its dvc.lock"
     commit = _git(tree, *AUTHOR, "commit-tree", content, "-p", "HEAD", "-m", message)
     _git(tree, "update-ref", ref, commit)
     return ref
 
 
 def take(home: Path, recipe: str, version: str, branch: str | None, patch: Path | None) -> str:
-    """Hand a scheduled version's lock to the owner, as a branch or a patch. Returns what was made.
+    """Write a retrained version's lock as a branch or a patch. Returns a message on the result.
 
-    Raises UserError where the version was not made by a scheduled run of this repository, or the
-    branch is there already.
+    Raises UserError if no retraining of this repository made the version, or the branch exists.
     """
     ref = f"refs/bertline/{recipe}/{version}"
     try:
         _git(home, "rev-parse", "--verify", "--quiet", ref)
     except UserError:
         raise UserError(
-            f"{recipe}/{version}: no scheduled run of this repository made it: git for-each-ref"
-            " refs/bertline lists those"
+            f"{recipe}/{version}: no scheduled run of this repository made it; versions of"
+            " such runs: git for-each-ref refs/bertline"
         ) from None
     if patch:
         text = _git(home, "format-patch", "-1", "--stdout", ref)
@@ -172,7 +170,7 @@ def take(home: Path, recipe: str, version: str, branch: str | None, patch: Path 
 
 
 def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
-    """What git says. Raises UserError with its complaint."""
+    """Run git and return its output. Raises UserError with git's message if it fails."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
         done = subprocess.run(
@@ -183,8 +181,8 @@ def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> st
             text=True,
         )
     except FileNotFoundError:
-        raise UserError("git is not installed: retraining works in a worktree of git's") from None
+        raise UserError("git is not installed: retraining needs it for its worktree") from None
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-        raise UserError(f"git {arguments[0]}: {said[-1]}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise UserError(f"git {arguments[0]}: {lines[-1]}")
     return done.stdout.strip()

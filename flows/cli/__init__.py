@@ -1,1 +1,1 @@
-"""The command `bertline`: a module a group of commands."""
+"""The command `bertline`."""

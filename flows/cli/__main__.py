@@ -1,4 +1,4 @@
-"""`python -m flows.cli`, as `bertline`."""
+"""Entry point of `python -m flows.cli`, the same as `bertline`."""
 
 import sys
 

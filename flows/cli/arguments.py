@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and numbers as a command reads them."""
+"""Arguments shared by several commands, and parsers of numbers."""
 
 from typing import Annotated
 
@@ -13,19 +13,19 @@ Recipe = Annotated[
         metavar="RECIPE", help="A block of params.yaml.", autocompletion=completion.recipes
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say it, as without --yes.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only show it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show it, as without --yes.")]
 
 
 def at_most_one(**given: object) -> None:
-    """Refuse options that say opposite things; an option's name has `_` for `-` here."""
+    """Raise UserError if more than one option is given; in their names `_` stands for `-`."""
     names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
     if len(names) > 1:
         raise UserError(f"{names[1]}: not with {names[0]}: give one of them")
 
 
 def named_version(name: str) -> tuple[str, str | None]:
-    """RECIPE/VERSION, RECIPE@champion or RECIPE, as recipe and version."""
+    """Split RECIPE/VERSION, RECIPE@champion or RECIPE into recipe and version."""
     from pipeline.core.config import check_name
 
     recipe, _, number = name.replace("@champion", "").partition("/")
@@ -35,30 +35,30 @@ def named_version(name: str) -> tuple[str, str | None]:
     return recipe, number or None
 
 
-# a default comes as the number that it is
+# typer passes defaults as numbers
 
 
 def count(given: str | int) -> int:
-    """A whole number, not below zero."""
+    """Parse a whole number, not below zero."""
     if not str(given).isdigit():
         raise ValueError(f"{given!r} is no whole number")
     return int(given)
 
 
 def port(given: str | int) -> int:
-    """A port to listen on; 0 takes a free one."""
+    """Parse a port to listen on; 0 takes a free one."""
     if not str(given).isdecimal() or int(given) > 65535:
         raise ValueError(f"{given!r} is no port: 0 to 65535")
     return int(given)
 
 
 def seconds(given: str | float) -> float:
-    """A time to wait."""
+    """Parse a time to wait."""
     return _between(given, 0.05, 86400, "seconds")
 
 
 def hours(given: str | float) -> float:
-    """A time to work."""
+    """Parse a time limit of a stage."""
     return _between(given, 0.01, 8760, "hours")
 
 

@@ -1,5 +1,8 @@
-"""Names that a shell completes. It asks at each press of a key: nothing of ours is imported, no
-YAML is parsed, and where there is nothing to offer, nothing is said."""
+"""Names for shell completion.
+
+The shell calls this at each press of the tab key, so nothing else of bertline is imported, no YAML
+is parsed, and errors are silent.
+"""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +13,7 @@ KEY = re.compile(r"([a-z][a-z0-9_-]*)[ ]*:")
 
 
 def recipes(incomplete: str) -> list[str]:
-    """The recipes of params.yaml: keys of the first indentation below `recipes:`."""
+    """Return the recipes of params.yaml: the keys of the first indentation below `recipes:`."""
     try:
         lines = Path("params.yaml").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -27,13 +30,13 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def gallery(incomplete: str) -> list[str]:
-    """The recipes of the gallery."""
+    """Return the recipes of the gallery."""
     files = (ROOT / "flows" / "gallery").glob("*.yaml")
     return _beginning((file.stem for file in files if file.stem != "defaults"), incomplete)
 
 
 def tasks(incomplete: str) -> list[str]:
-    """The tasks: the folders beside `base`, as pipeline.tasks knows them."""
+    """Return the tasks: the folders of pipeline/tasks except `base`."""
     files = (ROOT / "pipeline" / "tasks").glob("*/__init__.py")
     return _beginning((f.parent.name for f in files if f.parent.name != "base"), incomplete)
 

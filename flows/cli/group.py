@@ -1,11 +1,11 @@
-"""How a command is declared: beside its function, whose docstring is its help.
+"""Declaration of commands by a decorator; the docstring of the function is the command's help.
 
     group = Group("Recipes")
 
     @group.command("bertline check news")
     def check(recipe: Recipe) -> None: ...
 
-A command imports what it needs when it is called, and no earlier. What it returns is its exit code.
+A command imports what it needs only when it is called. Its return value is the exit code.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Examples:
-    """Shows examples as they are written, where a pipe reads the help."""
+    """Mixin that prints the examples without reflowing them if the output is no terminal."""
 
     epilog: str | None
 
@@ -28,7 +28,7 @@ class Examples:
 
 
 class Command(Examples, TyperCommand):
-    """A command, of which no option takes another one for its value."""
+    """Command that refuses an option as the value of another option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -38,8 +38,8 @@ class Command(Examples, TyperCommand):
             if not getattr(error, "possibilities", True) and any(
                 p.nargs == -1 for p in self.params
             ):
-                error.message += "; a text that begins with a dash stands behind --"
-            vars(error).update(ctx=ctx)  # some know of no command, and are told without its name
+                error.message += "; put a text that begins with a dash behind --"
+            vars(error).update(ctx=ctx)  # some errors have none, and so no command's name
             raise
 
     def _refuse_swallowed(self, ctx: Any, args: list[str]) -> None:
@@ -49,8 +49,8 @@ class Command(Examples, TyperCommand):
         end = args.index("--") if "--" in args else len(args)
         for word, value in pairwise(args[:end]):
             if word in valued and value.partition("=")[0] in names and not ctx.resilient_parsing:
-                told = f"{value} is an option: write {word}={value} where it is meant"
-                raise typer.BadParameter(told, ctx, param_hint=[word])
+                message = f"{value} is an option: write {word}={value} if it is the value"
+                raise typer.BadParameter(message, ctx, param_hint=[word])
 
     def get_params(self, ctx: Any) -> Any:
         return _untyped(super().get_params(ctx))
@@ -60,7 +60,7 @@ class Command(Examples, TyperCommand):
 
 
 class Commands(Examples, TyperGroup):
-    """All commands, by panel also where a pipe reads the help."""
+    """Group of all commands, with panels in plain help too."""
 
     def get_params(self, ctx: Any) -> Any:
         return _untyped(super().get_params(ctx))
@@ -77,7 +77,7 @@ class Commands(Examples, TyperGroup):
 
 
 def _untyped(params: Any) -> Any:
-    """Arguments and flags whose help names no type: <str> and <bool> tell a person nothing."""
+    """Hide the types <str> and <bool> of arguments and flags in the help."""
     for param in params:
         if param.param_type_name == "argument" or param.is_flag:
             param.display_type_rich = _nothing
@@ -85,18 +85,18 @@ def _untyped(params: Any) -> Any:
 
 
 def _nothing(ctx: Any) -> None:
-    """In place of a type."""
+    """Return no name of a type."""
 
 
 class Group:
-    """The commands of one panel."""
+    """Commands of one panel of the help."""
 
     def __init__(self, panel: str) -> None:
         self.panel = panel
         self.app = typer.Typer()
 
     def command(self, *examples: str) -> Callable[[F], F]:
-        """Declare a function as the command of its name, which is called like this."""
+        """Declare a function as a command; `examples` are calls of it, shown in the help."""
         head = "example" if len(examples) == 1 else "examples"
         shown = "\n  ".join([f"{head}:", *examples])
         return self.app.command(cls=Command, rich_help_panel=self.panel, epilog=shown)

@@ -1,4 +1,4 @@
-"""What was in use when, and what the gate refused."""
+"""Text of `bertline history`: past champions and refused versions."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,10 +14,10 @@ from pipeline.registry.versions import Registry
 
 
 def history(registry: Registry, model: str, picture: Path) -> str:
-    """The ledger as a table of reigns and one of refusals; draws the reigns into `picture`.
+    """Return a table of past champions and one of refused versions; draw the first into `picture`.
 
-    Looking repairs what a crash left and takes in what a hand has moved. Raises UserError where
-    nothing has been decided yet.
+    As every look at the ledger, this finishes an entry that a crash left, and records an alias that
+    was moved by hand. Raises UserError if the ledger has no entries.
     """
     from pipeline.promotion import figures
 
@@ -25,7 +25,7 @@ def history(registry: Registry, model: str, picture: Path) -> str:
     entries = Ledger(registry, model).entries()
     if not entries:
         raise UserError(f"{model}: nothing has been decided yet: bertline run {model}")
-    lived = reigns(entries)
+    periods = reigns(entries)
     rows = [
         {
             "version": f"{model}/{reign.version}" + ("" if reign.until else "  in use"),
@@ -34,15 +34,15 @@ def history(registry: Registry, model: str, picture: Path) -> str:
             "by": reign.how,
             "why": reign.reason,
         }
-        for reign in lived
+        for reign in periods
     ]
     lines = [f"{model}: {f'{model}/{champion} is in use' if champion else 'nothing is in use'}", ""]
     shown = terminal.table if terminal.watched() else table
     lines += shown(rows) if rows else []
     if refused := _refused(entries):
         lines += ["", "not promoted", *shown(refused)]
-    if lived:
-        figures.history(lived, picture)
+    if periods:
+        figures.history(periods, picture)
         lines += ["", f"picture: {picture}"]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What `bertline predict` is asked: texts, or pairs of them, from arguments, a file or a pipe."""
+"""Input of `bertline predict`: texts or pairs of texts from arguments, a file or a pipe."""
 
 import json
 import sys
@@ -8,11 +8,13 @@ from pathlib import Path
 from pipeline.core.errors import UserError
 
 
-def said(given: Sequence[str], file: Path | None) -> tuple[str | None, list[str]]:
-    """The texts that are to be answered, and where they stand: None for those that are `given`
-    themselves, else the name of the file or standard input that has one a line."""
+def read_texts(given: Sequence[str], file: Path | None) -> tuple[str | None, list[str]]:
+    """Return the source of the texts and the texts, one for each line of the source.
+
+    The source is None if the texts are those `given`, else a file or standard input.
+    """
     if given and (file is not None or (len(given) > 1 and "-" in given)):
-        raise UserError("predict: give texts, or --file FILE, or - for standard input: one of them")
+        raise UserError("predict: give only one of texts, --file FILE, or - for standard input")
     if file is not None:
         if not file.is_file():
             raise UserError(f"{file}: no such file")
@@ -30,7 +32,7 @@ def said(given: Sequence[str], file: Path | None) -> tuple[str | None, list[str]
             texts.append(line.decode())
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{name}, line {number}: is not UTF-8 (byte {error.start + 1}): mend that line"
+                f"{name}, line {number}: is not UTF-8 (byte {error.start + 1}): fix that line"
             ) from None
     if not texts:
         raise UserError(f"{name}: is empty: one text a line is expected")
@@ -38,7 +40,7 @@ def said(given: Sequence[str], file: Path | None) -> tuple[str | None, list[str]
 
 
 def pairs(recipe: str, name: str | None, texts: list[str]) -> list[tuple[str, str]]:
-    """Two arguments a pair, or a line a pair."""
+    """Make pairs of the texts: two arguments or one line of a source each."""
     if name is not None:
         return [_pair(line, f"{name}, line {number}") for number, line in enumerate(texts, 1)]
     if len(texts) % 2:
@@ -47,7 +49,7 @@ def pairs(recipe: str, name: str | None, texts: list[str]) -> list[tuple[str, st
 
 
 def _pair(line: str, where: str) -> tuple[str, str]:
-    """Two texts with a tab between them, or JSON."""
+    """Parse two texts separated by a tab, or JSON."""
     try:
         content = json.loads(line) if line.startswith("{") else None
         text, second = (content["text"], content["second"]) if content else line.split("\t")
@@ -55,7 +57,6 @@ def _pair(line: str, where: str) -> tuple[str, str]:
             raise TypeError
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{where}: is no pair: write two texts with a tab between them, or JSON with text and"
-            " second"
+            f"{where}: is no pair: write two texts separated by a tab, or JSON with text and second"
         ) from None
     return text, second

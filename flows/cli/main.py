@@ -1,4 +1,4 @@
-"""The command `bertline`: its groups of commands, and how it ends."""
+"""Entry point of the command `bertline`: its groups of commands and its exit codes."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code; what a person can mend is told in one line."""
+    """Run one command and return its exit code; a UserError is printed as one line."""
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has left
+    except BrokenPipeError:  # the reader of the output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return code
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     command = get_command(_app())
-    if f"_{NAME.upper()}_COMPLETE" in os.environ:  # a shell asks, and typer answers and exits
+    if f"_{NAME.upper()}_COMPLETE" in os.environ:  # typer prints completions and exits
         command.main([], prog_name=NAME)
     try:
         with command.make_context(NAME, list(arguments)) as context:
@@ -60,7 +60,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _app() -> typer.Typer:
-    """All commands; with panels and colours where a person looks at the help."""
+    """Return the app with all commands; its help has panels and colours on a terminal."""
     app = typer.Typer(
         cls=Commands,
         help="From labelled text to a promoted, quantized encoder.",
@@ -73,9 +73,9 @@ def _app() -> typer.Typer:
 
 
 def _refused(error: typer.TyperException) -> int:
-    """Say what was wrong with the arguments, and where the right ones are told."""
-    told = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    print(f"error: {told[:1].lower()}{told[1:]}", file=sys.stderr)
+    """Print what is wrong with the arguments. Returns the exit code."""
+    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    print(f"error: {message[:1].lower()}{message[1:]}", file=sys.stderr)
     context = getattr(error, "ctx", None)
     print(f"Try '{context.command_path if context else NAME} --help'", file=sys.stderr)
     return error.exit_code

@@ -1,4 +1,4 @@
-"""An old params.yaml under the names of today: what `bertline migrate` does."""
+"""Rewriting of old names in params.yaml for `bertline migrate`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,36 +12,36 @@ from pipeline.core.files import write_text
 
 @dataclass(frozen=True)
 class Change:
-    """A word of the file that is replaced where it stands."""
+    """Replacement of one word of the file."""
 
     line: int
     column: int
-    """Both from 0."""
+    """Line and column count from 0."""
     place: str
-    """The dotted key that it belongs to."""
+    """Dotted key of the word."""
     old: str
     new: str
 
-    def told(self, path: Path) -> str:
+    def message(self, path: Path) -> str:
         return f"{path}, line {self.line + 1}: {self.place}: {self.old} is {self.new} now"
 
 
 def migrate(path: Path = PARAMS_FILE) -> list[str]:
-    """Rewrite the old names of a params.yaml; everything else stays, to the byte.
+    """Rewrite the old names of a params.yaml; all other bytes stay.
 
-    Returns a line for each change. Raises UserError where the file is missing, or is no YAML.
+    Returns a line for each change. Raises UserError if the file is missing or no YAML.
     """
-    read_recipes(path)  # refuses what is no params.yaml, in one line
+    read_recipes(path)  # raises UserError for an invalid file
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)
     changes = sorted(_changes(text), key=lambda change: (change.line, change.column))
     for change in reversed(changes):
         line = lines[change.line]
-        start = line.index(change.old, change.column)  # a value may stand in quotes
+        start = line.index(change.old, change.column)  # a value may be quoted
         lines[change.line] = line[:start] + change.new + line[start + len(change.old) :]
     if changes:
         write_text(path, "".join(lines))
-    return [change.told(path) for change in changes]
+    return [change.message(path) for change in changes]
 
 
 def _changes(text: str) -> Iterator[Change]:

@@ -1,4 +1,4 @@
-"""Tables as a person sees them on a terminal; a pipe reads plain lines instead."""
+"""Tables for a terminal; a pipe gets plain lines instead."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def watched() -> bool:
-    """True if standard output is a terminal that can draw."""
+    """True if standard output is a terminal that supports colours."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def table(rows: Sequence[Mapping[str, str]], numbers: Sequence[str] = ()) -> list[str]:
-    """The lines of a table of rows with the same keys, which head it; `numbers` names the columns
-    that stand at the right."""
+    """Return the lines of a table of rows with the same keys, which are its header; the columns of
+    `numbers` are aligned to the right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -29,14 +29,14 @@ def table(rows: Sequence[Mapping[str, str]], numbers: Sequence[str] = ()) -> lis
     return _lines(drawn)
 
 
-def facts(told: Sequence[tuple[str, str]]) -> list[str]:
-    """The lines of facts, each beside its name."""
+def facts(named: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the lines of a table of names and facts."""
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table.grid(padding=(0, 2, 0, 0))
     drawn.add_column(style="bold")
-    for name, fact in told:
+    for name, fact in named:
         drawn.add_row(Text(name), Text(fact))
     return _lines(drawn)
 

@@ -138,7 +138,10 @@ def test_another_folders_deployment_is_not_taken_over(
     write_toy(tmp_path, "manual")
     with pytest.raises(UserError) as error:
         act()
-    assert "retrain/toy: the Prefect server has it as bertline in /a/clone" in one_line(error)
+    assert (
+        "retrain/toy: the Prefect server has this deployment as bertline in /a/clone"
+        in one_line(error)
+    )
 
 
 def test_without_a_server_nothing_is_scheduled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -290,16 +290,16 @@ def test_a_second_try_reaches_a_server_that_stumbled(
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (500, "it was not taken (500)"),
-        (302, "it was not taken (302)"),
+        (500, "the message was refused (500)"),
+        (302, "the message was refused (302)"),
         (0, "no answer within 0.5 seconds"),
-        (None, "it was not taken (ConnectError)"),
+        (None, "the message was refused (ConnectError)"),
     ],
 )
 def test_a_server_that_fails_twice_is_a_line_in_the_log_and_the_others_are_told(
     hook: Hook, monkeypatch: pytest.MonkeyPatch, answer: int | None, problem: str
 ) -> None:
-    monkeypatch.setattr(notify, "PATIENCE", 0.5)
+    monkeypatch.setattr(notify, "TIMEOUT", 0.5)
     monkeypatch.setenv("BERTLINE_WEBHOOK", hook.address(SECRET))
     monkeypatch.setenv("BERTLINE_SLACK_WEBHOOK", hook.address("slack"))
     if answer is None:
@@ -316,10 +316,10 @@ def test_a_server_that_fails_twice_is_a_line_in_the_log_and_the_others_are_told(
     ("channel", "values", "message"),
     [
         ("slack", {}, "BERTLINE_SLACK_WEBHOOK is not set: retrain.notify names slack"),
-        ("webhook", {"BERTLINE_WEBHOOK": SECRET}, "BERTLINE_WEBHOOK is no such address"),
+        ("webhook", {"BERTLINE_WEBHOOK": SECRET}, "BERTLINE_WEBHOOK is malformed"),
         ("webhook", {"BERTLINE_WEBHOOK": f"ftp://h/{SECRET}"}, "set it to https://HOST/PATH"),
         ("email", {}, "BERTLINE_SMTP is not set"),
-        ("email", {"BERTLINE_SMTP": f"smtp://me:{SECRET}@h:25/x"}, "BERTLINE_SMTP is no such"),
+        ("email", {"BERTLINE_SMTP": f"smtp://me:{SECRET}@h:25/x"}, "BERTLINE_SMTP is malformed"),
         ("email", {"BERTLINE_SMTP": f"smtp://me:{SECRET}@h:587"}, "BERTLINE_EMAIL_FROM is not"),
         (
             "email",
@@ -328,7 +328,7 @@ def test_a_server_that_fails_twice_is_a_line_in_the_log_and_the_others_are_told(
                 "BERTLINE_EMAIL_FROM": "a@b",
                 "BERTLINE_EMAIL_TO": f"c@d\r\n{SECRET}",
             },
-            "BERTLINE_EMAIL_TO is no such address",
+            "BERTLINE_EMAIL_TO is malformed",
         ),
     ],
 )

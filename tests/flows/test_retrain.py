@@ -84,7 +84,7 @@ def test_mlflows_file_stays_the_owners(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if before:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", before)
-    with retrain._embedded_beside(tmp_path):
+    with retrain._users_database(tmp_path):
         wanted = before if before and "http" in before else f"sqlite:///{tmp_path}/mlflow.db"
         assert os.environ["MLFLOW_TRACKING_URI"] == wanted
     assert os.environ.get("MLFLOW_TRACKING_URI") == before
@@ -104,7 +104,7 @@ def test_a_remote_is_the_owners_from_the_worktree_too(tmp_path: Path) -> None:
     dvc(home, "remote", "add", "-q", "-d", "store", "../store")
     dvc(home, "remote", "add", "-q", "--local", "far", "s3://bucket/there")
     dvc(home, "remote", "modify", "-q", "--local", "far", "secret_access_key", "planted")
-    steps.settle(home, tree, home / ".dvc" / "cache")
+    steps.configure(home, tree, home / ".dvc" / "cache")
     listed = dvc(tree, "remote", "list")
     assert f"{tmp_path / 'store'}" in listed
     assert "s3://bucket/there" in listed
@@ -112,5 +112,5 @@ def test_a_remote_is_the_owners_from_the_worktree_too(tmp_path: Path) -> None:
     assert dvc(tree, "cache", "dir") == str(home / ".dvc" / "cache")
     assert (tree / ".dvc" / "config.local").stat().st_mode & 0o077 == 0
     dvc(home, "remote", "remove", "--local", "far")
-    steps.settle(home, tree, home / ".dvc" / "cache")
+    steps.configure(home, tree, home / ".dvc" / "cache")
     assert "s3://" not in dvc(tree, "remote", "list")

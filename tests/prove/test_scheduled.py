@@ -244,7 +244,7 @@ def test_a_worker_that_dies_is_closed_and_the_next_goes_on_to_the_same_bytes(
         lambda: [run for run in night.runs("toy") if run["state"] == "CRASHED"], 600, night
     )
     assert time.monotonic() - died < 600
-    assert "no sign of life for 9 minutes" in crashed[0]["message"]
+    assert "no heartbeat for 9 minutes" in crashed[0]["message"]
 
     mark = len(night.log.read_text())
     night.trigger("toy")

@@ -62,14 +62,14 @@ def predict(
     from pipeline.core.config import check_name
 
     check_name(recipe)
-    said = inputs.said(texts or [], file)
+    source, given = inputs.read_texts(texts or [], file)
     from pipeline.registry.versions import inputs_of, takes_pairs
 
     loaded, version = _champion(recipe)
     pairs = takes_pairs(loaded)
-    asked = inputs.pairs(recipe, *said) if pairs else [(text, "") for text in said[1]]
-    answers = loaded.predict(inputs_of(loaded, asked)).to_dict("records")
-    for (text, second), answer in zip(asked, answers, strict=True):
+    queries = inputs.pairs(recipe, source, given) if pairs else [(text, "") for text in given]
+    answers = loaded.predict(inputs_of(loaded, queries)).to_dict("records")
+    for (text, second), answer in zip(queries, answers, strict=True):
         if as_json:
             own = {"text": text, "second": second} if pairs else {"text": text}
             print(json.dumps(own | answer | {"version": version}, ensure_ascii=False))

@@ -63,7 +63,7 @@ def test_a_text_that_begins_with_a_dash_stands_behind_two_dashes(
     assert list(read("search", "a.csv", "x", "--", "-x")["queries"]) == ["x", "-x"]
     assert main.main(["predict", "news", "-5 degrees"]) == 2
     assert capsys.readouterr().err == (
-        "error: no such option: -5; a text that begins with a dash stands behind --\n"
+        "error: no such option: -5; put a text that begins with a dash behind --\n"
         "Try 'bertline predict --help'\n"
     )
 
@@ -93,7 +93,7 @@ def test_a_text_that_begins_with_a_dash_stands_behind_two_dashes(
         (
             ["promote", "news/3", "--reason", "--override"],
             "invalid value for '--reason': --override is an option:"
-            " write --reason=--override where it is meant",
+            " write --reason=--override if it is the value",
             " promote",
         ),
     ],
