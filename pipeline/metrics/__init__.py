@@ -1,1 +1,1 @@
-"""Scores, their intervals and tests, and the names that people read them by."""
+"""Scores, their intervals and tests, and display names of metrics."""

@@ -1,4 +1,4 @@
-"""Calibration of confidence: its bins, and the expected calibration error."""
+"""Calibration of confidence: bins and the expected calibration error."""
 
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:
 def calibration(
     confidence: Floats, right: npt.NDArray[np.bool_], bins: int
 ) -> list[tuple[float, float, int]]:
-    """(mean confidence, accuracy, rows) of each bin of equal width that holds a row."""
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    """Return (mean confidence, accuracy, rows) of each non-empty bin of equal width."""
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
-        (float(confidence[place == b].mean()), float(right[place == b].mean()), int(n))
-        for b, n in enumerate(np.bincount(place, minlength=bins))
+        (float(confidence[bin_of == b].mean()), float(right[bin_of == b].mean()), int(n))
+        for b, n in enumerate(np.bincount(bin_of, minlength=bins))
         if n
     ]

@@ -1,10 +1,10 @@
-"""Scores in the words and the order that people read them in, the same wherever they are shown."""
+"""Names and formats of metrics for people, the same in all outputs."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 NOTHING = "nothing"
-TOLD = {
+DISPLAY_NAMES = {
     "roc auc": "area under ROC",
     "pr auc": "area under precision-recall",
     "mae": "mean absolute error",
@@ -18,28 +18,30 @@ TOLD = {
 
 
 def metric(name: str) -> str:
-    """A metric's name as people say it: macro_f1 is macro-F1, exact_match is exact match."""
+    """Display name of a metric: macro-F1 for macro_f1, exact match for exact_match."""
     spaced = name.replace("_", " ")
-    for pattern, told in TOLD.items():
-        spaced = re.sub(rf"\b{pattern}\b", told, spaced)
+    for pattern, display_name in DISPLAY_NAMES.items():
+        spaced = re.sub(rf"\b{pattern}\b", display_name, spaced)
     return spaced
 
 
 def number(value: float) -> str:
-    """A score, or a count where it can be nothing else."""
+    """Format a score with four decimals; whole numbers above 1 are counts and have none."""
     return f"{value:,.0f}" if value > 1 and value.is_integer() else f"{value:.4f}"
 
 
 def confused(name: str) -> str:
-    """A truth or an answer of a confusion, where "" is none at all."""
+    """Display name of a confusion's truth or answer, where "" means none."""
     return name or NOTHING
 
 
 def confusion(
     confusions: Mapping[str, Mapping[str, int]], labels: Sequence[str] = ()
 ) -> tuple[list[str], list[list[int]]]:
-    """Names, and how often each truth (row) got each answer (column): the classes in their order,
-    then whatever else occurs, "" last."""
+    """Return the names and counts of a confusion matrix with truths as rows, answers as columns.
+
+    The names are the classes in their order, then all others that occur, "" last.
+    """
     found = {*confusions, *(answer for row in confusions.values() for answer in row)}
     others = sorted(found.difference(labels), key=lambda name: (not name, name))
     names = [*labels, *others]

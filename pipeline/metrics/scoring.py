@@ -1,9 +1,8 @@
-"""Scores with intervals, from what each row adds to them.
+"""Scores with intervals, computed from a tally of each row.
 
-A task's metrics are functions of sums of tallies over rows. Resampling rows with replacement is the
-same as drawing how often each *different* tally comes from a multinomial, so a bootstrap of
-thousands of resamples costs what there are different tallies, whatever the number of rows
-(Efron 1979).
+A task's metrics are functions of sums of tallies over rows. Resampling rows with replacement
+(Efron 1979) is equivalent to drawing the count of each *distinct* tally from a multinomial. So the
+time of a bootstrap depends on the number of distinct tallies, not on the number of rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +18,13 @@ Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Measure = Callable[[Floats], dict[str, Floats]]
 RESAMPLES = 4000
-TIE = 1e-12  # of two scores that differ by rounding alone
-MOST_NUMBERS = 4_000_000  # held at once while resampling
+TIE = 1e-12  # smaller differences of two scores are rounding errors
+MOST_NUMBERS = 4_000_000  # in memory at once while resampling
 QUARTERS = (0.25, 0.5, 0.75)
 
 
 class Scored(Protocol):
-    """What of a task is asked here."""
+    """Part of a task that scoring needs."""
 
     by_group: ClassVar[bool]
     exact: ClassVar[str | None]
@@ -41,26 +40,27 @@ class Scored(Protocol):
 
 @dataclass(frozen=True)
 class Tallies:
-    """What each unit (a row, or a group where the task scores groups) adds to the scores."""
+    """Tallies of all units: of rows, or of groups if the task scores groups."""
 
     table: Floats
-    """The different tallies, (different, counts)."""
+    """Distinct tallies, (distinct, counts)."""
     place: Labels
-    """Which one is each unit's, (units,)."""
+    """Index of each unit's tally in the table, (units,)."""
 
     def __len__(self) -> int:
         return len(self.place)
 
     @property
     def rows(self) -> Floats:
-        """(units, counts)"""
+        """Tally of each unit, (units, counts)."""
         return np.asarray(self.table[self.place])
 
     def of(self, units: npt.NDArray[np.bool_]) -> "Tallies":
+        """Tallies of the selected units; `units` is a mask, (units,)."""
         return Tallies(self.table, self.place[units])
 
     def total(self) -> Floats:
-        """(counts,)"""
+        """Sum over all units, (counts,)."""
         return np.asarray(np.bincount(self.place, minlength=len(self.table)) @ self.table)
 
 
@@ -71,7 +71,7 @@ def tallies(
     classes: Sequence[str],
     groups: Sequence[str] = (),
 ) -> Tallies:
-    """Tally every row, or every group where the task scores groups; each different one once."""
+    """Tally every row, or every group if the task scores groups; each distinct unit only once."""
     units: list[tuple[tuple[str, ...], tuple[str, ...]]]
     if task.by_group:
         members: dict[str, list[int]] = {}
@@ -83,14 +83,14 @@ def tallies(
         ]
     else:
         units = [((t,), (a,)) for t, a in zip(truths, answers, strict=True)]
-    number = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
-    each = np.array([task.tally(*unit, classes) for unit in number], dtype=np.float64)
-    table, same = distinct(each)
-    return Tallies(table, same[np.array([number[unit] for unit in units], dtype=np.int64)])
+    index = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
+    each = np.array([task.tally(*unit, classes) for unit in index], dtype=np.float64)
+    table, place = distinct(each)
+    return Tallies(table, place[np.array([index[unit] for unit in units], dtype=np.int64)])
 
 
 def grouped(rows: Tallies, groups: Sequence[str]) -> Tallies:
-    """Whole groups as units: each the sum of its rows' tallies."""
+    """Return the tallies of groups: each is the sum of its rows' tallies."""
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.zeros((len(names), rows.table.shape[1]))
     np.add.at(sums, group, rows.rows)
@@ -98,7 +98,7 @@ def grouped(rows: Tallies, groups: Sequence[str]) -> Tallies:
 
 
 def distinct(rows: Floats) -> tuple[Floats, Labels]:
-    """The different rows of a table, and which of them each row is."""
+    """Return the distinct rows of a table, and the index of each row among them."""
     if not len(rows):
         return rows.reshape(0, 0), np.zeros(0, dtype=np.int64)
     table, place = np.unique(rows, axis=0, return_inverse=True)
@@ -110,43 +110,46 @@ def metrics(measure: Measure, tallied: Tallies) -> dict[str, float]:
 
 
 def intervals(measure: Measure, tallied: Tallies, seed: int = 0) -> dict[str, Interval]:
-    """Every metric and its 95 % percentile-bootstrap interval over units."""
+    """Return every metric with its 95 % percentile-bootstrap interval over units."""
     random = np.random.default_rng(seed)
     units = len(tallied)
     counts = np.bincount(tallied.place, minlength=len(tallied.table))
-    held = np.flatnonzero(counts)
-    table, shares = tallied.table[held], counts[held] / units
+    used = np.flatnonzero(counts)
+    table, shares = tallied.table[used], counts[used] / units
     found: dict[str, list[Floats]] = {}
     for size in chunks(RESAMPLES, max(len(table), table.shape[1])):
         drawn = random.multinomial(units, shares, size) @ table
         for name, values in measure(drawn).items():
             found.setdefault(name, []).append(values)
-    whole = metrics(measure, tallied)
-    ends = {
-        name: np.quantile(np.concatenate(values), (0.025, 0.975)) for name, values in found.items()
-    }
-    return {
-        name: Interval(value=value, low=float(ends[name][0]), high=float(ends[name][1]))
-        for name, value in whole.items()
-    }
+    result: dict[str, Interval] = {}
+    for name, value in metrics(measure, tallied).items():
+        low, high = np.quantile(np.concatenate(found[name]), (0.025, 0.975))
+        result[name] = Interval(value=value, low=float(low), high=float(high))
+    return result
 
 
 def chunks(draws: int, numbers: int) -> Iterator[int]:
-    """How many draws of so many numbers to make at once."""
+    """Split a number of draws into parts, so that no part holds more than MOST_NUMBERS numbers.
+
+    `numbers` is the number of numbers of one draw.
+    """
     part = max(1, MOST_NUMBERS // max(numbers, 1))
     for start in range(0, draws, part):
         yield min(part, draws - start)
 
 
 def per_unit_score(task: Scored, tallied: Tallies) -> Floats:
-    """How good every unit is by itself, (units,): 1 or 0 where units are right or wrong."""
+    """Score of every unit on its own, (units,): 1 or 0 if units are right or wrong."""
     table = tallied.table
     values = task.measure(table)[task.exact] if task.exact else task.per_unit_score(table)
     return np.asarray(values[tallied.place])
 
 
 def by_length(characters: npt.NDArray[np.integer[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Rows in quarters by how many characters each has, the shortest first, named by their span."""
+    """Split rows into quarters by number of characters, shortest first, named by their range.
+
+    Returns a mask of rows per quarter.
+    """
     if not len(characters):
         return {}
     edges = np.unique(np.quantile(characters, QUARTERS, method="inverted_cdf"))
@@ -159,13 +162,15 @@ def by_length(characters: npt.NDArray[np.integer[Any]]) -> dict[str, npt.NDArray
 
 
 def signs(difference: Floats) -> tuple[int, int]:
-    """How many are above 0, and how many below."""
+    """Number of values above 0 and number below."""
     return int((difference > TIE).sum()), int((difference < -TIE).sum())
 
 
 def worse_p(difference: Floats, groups: Sequence[str] | None) -> float:
-    """Sign test, one-sided: how likely differences so low are, one a row, if they come as often
-    above 0 as below. Of whole `groups` where there are any, for the rows of one are alike."""
+    """P-value of a sign test, one-sided, against differences below 0, one per row.
+
+    With `groups` it tests the sums of groups, since rows of a group are not independent.
+    """
     if groups is not None:
         group = np.unique(np.asarray(groups), return_inverse=True)[1]
         difference = np.asarray(np.bincount(group, weights=difference), dtype=np.float64)
@@ -174,8 +179,11 @@ def worse_p(difference: Floats, groups: Sequence[str] | None) -> float:
 
 
 def mcnemar_p(wins: int, losses: int) -> float:
-    """Exact one-sided McNemar: the chance of at least this many wins among the rows where two
-    models differ, if neither is better (McNemar 1947; the binomial form)."""
+    """P-value of the exact one-sided McNemar test in its binomial form (McNemar 1947).
+
+    It is the probability of at least this many wins among the rows where two models differ, if
+    neither is better.
+    """
     from scipy.stats import binomtest
 
     if wins + losses == 0:

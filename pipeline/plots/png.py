@@ -13,24 +13,24 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-MOST_NAMES = 15  # up to which a figure carries the name or number of each
+MOST_NAMES = 15  # a figure of more classes or curves does not name each
 
 
 def new(width: float = 6, height: float = 4.5) -> tuple[Figure, Axes]:
-    """A figure of so many inches, and its axes."""
+    """Return a new figure of this size in inches, and its axes."""
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all, and let it go."""
+    """Write a figure to a file atomically, and close it."""
     with whole(path) as temporary:
         temporary.write_bytes(encoded(figure))
 
 
 def encoded(figure: Figure) -> bytes:
-    """A figure's bytes; it is let go."""
+    """Encode a figure as PNG, and close it."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
     plt.close(figure)

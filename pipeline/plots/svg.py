@@ -1,7 +1,7 @@
-"""SVG figures for pages, which take their colours and letters from the page.
+"""SVG figures that take their colours and fonts from the page.
 
-Text stays text, colours are CSS variables, names of parts are the figure's own, and the same
-numbers give the same bytes.
+Text stays text, colours are CSS variables, IDs are unique to the figure, and the same numbers give
+the same bytes.
 """
 
 import io
@@ -19,13 +19,13 @@ from pipeline.plots.palette import INK, QUIET, ROLES, RULE
 
 P = ParamSpec("P")
 WIDTH = 440  # user units, which are CSS pixels at full size
-LETTER = 12.5  # height of letters, in the same units
+FONT_SIZE = 12.5  # in the same units
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a label may hold $
-    "font.size": LETTER,
-    "axes.titlesize": LETTER,
-    "legend.fontsize": LETTER - 1,
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "legend.fontsize": FONT_SIZE - 1,
     "legend.frameon": False,
     "text.color": INK,
     "axes.labelcolor": QUIET,
@@ -47,13 +47,13 @@ STYLE = {
 
 
 def drawn(draw: Callable[P, Figure]) -> Callable[P, str]:
-    """Draw in the report's style and give the figure as SVG."""
+    """Decorator: draw in the report's style and return the figure as SVG."""
 
     @wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> str:
         style = STYLE | {"svg.hashsalt": draw.__name__}
         with rc_context(style), warnings.catch_warnings():  # type: ignore[arg-type]
-            # the page's fonts draw what matplotlib's cannot measure
+            # glyphs missing in Matplotlib's fonts are drawn by the page's fonts
             warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
             return _svg(draw(*args, **kwargs))
 
@@ -76,6 +76,6 @@ def _svg(figure: Figure) -> str:
 
 
 def new(height: float) -> tuple[Figure, Axes]:
-    """`height` in the units of WIDTH."""
+    """Return a new figure and its axes; `height` is in the units of WIDTH."""
     figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
     return figure, figure.subplots()

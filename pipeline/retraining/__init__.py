@@ -1,1 +1,1 @@
-"""True if a recipe is worth training again, from facts alone."""
+"""Decide if a recipe is worth training again."""

@@ -1,4 +1,4 @@
-"""True if a recipe is worth training again: what is new since the last version, in plain words."""
+"""Decide if a recipe is worth training again, by what has changed since its last version."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ Kind = Literal["data", "recipe", "base", "code", "pins", "behaviour suites"]
 
 class RetrainParams(Settings):
     schedule: str | None
-    """When: cron (`0 3 * * 1-5`), `every 6 h` (min, h, d), `manual`, or null for no deployment."""
+    """Cron (`0 3 * * 1-5`), `every 6 h` (min, h, d), `manual`, or null for no deployment."""
     timezone: str
-    """Of cron times and of the midnight that intervals count from: Europe/Berlin, for instance."""
+    """Time zone of cron times and of the midnight that intervals count from: Europe/Berlin, say."""
     min_new_rows: int = Field(ge=1)
-    """Rows that are new, corrected, moved or gone, below which new data alone trains nothing."""
+    """Least number of new, corrected, moved or deleted rows for which new data alone is trained."""
     notify: list[Channel]
-    """Who is told how it went; their addresses come from the environment."""
+    """Channels that receive the outcome; their addresses come from the environment."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -34,30 +34,30 @@ class RetrainParams(Settings):
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"no time zone is called {self.timezone!r}") from None
-        plain = self.schedule in (None, "manual") or self.every
-        if not plain and len(str(self.schedule).split()) != 5:
+        known = self.schedule in (None, "manual") or self.every
+        if not known and len(str(self.schedule).split()) != 5:
             raise ValueError(f"{self.schedule!r} is neither cron, `every 6 h`, manual nor null")
         return self
 
     @property
     def every(self) -> int | None:
-        """Seconds between two runs; None where the schedule is another."""
+        """Seconds between two runs; None for other kinds of schedule."""
         found = INTERVAL.fullmatch(self.schedule or "")
         return int(found[1]) * SECONDS[found[2]] if found else None
 
 
 class Rescore(Record):
-    """What a version answers under today's versions, beside what it answered when it was judged."""
+    """Comparison of a version's answers under today's packages with those of its judgement."""
 
     version: str
     rows: int
     """Texts that were answered both times."""
     changed: int
-    """Of these, answered with another label now."""
+    """Texts whose label is another now."""
     max_difference: float
-    """Of an answer's score: how sure the version is of it."""
+    """Largest difference of an answer's score, which is the version's confidence."""
     problem: str = ""
-    """Why it does not answer under them, where it does not."""
+    """Error message if it does not answer under today's packages."""
 
     @property
     def sentence(self) -> str:
@@ -72,39 +72,39 @@ class Rescore(Record):
 
 
 class Plan(Record):
-    """True if a line is run, and why."""
+    """Decision to run a recipe's pipeline or not, and why."""
 
     recipe: str
     run: bool
     why: str
     """One line."""
     since: str | None
-    """The version that today's inputs are compared with."""
+    """Version that today's inputs are compared with."""
     new: list[str]
-    """What has changed since, a line each."""
+    """Changes since that version, one line each."""
     changes: Changes | None
-    """Of the rows, where the source was read again."""
+    """Changes of the rows, if the source was read again."""
     rescore: Rescore | None
 
     @property
-    def told(self) -> str:
-        """Why, and how a champion stands that was answered again."""
+    def explanation(self) -> str:
+        """Reason, and the result of re-scoring the champion if there is one."""
         return f"{self.why}; {self.rescore.sentence}" if self.rescore else self.why
 
 
 @dataclass(frozen=True)
 class Past:
-    """A registered version, and what the gate made of it."""
+    """A registered version, its last decision, and the inputs that have changed since."""
 
     version: str
     """RECIPE/NUMBER."""
     fate: str | None
-    """`the champion`, or the event and reason of its last line in the ledger; None where it was
-    never judged."""
+    """`the champion`, or event and reason of its last entry in the ledger; None if it was never
+    judged."""
     changed: Mapping[Kind, Sequence[str]] = field(default_factory=dict)
-    """Inputs that differ now from its own, by kind."""
+    """Inputs that have changed since, by kind."""
     installed: Sequence[str] = ()
-    """Packages whose version differs, where pins do not explain it."""
+    """Packages of another version than then, if no changed pin explains it."""
 
 
 def plan(
@@ -116,10 +116,10 @@ def plan(
     *,
     force: bool = False,
 ) -> Plan:
-    """Decide, beside one version of the past; `changes` compares its rows with today's, where data
-    or recipe may have changed them.
+    """Decide if a recipe is trained again, given a past version of it.
 
-    New data alone is worth a training where enough rows changed; anything else always is.
+    `changes` compares its rows with today's, if data or recipe may have changed them. New data
+    alone is worth a training if enough rows changed; any other change always is.
     """
 
     def decided(run: bool, why: str) -> Plan:

@@ -1,8 +1,8 @@
-"""The rows behind a version, and what has changed in them since.
+"""Changes between the rows of a version and those of today.
 
-A row is known by its text, or both of its texts. Copies of one text are paired first where all is
-the same, then by label, then by split, then in the order of their labels: no row's place in its
-source matters. A label is taken as it is written; an empty one is no class.
+A row is identified by its text, or by both of its texts. Copies of a text are paired by label and
+split first, then by label, then by split, then in the order of their labels: the order of rows in
+the source does not matter. Labels are compared as written; an empty one is no class.
 """
 
 from collections import Counter, defaultdict
@@ -16,17 +16,17 @@ from pipeline.core.text import excerpt
 if TYPE_CHECKING:
     import pandas as pd
 
-# The share of a class's rows that must go one way for the class itself to have gone: labels in
-# use are wrong in a few percent of rows, so corrections made on the way stay below what is left.
+# Share of a class's rows that must get the same new label for the class to count as renamed or
+# merged: a few percent of labels are usually wrong, and may be corrected at the same time.
 MOST = 0.9
-FEWEST = 2  # such rows: one alone cannot tell a renamed class from a corrected label
+FEWEST = 2  # such rows: a single one may be a corrected label
 ALIKE = (["text", "label", "split"], ["text", "label"], ["text", "split"], ["text"])
 SHOWN = 8  # names in a line, the largest first
 UNLABELLED = "no label"
 
 
 class Passage(Record):
-    """Rows of one class that are there still and carry another class's name."""
+    """Number of rows that are still present and whose class has another name now."""
 
     old: str
     new: str
@@ -34,45 +34,45 @@ class Passage(Record):
 
 
 class Changes(Record):
-    """What became of a table of rows: before + new - gone = now."""
+    """Changes between two tables of rows: before + new - gone = now."""
 
     before: int
     now: int
     new: int
     gone: int
     corrected: int
-    """Rows of an old text under another label, where the class as a whole did not go there."""
+    """Rows of a known text with another label, unless their whole class was renamed to it."""
     moved: int
-    """Rows of an old text in another split: only a source that says the split does that."""
+    """Rows of a known text in another split; possible only if the source names the split."""
     new_by_label: dict[str, int]
     gone_by_label: dict[str, int]
-    """By class, where labels name several or none."""
+    """Gone rows by label; by class if a label can have several classes or none."""
     corrections: dict[str, int]
-    """Corrected rows, as 'old > new', where a label is a class."""
+    """Corrected rows by 'old > new', if a label is a class."""
     added: dict[str, int]
-    """Rows of each class that is new, and no other's new name."""
+    """Rows of each new class that is not a renamed one."""
     dropped: dict[str, int]
-    """Rows that each class had that is no more, under whatever name."""
+    """Former rows of each class that is gone and was not renamed."""
     renamed: list[Passage]
-    """Classes under a name that was unknown."""
+    """Classes with a name that is new."""
     merged: list[Passage]
-    """Classes under the name of another, or together under a new one."""
+    """Classes merged into another one, or together into a new one."""
     split: list[Passage]
-    """Classes under several names that were unknown, one a passage."""
+    """Classes split into several new ones, one passage each."""
 
     @property
     def rows(self) -> int:
-        """How many rows there are to learn anew: new, gone, or under another label."""
-        passed = (passage.rows for passage in (*self.renamed, *self.merged, *self.split))
-        return self.new + self.gone + self.corrected + sum(passed)
+        """Number of rows that are new, gone, or have another label."""
+        renamed = (passage.rows for passage in (*self.renamed, *self.merged, *self.split))
+        return self.new + self.gone + self.corrected + sum(renamed)
 
 
 def learned(rows: Path) -> set[str]:
-    """The texts that a version was trained or selected on, by name, from its rows.parquet."""
+    """IDs of the texts that a version was trained or selected on, from its rows.parquet."""
     import pandas as pd
 
-    seen = [("kept", "==", True), ("split", "!=", "test")]
-    return set(_texts(pd.read_parquet(rows, columns=["id"], filters=seen)["id"]))
+    filters = [("kept", "==", True), ("split", "!=", "test")]
+    return set(_texts(pd.read_parquet(rows, columns=["id"], filters=filters)["id"]))
 
 
 def compare(
@@ -80,23 +80,27 @@ def compare(
     now: "pd.DataFrame",
     classes: Callable[[str], Sequence[str]] | None = None,
 ) -> Changes:
-    """What has changed between two tables of rows, by their columns id, label and split.
+    """Compare two tables of rows by their columns id, label and split.
 
-    `classes` gives those of a label, where a label is not one class itself: classes can then be new
-    or gone, and are not followed from name to name.
+    `classes` returns the classes of a label, for tasks whose labels are not classes themselves.
+    Then classes can be new or gone, but renamed, merged and split ones are not detected.
     """
     old, new = _coded(before, now)
     pairs, gone, fresh = _paired(old, new)
-    had, has, came, went = (_counted(rows["label"], classes) for rows in (old, new, fresh, gone))
+    before_by, now_by, new_by, gone_by = (
+        _counted(rows["label"], classes) for rows in (old, new, fresh, gone)
+    )
     flows = Counter(zip(pairs["old"], pairs["new"], strict=True))
-    renamed, merged, split = _passages(flows, set(had), came) if classes is None else ([], [], [])
-    passed = {(passage.old, passage.new) for passage in (*renamed, *merged, *split)}
+    renamed, merged, split = (
+        _passages(flows, set(before_by), new_by) if classes is None else ([], [], [])
+    )
+    passages = {(passage.old, passage.new) for passage in (*renamed, *merged, *split)}
     corrected = {
-        (a, b): rows for (a, b), rows in sorted(flows.items()) if a != b and (a, b) not in passed
+        (a, b): rows for (a, b), rows in sorted(flows.items()) if a != b and (a, b) not in passages
     }
     corrections = {f"{a or UNLABELLED} > {b or UNLABELLED}": n for (a, b), n in corrected.items()}
-    added = has.keys() - had.keys() - {b for _, b in passed} - {""}
-    dropped = had.keys() - has.keys() - {a for a, _ in passed} - {""}
+    added = now_by.keys() - before_by.keys() - {b for _, b in passages} - {""}
+    dropped = before_by.keys() - now_by.keys() - {a for a, _ in passages} - {""}
     return Changes(
         before=len(old),
         now=len(new),
@@ -104,11 +108,11 @@ def compare(
         gone=len(gone),
         corrected=sum(corrected.values()),
         moved=int(pairs["moved"].sum()),
-        new_by_label=dict(sorted(came.items())),
-        gone_by_label=dict(sorted(went.items())),
+        new_by_label=dict(sorted(new_by.items())),
+        gone_by_label=dict(sorted(gone_by.items())),
         corrections=corrections if classes is None else {},
-        added={name: has[name] for name in sorted(added)},
-        dropped={name: had[name] for name in sorted(dropped)},
+        added={name: now_by[name] for name in sorted(added)},
+        dropped={name: before_by[name] for name in sorted(dropped)},
         renamed=renamed,
         merged=merged,
         split=split,
@@ -116,37 +120,37 @@ def compare(
 
 
 def words(changes: Changes) -> list[str]:
-    """The changes as plain lines."""
-    told = []
+    """Describe the changes, one line each."""
+    lines = []
     if changes.new:
-        told.append(f"{_count(changes.new, 'new row')}{_parts(changes.new_by_label)}")
+        lines.append(f"{_count(changes.new, 'new row')}{_parts(changes.new_by_label)}")
     if changes.gone:
-        told.append(f"{_count(changes.gone, 'row')} gone{_parts(changes.gone_by_label)}")
+        lines.append(f"{_count(changes.gone, 'row')} gone{_parts(changes.gone_by_label)}")
     if changes.corrected:
         corrections = _parts(changes.corrections)
-        told.append(f"{_count(changes.corrected, 'label')} corrected{corrections}")
+        lines.append(f"{_count(changes.corrected, 'label')} corrected{corrections}")
     if changes.moved:
-        told.append(f"{_count(changes.moved, 'row')} moved to another split")
+        lines.append(f"{_count(changes.moved, 'row')} moved to another split")
     for name, rows in changes.added.items():
-        told.append(f"class {_name(name)} is new ({_count(rows, 'row')})")
+        lines.append(f"class {_name(name)} is new ({_count(rows, 'row')})")
     for name, rows in changes.dropped.items():
-        told.append(f"class {_name(name)} is gone (it had {_count(rows, 'row')})")
+        lines.append(f"class {_name(name)} is gone (it had {_count(rows, 'row')})")
     for verb, passages in (("renamed", changes.renamed), ("merged into", changes.merged)):
         for p in passages:
-            told.append(f"class {_name(p.old)} is {verb} {_name(p.new)} ({_count(p.rows, 'row')})")
+            lines.append(f"class {_name(p.old)} is {verb} {_name(p.new)} ({_count(p.rows, 'row')})")
     for name in dict.fromkeys(p.old for p in changes.split):
         parts = {p.new: p.rows for p in changes.split if p.old == name}
-        told.append(f"class {_name(name)} is split{_parts(parts)}")
-    return told or ["nothing new"]
+        lines.append(f"class {_name(name)} is split{_parts(parts)}")
+    return lines or ["nothing new"]
 
 
 def _texts(ids: "pd.Series[str]") -> "pd.Series[str]":
-    """Rows of one text differ in a number behind its digest."""
+    """Text part of row IDs: rows with the same text differ in a suffix."""
     return ids.str.replace("-.*", "", regex=True)
 
 
 def _coded(before: "pd.DataFrame", now: "pd.DataFrame") -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Both tables, texts as numbers, in the order in which copies are paired."""
+    """Return both tables with texts as numbers, in the order in which copies are paired."""
     import pandas as pd
 
     both = pd.concat([before, now], ignore_index=True)
@@ -163,19 +167,20 @@ def _coded(before: "pd.DataFrame", now: "pd.DataFrame") -> "tuple[pd.DataFrame, 
 def _paired(
     old: "pd.DataFrame", new: "pd.DataFrame"
 ) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
-    """The rows that are there still, a pair of labels each, and what is left of either side."""
+    """Pair the rows of both tables. Return old and new label of each pair, and the rows of each
+    table that are left."""
     import pandas as pd
 
     pairs = []
     for keys in ALIKE:
-        turned = [
-            rows.assign(turn=rows.groupby(keys, observed=True).cumcount(), place=rows.index)[
-                [*keys, "turn", "place"]
+        numbered = [
+            rows.assign(copy=rows.groupby(keys, observed=True).cumcount(), row=rows.index)[
+                [*keys, "copy", "row"]
             ]
             for rows in (old, new)
         ]
-        places = turned[0].merge(turned[1], on=[*keys, "turn"])
-        was, became = old.loc[places["place_x"]], new.loc[places["place_y"]]
+        matches = numbered[0].merge(numbered[1], on=[*keys, "copy"])
+        was, became = old.loc[matches["row_x"]], new.loc[matches["row_y"]]
         moved = was["split"].to_numpy() != became["split"].to_numpy()
         labels = {"old": was["label"].to_numpy(), "new": became["label"].to_numpy()}
         pairs.append(pd.DataFrame({**labels, "moved": moved}))
@@ -184,7 +189,7 @@ def _paired(
 
 
 def _counted(labels: Iterable[str], classes: Callable[[str], Sequence[str]] | None) -> Counter[str]:
-    """How many rows have each class."""
+    """Number of rows of each class."""
     counts = Counter(labels)
     if classes is None:
         return counts
@@ -196,27 +201,30 @@ def _counted(labels: Iterable[str], classes: Callable[[str], Sequence[str]] | No
 
 
 def _passages(
-    flows: Mapping[tuple[str, str], int], known: Set[str], came: Mapping[str, int]
+    flows: Mapping[tuple[str, str], int], known: Set[str], new_by: Mapping[str, int]
 ) -> tuple[list[Passage], list[Passage], list[Passage]]:
-    """Classes that are renamed, merged and split. New rows under the old name speak against it."""
-    went: dict[str, Counter[str]] = defaultdict(Counter)
+    """Return the classes that are renamed, merged and split.
+
+    New rows with the old name count as rows that kept it.
+    """
+    new_names: dict[str, Counter[str]] = defaultdict(Counter)
     for (old, new), rows in flows.items():
         if old:
-            went[old][new] = rows
-    heirs: dict[str, Passage] = {}
+            new_names[old][new] = rows
+    replaced: dict[str, Passage] = {}
     split: list[Passage] = []
-    for name, names in sorted(went.items()):
-        enough = max(FEWEST, MOST * (names.total() + came.get(name, 0)))
-        heir, rows = names.most_common(1)[0]
+    for name, names in sorted(new_names.items()):
+        enough = max(FEWEST, MOST * (names.total() + new_by.get(name, 0)))
+        commonest, rows = names.most_common(1)[0]
         unknown = {new: names[new] for new in sorted(names.keys() - known - {""})}
-        if rows >= enough and heir not in (name, ""):
-            heirs[name] = Passage(old=name, new=heir, rows=rows)
+        if rows >= enough and commonest not in (name, ""):
+            replaced[name] = Passage(old=name, new=commonest, rows=rows)
         elif len(unknown) > 1 and sum(unknown.values()) >= enough:
             split += [Passage(old=name, new=new, rows=rows) for new, rows in unknown.items()]
-    shared = Counter(passage.new for passage in heirs.values())
-    taken = known - heirs.keys()  # a name that its own class has left is free
-    renamed = [p for p in heirs.values() if p.new not in taken and shared[p.new] == 1]
-    return renamed, [p for p in heirs.values() if p not in renamed], split
+    shared = Counter(passage.new for passage in replaced.values())
+    taken = known - replaced.keys()  # the name of a class that has another one now is free
+    renamed = [p for p in replaced.values() if p.new not in taken and shared[p.new] == 1]
+    return renamed, [p for p in replaced.values() if p not in renamed], split
 
 
 def _count(number: int, noun: str) -> str:
@@ -228,7 +236,7 @@ def _name(label: str) -> str:
 
 
 def _parts(counts: Mapping[str, int]) -> str:
-    """Names and their counts in brackets, the largest first."""
+    """Names and their counts in brackets, largest first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     parts = [f"{excerpt(name) or UNLABELLED} {rows:,}" for name, rows in ordered[:SHOWN]]
     more = [f"{len(ordered) - SHOWN} more"] if len(ordered) > SHOWN else []

@@ -93,7 +93,7 @@ def test_a_champion_that_was_answered_again_is_told_also_where_nothing_is_new() 
     scored = Rescore(version="news/3", rows=412, changed=2, max_difference=0.031)
     told = plan(PARAMS, "news", past(), rescore=scored)
     assert not told.run
-    assert told.told.endswith(
+    assert told.explanation.endswith(
         "news/3 answers 412 test rows under these versions: 2 answers changed, scores by 0.03 at"
         " most"
     )
