@@ -161,12 +161,14 @@ class Head(ABC):
 
     def graph(self, model: Any, typed: bool) -> Graph:
         """Return the export form of a model: by default from token ids to logits of each token."""
-        inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
-        return plain_graph(model, inputs, by_token=True)
+        return plain_graph(model, typed, by_token=True)
 
 
-def plain_graph(model: Any, inputs: Sequence[str], *, by_token: bool, **more: Any) -> Graph:
+def plain_graph(
+    model: Any, typed: bool, *, by_token: bool, extra: Sequence[str] = (), first_token: bool = False
+) -> Graph:
     """Return the export form of an unchanged model, with logits by token or by text."""
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else []), *extra]
     dynamic = [*inputs, "logits"] if by_token else inputs
     axes = {name: {0: "batch", 1: "length"} for name in dynamic}
-    return Graph(model, model.config, inputs, "logits", axes, **more)
+    return Graph(model, model.config, inputs, "logits", axes, first_token)

@@ -51,8 +51,7 @@ class MaskedLMHead(Classifier):
         return {"targets": ([piece.targets for piece in pieces], IGNORED)}
 
     def graph(self, model: Any, typed: bool) -> Graph:
-        inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else []), "targets"]
-        return plain_graph(model, inputs, by_token=True)
+        return plain_graph(model, typed, by_token=True, extra=["targets"])
 
 
 HEAD = MaskedLMHead()

@@ -23,9 +23,8 @@ class SequenceHead(Classifier):
         return pooled(super().load(folder, name, **settings), folder)
 
     def graph(self, model: Any, typed: bool) -> Graph:
-        inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
-        first = encoders.pooling(model) == "cls"
-        return plain_graph(model, inputs, by_token=False, first_token=first)
+        first_token = encoders.pooling(model) == "cls"
+        return plain_graph(model, typed, by_token=False, first_token=first_token)
 
 
 def pooled(model: Any, folder: Path) -> Any:

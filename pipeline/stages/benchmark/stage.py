@@ -73,15 +73,15 @@ def benchmark(
         )
         for name in CANDIDATES
     ]
-    found = _measure(works, rows, _reference_answers(evaluate / "predictions.parquet"), log)
+    runs = _measure(works, rows, _reference_answers(evaluate / "predictions.parquet"), log)
 
     classes = Validation.read(validate / "validation.json").labels
     runtimes = [
-        _candidate(name, found, task, rows, classes, export / file if file else finetune / "model")
+        _candidate(name, runs, task, rows, classes, export / file if file else finetune / "model")
         for name, file in CANDIDATES.items()
     ]
     picked, reasons = pick(runtimes, params)
-    _write_smoke(smoke, found[picked].measured.smoke, out / "smoke.json")
+    _write_smoke(smoke, runs[picked].measured.smoke, out / "smoke.json")
     record = Benchmark(
         reference=REFERENCE,
         picked=picked,
@@ -103,7 +103,7 @@ def _timed_lengths(tokenize: Path) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _CandidateRun:
     """Timing, answers and measurements of one candidate."""
 
     single: Timing
@@ -114,10 +114,10 @@ class _Found:
 
 def _measure(
     works: Sequence[Work], rows: dict[Split, Labelled], reference: Answers, log: Log
-) -> dict[str, _Found]:
+) -> dict[str, _CandidateRun]:
     """Measure each candidate in its own process: first the time of single texts, in turns, then the
     answers (those of the `reference` are known) and the grid."""
-    found: dict[str, _Found] = {}
+    runs: dict[str, _CandidateRun] = {}
     with ExitStack() as stack:
         processes, length = _start(works, stack)
         log.say(f"measuring {', '.join(processes)} in turns on {works[0].threads} threads")
@@ -130,8 +130,8 @@ def _measure(
             log.say(f"{name}: {np.median(times[name]):.1f} ms a text; now its answers and grid")
             answers = reference if name == REFERENCE else _answers(process, rows, log)
             measured = process.submit(candidates.measure).result()
-            found[name] = _Found(timing(times[name], 1, length), answers, measured)
-    return found
+            runs[name] = _CandidateRun(timing(times[name], 1, length), answers, measured)
+    return runs
 
 
 def _start(works: Sequence[Work], stack: ExitStack) -> tuple[dict[str, ProcessPoolExecutor], int]:
@@ -206,14 +206,14 @@ def pick(measured: list[Candidate], params: BenchmarkParams) -> tuple[str, dict[
 
 def _candidate(
     name: str,
-    found: dict[str, _Found],
+    runs: dict[str, _CandidateRun],
     task: Task,
     rows: dict[Split, Labelled],
     classes: list[str],
     file: Path,
 ) -> Candidate:
     """Return a candidate's record with an empty verdict."""
-    own, reference = found[name], found[REFERENCE]
+    own, reference = runs[name], runs[REFERENCE]
     scores, flips = {}, {}
     for split, labelled in rows.items():
         answers = own.answers[split]
