@@ -1,14 +1,15 @@
-"""How many texts a second are embedded, by SentenceTransformer and by bertline; and a search.
+"""Benchmark of embedding against SentenceTransformer, in texts per second, and of a search.
 
     python bench/embeddings.py
     python bench/embeddings.py --rows 200 --chunk 50 --asked 20 --out /tmp/bench    # a quick look
 
 The same texts go through `SentenceTransformer.encode` and bertline's ONNX graphs (fp32, int8),
 chunk by chunk in turns, in one process, on the same number of threads. Each sorts a chunk by length
-and makes its own batches. The base is that of the recipe `news`, at its own 256 tokens. How close
-the embeddings are is the cosine of each text's. Memory is the highest of the command `bertline
-embed`, over half of the rows and over all: of 25,000, both are more than it holds at once. The time
-of a search is that of one query with everything loaded. Writes embeddings.json and embeddings.md.
+and makes its own batches. The base is that of the recipe `news`, at its own 256 tokens. Similarity
+is the cosine of the two embeddings of each text. Memory is the peak of the command `bertline
+embed`, over half of the rows and over all: with 25,000 rows, both are more than it holds at once.
+The time of a search is that of one query with everything loaded. Writes embeddings.json and
+embeddings.md.
 """
 
 import argparse
@@ -48,25 +49,25 @@ def main() -> int:
     parser.add_argument("--asked", type=int, default=1_000, help="queries of the search (1,000)")
     parser.add_argument("--data", type=Path, default=DATA / "imdb" / "train.parquet")
     parser.add_argument(
-        "--answers", type=Path, default=DATA / "banking77" / "train.csv", help="is searched"
+        "--answers", type=Path, default=DATA / "banking77" / "train.csv", help="rows to search"
     )
     parser.add_argument(
-        "--queries", type=Path, default=DATA / "banking77" / "test.csv", help="is asked"
+        "--queries", type=Path, default=DATA / "banking77" / "test.csv", help="queries to search"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    given = parser.parse_args()
-    for file in (given.data, given.answers, given.queries):
+    args = parser.parse_args()
+    for file in (args.data, args.answers, args.queries):
         if not file.exists():
-            print(f"bench/embeddings.py is skipped: {file} is not there (give another)")
+            print(f"bench/embeddings.py is skipped: {file} does not exist (name another file)")
             return 0
     with TemporaryDirectory(prefix="bench-") as folder:
-        content = measured(given, Path(folder))
-    write(given.out, "embeddings", content, markdown(content))
+        content = measure(args, Path(folder))
+    write(args.out, "embeddings", content, markdown(content))
     return 0
 
 
-def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """All that is found, as it is written to embeddings.json."""
+def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Return the content of embeddings.json."""
     import torch
 
     folder, threads = locate(MODEL), torch.get_num_threads()
@@ -74,28 +75,28 @@ def measured(given: argparse.Namespace, work: Path) -> dict[str, Any]:
         name: Embedder(extraction(folder, runtime), folder, work, threads=threads)
         for name, runtime in OURS.items()
     }
-    texts = texts_of(given.data)[: given.rows]
+    texts = texts_of(args.data)[: args.rows]
     machine = this_machine()
     more = {name: version(name) for name in ("sentence-transformers", "usearch")}
     return {
         "model": MODEL,
-        "data": f"{given.data.parent.name}/{given.data.name}",
+        "data": f"{args.data.parent.name}/{args.data.name}",
         "max_length": extraction(folder, "onnx-fp32").max_length,
         "rows": len(texts),
-        "chunk": given.chunk,
+        "chunk": args.chunk,
         "threads": threads,
-        **rates(texts, given.chunk, folder, embedders),
+        **rates(texts, args.chunk, folder, embedders),
         "memory_mb": {name: memory(texts, runtime, work) for name, runtime in OURS.items()},
-        "answers": f"{given.answers.parent.name}/{given.answers.name}",
+        "answers": f"{args.answers.parent.name}/{args.answers.name}",
         "search_ms": {
-            name: latencies(given, embedder, work) for name, embedder in embedders.items()
+            name: latencies(args, embedder, work) for name, embedder in embedders.items()
         },
         "machine": machine.model_copy(update={"versions": machine.versions | more}).model_dump(),
     }
 
 
 def extraction(folder: Path, runtime: Runtime) -> Extraction:
-    """What SentenceTransformer takes out of that folder."""
+    """Return the settings that SentenceTransformer reads from that folder."""
     return settled(MODEL, folder, Options(runtime=runtime))
 
 
@@ -106,7 +107,7 @@ def texts_of(file: Path) -> list[str]:
 def rates(
     texts: list[str], chunk: int, folder: Path, embedders: dict[str, Embedder]
 ) -> dict[str, Any]:
-    """Texts a second of each, chunk by chunk, and the cosines to the reference's embeddings."""
+    """Return texts per second of each embedder, and the cosines to the reference's embeddings."""
     from sentence_transformers import SentenceTransformer
 
     reference = SentenceTransformer(str(folder))
@@ -114,9 +115,9 @@ def rates(
         REFERENCE: partial(reference.encode, show_progress_bar=False)
     }
     for name, embedder in embedders.items():
-        contestants[name] = partial(embedded, embedder)
+        contestants[name] = partial(embed, embedder)
     for encode in contestants.values():
-        encode(texts[: min(chunk, 64)])  # memory is still being claimed
+        encode(texts[: min(chunk, 64)])  # warm up: the first call allocates memory
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     cosines: dict[str, list[float]] = {name: [] for name in embedders}
     others, log = Others(), Console("bench")
@@ -145,7 +146,7 @@ def rates(
     }
 
 
-def embedded(embedder: Embedder, texts: list[str]) -> Any:
+def embed(embedder: Embedder, texts: list[str]) -> Any:
     return np.stack(embedder.embeddings(embedder.tokens(texts)))
 
 
@@ -154,39 +155,39 @@ def spread(ratios: list[float]) -> dict[str, float]:
 
 
 def memory(texts: list[str], runtime: Runtime, work: Path) -> dict[str, float]:
-    """Megabytes that `bertline embed` held at most, by rows; each time in a process of its own."""
+    """Return the peak memory of `bertline embed` in MB by rows, each in a separate process."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     code = (
         "import pathlib, re, sys; from flows.cli.main import main; code = main(sys.argv[1:]);"
-        "told = pathlib.Path('/proc/self/status').read_text();"
-        "print(re.search(r'VmHWM:\\s+(\\d+) kB', told)[1]); sys.exit(code)"
+        "status = pathlib.Path('/proc/self/status').read_text();"
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1]); sys.exit(code)"
     )
     home = work / f"memory-{runtime}"
     home.mkdir()
-    held = {}
-    for rows in (1, len(texts) // 2 or 1, len(texts)):  # the first one makes the graph
+    peaks = {}
+    for rows in (1, len(texts) // 2 or 1, len(texts)):  # the first run exports the graph
         pq.write_table(pa.table({"text": texts[:rows]}), home / "rows.parquet")
-        asked = ["embed", "rows.parquet", "--out", f"{rows}.parquet", "--runtime", runtime]
+        command = ["embed", "rows.parquet", "--out", f"{rows}.parquet", "--runtime", runtime]
         done = subprocess.run(
-            [sys.executable, "-c", code, *asked],
+            [sys.executable, "-c", code, *command],
             cwd=home,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         )
-        held[str(rows)] = round(int(done.stdout.split()[-1]) / 1024, 1)
-    return dict(list(held.items())[1:])
+        peaks[str(rows)] = round(int(done.stdout.split()[-1]) / 1024, 1)
+    return dict(list(peaks.items())[1:])
 
 
-def latencies(given: argparse.Namespace, embedder: Embedder, work: Path) -> dict[str, float]:
-    """Milliseconds from a query to its five nearest rows."""
+def latencies(args: argparse.Namespace, embedder: Embedder, work: Path) -> dict[str, float]:
+    """Return the milliseconds from a query to its five nearest rows."""
     answers = answers_of_rows(
-        Rows(str(given.answers)), embedder.how, lambda: embedder, (), work, log=Console("bench")
+        Rows(str(args.answers)), embedder.how, lambda: embedder, (), work, log=Console("bench")
     )
-    queries = texts_of(given.queries)[: given.asked]
+    queries = texts_of(args.queries)[: args.asked]
     answers.nearest(queries[:1], 5)
     milliseconds = []
     for query in queries:
@@ -212,11 +213,11 @@ def markdown(content: dict[str, Any]) -> str:
         )
     header = ("embedder", "texts/s", f"ratio to {REFERENCE}", "mean cosine to it", "lowest")
     sizes = list(content["memory_mb"]["bertline fp32"])
-    held = [
+    peaks = [
         (name, *(f"{own[rows]:.0f} MB" for rows in sizes))
         for name, own in content["memory_mb"].items()
     ]
-    searched = [
+    searches = [
         (name, f"{own['p50']:.1f} ms", f"{own['p95']:.1f} ms")
         for name, own in content["search_ms"].items()
     ]
@@ -229,11 +230,11 @@ def markdown(content: dict[str, Any]) -> str:
 `{content["model"]}`, {content["threads"]} threads, in turns of {content["chunk"]:,} texts. The
 ratio is the median over turns (lowest–highest). {others_text([content["others_share"]])}
 
-{table(("`bertline embed`", *(f"{int(rows):,} rows" for rows in sizes)), held)}
+{table(("`bertline embed`", *(f"{int(rows):,} rows" for rows in sizes)), peaks)}
 
 The most memory that the command held.
 
-{table(("one query, warm", "p50", "p95"), searched)}
+{table(("one query, warm", "p50", "p95"), searches)}
 
 The five nearest of {rows:,} rows of `{content["answers"]}`.
 

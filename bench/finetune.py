@@ -1,4 +1,4 @@
-"""How many texts a second a training takes in: a plain loop, transformers' Trainer, and bertline.
+"""Benchmark of training throughput: a plain loop, transformers' Trainer, and bertline.
 
     python bench/finetune.py
     python bench/finetune.py --rows 200 --rounds 1 --out /tmp/bench    # a quick look
@@ -35,21 +35,18 @@ from pipeline.stages.benchmark.machine import this_machine
 from pipeline.stages.finetune.params import FinetuneParams
 
 DATA = ROOT.parent / "shared" / "datasets" / "imdb" / "train.parquet"
-RECIPE = "news"  # whose base and settings are measured
+RECIPE = "news"  # its base and settings are measured
 MAX_LENGTH = 256  # tokens
 BATCH = 16
 LEARNING_RATE = 1e-4
 WARMUP = 0.1  # share of the steps in which the learning rate rises
 SEED = 17
-UNCOUNTED = 2  # first steps, in which memory is still being claimed
-HELD_OUT = 32  # rows that bertline's one evaluation reads, after the last timed step
+UNCOUNTED = 2  # first steps, which still allocate memory
+HELD_OUT = 32  # rows of bertline's one evaluation, after the last timed step
 
 
 class Clock(Silence):
-    """Told after each step how many are done; notes when the counted ones began and ended.
-
-    It is what bertline's own training reports its progress to.
-    """
+    """Log of a training that records when the counted steps began and ended."""
 
     def __init__(self) -> None:
         self.began = self.ended = 0.0
@@ -60,7 +57,7 @@ class Clock(Silence):
         if done not in (UNCOUNTED, total):
             return
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # steps are queued there: wait for their end
+            torch.cuda.synchronize()  # steps run asynchronously: wait until they end
         now = time.perf_counter()
         if done == UNCOUNTED:
             self.began = now
@@ -69,7 +66,7 @@ class Clock(Silence):
 
 
 def _classifier(base: Path, labels: list[str]) -> Any:
-    """The base under a new head, with its own dropout."""
+    """Return the base with a new head and the base's own dropout."""
     from pipeline.models.heads import sequence
     from pipeline.models.heads.base import Start
 
@@ -77,7 +74,7 @@ def _classifier(base: Path, labels: list[str]) -> Any:
 
 
 def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
-    """What tutorials show: every text padded to the longest, shuffled, fp32, default dropout."""
+    """Train as in tutorials: every text padded to the longest, shuffled, fp32, default dropout."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
     from transformers import get_linear_schedule_with_warmup
@@ -91,9 +88,9 @@ def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
         max_length=MAX_LENGTH,
         return_tensors="pt",
     )
-    truth = torch.tensor(rows["labels"][:])
+    targets = torch.tensor(rows["labels"][:])
     loader = DataLoader(
-        TensorDataset(padded["input_ids"], padded["attention_mask"], truth),
+        TensorDataset(padded["input_ids"], padded["attention_mask"], targets),
         batch_size=BATCH,
         shuffle=True,
     )
@@ -103,16 +100,16 @@ def plain_loop(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
     schedule = get_linear_schedule_with_warmup(optimizer, int(WARMUP * len(loader)), len(loader))
     model.train()
     for step, batch in enumerate(loader, 1):
-        ids, mask, answers = (part.to(device) for part in batch)
+        ids, mask, truth = (part.to(device) for part in batch)
         optimizer.zero_grad()
-        model(input_ids=ids, attention_mask=mask, labels=answers).loss.backward()
+        model(input_ids=ids, attention_mask=mask, labels=truth).loss.backward()
         optimizer.step()
         schedule.step()
         clock.progress(step, len(loader))
 
 
 def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
-    """transformers.Trainer with the flags it offers for speed, and nothing beside training."""
+    """Train with transformers.Trainer and its flags for speed, without evaluation or logging."""
     import torch
     from transformers import (
         DataCollatorWithPadding,
@@ -161,9 +158,9 @@ def trainer_best_flags(work: Path, base: Path, labels: list[str], clock: Clock) 
 
 
 def bertline(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
-    """The line's own training, as its stage `finetune` calls it, with the recipe's settings.
+    """Train as the stage `finetune` does, with the settings of the recipe.
 
-    One evaluation and checkpoint an epoch come after the last step, when the clock has stopped.
+    The one evaluation and checkpoint come after the last step, when the clock has stopped.
     """
     from pipeline.stages.finetune import trainer
 
@@ -175,7 +172,7 @@ def bertline(work: Path, base: Path, labels: list[str], clock: Clock) -> None:
             classes=labels,
             encoder=task.encoder(tokenizer, MAX_LENGTH, "truncate", 0, None),
             prepared={},
-            metrics=lambda _: {"accuracy": 0.0, "macro_f1": 0.0},  # behind the last step
+            metrics=lambda _: {"accuracy": 0.0, "macro_f1": 0.0},  # after the last step
         )
         job = trainer.Job(params, task, base, str(base), work, validator, Path(state), precision)
         trainer.train(job, clock, _no_point)
@@ -195,22 +192,22 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="turns of each contestant (2)")
     parser.add_argument("--data", type=Path, default=DATA, help="file with columns text and label")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    given = parser.parse_args()
-    if given.rows <= UNCOUNTED * BATCH:
+    args = parser.parse_args()
+    if args.rows <= UNCOUNTED * BATCH:
         parser.error(f"--rows must be more than {UNCOUNTED * BATCH}: the first steps do not count")
-    if given.rounds < 1:
+    if args.rounds < 1:
         parser.error("--rounds must be 1 or more")
-    if not given.data.exists():
-        print(f"bench/finetune.py is skipped: {given.data} is not there (give --data FILE)")
+    if not args.data.exists():
+        print(f"bench/finetune.py is skipped: {args.data} does not exist (give --data FILE)")
         return 0
     with TemporaryDirectory(prefix="bench-") as folder:
-        content = compare(given.data, given.rows, given.rounds, Path(folder))
-    write(given.out, "finetune", content, markdown(content))
+        content = compare(args.data, args.rows, args.rounds, Path(folder))
+    write(args.out, "finetune", content, markdown(content))
     return 0
 
 
 def compare(data: Path, rows: int, rounds: int, work: Path) -> dict[str, Any]:
-    """Let the contestants take turns; what was found, as it is written to finetune.json."""
+    """Measure the contestants in turns. Returns the content of finetune.json."""
     from pipeline.stages.finetune import trainer
 
     block = read_recipe(RECIPE, ROOT / "params.yaml")
@@ -260,7 +257,10 @@ def compare(data: Path, rows: int, rounds: int, work: Path) -> dict[str, Any]:
 
 
 def prepare(data: Path, rows: int, base: Path, work: Path) -> tuple[list[str], float]:
-    """Draw rows and write their tokens as the stage `tokenize` does: labels and mean length."""
+    """Draw rows and write their tokens as the stage `tokenize` does.
+
+    Returns the labels and the mean number of tokens.
+    """
     import pyarrow as pa
 
     from pipeline.models.encoders import load_tokenizer
@@ -274,7 +274,7 @@ def prepare(data: Path, rows: int, base: Path, work: Path) -> tuple[list[str], f
     tokenizer.save_pretrained(work / "tokenizer")
     texts = [row.fields["text"] for row in drawn]
     ids = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    whole = pa.table(
+    tokens = pa.table(
         {
             "id": [str(i) for i in range(len(drawn))],
             "input_ids": pa.array(ids, pa.list_(pa.int32())),
@@ -283,7 +283,7 @@ def prepare(data: Path, rows: int, base: Path, work: Path) -> tuple[list[str], f
     )
     (work / "tokens").mkdir()
     for split in SPLITS:
-        part = whole.slice(0, rows) if split == "train" else whole.slice(rows)
+        part = tokens.slice(0, rows) if split == "train" else tokens.slice(rows)
         with (
             pa.OSFile(str(work / "tokens" / f"{split}.arrow"), "wb") as sink,
             pa.ipc.new_stream(sink, part.schema) as writer,
@@ -293,7 +293,7 @@ def prepare(data: Path, rows: int, base: Path, work: Path) -> tuple[list[str], f
 
 
 def measure(name: str, work: Path, base: Path, labels: list[str], threads: int) -> float:
-    """Seconds of the counted steps. Runs in a process of its own."""
+    """Return the seconds of the counted steps. Runs in a separate process."""
     import torch
     import transformers
 
@@ -341,7 +341,7 @@ def _alone(function: Callable[..., float], *arguments: Any) -> float:
 
 
 def _finetune_params() -> FinetuneParams:
-    """The recipe's settings; what all contestants share is fixed, whatever the recipe says."""
+    """Return the recipe's settings, with fixed values for those that all contestants share."""
     block = read_recipe(RECIPE, ROOT / "params.yaml")["finetune"]
     shared = {
         "epochs": 1,
@@ -360,7 +360,7 @@ def _train_rows(work: Path) -> Any:
 
 
 def _no_point(step: int, values: object) -> None:
-    """bertline would send its curve to MLflow here."""
+    """Drop a point of the curve, which bertline would send to MLflow."""
 
 
 if __name__ == "__main__":

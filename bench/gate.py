@@ -1,24 +1,24 @@
-"""How often the gate is wrong: champions and challengers of known true difference.
+"""Simulation of the gate's error rates with champions and challengers of known true difference.
 
     python bench/gate.py
     python bench/gate.py --years 50 --draws 500 --out /tmp/bench    # a quick look
 
-The worlds are drawn with the accuracy and the correlation of mistakes that real seeds have
-(bench/seeds.json, from `python bench/seeds.py`). A row has a difficulty, from a Beta distribution
-that gives just that correlation; a model is right on it by that chance; one that is better by so
-many points is so on every row in proportion.
+Rows are drawn to match the accuracy and the correlation of mistakes of real trainings that differ
+only in the seed (bench/seeds.json, from `python bench/seeds.py`). The chance of being right on a
+row follows a Beta distribution that gives this correlation. A model that is better by some points
+has a proportionally higher chance on every row.
 
-1. One question: the share of challengers that are promoted, by true difference and number of test
-   rows, by four rules at once: the gate's first question, the exact conditional McNemar test at the
-   same error rate, the usual rule (the point estimate is as good or better), and a bare McNemar at
-   5 %, spent anew each time.
-2. A year of 52 weekly questions: how often a model that is no better is promoted at least once, how
-   long a better one is held; with a test set that stays and one that grows. The same for metrics
-   that no exact test decides: macro-F1 of five classes (drawn by class), and micro-F1 over the
-   entities of documents (drawn by row), each of them found by its document's chance.
+1. One question: the share of promoted challengers, by true difference and number of test rows,
+   under four rules: the gate at its first question, the exact conditional McNemar test at the same
+   error rate, the usual rule (the point estimate is as good or better), and a bare McNemar test at
+   5 % for each question.
+2. A year of 52 weekly questions: how often a model that is not better is promoted at least once,
+   and how long a better one waits, on a constant and on a growing test set. The same for metrics
+   without an exact test: macro-F1 of five classes (drawn by class), and micro-F1 over the entities
+   of documents (drawn by row), each entity found by the chance of its document.
 
-The quick rules of the simulation are held against `judge` itself on a sample of draws; where the
-two ever differ the command fails. Writes gate.json, gate.md and gate.png.
+The fast rules of the simulation are compared with `judge` itself on a sample of draws; the command
+fails if they differ. Writes gate.json, gate.md and gate.png.
 """
 
 import argparse
@@ -38,14 +38,14 @@ from pipeline.promotion.question import Question, Side
 SEEDS = Path(__file__).with_name("seeds.json")
 ROWS = (200, 500, 1000, 2000, 5000, 20000)
 POINTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # true differences
-YEAR = 52  # weeks, a question each
+YEAR = 52  # weeks, with one question each
 YEAR_ROWS = (400, 2000)
 YEAR_RULES = ("gate", "usual rule", "bare McNemar at 5 %")
-DRAWN_ROWS = 400  # of years in which the bootstrap decides, which cost more
+DRAWN_ROWS = 400  # of years in which the bootstrap decides, which take longer
 MOST_DRAWN_YEARS = 500
 DRAWN_CHECKED = 20
 GROWTH = 0.02  # new test rows a week, as a share of the first test set
-CHECKED = 200  # draws of each kind on which the quick rule is held against judge
+CHECKED = 200  # draws of each kind on which the fast rule is compared with judge
 
 
 def main() -> int:
@@ -55,11 +55,11 @@ def main() -> int:
     )
     parser.add_argument("--years", type=int, default=2000, help="years of each kind (2000)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    given = parser.parse_args()
+    args = parser.parse_args()
     measured = json.loads(SEEDS.read_text(encoding="utf-8"))
     content: dict[str, Any] = {
-        "draws": given.draws,
-        "years": given.years,
+        "draws": args.draws,
+        "years": args.years,
         "error_rate": ERROR_RATE,
         "data": {},
     }
@@ -68,16 +68,16 @@ def main() -> int:
         content["data"][name] = {
             "accuracy": round(world.accuracy, 4),
             "correlation": facts["correlation"],
-            "questions": questions(world, given.draws, name),
+            "questions": questions(world, args.draws, name),
             "years": [
-                *years(world, given.years, name),
-                *drawn_years(facts, 170 + place, min(given.years, MOST_DRAWN_YEARS), name),
+                *years(world, args.years, name),
+                *drawn_years(facts, 170 + place, min(args.years, MOST_DRAWN_YEARS), name),
             ],
             "held_against_judge": check(world, RightRows(), CHECKED)
             + sum(check(world, game, DRAWN_CHECKED) for game in (FiveClasses(), Documents())),
         }
-    write(given.out, "gate", content, markdown(content))
-    picture(content, given.out / "gate.png")
+    write(args.out, "gate", content, markdown(content))
+    picture(content, args.out / "gate.png")
     return 0
 
 
@@ -86,7 +86,7 @@ def _world(facts: dict[str, Any], seed: int) -> World:
 
 
 def questions(world: World, draws: int, name: str) -> list[dict[str, Any]]:
-    """Share of challengers that each rule promotes."""
+    """Return the share of challengers that each rule promotes."""
     found = []
     for rows in ROWS:
         for points in POINTS:
@@ -109,7 +109,7 @@ def _pair(world: World, rows: int, points: float) -> tuple[int, int]:
 
 
 def years(world: World, count: int, name: str) -> list[dict[str, Any]]:
-    """What a year of weekly questions comes to, by rule."""
+    """Return the outcome of years of weekly questions, by rule."""
     found = []
     for rows in YEAR_ROWS:
         for growing in (False, True):
@@ -127,8 +127,8 @@ def years(world: World, count: int, name: str) -> list[dict[str, Any]]:
 
 
 def drawn_years(facts: dict[str, Any], seed: int, count: int, name: str) -> list[dict[str, Any]]:
-    """The same where no challenger is better, on a test set that stays, of metrics that the
-    bootstrap decides."""
+    """Return the outcome of years on a constant test set in which no challenger is better, for
+    metrics that the bootstrap decides."""
     found = []
     for game in (FiveClasses(), Documents()):
         print(f"{name}: years, {game.plain}", file=sys.stderr)
@@ -145,8 +145,10 @@ def drawn_years(facts: dict[str, Any], seed: int, count: int, name: str) -> list
 def _years(
     world: World, game: Game, rule: str, rows: int, growing: bool, points: float, count: int
 ) -> dict[str, float]:
-    """Of no better challengers: share of years, and of epochs, in which one is promoted. Of better
-    ones: share of years in which none is, and the median week in which one is."""
+    """Return the shares of years and of epochs with a promotion, and the median week of the first.
+
+    If the challengers are better, a year ends with the first promotion.
+    """
     promoted_weeks, epochs_fooled, epochs = [], 0, 0
     new = int(rows * GROWTH)
     for _ in range(count):
@@ -176,7 +178,7 @@ def _years(
 
 
 def check(world: World, game: Game, draws: int) -> int:
-    """How many draws the quick rule and `judge` agreed on; ends the command where they do not."""
+    """Compare the fast rule with `judge`. Returns the number of draws; exits if they differ."""
     metric = {"floors": {game.metric: 0.0}, "metrics": [game.metric]}
     params = PARAMS.model_copy(update=metric)
     for draw in range(draws):
@@ -184,14 +186,14 @@ def check(world: World, game: Game, draws: int) -> int:
         sheet, question = game.sheet(world, rows), 1 + draw % 5
         old, new = game.answers(world, sheet, 0.0), game.answers(world, sheet, points)
         ours, theirs = (
-            Side(version, game.labels, game.told(answers), np.ones(rows))
+            Side(version, game.labels, game.as_labels(answers), np.ones(rows))
             for version, answers in (("2", new), ("1", old))
         )
         ids = [str(row) for row in range(rows)]
         truth = game.truths(sheet)
-        asked = Question("toy", game.task, game.labels, ids, truth, ours, theirs, number=question)
-        said = judge(params, asked).decision == "promote"
-        if said != game.promotes("gate", sheet, new, old, question):
+        full = Question("toy", game.task, game.labels, ids, truth, ours, theirs, number=question)
+        promoted = judge(params, full).decision == "promote"
+        if promoted != game.promotes("gate", sheet, new, old, question):
             raise SystemExit(f"error: judge and the simulation differ: {game.metric}, draw {draw}")
     return draws
 

@@ -1,8 +1,8 @@
-"""What the simulation of the gate draws and compares: rows of known difficulty, models of known
-accuracy on them, and the rules that promote one of two.
+"""Parts of the gate's simulation: rows of known difficulty, models of known accuracy on them, and
+the rules that promote a challenger.
 
-The gate's own rule is written here once more, by counts alone, for it is asked some million times;
-gate.py holds it against `judge`.
+The gate's own rule is implemented again from counts alone, since it runs millions of times; gate.py
+compares it with `judge`.
 """
 
 from abc import ABC, abstractmethod
@@ -29,8 +29,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Rule = Callable[[int, int, int, int], bool]
 """(wins, losses, rows, question) -> promoted."""
-ENTITIES = 2.0  # mean number in a document, besides one
-ELSEWHERE = 0.5  # share of missed entities in whose place something else is answered
+ENTITIES = 2.0  # mean number of entities in a document, in addition to the first
+ELSEWHERE = 0.5  # share of missed entities for which a wrong one is answered
 ERROR_RATE = 0.05
 
 
@@ -42,7 +42,7 @@ def conditional_p(wins: int, losses: int) -> float:
 
 
 def gate_rule(wins: int, losses: int, rows: int, question: int) -> bool:
-    """The gate's, without floors and guardrails."""
+    """True if the gate promotes, without floors and guardrails."""
     needed = PARAMS.min_discordant
     return wins + losses >= needed and exact_p(wins, losses, rows) < spent(ERROR_RATE, question)
 
@@ -55,7 +55,7 @@ RULES: dict[str, Rule] = {
     ),
     # the point estimate is as good or better: ties win
     "usual rule": lambda wins, losses, _rows, _question: wins >= losses,
-    # each time as if it were the first
+    # every question as if it were the first
     "bare McNemar at 5 %": lambda wins, losses, _rows, _question: (
         conditional_p(wins, losses) < ERROR_RATE
     ),
@@ -74,47 +74,47 @@ PARAMS = _params()
 
 
 class World:
-    """Rows of real difficulty, and models of known accuracy on them."""
+    """Source of rows of realistic difficulty and of models with known accuracy on them."""
 
     def __init__(self, accuracy: float, correlation: float, seed: int) -> None:
         self.accuracy = accuracy
         self.random = np.random.default_rng(seed)
-        self.weight = 1 / correlation - 1  # the Beta's a + b, for that correlation within rows
+        self.weight = 1 / correlation - 1  # a + b of the Beta with that correlation within rows
 
     def rows(self, count: int, draws: int) -> npt.NDArray[np.float64]:
-        """Chances of being right, (draws, count)."""
+        """Draw chances of being right, as an array of shape (draws, count)."""
         a, b = self.accuracy * self.weight, (1 - self.accuracy) * self.weight
         return self.random.beta(a, b, (draws, count))
 
     def chances(self, chances: Floats, points: float) -> Floats:
-        """Those of a model that is better by so many points."""
+        """Return the chances of a model that is better by so many points."""
         gain = points / 100
         if gain > 0:
             return chances + (1 - chances) * gain / (1 - self.accuracy)
         return chances * (1 + gain / self.accuracy)
 
     def answers(self, chances: Floats, points: float = 0.0) -> Bools:
-        """Where a model is right that is better by so many points, shaped as `chances`."""
+        """Draw the rows on which a model better by so many points is right, shaped as `chances`."""
         chances = self.chances(chances, points)
         return self.random.random(chances.shape) < chances
 
 
 class Sheet(NamedTuple):
-    """A test set."""
+    """Test set."""
 
     chances: Floats
-    """Of being right, (rows,)."""
+    """Chance of being right on each row, (rows,)."""
     truth: Integers
     """Class, or number of entities, of each row."""
 
 
 class Game(ABC):
-    """How rows are answered, and compared in one metric."""
+    """Task whose rows are answered and compared in one metric."""
 
     task: Task
     metric: str
     plain: str
-    """What a table calls it; empty for accuracy."""
+    """Name in a table; empty for accuracy."""
     labels: tuple[str, ...] = ()
 
     @abstractmethod
@@ -122,17 +122,16 @@ class Game(ABC):
 
     @abstractmethod
     def answers(self, world: World, sheet: Sheet, points: float) -> Any:
-        """Of a model that is better by so many points, as an array."""
+        """Draw the answers of a model that is better by so many points, as an array."""
 
     @abstractmethod
     def promotes(self, rule: str, sheet: Sheet, new: Any, old: Any, question: int) -> bool: ...
 
     def truths(self, sheet: Sheet) -> list[str]:
-        """As labels."""
-        return [self.labels[int(place)] for place in sheet.truth]
+        """Return the truth of all rows as labels."""
+        return self.as_labels(sheet.truth)
 
-    def told(self, answers: Any) -> list[str]:
-        """As labels."""
+    def as_labels(self, answers: Any) -> list[str]:
         return [self.labels[int(place)] for place in answers]
 
 
@@ -151,7 +150,7 @@ class RightRows(Game):
 
 
 class Drawn(Game):
-    """A metric that no exact test decides."""
+    """Game with a metric that no exact test decides."""
 
     @abstractmethod
     def tallied(self, sheet: Sheet, answers: Integers) -> scoring.Tallies: ...
@@ -179,7 +178,7 @@ class Drawn(Game):
         difference: float,
         level: float,
     ) -> bool:
-        """As the gate says, by fewer draws where these leave no doubt that it says no."""
+        """True if the gate promotes; stops after fewer draws if it clearly does not."""
         if difference <= 0:
             return False
         sides, full = (self.task.measure, new, old), paired.resamples_for(level)
@@ -214,7 +213,7 @@ class FiveClasses(Drawn):
 
 
 class Counted(Task):
-    """Entities of documents by their number alone: `4` true ones, `3/5` hits among answers."""
+    """Task with counts of entities: truth `4`, answer `3/5` for 3 hits among 5 answers."""
 
     head = "token"
     metrics = ("micro_f1",)
@@ -255,5 +254,5 @@ class Documents(Drawn):
     def truths(self, sheet: Sheet) -> list[str]:
         return list(map(str, sheet.truth))
 
-    def told(self, answers: Integers) -> list[str]:
+    def as_labels(self, answers: Integers) -> list[str]:
         return [f"{hits}/{answered}" for hits, answered in answers]

@@ -1,4 +1,4 @@
-"""How the simulation of the gate is shown: tables and a picture of what gate.py found."""
+"""Tables and a picture of the results of gate.py."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pipeline.plots.palette import BLUE, GREEN, GREY, ORANGE
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """Tables of what gate.py found."""
+    """Return the content of gate.md."""
     parts = ["## The gate, judged by simulation"]
     for name, facts in content["data"].items():
         rules = list(facts["questions"][0]["promoted"])
@@ -61,7 +61,7 @@ def _year(outcome: dict[str, float], points: float) -> str:
 
 
 def picture(content: dict[str, Any], path: Path) -> None:
-    """Power by true difference at three sizes of the test set, and a year of no difference."""
+    """Plot power by true difference at three test set sizes, and a year without difference."""
     import matplotlib
 
     matplotlib.use("Agg")

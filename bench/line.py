@@ -1,19 +1,19 @@
-"""What `bertline run` costs on top of its stages' own work.
+"""Benchmark of the overhead of `bertline run` over its stages alone.
 
     python bench/line.py
     python bench/line.py --rounds 3
 
-Two ways to the same result, each in a fresh copy of this repository (its files, without what git
-ignores), with an MLflow, a DVC cache and a Prefect folder of their own, all empty:
+The same result is computed in two ways, each in a fresh copy of this repository (its files, without
+those that git ignores), with its own empty MLflow, DVC cache and Prefect folder:
 
 - the line: `bertline run RECIPE`, every stage a Prefect task that calls DVC;
-- the stages: `python -m pipeline STAGE RECIPE` one after the other, nothing around them.
+- the stages: `python -m pipeline STAGE RECIPE` one after the other.
 
-The line's time counts from Prefect's "Beginning flow run" to the end of its task `publish`, by the
-arrival of these log lines: DVC's status, every `dvc repro`, and Prefect's tasks are in it. The
-start of Prefect's temporary server, the gate and the summary are not; they are in the time of the
-whole command, which is told too. The stages' time is the sum over their processes, from start to
-exit. The bar: the line takes at most 1.15 times as long as its stages. Writes line.json and
+The line's time is from Prefect's "Beginning flow run" to the end of its task `publish`, measured by
+the arrival of these log lines. It includes DVC's status, every `dvc repro` and Prefect's tasks, but
+not the start of Prefect's temporary server, the gate and the summary; these are in the time of the
+whole command, which is reported too. The stages' time is the sum over their processes, from start
+to exit. The bar: the line takes at most 1.15 times as long as its stages. Writes line.json and
 line.md.
 """
 
@@ -48,7 +48,7 @@ class LineTimes:
     whole: float
     """Seconds of the whole command."""
     stages: dict[str, float]
-    """Seconds of each stage, from the end of the one before; the first has DVC's status in it."""
+    """Seconds of each stage, from the end of the one before; the first includes DVC's status."""
 
 
 def main() -> int:
@@ -56,25 +56,25 @@ def main() -> int:
     parser.add_argument("--recipe", default="news", help="a block of params.yaml (news)")
     parser.add_argument("--rounds", type=int, default=1, help="times that each way is taken (1)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    given = parser.parse_args()
-    if given.rounds < 1:
+    args = parser.parse_args()
+    if args.rounds < 1:
         parser.error("--rounds must be 1 or more")
     with TemporaryDirectory(prefix="bench-") as folder:
-        content = compare(given.recipe, given.rounds, Path(folder))
-    write(given.out, "line", content, markdown(content))
+        content = compare(args.recipe, args.rounds, Path(folder))
+    write(args.out, "line", content, markdown(content))
     return 0
 
 
 def compare(recipe: str, rounds: int, home: Path) -> dict[str, Any]:
-    """Take both ways, in turns; what was found, as it is written to line.json."""
+    """Measure both ways in turns. Returns the content of line.json."""
     tree = home / "tree"
     copy_repository(tree)
-    print("loading the libraries once, so that no way meets a cold disk", flush=True)
+    print("loading the libraries once, so that both ways read them from a warm cache", flush=True)
     subprocess.run([sys.executable, "-c", f"import {HEAVY}"], check=True, capture_output=True)
     found = []
     lock = home / "dvc.lock"
     for number in range(1, rounds + 1):
-        # the stages need a dvc.lock, which the first line writes: publish reads the lineage in it
+        # `publish` reads the lineage from a dvc.lock, which only the line writes
         ways = ("line", "stages") if number % 2 else ("stages", "line")
         shares = {}
         for way in ways:
@@ -105,18 +105,18 @@ def compare(recipe: str, rounds: int, home: Path) -> dict[str, Any]:
 
 
 def copy_repository(into: Path) -> None:
-    """The files that git has or would take, as a repository of their own; no results of a line."""
+    """Copy all files that git does not ignore, but dvc.lock, to a new repository."""
     command = ["git", "ls-files", "-coz", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in sorted({*listed.split("\0")} - {"", "dvc.lock"}):
         if (ROOT / name).is_file():
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, into / name)
-    subprocess.run(["git", "init", "-q"], cwd=into, check=True)  # DVC asks for one
+    subprocess.run(["git", "init", "-q"], cwd=into, check=True)  # DVC needs a git repository
 
 
 def run_line(folder: Path, recipe: str) -> LineTimes:
-    """`bertline run`, timed by the lines that Prefect logs."""
+    """Run `bertline run`, timed by the lines that Prefect logs."""
     started = time.perf_counter()
     last = None
     stages: dict[str, float] = {}
@@ -147,7 +147,7 @@ def run_line(folder: Path, recipe: str) -> LineTimes:
 
 
 def run_stages(folder: Path, recipe: str) -> dict[str, float]:
-    """Every stage in its own process, without Prefect and DVC: seconds of each."""
+    """Run every stage in its own process, without Prefect and DVC. Returns the seconds of each."""
     seconds = {}
     for stage in ORDER:
         started = time.perf_counter()
@@ -167,10 +167,10 @@ def run_stages(folder: Path, recipe: str) -> dict[str, float]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """No server, no shared cache and no settings of the person who runs this."""
+    """Return an environment without servers, shared caches and settings of the user."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_"))}
     own = folder / ".bertline" / "bench"  # ignored by git and DVC
-    (own / "prefect").mkdir(parents=True, exist_ok=True)  # Prefect makes no folder's parents
+    (own / "prefect").mkdir(parents=True, exist_ok=True)  # Prefect does not create parent folders
     return kept | {
         "PREFECT_HOME": str(own / "prefect"),
         "PREFECT_LOGGING_LEVEL": "INFO",

@@ -1,13 +1,13 @@
-"""What locust does in a benchmark of serving: bodies are posted, and every answer's time is kept.
+"""Locust file of the serving benchmark: posts bodies and records the time of every response.
 
-    locust -f bench/load.py --headless --bodies bodies.json --out told.json --users 32 \
+    locust -f bench/load.py --headless --bodies bodies.json --out times.json --users 32 \
         --spawn-rate 100 --run-time 10s --host http://127.0.0.1:8000
 
-Every user has one connection, which it keeps. Without `--rate` a user asks again as soon as it is
-answered; with it all users together send so many requests a second at moments of chance (a Poisson
-process), whether answered soon or not, as long as there are users who wait for no answer. Locust
-rounds the times of its own tables to two digits, so each request is written to `--out`: when it was
-sent (seconds of time.time), how long it took (ms), and the status, 0 where the connection failed.
+Every user keeps one connection. Without `--rate` a user sends its next request when it gets the
+response. With it, all users together send that many requests per second as a Poisson process,
+however long responses take, as long as a user is free. Locust rounds the times of its own tables to
+two digits, so each request is written to `--out`: when it was sent (seconds of time.time), how long
+it took (ms), and the status, 0 if the connection failed.
 """
 
 import json
@@ -24,7 +24,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
 HEADERS = {"Content-Type": "application/json"}
-seen: list[tuple[float, float, int]] = []
+requests: list[tuple[float, float, int]] = []
 bodies: list[bytes] = []
 
 
@@ -39,37 +39,36 @@ def add_arguments(parser: LocustArgumentParser) -> None:
 @events.init.add_listener
 def prepare(environment: Environment, **_: Any) -> None:
     options: Any = environment.parsed_options
-    told = json.loads(Path(options.bodies).read_text(encoding="utf-8"))
-    bodies.extend(body.encode() for body in told)
+    texts = json.loads(Path(options.bodies).read_text(encoding="utf-8"))
+    bodies.extend(text.encode() for text in texts)
     if options.rate:
-        Client.wait_time = by_chance
+        Client.wait_time = poisson_wait
 
 
 @events.request.add_listener
-def keep(response: Any, start_time: float, response_time: float, **_: Any) -> None:
-    seen.append(
-        (round(start_time, 4), round(response_time, 3), getattr(response, "status_code", 0))
-    )
+def record(response: Any, start_time: float, response_time: float, **_: Any) -> None:
+    status = getattr(response, "status_code", 0)
+    requests.append((round(start_time, 4), round(response_time, 3), status))
 
 
 @events.quitting.add_listener
 def write(environment: Environment, **_: Any) -> None:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    content = {"cpu": own.ru_utime + own.ru_stime, "requests": seen}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    content = {"cpu": usage.ru_utime + usage.ru_stime, "requests": requests}
     options: Any = environment.parsed_options
     Path(options.out).write_text(json.dumps(content))
-    environment.process_exit_code = 0  # what was refused is a result, not a failure
+    environment.process_exit_code = 0  # a refused request is a result, not a failure
 
 
-def by_chance(client: "Client") -> float:
-    """Seconds until a client's next moment; none where that has passed."""
+def poisson_wait(client: "Client") -> float:
+    """Return the seconds until a client's next request is due, 0 if it is overdue."""
     options = client.environment.parsed_options
     client.due += random.expovariate(options.rate / options.num_users)
     return max(0.0, client.due - time.monotonic())
 
 
 class Client(FastHttpUser):
-    """One connection that sends one body after the other, from a place of its own in the list."""
+    """Connection that sends the bodies in order, from a random position in the list."""
 
     wait_time: Any = constant(0)
     concurrency = 1
@@ -80,7 +79,7 @@ class Client(FastHttpUser):
         self.own = cycle([*bodies[first:], *bodies[:first]])
         self.due = time.monotonic()
         if self.environment.parsed_options.rate:
-            gevent.sleep(by_chance(self))
+            gevent.sleep(poisson_wait(self))
 
     @task
     def ask(self) -> None:

@@ -1,14 +1,14 @@
-"""What reading every word gives over cutting, on the texts that are cut most.
+"""Comparison of the values of `tokenize.long_text` on the longest texts.
 
     python bench/long_texts.py                                 # imdb of the gallery, 5,000 rows
     python bench/long_texts.py imdb --train 20000 --data ~/datasets
 
-A recipe of one text is trained with each value of `tokenize.long_text` on the same training rows,
-drawn by hash, and asked about the quarter of the test rows that have the most tokens. Beside each
-way's scores stands the difference from cutting with its 95 % interval: a paired bootstrap over rows
-(Efron and Tibshirani 1993), both answers to a row drawn together. Each way runs by `dvc repro` in a
-copy of this repository under .bertline/results; a run that was stopped goes on where it was. Writes
-long_texts.json and long_texts.md.
+A recipe with one text per row is trained with each value of `tokenize.long_text` on the same
+training rows, drawn by hash, and tested on the quarter of the test rows with the most tokens. The
+scores of each value come with the difference from truncation and its 95 % interval: a paired
+bootstrap over rows (Efron and Tibshirani 1993), both answers to a row drawn together. Each value
+runs by `dvc repro` in a copy of this repository under .bertline/results; a run that was stopped is
+resumed. Writes long_texts.json and long_texts.md.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from pipeline.stages.benchmark.machine import this_machine
 from pipeline.tasks.base import Task
 
 CUT = "truncate"
-OVERLAPS = {CUT: 0, "head_tail": 0, "windows": 64}  # tokens that neighbours share, of each way
+OVERLAPS = {CUT: 0, "head_tail": 0, "windows": 64}  # tokens that neighbouring windows share
 SEED = 17
 
 
@@ -45,10 +45,10 @@ def main() -> int:
     parser.add_argument("recipe", nargs="?", default="imdb", help="of the gallery (imdb)")
     parser.add_argument("--train", type=int, default=5_000, help="training rows (5,000)")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
-    given = parser.parse_args()
+    args = parser.parse_args()
     try:
-        recipe = ready(given.recipe)
-        homes = {way: trained(recipe, way, given.data, given.train) for way in OVERLAPS}
+        recipe = ready(args.recipe)
+        homes = {way: trained(recipe, way, args.data, args.train) for way in OVERLAPS}
         found = compared({way: home / "data" / recipe.name for way, home in homes.items()})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def trained(recipe: Ready, way: str, data: Path, rows: int) -> Path:
-    """The copy of this repository in which a recipe has answered the longest texts in one way."""
+    """Train and evaluate a recipe with one value of long_text. Returns the repository's copy."""
     home = WORK / f"{recipe.name}-{way}"
 
     def choose(split: Split | None, found: list[Row]) -> list[Row]:
@@ -76,7 +76,7 @@ def trained(recipe: Ready, way: str, data: Path, rows: int) -> Path:
 
 
 def longest_quarter(rows: list[Row], text: str, base: Mapping[str, Any]) -> list[Row]:
-    """Those with the most tokens of a base, in their order."""
+    """Return the quarter of the rows with the most tokens of a base, in their order."""
     from tokenizers import Tokenizer
 
     params = BaseParams.model_validate(base)
@@ -89,9 +89,9 @@ def longest_quarter(rows: list[Row], text: str, base: Mapping[str, Any]) -> list
 
 
 def compared(folders: Mapping[str, Path]) -> dict[str, Any]:
-    """The scores of each way, from what its stages wrote, and their differences from cutting.
+    """Return the scores of each value, from its folder, and their differences from truncation.
 
-    Raises UserError where two have not answered the same rows.
+    Raises UserError if two of them have answered different rows.
     """
     rows = artifacts.kept_rows(folders[CUT] / "validate", "test")
     scores = Scores.read(folders[CUT] / "evaluate" / "scores.json")
@@ -118,7 +118,7 @@ def compared(folders: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def gained(task: Task, new: Tallies, old: Tallies) -> dict[str, dict[str, float]]:
-    """New scores less old ones of the same units, with the 95 % interval."""
+    """Return the differences of new and old scores of the same units, with 95 % intervals."""
     before, after = (scoring.metrics(task.measure, each) for each in (old, new))
     return {
         metric: {
@@ -131,12 +131,12 @@ def gained(task: Task, new: Tallies, old: Tallies) -> dict[str, dict[str, float]
 
 
 def _answers(folder: Path, ids: "pd.Series[str]") -> list[str]:
-    """A way's answers to these rows, in their order."""
+    """Return the answers in a folder to these rows, in their order."""
     frame = pd.read_parquet(folder / "evaluate" / "predictions.parquet", columns=["id", "answer"])
     answers = frame.set_index("id")["answer"].reindex(ids)
     if answers.isna().any():
         raise UserError(
-            f"{folder}: has not answered {answers.index[answers.isna()][0]}: other rows"
+            f"{folder}: has not answered {answers.index[answers.isna()][0]}: its rows differ"
         )
     return answers.tolist()
 

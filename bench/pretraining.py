@@ -1,16 +1,15 @@
-r"""What pretraining gives to the recipe that starts from it.
+r"""Benchmark of pretraining: scores of the recipe that starts from it, with and without it.
 
     python bench/pretraining.py chnsenticorp-zh                        # 3 seeds of all its rows
     python bench/pretraining.py imdb --by imdb-domain --metric macro_f1 \
         --seeds 1 --train 5000 --test 10000
 
-A recipe of the gallery is trained from what another has pretrained, and from what that one itself
-began with: its base, or the same network with other random weights for each seed. Everything else
-is alike: vocabulary, rows, values. The difference is that of the mean over seeds, with its 95 %
-interval: a paired bootstrap over test rows, of which each brings the answers of all seeds (Efron
-and Tibshirani 1993). Each training runs by `dvc repro` in a copy of this repository under
-.bertline/results; one that was stopped goes on where it was. Writes pretraining-RECIPE.json and
-.md.
+A recipe of the gallery is trained from the weights that another recipe has pretrained, and from the
+weights with which the pretraining began: its base, or the same network with random weights by seed.
+Vocabulary, rows and values are the same. The difference is that of the means over seeds, with its
+95 % interval: a paired bootstrap over test rows, each with the answers of all seeds (Efron and
+Tibshirani 1993). Each training runs by `dvc repro` in a copy of this repository under
+.bertline/results; one that was stopped is resumed. Writes pretraining-RECIPE.json and .md.
 """
 
 import argparse
@@ -50,22 +49,22 @@ def main() -> int:
     parser.add_argument("--test", type=int, help="test rows, where they are published (all)")
     parser.add_argument("--metric", help="that is compared (the recipe's own)")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
-    given = parser.parse_args()
+    args = parser.parse_args()
     try:
-        recipe = ready(given.recipe)
-        by = given.by or pretrained_by(recipe.block)
+        recipe = ready(args.recipe)
+        by = args.by or pretrained_by(recipe.block)
         if by is None:
             raise UserError(f"--by: {recipe.name} starts from no recipe: name one that pretrains")
-        if given.metric and given.metric not in (known := tasks.get(recipe.block["task"]).metrics):
-            raise UserError(f"--metric {given.metric}: {recipe.name} has {', '.join(known)}")
+        if args.metric and args.metric not in (known := tasks.get(recipe.block["task"]).metrics):
+            raise UserError(f"--metric {args.metric}: {recipe.name} has {', '.join(known)}")
         homes = {
             start: [
-                trained(recipe, by, start, seed, given.data, given.train, given.test)
-                for seed in range(given.seeds)
+                trained(recipe, by, start, seed, args.data, args.train, args.test)
+                for seed in range(args.seeds)
             ]
             for start in (WITHOUT, WITH)
         }
-        found = compared(recipe.name, homes, given.metric)
+        found = compared(recipe.name, homes, args.metric)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -83,7 +82,7 @@ def trained(
     train: int | None = None,
     test: int | None = None,
 ) -> Path:
-    """The copy of this repository in which the recipe has been evaluated; None takes all rows."""
+    """Train and evaluate the recipe; None takes all rows. Returns the repository's copy."""
     home = WORK / f"{recipe.name}-{start}-{by}-{seed}"
 
     def choose(split: Split | None, found: list[Row]) -> list[Row]:
@@ -96,15 +95,15 @@ def trained(
         prepared(home, recipe, data / recipe.folder)
     weights = link(home, by, data)
     if start == WITHOUT:
-        weights = begun(by, weights, home / "data" / "begun", seed)
+        weights = initial_weights(by, weights, home / "data" / "begun", seed)
     block["base"] = {"model": str(weights), "sha256": None, "watch": str(weights), "network": None}
     block["finetune"]["seed"] = seed
     run(home, recipe.name, block, STAGES[: STAGES.index("evaluate") + 1])
     return home
 
 
-def begun(by: str, learned: Path, folder: Path, seed: int) -> Path:
-    """What a pretraining began with."""
+def initial_weights(by: str, learned: Path, folder: Path, seed: int) -> Path:
+    """Return the folder of the weights with which a pretraining began."""
     base = BaseParams.model_validate(ready(by).placed()["base"])
     if base.network is None:
         return base_folder(base)
@@ -116,14 +115,14 @@ def begun(by: str, learned: Path, folder: Path, seed: int) -> Path:
 
 
 def compared(name: str, homes: dict[str, list[Path]], metric: str | None = None) -> dict[str, Any]:
-    """Scores by start and seed, and the difference of their means; in the main metric, for None."""
+    """Return scores by start and seed, and the difference of their means; None: main metric."""
     tallied: dict[str, list[Tallies]] = {}
     for start, copies in homes.items():
         tallied[start] = [_tallies(home / "data" / name) for home in copies]
     first = homes[WITH][0] / "data" / name
     scores = Scores.read(first / "evaluate" / "scores.json")
     task, metric = tasks.get(scores.task), metric or scores.main
-    whole = {start: _together(each) for start, each in tallied.items()}
+    pooled = {start: _pooled(each) for start, each in tallied.items()}
     return {
         "recipe": name,
         "metric": metric,
@@ -132,7 +131,7 @@ def compared(name: str, homes: dict[str, list[Path]], metric: str | None = None)
             start: [scoring.metrics(task.measure, each)[metric] for each in every]
             for start, every in tallied.items()
         },
-        "difference": gained(task, whole[WITH], whole[WITHOUT])[metric],
+        "difference": gained(task, pooled[WITH], pooled[WITHOUT])[metric],
         "baselines": {each.name: each.scores[metric].value for each in scores.baselines},
     }
 
@@ -140,15 +139,14 @@ def compared(name: str, homes: dict[str, list[Path]], metric: str | None = None)
 def _tallies(folder: Path) -> Tallies:
     rows = artifacts.kept_rows(folder / "validate", "test")
     scores = Scores.read(folder / "evaluate" / "scores.json")
-    answers = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
-    said = answers["answer"].reindex(rows["id"]).tolist()
-    return scoring.tallies(
-        tasks.get(scores.task), rows["label"].tolist(), said, scores.labels, rows["group"].tolist()
-    )
+    predictions = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
+    answers = predictions["answer"].reindex(rows["id"]).tolist()
+    labels, groups = rows["label"].tolist(), rows["group"].tolist()
+    return scoring.tallies(tasks.get(scores.task), labels, answers, scores.labels, groups)
 
 
-def _together(seeds: Sequence[Tallies]) -> Tallies:
-    """Each row with what all seeds answered."""
+def _pooled(seeds: Sequence[Tallies]) -> Tallies:
+    """Return tallies that sum the answers of all seeds to each row."""
     return Tallies(*scoring.distinct(np.sum([each.rows for each in seeds], axis=0)))
 
 

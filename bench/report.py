@@ -1,4 +1,4 @@
-"""What the benchmarks share: how a result is written, and whether the machine was ours alone."""
+"""Helpers of all benchmarks: write results, and measure the load of other processes."""
 
 import resource
 import time
@@ -15,13 +15,13 @@ RESULTS = ROOT / "bench" / "results"
 
 
 class Others:
-    """How busy other processes kept the machine since this object was made."""
+    """Meter of the processor time of other processes since its creation."""
 
     def __init__(self) -> None:
         self.started, self.busy, self.own = time.perf_counter(), _busy(), _own()
 
     def share(self) -> float:
-        """Of all processor time, 0 to 1. Our own processes must have ended."""
+        """Return their share of all processor time, 0 to 1. Our own processes must have ended."""
         spent = (time.perf_counter() - self.started) * (psutil.cpu_count() or 1)
         return max(0.0, (_busy() - self.busy - (_own() - self.own)) / spent)
 
@@ -31,13 +31,13 @@ def others_text(shares: Iterable[float]) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, all others to the right."""
+    """Return a Markdown table: the first column left-aligned, all others right-aligned."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def machine_text(machine: Machine) -> str:
-    """What timings depend on, as one paragraph."""
+    """Return a paragraph about the machine and versions, on which timings depend."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"Machine: {machine.processor}, {machine.cores} cores, {machine.memory_gb:.0f} GB,"
@@ -54,13 +54,13 @@ def write(out: Path, name: str, content: dict[str, object], markdown: str) -> No
 
 
 def _busy() -> float:
-    """Seconds that all processors have worked, for whomever."""
+    """Return the busy seconds of all processors, for all processes."""
     times = psutil.cpu_times()._asdict()
     waiting = ("idle", "iowait", "guest", "guest_nice")  # guests are in `user` already
     return float(sum(seconds for name, seconds in times.items() if name not in waiting))
 
 
 def _own() -> float:
-    """Seconds that this process and those it has waited for have worked."""
+    """Return the processor seconds of this process and the child processes that have ended."""
     usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)

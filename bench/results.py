@@ -1,13 +1,13 @@
-"""What the recipes of the gallery reach on real data: docs/RESULTS.md.
+"""Results of the gallery's recipes on real data, for docs/RESULTS.md.
 
     python bench/results.py                                # all that have no result yet
     python bench/results.py imdb mrpc --data ~/datasets    # a folder for each data set
-    python bench/results.py imdb --rows 400                # a look whether it runs; nothing is kept
+    python bench/results.py imdb --rows 400                # a quick test; nothing is stored
 
 Each recipe runs as `bertline add` writes it, from ingest to benchmark by `dvc repro`, in a copy of
-this repository under .bertline/results. A run that was stopped goes on where it was, its training
-from the last checkpoint. A result stays in bench/results/gallery/NAME.json, numbers alone, until
-the recipe's values change or the file is deleted; results_page.py makes docs/RESULTS.md of these
+this repository under .bertline/results. A run that was stopped is resumed, its training from the
+last checkpoint. The result is stored in bench/results/gallery/NAME.json, numbers alone, until the
+recipe's values change or the file is deleted; results_page.py writes docs/RESULTS.md from these
 files.
 """
 
@@ -38,23 +38,23 @@ WORK = ROOT / ".bertline" / "results"
 DATASETS = ROOT.parent / "shared" / "datasets"
 STAGES = ORDER[: ORDER.index("benchmark") + 1]
 Choice = Callable[[Split | None, list[Row]], list[Row]]
-CHATTER = ("To track", "\t", "To enable", "Use `dvc", "Updating lock")  # DVC's
-EVERY = 5.0  # seconds between two notes of how long a stage has worked
+CHATTER = ("To track", "\t", "To enable", "Use `dvc", "Updating lock")  # DVC's hints
+EVERY = 5.0  # seconds between two writes of a stage's running time
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes of the gallery (all)")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
-    parser.add_argument("--rows", type=int, help="of each source, for a look; nothing is kept")
-    given = parser.parse_args()
+    parser.add_argument("--rows", type=int, help="of each source, for a test; nothing is stored")
+    args = parser.parse_args()
     failed = False
-    for name in given.names or names():
+    for name in args.names or names():
         try:
-            if given.rows:
-                look(ready(name), given.data, given.rows)
+            if args.rows:
+                look(ready(name), args.data, args.rows)
             else:
-                finish(ready(name), given.data)
+                finish(ready(name), args.data)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             failed = True
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def look(recipe: Ready, data: Path, rows: int) -> None:
-    """Run a recipe on a few rows; what it gives is printed and not kept."""
+    """Run a recipe on a few rows; print the result and do not store it."""
     with TemporaryDirectory(prefix="bench-") as folder:
         home = Path(folder)
         block = sampled(recipe, data, home, lambda _, found: found[:rows])
@@ -76,11 +76,11 @@ def look(recipe: Ready, data: Path, rows: int) -> None:
 
 
 def finish(recipe: Ready, data: Path) -> None:
-    """Bring a recipe to its result, where it has none for the values that it has now."""
+    """Run a recipe unless it has a result for its current values, and write the page."""
     result, block = KEPT / f"{recipe.name}.json", recipe.placed()
     folder = data / recipe.folder
     if result.exists() and json.loads(result.read_text())["digest"] == digest(block):
-        print(f"{recipe.name}: is there; delete {result} to run it anew", flush=True)
+        print(f"{recipe.name}: has a result; delete {result} to run it again", flush=True)
     else:
         home = prepared(WORK / recipe.name, recipe, folder)
         if before := pretrained_by(block):
@@ -92,7 +92,7 @@ def finish(recipe: Ready, data: Path) -> None:
 
 
 def digest(block: Mapping[str, Any]) -> str:
-    """Of a recipe's values, and of those of the recipe whose weights it starts from, as hex."""
+    """Hash a recipe's values and those of the recipe whose weights it starts from, as hex."""
     if before := pretrained_by(block):
         block = {**block, before: ready(before).placed()}
     return hashlib.sha256(json.dumps(block, sort_keys=True, default=str).encode()).hexdigest()
@@ -102,7 +102,7 @@ def digest(block: Mapping[str, Any]) -> str:
 
 
 def prepared(home: Path, recipe: Ready, folder: Path) -> Path:
-    """A copy of this repository in which the recipe finds its data."""
+    """Copy this repository to `home`, with a link to the recipe's data. Returns `home`."""
     check_there(recipe, recipe.placed(str(folder)))
     copy_repository(home)
     place = home / "data" / "raw" / recipe.folder
@@ -113,14 +113,14 @@ def prepared(home: Path, recipe: Ready, folder: Path) -> Path:
 
 
 def pretrained_by(block: Mapping[str, Any]) -> str | None:
-    """The recipe whose weights a block starts from; None where it starts from none's."""
+    """Return the recipe whose weights a block starts from, or None."""
     folder, *rest = Path(block["base"]["model"]).parts
     return rest[0] if folder == "data" else None
 
 
 def link(home: Path, name: str, data: Path) -> Path:
-    """Put what another recipe has learned where a copy of this repository looks for it; it is
-    trained first, where it has not been. Returns the folder of its weights."""
+    """Link the outputs of another recipe into a copy of this repository, and train it first if need
+    be. Returns the folder of its weights."""
     recipe = ready(name)
     other = prepared(WORK / name, recipe, data / recipe.folder)
     run(other, name, recipe.placed(), STAGES[: STAGES.index("finetune") + 1])
@@ -131,7 +131,7 @@ def link(home: Path, name: str, data: Path) -> Path:
 
 
 def run(home: Path, name: str, block: Mapping[str, Any], stages: Sequence[str] = STAGES) -> None:
-    """Those of the stages that are not fresh; times in home/.bertline/seconds.json."""
+    """Run the stages that are not up to date; their times go to home/.bertline/seconds.json."""
     write_json(home / PARAMS_FILE, {"recipes": {name: block}})  # JSON is YAML
     clock = Clock(home / ".bertline" / "seconds.json")
     for stage in stages:
@@ -149,12 +149,12 @@ def run(home: Path, name: str, block: Mapping[str, Any], stages: Sequence[str] =
                     print(f"  {name}: {line.rstrip()}", flush=True)
                 last = line.strip() if "error" in line.lower() else last
         if process.returncode:
-            raise UserError(f"{stage} of {name} failed: {last or 'its lines stand above'}")
+            raise UserError(f"{stage} of {name} failed: {last or 'see the lines above'}")
         clock.done(stage)
 
 
 class Clock:
-    """Seconds that each stage has worked, over all attempts since it was last finished."""
+    """Running time of each stage in seconds, over all attempts since it was last finished."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -165,7 +165,7 @@ class Clock:
             self.seconds, self.finished = content["seconds"], content["finished"]
 
     def watched(self, stage: str, lines: Iterable[str]) -> Iterator[str]:
-        """The lines of a stage, which has worked since DVC said that it runs it."""
+        """Yield the lines of a stage, and measure its time from DVC's line that it runs."""
         started: float | None = None
         noted = before = 0.0
         for line in lines:
@@ -193,8 +193,8 @@ class Clock:
 
 
 def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, Any]:
-    """A recipe's block over rows that are chosen of each source, written as JSON Lines into a copy
-    of this repository. `choose` gets a source's split and its rows in the order of a hash."""
+    """Write chosen rows of each source as JSON Lines into a copy of this repository, and return the
+    recipe's block for them. `choose` gets a split and its rows, ordered by a hash."""
     from pipeline.core.text import position
     from pipeline.stages.ingest.params import IngestParams
 
@@ -207,8 +207,8 @@ def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, 
     columns = tuple(name for name in named if name)
     read: dict[Split | None, list[Row]] = {}
     for part in params.parts():
-        given = read_rows(part.source, columns, part.layout)
-        read.setdefault(part.split, []).extend(row for row in given if isinstance(row, Row))
+        rows = read_rows(part.source, columns, part.layout)
+        read.setdefault(part.split, []).extend(row for row in rows if isinstance(row, Row))
     sources = {}
     for split, found in read.items():
         found.sort(key=lambda row: position(f"{Path(row.file).name} {row.number}"))
@@ -225,7 +225,7 @@ def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, 
 
 
 def collected(home: Path, recipe: Ready, block: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a run: numbers, and the names of what they are of."""
+    """Return the stored result of a run: its numbers with their names."""
     folder = home / "data" / recipe.name
     intake = Intake.read(folder / "ingest" / "intake.json")
     validation = Validation.read(folder / "validate" / "validation.json")
@@ -275,8 +275,8 @@ def training_seconds(home: Path) -> int:
 
 
 def uncut(folder: Path, task_name: str, classes: Sequence[str]) -> dict[str, Any]:
-    """The scores over all published test rows whose text has an answer: copies that validation set
-    aside are answered as the copy that was kept. What others report is of such rows."""
+    """Return the scores over all published test rows whose text has an answer, on which others
+    report. A copy that validation set aside has the answer of the copy that was kept."""
     import pandas as pd
 
     from pipeline import tasks
@@ -296,7 +296,7 @@ def uncut(folder: Path, task_name: str, classes: Sequence[str]) -> dict[str, Any
 
 
 def _of_text(identity: str) -> str:
-    """A row's id without the number of the copy."""
+    """Return a row's id without the number of its copy."""
     return identity.partition("-")[0]
 
 

@@ -1,4 +1,4 @@
-"""docs/RESULTS.md, made of the numbers that results.py and trials.py keep."""
+"""Page docs/RESULTS.md, written from the numbers that results.py and trials.py store."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +18,16 @@ PAGE = ROOT / "docs" / "RESULTS.md"
 
 @dataclass(frozen=True)
 class Bar:
-    """What a recipe should reach on its test rows, and what others have reached."""
+    """Score that a recipe should reach on its test rows, and scores that others report."""
 
     metric: str
     least: float | None
-    """None: more than the best baseline."""
+    """Minimum; None: more than the best baseline."""
     others: str = ""
     times: float = 1.0
+    """Factor of the best baseline that makes the minimum, if `least` is None."""
     above: float = 0.0
-    """Or so many times the best baseline, or so much above it."""
+    """Difference from the best baseline that makes the minimum, if `least` is None."""
 
     @property
     def words(self) -> str:
@@ -41,7 +42,7 @@ class Bar:
             return value >= self.least
         if baseline is None:
             return False
-        # no better than little effort is not enough
+        # without a factor or difference, a score equal to the baseline is not enough
         least = baseline * self.times + self.above
         return value >= least if least > baseline else value > baseline
 
@@ -78,7 +79,7 @@ def write_page() -> None:
 
 
 def page(results: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]] = ()) -> str:
-    """docs/RESULTS.md. `trials`: by recipe, what trials.py has kept."""
+    """Return docs/RESULTS.md. `trials` are the files of trials.py, one for each recipe."""
     missing = [name for name in names() if name not in {each["recipe"] for each in results}]
     waiting = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
     reached = ("recipe", "score", "test rows", "value (95 %)", "all published", "best baseline")
@@ -141,7 +142,7 @@ def _reached(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _number(value: float) -> str:
-    """Three decimals; of a small value, such as the inverse of a perplexity, three figures."""
+    """Format with three decimals; small values, such as inverse perplexity, with three digits."""
     return f"{value:.3f}" if value >= 0.1 or not value else f"{value:.3g}"
 
 
@@ -167,7 +168,7 @@ def _cost(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _tried(trials: Sequence[Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> str:
-    """What other values reach on validation rows, below those of the recipe; "" for nothing."""
+    """Return the section on trials of other values, "" if there are none."""
     rows = []
     for each in trials:
         result = results.get(each["recipe"])
@@ -195,9 +196,9 @@ def _validated(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _machines(results: Sequence[Mapping[str, Any]]) -> str:
-    """Each machine once, with what ran on it, from which base and by which command."""
-    ran: dict[str, list[str]] = {}
+    """Return each machine once, with the base and the command of each run on it."""
+    runs: dict[str, list[str]] = {}
     for each in results:
-        told = machine_text(Machine.model_validate(each["machine"]))
-        ran.setdefault(told, []).append(f"`{each['command']}` (from {each['base']})")
-    return "\n\n".join(f"{told}\n{'; '.join(commands)}." for told, commands in ran.items())
+        machine = machine_text(Machine.model_validate(each["machine"]))
+        runs.setdefault(machine, []).append(f"`{each['command']}` (from {each['base']})")
+    return "\n\n".join(f"{machine}\n{'; '.join(commands)}." for machine, commands in runs.items())

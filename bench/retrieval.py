@@ -1,13 +1,13 @@
-"""What learning by contrast gives over the embeddings of a base as it is.
+"""Benchmark of contrastive training against the embeddings of the untrained base.
 
     python bench/retrieval.py                          # banking77-search of the gallery
     python bench/retrieval.py NAME --data ~/datasets
 
-A recipe of retrieval is trained by `dvc repro` in a copy of this repository under .bertline/results
-(where it is, if `bench/results.py` has run it). Its base, untouched, then places the same training
-and test rows in its own space, and each class at its centroid there. Beside both scores stands
-their difference with its 95 % interval: a paired bootstrap over test rows (Efron and Tibshirani
-1993). Writes retrieval.json and retrieval.md.
+A retrieval recipe is trained by `dvc repro` in a copy of this repository under .bertline/results,
+or reused if `bench/results.py` has run it. Then its untrained base embeds the same training and
+test rows, with each class at the centroid of its training rows. Both scores come with their
+difference and its 95 % interval: a paired bootstrap over test rows (Efron and Tibshirani 1993).
+Writes retrieval.json and retrieval.md.
 """
 
 import argparse
@@ -36,11 +36,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("recipe", nargs="?", default="banking77-search", help="of the gallery")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
-    given = parser.parse_args()
+    args = parser.parse_args()
     try:
-        recipe = ready(given.recipe)
+        recipe = ready(args.recipe)
         block = recipe.placed()
-        home = prepared(WORK / recipe.name, recipe, given.data / recipe.folder)
+        home = prepared(WORK / recipe.name, recipe, args.data / recipe.folder)
         run(home, recipe.name, block, STAGES[: STAGES.index("evaluate") + 1])
         found = compared(home / "data" / recipe.name, recipe, block)
     except UserError as error:
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def compared(folder: Path, recipe: Ready, block: dict[str, Any]) -> dict[str, Any]:
-    """The base's scores, the trained model's and their difference, from the recipe's folder."""
+    """Return the scores of base and trained model and their difference, from a recipe's folder."""
     validate, tokenize = folder / "validate", folder / "tokenize"
     task, classes = tasks.get(block["task"]), Validation.read(validate / "validation.json").labels
     train, test = (artifacts.kept_rows(validate, split) for split in ("train", "test"))
@@ -60,15 +60,15 @@ def compared(folder: Path, recipe: Ready, block: dict[str, Any]) -> dict[str, An
     pieces = encoder.pieces(artifacts.texts_of(train))
     places = [classes.index(train["label"][piece.row]) for piece in pieces]
     decision = task.remember(base.logits(pieces, 32), places, classes)
-    untouched = Answering(task, encoder, base, classes, decision)(artifacts.texts_of(test), 32)
-    answers = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
-    said = {
-        "base": [answer.label for answer in untouched],
-        "trained": answers["answer"].reindex(test["id"]).tolist(),
+    untrained = Answering(task, encoder, base, classes, decision)(artifacts.texts_of(test), 32)
+    predictions = pd.read_parquet(folder / "evaluate" / "predictions.parquet").set_index("id")
+    answers = {
+        "base": [answer.label for answer in untrained],
+        "trained": predictions["answer"].reindex(test["id"]).tolist(),
     }
     tallied = {
         name: scoring.tallies(task, test["label"].tolist(), each, classes)
-        for name, each in said.items()
+        for name, each in answers.items()
     }
     return {
         "recipe": recipe.name,
@@ -87,16 +87,16 @@ def compared(folder: Path, recipe: Ready, block: dict[str, Any]) -> dict[str, An
 
 
 def markdown(found: dict[str, Any]) -> str:
-    def told(each: dict[str, float], sign: str = "") -> str:
+    def shown(each: dict[str, float], sign: str = "") -> str:
         value, low, high = (f"{each[name]:{sign}.4f}" for name in ("value", "low", "high"))
         return f"{value} ({low} to {high})"
 
     listed = [
         [
             metric.replace("_", " "),
-            told(found["scores"]["base"][metric]),
-            told(found["scores"]["trained"][metric]),
-            told(gain, "+"),
+            shown(found["scores"]["base"][metric]),
+            shown(found["scores"]["trained"][metric]),
+            shown(gain, "+"),
         ]
         for metric, gain in found["difference"].items()
     ]

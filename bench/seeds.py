@@ -1,14 +1,13 @@
-"""How alike the mistakes of equal models are: the same training under several seeds.
+"""Correlation of the mistakes of equal models: the same training under several seeds.
 
     python bench/seeds.py
     python bench/seeds.py --seeds 3 --only news
 
 Trains the recipe `news` on its own rows (run `make demo` first), and with the same settings for one
-epoch on 2,000 IMDB reviews cut to 256 tokens, once a seed. Every model answers the same test rows
-(BBC News: the recipe's; IMDB: 1,000 reviews of the published test set). What matters to a paired
-test is on how many rows two such models differ in being right: it is told as the correlation of
-their being right, the mean over all pairs. Writes bench/seeds.json, from which
-`python bench/gate.py` draws its worlds.
+epoch on 2,000 IMDB reviews cut to 256 tokens, once for each seed. Every model answers the same test
+rows (BBC News: the recipe's; IMDB: 1,000 reviews of the published test set). A paired test depends
+on the number of rows on which only one of two models is right; it is reported as the correlation of
+being right, the mean over all pairs. Writes bench/seeds.json, which `python bench/gate.py` reads.
 """
 
 import argparse
@@ -33,7 +32,7 @@ from pipeline.tasks.base.answering import Answering
 
 HERE = Path(__file__).with_name("seeds.json")
 IMDB = ROOT.parent / "shared" / "datasets" / "imdb"
-TRAINED, ASKED = 2000, 1000  # IMDB reviews
+TRAIN, TEST = 2000, 1000  # IMDB reviews
 
 
 def main() -> int:
@@ -41,25 +40,25 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each (2)")
     parser.add_argument("--only", choices=("news", "imdb"), help="measure one of them")
     parser.add_argument("--out", type=Path, default=HERE)
-    given = parser.parse_args()
-    if given.seeds < 2:
+    args = parser.parse_args()
+    if args.seeds < 2:
         parser.error("--seeds must be 2 or more: mistakes are compared between two models")
-    found = json.loads(given.out.read_text()) if given.out.exists() else {}
+    found = json.loads(args.out.read_text()) if args.out.exists() else {}
     with TemporaryDirectory(prefix="bench-") as folder:
-        for name in (given.only,) if given.only else ("news", "imdb"):
+        for name in (args.only,) if args.only else ("news", "imdb"):
             work = ROOT / "data" / "news" / "tokenize"
             if name == "imdb":
                 work = imdb(Path(folder))
             elif not work.exists():
                 parser.error(f"{work} is not there: run make demo first")
-            found[name] = alike(name, work, given.seeds)
-            given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            found[name] = measure(name, work, args.seeds)
+            args.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
             print(json.dumps(found[name]))
     return 0
 
 
-def alike(name: str, tokenize: Path, seeds: int) -> dict[str, Any]:
-    """Accuracies, and the correlation of being right, of equal trainings."""
+def measure(name: str, tokenize: Path, seeds: int) -> dict[str, Any]:
+    """Return the accuracies of equal trainings, and their correlation of being right."""
     truth = artifacts.kept_rows(tokenize.parent / "validate", "test")["label"].to_numpy()
     right = np.array([answers(name, tokenize, seed) == truth for seed in range(1, seeds + 1)])
     pairs = list(combinations(range(seeds), 2))
@@ -74,7 +73,7 @@ def alike(name: str, tokenize: Path, seeds: int) -> dict[str, Any]:
 
 
 def answers(name: str, tokenize: Path, seed: int) -> Any:
-    """The classes that a training under one seed answers the test rows, (rows,)."""
+    """Train under one seed and return the predicted class of each test row, (rows,)."""
     from pipeline.runtimes.pytorch import TorchModel
     from pipeline.stages.finetune import trainer
 
@@ -106,7 +105,7 @@ def answers(name: str, tokenize: Path, seed: int) -> Any:
 
 
 def imdb(folder: Path) -> Path:
-    """IMDB reviews as the line's own stages hand them on: the folder of `tokenize`."""
+    """Run IMDB reviews through the stages up to `tokenize`, and return the folder of `tokenize`."""
     import pyarrow.parquet as pq
 
     from pipeline.core.config import parse, read_recipe
@@ -117,7 +116,7 @@ def imdb(folder: Path) -> Path:
     if not IMDB.exists():
         raise SystemExit(f"error: {IMDB} is not there: give --only news")
     random = np.random.default_rng(17)
-    for split, count in (("train", TRAINED), ("test", ASKED)):
+    for split, count in (("train", TRAIN), ("test", TEST)):
         table = pq.read_table(IMDB / f"{split}.parquet")
         picked = random.choice(table.num_rows, count, replace=False)
         pq.write_table(table.take(picked), folder / f"{split}.parquet")

@@ -1,12 +1,12 @@
-"""How a champion answers: `bertline serve` beside `mlflow models serve`, asked by locust.
+"""Benchmark of `bertline serve` against `mlflow models serve`, with load from locust.
 
     python bench/serving.py
     python bench/serving.py --recipe banking77 --home .bertline/results/banking77
     python bench/serving.py --rounds 1 --seconds 5 --out /tmp/bench    # a quick look
 
-Both servers get the same version of the registry in `--home`, one text a POST to /invocations, in
-the same bodies, drawn from the recipe's validation rows; each is alone on the machine with the load
-tool, on all its cores. Writes serving-RECIPE.json and .md. What is counted: bench/README.md.
+Both servers serve the same version of the registry in `--home` and get the same requests: a POST to
+/invocations with one text of the recipe's validation rows. Each runs alone on the machine with the
+load tool, on all cores. Writes serving-RECIPE.json and .md. bench/README.md defines the numbers.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 from report import RESULTS, ROOT, machine_text, others_text, table, write
-from serving_answers import alone, compare
+from serving_answers import compare, model_rates
 from serving_load import WARM, Load, Server, Tool, requests_of, shown, summary
 
 from pipeline.core.records import Machine
@@ -34,37 +34,37 @@ from pipeline.stages.benchmark.machine import this_machine
 
 CLIENTS = 32
 SHORTEST = 5.0  # seconds of a load
-FASTER = 3.0  # times the requests per second of MLflow
-HALF_P99 = 60.0  # milliseconds, at half of the saturation
-CALM = 2.0  # seconds after an overload until the server is itself again
+FASTER = 3.0  # bar: times the requests per second of MLflow
+HALF_P99 = 60.0  # bar: milliseconds at half of the saturation
+CALM = 2.0  # bar: seconds from the end of an overload to normal responses
 OVERLOAD = 5.0  # times the saturation
-KEPT = 1.1  # times p99 at saturation which those who are answered then may take
-STEP = 1.2  # from one load to the next, where it rises
-MOST_REFUSED = 0.001  # share of a load that counts as answered
-NEAR = 0.9  # of the most answers per second, from which on a server is saturated
-SATURATED = 0.2  # share of a load that is not answered
-WINDOW = 0.5  # seconds, of looking whether the server is itself again
-PERIOD = 0.5  # seconds between two requests of one client, where the load is a rate
+KEPT = 1.1  # bar: p99 in the overload, as a multiple of p99 at saturation
+STEP = 1.2  # factor between two rising loads
+MOST_REFUSED = 0.001  # share of refused requests up to which a load counts as answered
+NEAR = 0.9  # share of the highest rate of answers from which a server counts as saturated
+SATURATED = 0.2  # share of unanswered requests above which rates stop rising
+WINDOW = 0.5  # seconds in which responses are checked after an overload
+PERIOD = 0.5  # mean seconds between two requests of one client at a fixed rate
 
 
 def side_by_side(
     tool: Tool, servers: Sequence[Server], rounds: int, seconds: float
 ) -> dict[str, list[Load]]:
-    """The same clients for both, in turns."""
+    """Measure both servers in turns with the same number of clients."""
     found: dict[str, list[Load]] = {server.name: [] for server in servers}
     for number in range(rounds):
         for server in servers if number % 2 == 0 else reversed(servers):
             with server.running():
-                tool.ask(server, 3, CLIENTS)  # it warms up
-                found[server.name].append(tool.ask(server, seconds, CLIENTS))
+                tool.run(server, 3, CLIENTS)  # warm up
+                found[server.name].append(tool.run(server, seconds, CLIENTS))
     return found
 
 
 def more_clients(tool: Tool, server: Server, seconds: float, p99: float) -> list[Load]:
-    """More and more clients, until p99 is above another's or somebody is refused."""
+    """Increase the number of clients until p99 exceeds the given one or requests are refused."""
     clients, found = CLIENTS, []
     while True:
-        load = tool.ask(server, seconds, clients)
+        load = tool.run(server, seconds, clients)
         found.append(load)
         if load.p99 > p99 or load.refused > MOST_REFUSED:
             return found
@@ -72,10 +72,10 @@ def more_clients(tool: Tool, server: Server, seconds: float, p99: float) -> list
 
 
 def sweep(tool: Tool, server: Server, seconds: float, first: float) -> list[Load]:
-    """Rising rates, until the server answers no more of them."""
+    """Increase the rate of requests until the server leaves too many unanswered."""
     rate, found = first, []
     while True:
-        load = tool.ask(server, seconds, clients_for(rate), rate)
+        load = tool.run(server, seconds, clients_for(rate), rate)
         found.append(load)
         if load.refused > SATURATED or load.answered < (1 - SATURATED) * rate:
             return found
@@ -87,20 +87,22 @@ def clients_for(rate: float) -> int:
 
 
 def at_equal_p99(loads: Sequence[Load], p99: float) -> float:
-    """The most answers per second at which nobody is refused and p99 is not above another's."""
+    """Return the most answers per second without refusals and with p99 up to the given one."""
     fit = [x for x in loads if x.p99 <= p99 and x.refused <= MOST_REFUSED and x.failed == 0]
     return max((load.answered for load in fit), default=0.0)
 
 
 def at_saturation(loads: Sequence[Load]) -> tuple[float, float]:
-    """The most answers per second, and the median p99 of the loads that came near it: the one load
-    that got most was asked in the machine's best moment."""
+    """Return the most answers per second, and the median p99 of all loads that came near it.
+
+    The p99 of the best load alone would be that of the machine's best moment.
+    """
     most = max(load.answered for load in loads)
     return most, median(load.p99 for load in loads if load.answered >= NEAR * most)
 
 
 def overload(tool: Tool, server: Server, saturation: float, seconds: float) -> dict[str, Any]:
-    """Half of the saturation all the time, and far beyond it for `seconds` in between."""
+    """Send half of the saturation all the time, and in between for `seconds` an overload."""
     around, half = 10.0, saturation / 2
     rate = saturation * OVERLOAD - half
     calm, calm_out = tool.start(server, seconds + 3 * around, clients_for(half), half)
@@ -116,15 +118,20 @@ def overload(tool: Tool, server: Server, saturation: float, seconds: float) -> d
     during = summary(requests, begin + WARM, end, clients_for(rate), saturation * OVERLOAD)
     until = seconds_until_calm(requests_of(steady), end, around, before.p99)
     spent = (steady["cpu"] + stormy["cpu"]) / (seconds + 3 * around)
-    told = {"before": asdict(before), "during": asdict(during), "tool": round(spent, 3)}
     sent = len(requests_of(stormy)) / (end - begin) + half
     print(f"  before {shown(before)}\n  during {shown(during)}", flush=True)
-    return told | {"sent": round(sent, 1), "seconds_until_calm": until}
+    return {
+        "before": asdict(before),
+        "during": asdict(during),
+        "tool": round(spent, 3),
+        "sent": round(sent, 1),
+        "seconds_until_calm": until,
+    }
 
 
 def seconds_until_calm(requests: Any, end: float, seconds: float, usual: float) -> float:
-    """From the end of an overload to the end of the last half second in which anybody was refused,
-    or half of the answers took longer than `usual`."""
+    """Return the seconds from the end of an overload to the end of the last half second with a
+    refused request, or with a median latency above `usual`."""
     until = 0.0
     for start in np.arange(0.0, seconds - WINDOW, WINDOW):
         after = requests[:, 0] - end - start
@@ -142,44 +149,44 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help="of each load (20)")
     parser.add_argument("--storm", type=float, default=60, help="seconds of the overload (60)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    given = parser.parse_args()
-    if given.rounds < 1 or min(given.seconds, given.storm) < SHORTEST:
+    args = parser.parse_args()
+    if args.rounds < 1 or min(args.seconds, args.storm) < SHORTEST:
         parser.error(f"--rounds must be 1 or more, --seconds and --storm {SHORTEST:.0f}")
     with TemporaryDirectory(prefix="bench-") as folder:
-        content = measure(given, Path(folder))
-    write(given.out, f"serving-{given.recipe}", content, markdown(content))
+        content = measure(args, Path(folder))
+    write(args.out, f"serving-{args.recipe}", content, markdown(content))
     return 0
 
 
-def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure both servers. Returns the content of serving-RECIPE.json."""
-    home = given.home.resolve()
+    home = args.home.resolve()
     tracking = f"sqlite:///{home / 'mlflow.db'}"
     registry = Registry(tracking)
-    number = registry.champion(given.recipe)
+    number = registry.champion(args.recipe)
     if number is None:
-        raise SystemExit(f"error: {home} has no champion of {given.recipe}: bertline run it there")
-    files = registry.folder(given.recipe, number)
-    texts = texts_of(kept_rows(home / "data" / given.recipe / "validate", "validation"))
+        raise SystemExit(f"error: {home} has no champion of {args.recipe}: bertline run it there")
+    files = registry.folder(args.recipe, number)
+    texts = texts_of(kept_rows(home / "data" / args.recipe / "validate", "validation"))
     rows = [{"text": text, "second": second} if second else text for text, second in texts]
     tool = Tool(folder, [json.dumps({"inputs": [row]}) for row in rows])
     model_serve = ["mlflow", "models", "serve", "-m", str(files), "--env-manager", "local"]
-    own_serve = ["flows.cli", "serve", given.recipe]
+    own_serve = ["flows.cli", "serve", args.recipe]
     mlflow = Server("mlflow models serve", model_serve, "/ping", folder / "mlflow", tracking)
     own = Server("bertline serve", own_serve, "/readyz", folder / "own", tracking)
 
     busy = others()
-    print(f"{given.recipe}/{number}, {len(texts)} texts: the model alone", flush=True)
-    limit = alone(files, texts)
+    print(f"{args.recipe}/{number}, {len(texts)} texts: the model alone", flush=True)
+    limit = model_rates(files, texts)
     print("the answers of both", flush=True)
     same = compare([mlflow, own], rows)
     print(f"{CLIENTS} clients", flush=True)
-    rounds = side_by_side(tool, [mlflow, own], given.rounds, given.seconds)
-    found = at_other_loads(tool, own, rounds[own.name], rounds[mlflow.name], given)
+    rounds = side_by_side(tool, [mlflow, own], args.rounds, args.seconds)
+    found = at_other_loads(tool, own, rounds[own.name], rounds[mlflow.name], args)
     machine = this_machine()
     machine.versions.update({name: version(name) for name in ("mlflow", "uvicorn", "locust")})
     return {
-        "recipe": given.recipe,
+        "recipe": args.recipe,
         "version": number,
         "clients": CLIENTS,
         "alone": limit,
@@ -193,26 +200,26 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def at_other_loads(
-    tool: Tool, own: Server, ours: Sequence[Load], theirs: Sequence[Load], given: argparse.Namespace
+    tool: Tool, own: Server, ours: Sequence[Load], theirs: Sequence[Load], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Ask bertline by more clients, at rising rates, at half of its saturation and far beyond it.
+    """Measure bertline with more clients, rising rates, half of its saturation and an overload.
 
-    `ours` and `theirs` are its own and MLflow's rounds, all of them of the same number of clients.
+    `ours` and `theirs` are the rounds of bertline and MLflow with the same number of clients.
     """
     p99 = median(load.p99 for load in theirs)
     with own.running():
-        tool.ask(own, 3, CLIENTS)
+        tool.run(own, 3, CLIENTS)
         print(f"more clients, up to a p99 of {p99:.0f} ms", flush=True)
-        short = max(given.seconds / 2, SHORTEST)
+        short = max(args.seconds / 2, SHORTEST)
         crowds = more_clients(tool, own, short, p99)
         print("rising rate", flush=True)
         loads = sweep(tool, own, short, median(load.answered for load in ours) / 2)
         equal = at_equal_p99([*loads, *crowds], p99)
         saturation, usual = at_saturation([*ours, *crowds, *loads])
         print("half of its saturation", flush=True)
-        half = tool.ask(own, given.seconds, clients_for(saturation / 2), saturation / 2)
+        half = tool.run(own, args.seconds, clients_for(saturation / 2), saturation / 2)
         print(f"{OVERLOAD:.0f} times its saturation", flush=True)
-        storm = overload(tool, own, saturation, given.storm)
+        storm = overload(tool, own, saturation, args.storm)
     ratio = round(equal / median(load.answered for load in theirs), 3)
     return {
         "equal_p99": {"p99": p99, "answered": equal, "ratio": ratio},
@@ -225,7 +232,7 @@ def at_other_loads(
 
 
 def met(found: dict[str, Any], theirs: float, same: dict[str, Any]) -> dict[str, bool]:
-    """Bars, and whether each is met; `theirs` are MLflow's requests per second."""
+    """Return True for each bar that is met; `theirs` are MLflow's requests per second."""
     storm = found["overload"]
     return {
         "faster": found["equal_p99"]["answered"] >= FASTER * theirs,
@@ -237,7 +244,7 @@ def met(found: dict[str, Any], theirs: float, same: dict[str, Any]) -> dict[str,
 
 
 def others() -> float:
-    """Share of the processors' time that other programs take, while nothing of ours runs."""
+    """Return the processor share of other programs, while no process of ours runs."""
     return float(psutil.cpu_percent(interval=2.0)) / 100
 
 

@@ -1,4 +1,4 @@
-"""What is answered, and how fast the model could answer: beside the load in bench/serving.py."""
+"""Comparison of two servers' answers, and the speed of the model alone, for bench/serving.py."""
 
 import json
 import os
@@ -23,12 +23,12 @@ SECONDS = 3.0  # of each way to run the model
 
 
 class Served(Protocol):
-    """What is asked of a server."""
+    """Interface of a server under test."""
 
     url: str
 
     def running(self) -> Any:
-        """Started, and ended with the block."""
+        """Return a context manager that starts the server and stops it at the end."""
 
 
 def free_port() -> int:
@@ -46,8 +46,10 @@ def is_ready(url: str) -> bool:
 
 
 def compare(servers: Sequence[Served], rows: Sequence[Any]) -> dict[str, Any]:
-    """Every row asked of each server, one at a time: int8 activations are scaled by what is in a
-    batch, so that a text's scores depend on its neighbours, whoever serves it."""
+    """Compare the answers of the servers to every row, sent one at a time.
+
+    int8 activations are scaled by the whole batch, so scores would depend on a text's neighbours.
+    """
     answers = []
     for server in servers:
         with server.running():
@@ -69,17 +71,17 @@ def _answer(url: str, row: Any) -> dict[str, Any]:
         {"Content-Type": "application/json"},
     )
     with _open(request) as answer:
-        [told] = json.load(answer)["predictions"]
-    return dict(told)
+        [prediction] = json.load(answer)["predictions"]
+    return dict(prediction)
 
 
 def _open(request: Any) -> Any:
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
 
 
-def alone(files: Path, texts: Sequence[Texts]) -> list[dict[str, Any]]:
-    """Rows per second of the model and nothing around it, each way in a process of its own:
-    every core for one batch after the other, and one core for each of several at once."""
+def model_rates(files: Path, texts: Sequence[Texts]) -> list[dict[str, Any]]:
+    """Return the rows per second of the model without a server, each setting in a separate process:
+    one batch at a time on all cores, and as many batches at once as cores, one core each."""
     cores = psutil.cpu_count() or 1
     ways = [(1, cores, batch) for batch in (1, 8, 32)]
     ways += [(cores, 1, batch) for batch in (1, 8)] if cores > 1 else []
@@ -103,7 +105,7 @@ def alone(files: Path, texts: Sequence[Texts]) -> list[dict[str, Any]]:
 
 
 def _rows_per_second(files: Path, runners: int, threads: int, batch: int) -> float:
-    """In this process; the texts come by standard input."""
+    """Measure in this process; the texts come from standard input."""
     from pipeline.serving.version import open_version
 
     version = open_version("bench", "1", files, None, threads)

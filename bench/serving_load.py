@@ -1,4 +1,4 @@
-"""What serving.py asks with: a server that is started and ended, and locust."""
+"""Servers and load of the serving benchmark: server processes and locust."""
 
 import json
 import os
@@ -17,31 +17,32 @@ import psutil
 from report import ROOT
 from serving_answers import free_port, is_ready
 
-WARM = 2.0  # seconds at the beginning of a load that are not counted
+WARM = 2.0  # first seconds of a load, which are not counted
 
 
 @dataclass(frozen=True)
 class Load:
-    """What came of asking for some seconds."""
+    """Result of one load."""
 
     clients: int
     offered: float | None
-    """Requests per second that were meant to be sent; None: as fast as answers came."""
+    """Requests per second to send; None: each client as fast as it gets answers."""
     answered: float
-    """Answers with 200 per second."""
+    """Answers with status 200 per second."""
     p50: float
-    """Milliseconds, of those; and so is p99."""
+    """Median latency of these answers in milliseconds."""
     p99: float
+    """Latency of the same answers, 99th percentile, in milliseconds."""
     refused: float
-    """Share of 429."""
+    """Share of answers with status 429."""
     failed: int
-    """Every other status, and broken connections."""
+    """Number of answers with any other status, and of broken connections."""
     tool: float
-    """Processors that the load tool kept busy."""
+    """Mean number of processors that the load tool kept busy."""
 
 
 class Server:
-    """One of the two, as a process group that is started and ended."""
+    """Server under test, as a process group."""
 
     def __init__(self, name: str, command: Sequence[str], ready: str, home: Path, tracking: str):
         self.name, self.command, self.ready = name, command, ready
@@ -55,7 +56,7 @@ class Server:
         kept = {k: v for k, v in os.environ.items() if k != "BERTLINE_API_KEYS"}
         env = kept | {"MLFLOW_TRACKING_URI": self.tracking, "MLFLOW_DISABLE_TELEMETRY": "true"}
         env["PYTHONPATH"] = str(ROOT)
-        # `mlflow models serve` looks for uvicorn there
+        # `mlflow models serve` finds uvicorn by PATH
         env["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), env["PATH"]))
         command = [sys.executable, "-m", *self.command, "--port", str(self.port)]
         log = self.home / "log.txt"
@@ -84,7 +85,7 @@ class Server:
 
 
 class Tool:
-    """Locust, in a process of its own for each load."""
+    """Load tool: a locust process for each load."""
 
     def __init__(self, folder: Path, bodies: Sequence[str]) -> None:
         self.folder = folder
@@ -105,32 +106,32 @@ class Tool:
             command, cwd=self.folder, stdout=quiet, stderr=quiet, text=True
         ), out
 
-    def ask(self, server: Server, seconds: float, clients: int, rate: float = 0.0) -> Load:
-        """As fast as `clients` are answered, or at a rate."""
+    def run(self, server: Server, seconds: float, clients: int, rate: float = 0.0) -> Load:
+        """Send requests as fast as `clients` get answers, or at a rate per second."""
         process, out = self.start(server, seconds, clients, rate)
         process.wait()
-        told = json.loads(out.read_text())
-        requests = requests_of(told)
-        begun = requests[:, 0].min() + WARM
-        load = summary(requests, begun, begun + seconds - 0.5, clients, rate or None)
-        spent = round(told["cpu"] / (seconds + WARM), 3)
+        content = json.loads(out.read_text())
+        requests = requests_of(content)
+        begin = requests[:, 0].min() + WARM
+        load = summary(requests, begin, begin + seconds - 0.5, clients, rate or None)
+        spent = round(content["cpu"] / (seconds + WARM), 3)
         load = Load(**asdict(load) | {"tool": spent})
         print(f"  {server.name}: {shown(load)}", flush=True)
         return load
 
 
-def requests_of(told: dict[str, Any]) -> Any:
-    """(requests, 3): when it was sent, milliseconds, status."""
-    return np.array(told["requests"], dtype=np.float64).reshape(-1, 3)
+def requests_of(content: dict[str, Any]) -> Any:
+    """Return an array (requests, 3) of the time of sending, milliseconds and status."""
+    return np.array(content["requests"], dtype=np.float64).reshape(-1, 3)
 
 
 def summary(
     requests: Any, begin: float, end: float, clients: int, offered: float | None = None
 ) -> Load:
-    """Of the requests that were sent between two times."""
+    """Summarise the requests that were sent between two times."""
     sent = requests[(requests[:, 0] >= begin) & (requests[:, 0] < end)]
     good, refused = sent[sent[:, 2] == 200], (sent[:, 2] == 429).sum()
-    # where nothing was answered, it took the whole of that time at least
+    # without any answer, the latency is at least the whole time
     p50, p99 = np.percentile(good[:, 1] if len(good) else [1000 * (end - begin)], [50, 99])
     return Load(
         clients=clients,

@@ -1,10 +1,10 @@
-"""What a recipe of the gallery reaches with other values, on its validation rows alone.
+"""Training of a gallery recipe with other values, scored on its validation rows alone.
 
     python bench/trials.py mrpc finetune.learning_rate=5e-5 finetune.epochs=8
 
-The recipe is trained so as results.py trains it, and its test rows are not looked at. The score of
-its best checkpoint is kept in bench/results/trials/NAME.json, and docs/RESULTS.md lists it. Values
-are JSON, or else text.
+The recipe is trained as results.py trains it, without a look at its test rows. The score of its
+best checkpoint is stored in bench/results/trials/NAME.json and listed in docs/RESULTS.md. Values
+are parsed as JSON if possible, else taken as text.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def main() -> int:
     parser.add_argument("name", metavar="NAME", choices=names(), help="a recipe of the gallery")
     parser.add_argument("values", nargs="+", metavar="STAGE.KEY=VALUE", help="what is changed")
     parser.add_argument("--data", type=Path, default=DATASETS, help="holds a folder a data set")
-    given = parser.parse_args()
+    args = parser.parse_args()
     try:
-        attempt(given.name, given.values, given.data)
+        attempt(args.name, args.values, args.data)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def attempt(name: str, values: list[str], data: Path) -> None:
-    """Train a recipe with other values, and keep what its validation rows say."""
+    """Train a recipe with other values, and store its scores on validation rows."""
     recipe = ready(name)
     block = changed(recipe.placed(), values)
     home = prepared(WORK / f"{name}-{digest(block)[:8]}", recipe, data / recipe.folder)
@@ -73,7 +73,7 @@ def attempt(name: str, values: list[str], data: Path) -> None:
 
 
 def changed(block: Any, values: list[str]) -> Any:
-    """A recipe with other values. Raises UserError for one that does not stand in it."""
+    """Set values in a recipe and return it. Raises UserError for a key that it does not have."""
     for value in values:
         path, equals, text = value.partition("=")
         *stages, key = path.split(".")

@@ -55,7 +55,7 @@ def test_ways_that_answered_other_rows_are_not_compared(tmp_path: Path) -> None:
         "truncate": run(tmp_path / "truncate", LABELS),
         "windows": run(tmp_path / "windows", LABELS, rows=99),
     }
-    with pytest.raises(UserError, match="has not answered 099: other rows"):
+    with pytest.raises(UserError, match="has not answered 099: its rows differ"):
         long_texts.compared(folders)
 
 
