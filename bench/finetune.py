@@ -27,7 +27,7 @@ from report import RESULTS, ROOT, Others, machine_text, others_text, table, writ
 
 from pipeline import tasks
 from pipeline.core.config import parse, read_recipe
-from pipeline.core.log import Silence
+from pipeline.core.log import NullLog
 from pipeline.core.records import SPLITS, Machine
 from pipeline.models.bases import BaseParams, base_folder
 from pipeline.sources import Row, read_rows
@@ -45,7 +45,7 @@ UNCOUNTED = 2  # first steps, which still allocate memory
 HELD_OUT = 32  # rows of bertline's one evaluation, after the last timed step
 
 
-class Clock(Silence):
+class Clock(NullLog):
     """Log of a training that records when the counted steps began and ended."""
 
     def __init__(self) -> None:

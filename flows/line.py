@@ -19,7 +19,7 @@ from flows.steps import artifact_key, run_stage, stale_stages
 from flows.summary import runtime_rows, score_rows, validation_text
 from pipeline import recipe as recipes
 from pipeline.core.errors import UserError
-from pipeline.core.log import Tells
+from pipeline.core.log import FunctionLog
 from pipeline.core.records import Benchmark, Publication, Scores, Validation
 from pipeline.core.workspace import DATA, ORDER, STATE, tracking
 from pipeline.registry.records import Verdict
@@ -116,7 +116,7 @@ def gate(settings: recipes.Recipe, publication: Publication) -> Verdict:
 
     logger = get_run_logger()
     model, number = publication.model, publication.version
-    bench = the_gate.bench_of(Registry(tracking()), model, settings, Tells(logger.info))
+    bench = the_gate.bench_of(Registry(tracking()), model, settings, FunctionLog(logger.info))
     path = the_gate.verdict_path(model)
     if the_gate.in_use(bench, number):
         logger.info(f"{model}/{number} is the champion already")

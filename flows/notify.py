@@ -123,7 +123,7 @@ def notify(channels: Sequence[str], message: Message, log: Log = no_log) -> list
     sent = []
     for channel in channels:
         if problem := _send(channel, message):
-            log.say(f"{channel} was not told: {problem}")
+            log.info(f"{channel} was not told: {problem}")
         else:
             sent.append(channel)
     return sent

@@ -31,7 +31,7 @@ from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, parse, read_recipe, read_task
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.locations import HUB, PACKAGE
-from pipeline.core.log import Tells
+from pipeline.core.log import FunctionLog
 from pipeline.core.records import Benchmark, Publication
 from pipeline.core.workspace import DATA, LABELS, STATE, tracking
 from pipeline.promotion import champion as promotion
@@ -74,10 +74,10 @@ def _line(outcome: Message) -> str:
 
 def _outcome(recipe: str, home: Path, ref: str, force: bool) -> Message:
     """Retrain, send the notifications, and return the message."""
-    log = Tells(get_run_logger().info)
+    log = FunctionLog(get_run_logger().info)
 
     def sent(outcome: Message) -> Message:
-        log.say(_line(outcome))
+        log.info(_line(outcome))
         notify(_channels(recipe, home), outcome, log)
         return outcome
 
@@ -85,7 +85,7 @@ def _outcome(recipe: str, home: Path, ref: str, force: bool) -> Message:
         return message(recipe, "failed", reason, flow_run=flow_run.ui_url)
 
     try:
-        with lines.only_line(True, log.say), _users_database(home):
+        with lines.only_line(True, log.info), _users_database(home):
             cache = steps.cache_folder().absolute()
             _wait_for_stages(home / worktree.TREES / recipe)
             tree = worktree.prepare(home, recipe, ref)
@@ -357,14 +357,16 @@ def _rescored(
 ) -> Rescore | None:
     import pandas as pd
 
-    log = Tells(get_run_logger().info)
+    log = FunctionLog(get_run_logger().info)
     if tasks.get(settings.task).with_neighbour:
-        log.say(f"{recipe}/{champion}: answers depend on neighbouring texts: not compared again")
+        log.info(f"{recipe}/{champion}: answers depend on neighbouring texts: not compared again")
         return None
     columns = ["id", "text", "second"]
     rows = pd.read_parquet(DATA / recipe / "ingest" / "rows.parquet", columns=columns)
     found = rescore(the_gate.bench_of(registry, recipe, settings, log), champion, rows)
-    log.say(found.sentence if found else f"{recipe}/{champion}: the ledger has none of its answers")
+    log.info(
+        found.sentence if found else f"{recipe}/{champion}: the ledger has none of its answers"
+    )
     return found
 
 

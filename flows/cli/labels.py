@@ -22,7 +22,7 @@ from pipeline.core.config import parse, read_recipe, read_task
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_text
 from pipeline.core.log import Console
-from pipeline.core.text import both, excerpt, normalised
+from pipeline.core.text import excerpt, join_texts, normalised
 from pipeline.core.workspace import DATA, LABELS, STATE
 from pipeline.retraining.plan import RetrainParams
 from pipeline.serving.feedback import Feedback, file_of, numbered
@@ -109,7 +109,7 @@ def labels(recipe: str, most: int, folder: Path, *, dry: bool) -> None:
 
 
 def key_of(text: str, second: str) -> Key:
-    return normalised(both(text, second))
+    return normalised(join_texts(text, second))
 
 
 def ingested(recipe: str) -> Path | None:

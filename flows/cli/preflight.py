@@ -54,7 +54,7 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     from flows.steps import stale_stages
     from pipeline.core.workspace import ORDER
 
-    log.say("asking DVC what would run")
+    log.info("asking DVC what would run")
     stale = stale_stages(name)
     first = next((place for place, stage in enumerate(ORDER) if stage in stale), len(ORDER))
     would = ORDER[first:]
@@ -79,7 +79,7 @@ class _Rows:
 
     def __init__(self, name: str, recipe: recipes.Recipe, task: Task, log: Log) -> None:
         self.sources = recipe.ingest.sources()
-        log.say(f"reading {', '.join(self.sources)}")
+        log.info(f"reading {', '.join(self.sources)}")
         self.by_split: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
         self.sample: list[Texts] = []
@@ -90,7 +90,7 @@ class _Rows:
         for row in reader.rows():
             self.by_split[row["split"]] += 1
             if self.by_split.total() % BATCH == 0:
-                log.say(f"{self.by_split.total():,} rows read")
+                log.info(f"{self.by_split.total():,} rows read")
             self.classes.update(task.classes(row["label"]) if row["label"] else ())
             if row["split"] == "train":  # a reservoir (Vitter 1985)
                 texts = (row["text"], row["second"])

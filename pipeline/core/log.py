@@ -7,33 +7,33 @@ from typing import Protocol, TextIO
 
 
 class Log(Protocol):
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Write one line."""
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         """Report how much of the current work is done."""
 
 
-class Silence:
+class NullLog:
     """Log that drops everything: the default for tests and library users."""
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         pass
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         pass
 
 
-no_log = Silence()
+no_log = NullLog()
 
 
-class Tells(Silence):
+class FunctionLog(NullLog):
     """Log that passes each line to a function and drops progress."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self.write = write
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.write(text)
 
 
@@ -47,7 +47,7 @@ class Console:
         self.first, self.previous = 0, sys.maxsize
         self.bar_shown = False
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         if self.bar_shown:
             print(file=self.stream)
             self.bar_shown = False
@@ -75,7 +75,7 @@ class Console:
             print(f"\r\033[K{line}", end="", file=self.stream, flush=True)
             self.bar_shown = True
             if done >= total:
-                self.say("done")
+                self.info("done")
         else:
             print(f"[{self.name}] {text}", file=self.stream, flush=True)
 

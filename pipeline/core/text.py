@@ -11,7 +11,7 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def both(text: str, second: str) -> str:
+def join_texts(text: str, second: str) -> str:
     """Join the two texts of a row, for its id and for finding its copies.
 
     The NUL between them is not white space, so `normalised` keeps the two texts apart.

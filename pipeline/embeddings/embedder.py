@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import sha256_of, whole
+from pipeline.core.files import atomic_write, sha256_of
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Record
 from pipeline.models.encoders import most_tokens, pooling_of, read_config, sentence_modules
@@ -255,17 +255,17 @@ def _graph(how: Extraction, folder: Path, cache: Path, log: Log) -> Path:
     if not whole_graph.exists():
         from pipeline.embeddings.extractor import TorchExtractor
 
-        log.say(f"{how.model}: to ONNX, once")
+        log.info(f"{how.model}: to ONNX, once")
         model = TorchExtractor(
             folder, how.model, how.layers, how.pooling, how.normalized, attention="eager"
         )
-        with whole(whole_graph) as temporary:
+        with atomic_write(whole_graph) as temporary:
             onnx.export_fused(model, temporary)
     if how.runtime == "onnx-fp32":
         return whole_graph
     if not quantized.exists():
-        log.say(f"{how.model}: to int8, once")
-        with whole(quantized) as temporary:
+        log.info(f"{how.model}: to int8, once")
+        with atomic_write(quantized) as temporary:
             quantize.quantize(
                 whole_graph, temporary, per_channel=True, reduce_range=True, spared=SPARED
             )

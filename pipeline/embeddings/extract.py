@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import sha256_of, size_of, whole
+from pipeline.core.files import atomic_write, sha256_of, size_of
 from pipeline.core.locations import locate
 from pipeline.core.log import Log, no_log
 from pipeline.embeddings import store
@@ -118,10 +118,10 @@ def embed(
     """
     _check(rows, how, out, centroids)
     if size_of(locate(rows.source)) > 1e9:
-        log.say(f"{rows.source}: hashing it")
+        log.info(f"{rows.source}: hashing it")
     key = key_of(rows, how, centroids)
     if store.is_made(out) and (made := store.made_of(out)).key == key:
-        log.say(f"{out}: is there already, made of the same")
+        log.info(f"{out}: is there already, made of the same")
         return made
     runs.mkdir(parents=True, exist_ok=True)
     try:
@@ -133,7 +133,7 @@ def embed(
                 raise UserError(
                     f"{rows.source}: has changed while it was read: give the command again"
                 )
-            log.say(f"putting {out.name} together")
+            log.info(f"putting {out.name} together")
             made = Made(
                 **how.model_dump(),
                 key=key,
@@ -190,13 +190,13 @@ def _looked_at(rows: Rows, log: Log) -> tuple[int, int]:
             told = f"{row.file}, line {row.number}: {row.reason}"
             first = first or told
             if rejected <= SHOWN:
-                log.say(told)
+                log.info(told)
         if (total + rejected) % 1_000_000 == 0:
-            log.say(f"{total + rejected:,} rows read")
+            log.info(f"{total + rejected:,} rows read")
     if not total:
         raise UserError(f"{rows.source}: no rows{f': the first is {first}' if first else ''}")
     left_out = f", {rejected:,} cannot be used and are left out" if rejected else ""
-    log.say(f"{rows.source}: {total:,} rows{left_out}")
+    log.info(f"{rows.source}: {total:,} rows{left_out}")
     return total, rejected
 
 
@@ -218,7 +218,7 @@ def _embed_chunks(
         if not file.exists():
             embedder = embedder or opened()
             tell = partial(_tell, log, done, total)
-            with whole(file) as temporary:
+            with atomic_write(file) as temporary:
                 table = _embedded(rows, chunk, embedder, tell)
                 pq.write_table(table, temporary, use_dictionary=False)
         truncated += int(pq.read_schema(file).metadata[CUT])

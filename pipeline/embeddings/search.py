@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 from pipeline.core.log import Log, no_log
 from pipeline.embeddings import index, store
 from pipeline.embeddings.embedder import Embedder, Extraction
@@ -51,8 +51,8 @@ class Answers:
         else:
             folder = home / "graph"
             if not folder.exists():
-                log.say(f"a graph of {self.rows:,} rows, once")
-                with whole(folder) as temporary:
+                log.info(f"a graph of {self.rows:,} rows, once")
+                with atomic_write(folder) as temporary:
                     temporary.mkdir()
                     index.build(
                         lambda: store.read_embeddings(file),
@@ -141,7 +141,7 @@ def _kept(tables: Iterable["pa.Table"], columns: Sequence[str], home: Path) -> "
     if not file.exists():
         schema = pa.schema([(name, pa.string()) for name in columns])
         with (
-            whole(file) as temporary,
+            atomic_write(file) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
             pa.ipc.new_file(sink, schema) as writer,
         ):

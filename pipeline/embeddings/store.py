@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import parquet_batches, whole
+from pipeline.core.files import atomic_write, parquet_batches
 from pipeline.embeddings.embedder import Extraction, Floats
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
     columns = pa.schema([field for field in schema if field.name != EMBEDDING], OURS)
     if file.suffix == ".npy":
         with (
-            whole(file) as temporary,
-            whole(columns_file(file)) as beside,
+            atomic_write(file) as temporary,
+            atomic_write(columns_file(file)) as beside,
             temporary.open("wb") as array,
             pq.ParquetWriter(beside, columns) as writer,
         ):
@@ -84,7 +84,7 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
             made.beside(file).unlink(missing_ok=True)
     else:
         with (
-            whole(file) as temporary,
+            atomic_write(file) as temporary,
             pq.ParquetWriter(temporary, schema, use_dictionary=columns.names) as writer,
         ):
             for table in tables:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 
 if TYPE_CHECKING:
     from pipeline.models.bases import Network
@@ -82,7 +82,7 @@ def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, po
         pad_token_id=vocabulary.pad_token_id,
         classifier_pooling=pooling,
     )
-    with whole(folder) as temporary:
+    with atomic_write(folder) as temporary:
         BertModel(config).save_pretrained(temporary)
     return folder
 

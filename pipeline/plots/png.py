@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib
 
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 
 matplotlib.use("Agg")
 matplotlib.rcParams["text.parse_math"] = False  # a label may hold $
@@ -25,7 +25,7 @@ def new(width: float = 6, height: float = 4.5) -> tuple[Figure, Axes]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure to a file atomically, and close it."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(encoded(figure))
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipeline.core import old_names
 from pipeline.core.errors import Unavailable, UserError
-from pipeline.core.files import sha256_of, size_of, whole
+from pipeline.core.files import atomic_write, sha256_of, size_of
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Validation
 from pipeline.core.text import excerpt
@@ -128,7 +128,7 @@ def ask_and_decide(
                 pages=[*(pages(verdict) if pages else ()), *answers_page(bench, verdict)],
             )
         except Overtaken:
-            bench.log.say("another decision came in between: judging again")
+            bench.log.info("another decision came in between: judging again")
             continue
         bench.registry.tag(bench.model, number, VERDICT_TAG, verdict.decision)
         return verdict, entry
@@ -176,7 +176,7 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
         epoch = Epoch(model=bench.model, number=len(epochs) + 1, ids=rows, why=why)
         if keep:
             ledger.open_epoch(epoch)
-            bench.log.say(f"test set {epoch.number} is frozen: {len(rows):,} rows ({why})")
+            bench.log.info(f"test set {epoch.number} is frozen: {len(rows):,} rows ({why})")
         return epoch
 
 
@@ -302,9 +302,9 @@ def _answers(bench: Bench, number: str, texts: Sequence[Texts]) -> "pd.DataFrame
     key = json.dumps(["label and score", files, versions, texts])
     path = bench.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.parquet"
     if not path.exists():
-        bench.log.say(f"{bench.model}/{number} answers {len(texts):,} test rows")
+        bench.log.info(f"{bench.model}/{number} answers {len(texts):,} test rows")
         table = _predict(bench, number, texts)
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             table.to_parquet(temporary)
     return pd.read_parquet(path)
 

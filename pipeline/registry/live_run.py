@@ -62,7 +62,7 @@ class LiveRun:
         except Exception as error:  # no error here may end a training
             from pipeline.registry.client import reason
 
-            self.log.say(f"MLflow gets no live curves: {reason(error)}: publish writes them later")
+            self.log.info(f"MLflow gets no live curves: {reason(error)}: publish writes them later")
 
     def _send(
         self, client: Any, run: str, point: tuple[int, dict[str, float]], last_steps: dict[str, int]

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pipeline.core.errors import UserError
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Record
-from pipeline.core.text import both, content_id
+from pipeline.core.text import content_id, join_texts
 
 OWNER_ONLY = 0o600  # of the file's mode: it holds what people wrote
 
@@ -71,7 +71,7 @@ class SentFeedback:
         Raises ValueError for what is not Unicode text or no finite score.
         """
         return Feedback(
-            id=content_id(both(self.text, self.second)),
+            id=content_id(join_texts(self.text, self.second)),
             when=datetime.now(UTC).isoformat(timespec="microseconds"),
             request=self.request,
             version=self.version,
@@ -137,7 +137,7 @@ def numbered(path: Path, *, log: Log = no_log) -> Iterator[tuple[int, Feedback]]
                     yield number, Feedback.model_validate_json(line)
                 except ValidationError as error:
                     if not line.rstrip().endswith(b"}"):
-                        log.say(f"{path}, line {number}: was cut by a kill: it is skipped")
+                        log.info(f"{path}, line {number}: was cut by a kill: it is skipped")
                         continue
                     first = error.errors(include_url=False)[0]
                     what = ".".join(map(str, first["loc"])) or "it"

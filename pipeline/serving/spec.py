@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 from pipeline.serving.version import check_files
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Champion(threading.Thread):
             folder = registry.folder(self.recipe, number)
         if registry.copies is None or not folder.is_relative_to(registry.copies.name):
             return Spec(number, str(folder), files)
-        with whole(Path(kept.folder)) as temporary:
+        with atomic_write(Path(kept.folder)) as temporary:
             shutil.move(folder, temporary)
             os.utime(temporary)
         registry.fetched.clear()

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 from pipeline.core.locations import PACKAGE
 from pipeline.core.log import Log, no_log
-from pipeline.core.text import both, content_id, normalised
+from pipeline.core.text import content_id, join_texts, normalised
 from pipeline.retraining.row_changes import learned
 from pipeline.sources import (
     READERS,
@@ -104,7 +104,7 @@ def find(
             if not isinstance(row, Row):
                 continue
             text, second = (*(row.fields.get(column, "") for column in columns), "")[:2]
-            text = both(text, second)
+            text = join_texts(text, second)
             if (name := content_id(text)) in ids:
                 found.places.setdefault(source, []).append((row.file, row.number))
                 found.texts[name] = text
@@ -165,7 +165,7 @@ def source_steps(
 def _rewrite(path: Path, numbers: set[int], quotes: bool) -> None:
     """Remove rows from a file; in text formats all other bytes stay the same."""
     suffix = path.suffix.lower()
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if suffix == ".parquet":
             _rewrite_parquet(path, numbers, temporary)
             return

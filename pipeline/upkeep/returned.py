@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from pipeline.core.text import both, content_id
+from pipeline.core.text import content_id, join_texts
 from pipeline.serving.feedback import drop
 from pipeline.upkeep.forget import Found, Step
 from pipeline.upkeep.rows import Forgotten
@@ -53,7 +53,7 @@ def _row(line: bytes) -> tuple[str, str]:
     """Return the id of a line's row and its text; "" for what the line does not hold."""
     try:
         content = json.loads(line)
-        text = both(str(content.get("text") or ""), str(content.get("second") or ""))
+        text = join_texts(str(content.get("text") or ""), str(content.get("second") or ""))
         return (content_id(text) if text else str(content["id"])), text
     except (ValueError, RecursionError, AttributeError, KeyError):
         return "", ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import parquet_batches
-from pipeline.core.text import ID_WIDTH, both, content_id
+from pipeline.core.text import ID_WIDTH, content_id, join_texts
 from pipeline.sources import LARGEST_ROW
 
 if TYPE_CHECKING:
@@ -191,7 +191,9 @@ def texts_of(path: Path) -> dict[str, str]:
     for row in rows:
         name, text = str(row["id"]).partition("-")[0], str(row.get("text", ""))
         # the id may be that of the first text alone
-        found[name] = text if content_id(text) == name else both(text, row.get("second") or "")
+        found[name] = (
+            text if content_id(text) == name else join_texts(text, row.get("second") or "")
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from flows import notify
 from flows.notify import VARIABLES, Message, check, message
 from pipeline.core.errors import UserError
-from pipeline.core.log import Tells
+from pipeline.core.log import FunctionLog
 from pipeline.core.records import Interval
 from pipeline.registry.records import Comparison, Verdict
 
@@ -132,7 +132,7 @@ def verdict() -> Verdict:
 def send(channel: str, told: Message) -> tuple[list[str], list[str]]:
     """Who was told, and the log."""
     said: list[str] = []
-    return notify.notify([channel], told, Tells(said.append)), said
+    return notify.notify([channel], told, FunctionLog(said.append)), said
 
 
 def test_a_verdict_is_told_with_its_scores_and_links(verdict: Verdict) -> None:
@@ -308,7 +308,7 @@ def test_a_server_that_fails_twice_is_a_line_in_the_log_and_the_others_are_told(
         hook.answers = [answer, answer]
     said: list[str] = []
     told = message("news", "held", "no better")
-    assert notify.notify(["webhook", "slack"], told, Tells(said.append)) == ["slack"]
+    assert notify.notify(["webhook", "slack"], told, FunctionLog(said.append)) == ["slack"]
     assert said == [f"webhook was not told: {problem}: look at BERTLINE_WEBHOOK"]
 
 
@@ -366,7 +366,7 @@ def test_no_log_line_holds_an_address(
     told = message("news", "held", "no better")
     for answers in ([], [500] * 4):
         hook.answers = answers
-        notify.notify(["slack", "webhook", "email"], told, Tells(said.append))
+        notify.notify(["slack", "webhook", "email"], told, FunctionLog(said.append))
     shown = [*said, caplog.text, *capfd.readouterr()]
     for text in shown:
         assert SECRET not in text

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import size_of, whole, write_json
+from pipeline.core.files import atomic_write, size_of, write_json
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Benchmark, Candidate, Lengths, Split, Timing, Validation
 from pipeline.metrics import scoring
@@ -89,10 +89,10 @@ def benchmark(
         candidates=[r.model_copy(update={"verdict": reasons[r.name]}) for r in runtimes],
         machine=machine,
     )
-    with whole(out / "pictures") as temporary:
+    with atomic_write(out / "pictures") as temporary:
         temporary.mkdir()
         figures.runtimes(record, temporary / "runtimes.png")
-    log.say(f"picked {picked}: {reasons[picked]}")
+    log.info(f"picked {picked}: {reasons[picked]}")
     return record.write(out / "benchmark.json")
 
 
@@ -120,14 +120,14 @@ def _measure(
     runs: dict[str, _CandidateRun] = {}
     with ExitStack() as stack:
         processes, length = _start(works, stack)
-        log.say(f"measuring {', '.join(processes)} in turns on {works[0].threads} threads")
+        log.info(f"measuring {', '.join(processes)} in turns on {works[0].threads} threads")
         times: dict[str, list[float]] = {name: [] for name in processes}
         for _ in range(TURNS):
             for name, process in processes.items():
                 turn = process.submit(candidates.turn, 4 * works[0].seconds / TURNS)
                 times[name] += turn.result()
         for name, process in processes.items():
-            log.say(f"{name}: {np.median(times[name]):.1f} ms a text; now its answers and grid")
+            log.info(f"{name}: {np.median(times[name]):.1f} ms a text; now its answers and grid")
             answers = reference if name == REFERENCE else _answers(process, rows, log)
             measured = process.submit(candidates.measure).result()
             runs[name] = _CandidateRun(timing(times[name], 1, length), answers, measured)

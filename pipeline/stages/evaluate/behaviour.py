@@ -313,7 +313,7 @@ def run_suites(
     texts = list(dict.fromkeys(needed))
     scores: dict[str, Scores] = {}
     if texts:
-        log.say(f"{len(plan)} behaviour tests on {len(texts):,} texts")
+        log.info(f"{len(plan)} behaviour tests on {len(texts):,} texts")
         for text, row in zip(texts, predict(texts).tolist(), strict=True):
             scores[text] = dict(zip(labels, row, strict=True))
     results, failures = [], []

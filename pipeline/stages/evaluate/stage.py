@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import whole, write_csv
+from pipeline.core.files import atomic_write, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import (
     Baseline,
@@ -87,7 +87,7 @@ def evaluate(
     predict = _class_scores(answering, log)
     tested, failures = behaviour.run_suites(suites, texts, classes, predict, log=log)
     scorer = _Scoring(params, task, answering.encoder, classes)
-    log.say("fitting the baselines")
+    log.info("fitting the baselines")
     most_read = MOST_READ if task.dynamic_masking else None
     scores = Scores(
         task=task.name,
@@ -107,7 +107,7 @@ def evaluate(
     write_csv(out / "behaviour.csv", behaviour.Failure._fields, failures)
     _draw(scores, finetune, out)
     main = scores.test.scores[scores.main]
-    log.say(f"test {scores.main} {main.value:.4f}")
+    log.info(f"test {scores.main} {main.value:.4f}")
     return scores.write(out / "scores.json")
 
 
@@ -127,7 +127,7 @@ def _answered(answering: Answering, validate: Path, log: Log) -> dict[Split, "pd
     frames: dict[Split, pd.DataFrame] = {}
     for split in SCORED:
         frame = artifacts.kept_rows(validate, split)
-        log.say(f"answering {len(frame):,} {split} rows")
+        log.info(f"answering {len(frame):,} {split} rows")
         answers = answering(artifacts.texts_of(frame), batch_size=32, progress=log.progress)
         frame["answer"] = [answer.label for answer in answers]
         frame["confidence"] = [answer.confidence for answer in answers]
@@ -236,7 +236,7 @@ class _Scoring:
         for column in self.params.slices:
             frequent = test[column].value_counts().index
             if len(frequent) > LARGEST_SLICES:
-                log.say(
+                log.info(
                     f"evaluate.slices: {column} has {len(frequent):,} values in test rows: the"
                     f" {LARGEST_SLICES} most frequent are scored"
                 )
@@ -261,7 +261,7 @@ def _write_predictions(frames: dict[Split, "pd.DataFrame"], path: Path) -> None:
     frame = pd.concat(frames.values(), ignore_index=True).rename(columns={"label": "truth"})
     frame["scores"] = [list(answer.scores.values()) for answer in frame["whole"]]
     columns = ["id", "split", "truth", "answer", "confidence", "scores"]
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         frame[columns].to_parquet(temporary, index=False)
 
 
@@ -362,7 +362,7 @@ def _map(
 def _draw(scores: Scores, finetune: Path, out: Path) -> None:
     from pipeline.stages.evaluate import figures
 
-    with whole(out / "pictures") as temporary:
+    with atomic_write(out / "pictures") as temporary:
         temporary.mkdir()
         if scores.test.confusions:
             figures.confusion(scores.test.confusions, temporary / "confusion.png")

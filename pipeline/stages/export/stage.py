@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import sha256_of, size_of, whole, write_json
+from pipeline.core.files import atomic_write, sha256_of, size_of, write_json
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Export, Fit, Lengths, Parity, Validation
 from pipeline.stages import artifacts
@@ -88,10 +88,10 @@ def _write_graphs(model: "TorchModel", params: ExportParams, out: Path, log: Log
     from pipeline.stages.export.onnx import export_fused
     from pipeline.stages.export.quantize import quantize
 
-    with whole(out / "fp32.onnx") as temporary:
+    with atomic_write(out / "fp32.onnx") as temporary:
         fused = export_fused(model, temporary)
-    log.say(f"fp32.onnx: {fused} fused")
-    with whole(out / "int8.onnx") as temporary:
+    log.info(f"fp32.onnx: {fused} fused")
+    with atomic_write(out / "int8.onnx") as temporary:
         quantize(
             out / "fp32.onnx",
             temporary,
@@ -151,7 +151,7 @@ class _Comparison:
             texts=len(self.texts),
             fused=fused,
         )
-        log.say(
+        log.info(
             f"{file.name}: {parity.bytes / 1e6:.0f} MB, logits within {parity.max_difference:.2g}"
             f" of PyTorch's, {parity.flips:.2%} of answers flip"
         )

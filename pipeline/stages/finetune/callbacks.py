@@ -34,7 +34,7 @@ class ProgressCallback(TrainerCallback):
             values = {name: logs[f"eval_{name}"] for name in ("loss", *self.metrics)}
             self.point(state.global_step, {f"validation.{k}": v for k, v in values.items()})
             text = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            self.log.say(f"step {state.global_step:,}: validation {text}")
+            self.log.info(f"step {state.global_step:,}: validation {text}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")

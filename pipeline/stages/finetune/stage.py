@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.files import sha256_of, whole, write_csv
+from pipeline.core.files import atomic_write, sha256_of, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Fit, Validation
 from pipeline.models.bases import BaseParams, base_folder
@@ -54,7 +54,7 @@ def finetune(
     device, precision = trainer.device_and_precision(params.precision)
     environment = [device, precision, trainer.threads()]
     key = resume_key(params, task, validator, folder, tokenize, environment)
-    log.say(f"training on {device} in {precision}")
+    log.info(f"training on {device} in {precision}")
     _report_abandoned(state, key, log)
     with LiveRun(tracking, recipe, key, log) as live:
         job = trainer.Job(
@@ -101,7 +101,7 @@ def _base(base: BaseParams, task: Task, tokenizer: Path, state: Path, seed: int)
 def _report_abandoned(state: Path, key: str, log: Log) -> None:
     step = abandoned(state, key)
     if step and not (state / key).exists():
-        log.say(
+        log.info(
             f"an earlier training stopped at step {step}: it had other code, data or settings, so"
             " this one starts anew"
         )
@@ -109,7 +109,7 @@ def _report_abandoned(state: Path, key: str, log: Log) -> None:
 
 def _save(result: Any, task: Task, tokenizer: Path, max_length: int, folder: Path) -> None:
     """Write the model, its tokenizer and the files that other libraries need."""
-    with whole(folder) as temporary:
+    with atomic_write(folder) as temporary:
         result.model.save_pretrained(temporary)
         for file in sorted(tokenizer.iterdir()):
             shutil.copyfile(file, temporary / file.name)

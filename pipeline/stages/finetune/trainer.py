@@ -253,7 +253,7 @@ def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Po
     )
     collator = head.collator(model, head.typed(model.config, task))
     if warning := collator.warning(data["train"]):
-        log.say(warning)
+        log.info(warning)
     rows = _rows_of_each(data["train"], job.validator.classes) if task.exclusive else None
     job.state.mkdir(parents=True, exist_ok=True)
     trainer = _Trainer(
@@ -281,7 +281,7 @@ def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
     """Run the training and return its result."""
     checkpoint = last_whole(job.state)
     if checkpoint:
-        log.say(f"going on from step {checkpoint.name.split('-')[1]}")
+        log.info(f"going on from step {checkpoint.name.split('-')[1]}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if job.params.lora:
         from pipeline.stages.finetune import lora

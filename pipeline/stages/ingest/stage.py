@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import sha256_of, whole
+from pipeline.core.files import atomic_write, sha256_of
 from pipeline.core.locations import locate
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Intake, Split
-from pipeline.core.text import both, content_id, excerpt, normalised, position
+from pipeline.core.text import content_id, excerpt, join_texts, normalised, position
 from pipeline.sources import Reject, Row, read_rows
 from pipeline.sources.tables import read_json_lines
 from pipeline.stages.ingest.params import ROW_COLUMNS, IngestParams, check
@@ -61,7 +61,7 @@ def ingest(
     types = {"line": pa.int64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
     rows_file = out / "rows.parquet"
-    with whole(rows_file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with atomic_write(rows_file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         batch: list[dict[str, Any]] = []
         characters = 0
         for row in reader.rows():
@@ -70,19 +70,19 @@ def ingest(
             characters += len(row["text"]) + len(row["second"])
             if len(batch) == BATCH or characters >= LONGEST_BATCH:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
-                log.say(f"{counts.total():,} rows read")
+                log.info(f"{counts.total():,} rows read")
                 batch.clear()
                 characters = 0
         writer.write_table(pa.Table.from_pylist(batch, schema))
         reader.require(counts.total())
-    with whole(out / "rejects.parquet") as temporary:
+    with atomic_write(out / "rejects.parquet") as temporary:
         listing = [
             dict(zip(REJECT_COLUMNS, (r.file, r.number, r.reason, r.excerpt), strict=True))
             for r in rejects
         ]
         schema = pa.schema([(name, types.get(name, pa.string())) for name in REJECT_COLUMNS])
         pq.write_table(pa.Table.from_pylist(listing, schema), temporary)
-    log.say(f"{counts.total():,} rows read, {len(rejects):,} cannot be used")
+    log.info(f"{counts.total():,} rows read, {len(rejects):,} cannot be used")
     return Intake(
         source=", ".join(
             f"{part.split}: {part.source}" if part.split else part.source for part in params.parts()
@@ -172,7 +172,9 @@ class Reader:
                 shown = repr(excerpt(value))
                 raise ValueError(f"its {params.split!r} is {shown}, not train, validation or test")
         if split is None or (split == "train" and self.provided):
-            split = hashed_split(group or normalised(both(text, second)), params, self.provided)
+            split = hashed_split(
+                group or normalised(join_texts(text, second)), params, self.provided
+            )
         carried = {column: cell(column, "") for column in params.carry}
         return self._record(row, (text, second), label, split, group, carried)
 
@@ -201,7 +203,7 @@ class Reader:
         group: str,
         carried: dict[str, str],
     ) -> dict[str, Any]:
-        name = content_id(both(*texts))
+        name = content_id(join_texts(*texts))
         self.seen[name] += 1
         return {
             "id": name if self.seen[name] == 1 else f"{name}-{self.seen[name]}",

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import sha256_of, whole, write_json, write_text
+from pipeline.core.files import atomic_write, sha256_of, write_json, write_text
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Candidate, Publication, SplitScores
 from pipeline.registry.lineage import lineage_key, read_entries
@@ -58,7 +58,7 @@ def publish(
     served_files = {path.name: sha256_of(path) for path in files.values()}
     card = model_card(recipe, params.description, task, lineage, made, served_files)
     _write_files(card, lock, recipe, ingest, validate, out)
-    log.say(f"writing the run of {recipe} {lineage[:8]}")
+    log.info(f"writing the run of {recipe} {lineage[:8]}")
     artifacts = _artifacts(made, validate, evaluate, benchmark, out)
     run = Run(
         recipe=recipe,
@@ -79,7 +79,7 @@ def publish(
         source=f"python -m pipeline publish {recipe}",
     )
     publication = Publisher(Registry(tracking)).publish(run)
-    log.say(f"{recipe}/{publication.version} is registered")
+    log.info(f"{recipe}/{publication.version} is registered")
     return publication.write(out / "publication.json")
 
 
@@ -156,7 +156,7 @@ def _write_rows(ingested: Path, kept: Path, path: Path) -> None:
 
     rows = pd.read_parquet(ingested, columns=["id", "label", "split"])
     rows["kept"] = rows["id"].isin(pd.read_parquet(kept, columns=["id"])["id"])
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         rows.to_parquet(temporary, index=False)
 
 

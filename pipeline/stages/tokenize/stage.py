@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import parquet_batches, whole, write_csv
+from pipeline.core.files import atomic_write, parquet_batches, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Lengths, Split, Validation
 from pipeline.models.bases import BaseParams, base_folder
@@ -51,7 +51,7 @@ def tokenize(
     """
     kept = validate / "kept.parquet"
     tokenizer = _tokenizer(params, task, base, kept, log)
-    with whole(out / "tokenizer") as temporary:
+    with atomic_write(out / "tokenizer") as temporary:
         tokenizer.save_pretrained(temporary)
         if params.vocabulary and head_of(task).generates:
             target = _learn(params.vocabulary, kept, "label", log)
@@ -97,7 +97,7 @@ def _write_tokens(tables: "_Tables", kept: Path, out: Path, log: Log) -> None:
 
     done, total = 0, len(SPLITS) * pq.read_metadata(kept).num_rows
     columns = ["id", "text", "second", "label", "split"]
-    with whole(out) as tokens:
+    with atomic_write(out) as tokens:
         tokens.mkdir()
         for split in SPLITS:
             writer = None
@@ -226,7 +226,7 @@ def _learn(vocabulary: Vocabulary, kept: Path, column: str, log: Log) -> "Tokeni
     """Learn a tokenizer from a column of the training rows; one for labels also decodes."""
     from pipeline.stages.tokenize import wordpiece
 
-    log.say("learning the vocabulary")
+    log.info("learning the vocabulary")
     return wordpiece.trained(
         lambda: _training_cells(kept, column),
         vocabulary.size,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.files import parquet_batches
 from pipeline.core.log import Log
-from pipeline.core.text import both, normalised
+from pipeline.core.text import join_texts, normalised
 from pipeline.stages.validate.params import NearDuplicates
 from pipeline.tasks.base.encoding import Texts
 
@@ -70,7 +70,7 @@ class NearCopies:
         from rensa import RMinHash
 
         hashed = RMinHash(num_perm=256, seed=1)
-        hashed.update(list(_grams(both(*texts), self.characters)))
+        hashed.update(list(_grams(join_texts(*texts), self.characters)))
         higher = [self.kept[place] for place in self.index.query(hashed)]
         if rank > 0:
             self.index.insert(len(self.kept), hashed)

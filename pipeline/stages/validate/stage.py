@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import parquet_batches, whole, write_csv
+from pipeline.core.files import atomic_write, parquet_batches, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Validation
-from pipeline.core.text import both, excerpt, normalised
+from pipeline.core.text import excerpt, join_texts, normalised
 from pipeline.stages.validate.expectations import Outcome, assert_suite, training_suite
 from pipeline.stages.validate.near_duplicates import near_copies
 from pipeline.stages.validate.params import Rules, ValidateParams
@@ -69,7 +69,7 @@ def validate(
     if not task.outputs(labels):
         raise UserError(f"{source}: no training row has a class: there is nothing to learn")
 
-    log.say("asserting the Great Expectations suite")
+    log.info("asserting the Great Expectations suite")
     suite = training_suite(
         labels=labels if task.exclusive else None,
         labelled=task.labelled,
@@ -88,7 +88,7 @@ def validate(
     _write_kept(rows, kept, task.with_neighbour, out / "kept.parquet")
     by_label = _by_label(kept, classes, labels)
     record = _record(frame, kept, policies, by_label, outcome)
-    log.say(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
+    log.info(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
     return record.write(out / "validation.json")
 
 
@@ -143,10 +143,10 @@ def _traits(rows: "pd.DataFrame", params: ValidateParams, task: Task) -> "pd.Dat
     )
     found["too_long"] = found["most_characters"] > params.max_characters
     pairs = list(zip(rows["text"], rows["second"], strict=True))
-    found["key"] = [_digest(normalised(both(*pair))) for pair in pairs]
+    found["key"] = [_digest(normalised(join_texts(*pair))) for pair in pairs]
     found["written"], found["said"] = 0, 0
     if task.offsets:
-        found["written"] = [_digest(both(*pair)) for pair in pairs]
+        found["written"] = [_digest(join_texts(*pair)) for pair in pairs]
         found["said"] = [
             _digest(normalised(task.shown(label, *pair))) if label else 0
             for label, pair in zip(rows["label"], pairs, strict=True)
@@ -306,7 +306,7 @@ def _write_kept(rows: Path, kept: "pd.DataFrame", with_neighbour: bool, path: Pa
     keep = np.zeros(pq.read_metadata(rows).num_rows, dtype=bool)
     keep[kept.index] = True
     start = 0
-    with whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for batch in parquet_batches(rows, BATCH):
             places = start + np.flatnonzero(keep[start : start + batch.num_rows])
             own = pa.Table.from_batches([batch]).take(places - start)

@@ -61,7 +61,7 @@ def test_a_terminal_shows_one_line_that_redraws_itself(screen: Terminal) -> None
     assert re.fullmatch(r"\[line\] [━╸╺]{24}  50%  500 of 1,000", first)
     assert re.fullmatch(r"\[line\] [━╸╺]{24}  60%  600 of 1,000  .*…", second)
     assert len(second) == 60
-    console.say("a sentence")
+    console.info("a sentence")
     assert screen.getvalue().endswith("\n[line] a sentence\n")
 
 

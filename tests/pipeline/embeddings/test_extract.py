@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from pipeline.core.errors import UserError
-from pipeline.core.log import Silence, Tells
+from pipeline.core.log import FunctionLog, NullLog
 from pipeline.embeddings import extract, store
 from pipeline.embeddings.embedder import Embedder, Extraction
 from pipeline.embeddings.extract import Rows, embed
@@ -65,7 +65,7 @@ def test_a_parquet_file_has_lists_of_fixed_size(
     assert pq.read_table(out).column("id")[3].as_py() == "row 3"
 
 
-class Stops(Silence):
+class Stops(NullLog):
     """Ends the work after so many rows."""
 
     def __init__(self, after: int) -> None:
@@ -118,7 +118,7 @@ def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
 
     def again(rows: Rows, **asked: Any) -> bool:
         said.clear()
-        embedded(rows, out, how(tiny_base, **asked), log=Tells(said.append))
+        embedded(rows, out, how(tiny_base, **asked), log=FunctionLog(said.append))
         return not any("is there already" in each for each in said)
 
     assert again(Rows(str(source)))
@@ -170,7 +170,7 @@ def test_rows_that_cannot_be_used_are_told_and_left_out(tmp_path: Path, embedded
     )
     said: list[str] = []
     rows, out = Rows(str(source), label="label"), tmp_path / "out.parquet"
-    made = embedded(rows, out, log=Tells(said.append))
+    made = embedded(rows, out, log=FunctionLog(said.append))
     assert (made.rows, made.rejected) == (2, 4)
     assert pq.read_table(out).column("id").to_pylist() == ["2", "7"]
     assert said[:4] == [
@@ -201,7 +201,7 @@ def test_a_source_that_changes_meanwhile_makes_no_file(
 
     out = tmp_path / "out.parquet"
     with pytest.raises(UserError, match="has changed while it was read"):
-        embedded(Rows(str(source)), out, log=Tells(more))
+        embedded(Rows(str(source)), out, log=FunctionLog(more))
     assert not out.exists()
 
 

@@ -185,7 +185,7 @@ def test_a_live_run_that_cannot_be_written_ends_no_training(
     said: list[str] = []
 
     class Said:
-        say = staticmethod(said.append)
+        info = staticmethod(said.append)
         progress = staticmethod(lambda *_: None)
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -75,7 +75,7 @@ def test_the_first_is_promoted_and_its_twin_is_a_tie(bench: Bench, published: Pu
     said: list[str] = []
 
     class Said:
-        say = staticmethod(said.append)
+        info = staticmethod(said.append)
         progress = staticmethod(lambda *_: None)
 
     twin = decided(replace(bench, log=Said()), published("2"))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.log import Tells
-from pipeline.core.text import both, content_id
+from pipeline.core.log import FunctionLog
+from pipeline.core.text import content_id, join_texts
 from pipeline.serving.feedback import Feedback, SentFeedback, Store, drop, read
 
 QUOTE = '[[4,"a late goal"]]'
@@ -36,7 +36,7 @@ def test_what_is_sent_is_read_as_it_was(tmp_path: Path) -> None:
     name = send(Store(tmp_path, "toy"), "Tor!\nNoch\u2028eins \N{SOCCER BALL}", second="zwei")
     [feedback] = read(tmp_path, "toy")
     assert feedback.text == "Tor!\nNoch\u2028eins \N{SOCCER BALL}"
-    assert feedback.id == name == content_id(both(feedback.text, "zwei"))
+    assert feedback.id == name == content_id(join_texts(feedback.text, "zwei"))
     told = feedback.model_dump(exclude={"id", "when", "text", "second"})
     assert told == {
         "request": "r1",
@@ -101,9 +101,12 @@ def test_a_cut_line_is_told_and_costs_no_other(tmp_path: Path) -> None:
     send(store, "one")
     whole = store.path.read_bytes()
     store.path.write_bytes(whole + whole[:-20])
-    assert [each.text for each in read(tmp_path, "toy", log=Tells(told.append))] == ["one"]
+    assert [each.text for each in read(tmp_path, "toy", log=FunctionLog(told.append))] == ["one"]
     send(store, "two")
-    assert [each.text for each in read(tmp_path, "toy", log=Tells(told.append))] == ["one", "two"]
+    assert [each.text for each in read(tmp_path, "toy", log=FunctionLog(told.append))] == [
+        "one",
+        "two",
+    ]
     assert told == [f"{store.path}, line 2: was cut by a kill: it is skipped"] * 2
 
 

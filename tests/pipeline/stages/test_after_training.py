@@ -15,7 +15,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from pipeline import tasks
 from pipeline.core.errors import UserError
-from pipeline.core.log import Tells
+from pipeline.core.log import FunctionLog
 from pipeline.core.records import Benchmark, Candidate, Export, Scores
 from pipeline.runtimes.onnx_runtime import OnnxModel
 from pipeline.runtimes.pytorch import TorchModel
@@ -67,7 +67,9 @@ def test_slices_are_scored_and_what_is_left_out_is_told(line: Home) -> None:
     told: list[str] = []
     params = line.recipe.evaluate.model_copy(update={"slices": ["author"]})
     judge = _Scoring(params, line.task, None, sorted(set(rows["label"])))
-    found = [each for each in judge.slices(frame, Tells(told.append)) if "author" in each.name]
+    found = [
+        each for each in judge.slices(frame, FunctionLog(told.append)) if "author" in each.name
+    ]
     assert (found[0].name, found[0].rows) == ("author: author 14", len(frame) - 14)
     part = frame[14:]
     assert found[0].score.value == pytest.approx((part["label"] == part["answer"]).mean())

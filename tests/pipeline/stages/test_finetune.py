@@ -34,7 +34,7 @@ class StopAfter:
     def __init__(self, steps: int) -> None:
         self.steps, self.said = steps, []
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.said.append(text)
 
     def progress(self, done: int, total: int, note: str = "") -> None:

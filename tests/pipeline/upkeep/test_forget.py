@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.text import both, content_id
+from pipeline.core.text import content_id, join_texts
 from pipeline.registry import artifacts as mlflow_files
 from pipeline.registry.tags import RECORDS_TAG
 from pipeline.sources import PLAIN, Layout
@@ -229,7 +229,7 @@ def test_a_pair_is_found_by_both_of_its_texts(tmp_path: Path, monkeypatch: Any) 
     path = Path("pairs.tsv")
     path.write_text('1\tmy "own question\tthe answer\n2\tmy "own question\tanother\n')
     layout = Layout(header=("n", "a", "b"), quotes=False)
-    name = content_id(both('my "own question', "the answer"))
+    name = content_id(join_texts('my "own question', "the answer"))
     sources = {str(path): layout}
     found = forget.find({name}, sources, ("a", "b"), [])
     assert found.places == {str(path): [(str(path), 1)]}
