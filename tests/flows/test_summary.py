@@ -2,7 +2,7 @@
 
 from flows.summary import behaviour_rows, runtime_rows, score_rows, table, verdict_lines
 from pipeline.core.records import Behaviour
-from tests.pipeline.promotion.test_champion import verdict
+from tests.pipeline.promotion.toys import verdict
 from tests.pipeline.report.conftest import answers, runtimes, scores
 
 

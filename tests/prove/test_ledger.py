@@ -29,11 +29,11 @@ import numpy as np
 from pipeline import tasks
 from pipeline.registry.versions import Registry
 from pipeline.registry.ledger import Ledger
-from pipeline.config import parse, read_recipe
+from pipeline.core.config import parse, read_recipe
 from pipeline.promotion import evidence
 from pipeline.promotion.gate import GateParams, judge
 from pipeline.promotion.question import Question, Side
-from pipeline.promotion.registry import champion_of
+from pipeline.promotion.champion import champion_of
 
 tracking, slow, *numbers = sys.argv[1:]
 params = read_recipe("news", Path({str(ROOT / "params.yaml")!r}))["gate"]

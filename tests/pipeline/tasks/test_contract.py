@@ -26,7 +26,7 @@ from pipeline.tasks.base.answering import Answering
 from pipeline.tasks.base.encoding import Texts
 from tests.conftest import toy_block, write_csv
 from tests.pipeline.conftest import Home, after_tokens, up_to_tokens
-from tests.pipeline.promotion.test_champion import publish_toy
+from tests.pipeline.registry.toys import publish_toy
 from tests.pipeline.tasks.toys import TOYS, Rows
 
 ROWS = 120
