@@ -1,1 +1,1 @@
-"""What a line did, for people: the report (one HTML file a run) and the model's card."""
+"""The report of a run, one HTML file."""

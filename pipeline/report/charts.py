@@ -1,7 +1,6 @@
-"""Matplotlib: the charts of the report, as SVG that takes its colours and letters from the page.
+"""Matplotlib: the charts of the report.
 
-Each function returns one `<svg>` element for use inside HTML: text stays text, colours are CSS
-variables, names of its parts are its own, and the same numbers give the same bytes.
+Each function returns one `<svg>` element for use inside HTML (see pipeline/plots/svg.py).
 """
 
 import textwrap
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 800  # of a curve
 MOST_NAMED = 15  # classes
-GOLDEN = 0.618034  # turns that spread hues evenly, however many there are
-FAR = 0.2  # share of the model's score: what lies further below is named at the edge, not drawn
+GOLDEN = 0.618034  # multiples of this turn spread any number of hues evenly
+FAR = 0.2  # scores below the model's by more than this share of it are named at the edge, not drawn
 COLOURS, MARKERS = (ACCENT, SECOND, INK, QUIET), "os^D"  # of metrics, in turn
 
 
@@ -34,8 +33,8 @@ def _legend(figure: Figure, columns: int = 3) -> None:
     figure.legend(loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.4)
 
 
-def _named(axes: Axes, names: Sequence[str]) -> None:
-    """Rows of a chart, the first on top."""
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart, the first on top."""
     lines = [textwrap.wrap(name, 22, max_lines=2, placeholder="…") or [""] for name in names]
     axes.set_yticks(range(len(names)), ["\n".join(wrapped) for wrapped in lines])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -54,8 +53,8 @@ def _thinned(points: Sequence[float]) -> Sequence[float]:
 
 @svg.drawn
 def lengths(starts: Sequence[int], texts: Sequence[int], maximum: int, what: str) -> Figure:
-    """How many texts are how many tokens long: bars from `starts` on, and a line at `maximum` that
-    says what it is."""
+    """Draw a histogram of token counts: bars from `starts` on, and a line at `maximum` that `what`
+    describes."""
     figure, axes = svg.new(220)
     width = starts[1] - starts[0] if len(starts) > 1 else 1
     axes.bar(starts, texts, width=0.92 * width, align="edge", color=ACCENT)
@@ -73,7 +72,7 @@ def loss(
     validation: tuple[Sequence[float], Sequence[float]],
     best_step: int,
 ) -> Figure:
-    """Loss over steps, each as (steps, losses), with the step whose weights were kept."""
+    """Draw the loss over steps, each as (steps, losses), and the step whose weights were kept."""
     figure, axes = svg.new(240)
     steps, losses = training
     axes.plot(_thinned(steps), _thinned(losses), color=ACCENT, lw=1, alpha=0.6, label="training")
@@ -86,7 +85,7 @@ def loss(
 
 @svg.drawn
 def progress(steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Figure:
-    """Validation scores over steps, each by the name of its metric."""
+    """Draw validation scores over steps, one curve per metric."""
     figure, axes = svg.new(240)
     styles = zip(cycle(COLOURS), cycle(MARKERS), curves.items(), strict=False)
     for colour, marker, (name, values) in styles:
@@ -101,8 +100,8 @@ def progress(steps: Sequence[float], curves: Mapping[str, Sequence[float]]) -> F
 
 @svg.drawn
 def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
-    """Name and metrics of the model, first, and of others; what lies far below the model is named
-    at the edge."""
+    """Draw the metrics of the model (first row) and of others; scores far below the model's are
+    named at the edge."""
     metrics = list(rows[0][1])
     figure, axes = svg.new(80 + (14 + 16 * len(metrics)) * len(rows))
     least = min(each.value for each in rows[0][1].values())
@@ -120,7 +119,7 @@ def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
                 _whisker(axes, height, each, colour, "" if place else name)
             else:
                 axes.text(low - pad, height, f" ◂ {name} {each.value:.3f}", va="center")
-    _named(axes, [name for name, _ in rows])
+    _name_rows(axes, [name for name, _ in rows])
     axes.set(xlabel="on test rows, with 95 % intervals")
     _legend(figure, columns=2 if len(metrics) == 4 else 3)
     return figure
@@ -128,12 +127,12 @@ def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
 
 @svg.drawn
 def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> Figure:
-    """A metric of each slice beside that of all test rows."""
+    """Draw a metric of each slice and, as a line, of all test rows."""
     figure, axes = svg.new(70 + 36 * len(rows))
     axes.axvline(whole, color=QUIET, lw=1, ls=":", label=f"all test rows: {whole:.4f}")
     for place, (_, score) in enumerate(rows):
         _whisker(axes, place, score, ACCENT)
-    _named(axes, [name for name, _ in rows])
+    _name_rows(axes, [name for name, _ in rows])
     axes.set(xlabel=f"{words.metric(metric)}, with 95 % intervals")
     _legend(figure)
     return figure
@@ -143,7 +142,10 @@ def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> F
 def calibration(
     confidence: Sequence[float], right: Sequence[float], rows: Sequence[float]
 ) -> Figure:
-    """Share of right answers against mean confidence, a dot a bin, its area the rows in it."""
+    """Draw the share of right answers against mean confidence, one dot per bin.
+
+    The area of a dot is the number of rows.
+    """
     figure, axes = svg.new(300)
     axes.plot([0, 1], [0, 1], color=QUIET, lw=1, ls=":", label="as sure as right")
     sizes = 18 + 320 * np.asarray(rows) / max(rows)
@@ -155,14 +157,16 @@ def calibration(
 
 @svg.drawn
 def confusion(counts: Sequence[Sequence[int]]) -> Figure:
-    """Share of each true class (row) that got each answer (column), for many classes: one pixel a
-    cell, so that its size does not grow with what is drawn."""
+    """Draw the share of each true class (row) with each answer (column), for many classes.
+
+    Each cell is one pixel, so the size of the file does not grow with the number of mistakes.
+    """
     figure, axes = svg.new(400)
     matrix = np.asarray(counts, dtype=float)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     pixels = np.empty((*share.shape, 4))
-    pixels[..., :3] = (0.30, 0.52, 0.80)  # a blue that is seen on white and on black
-    pixels[..., 3] = np.sqrt(share)  # so that rare confusions are seen
+    pixels[..., :3] = (0.30, 0.52, 0.80)  # a blue that is visible on white and on black
+    pixels[..., 3] = np.sqrt(share)  # the root makes rare confusions visible
     axes.imshow(pixels, interpolation="none")
     axes.grid(visible=False)
     axes.set(xlabel="answer (number of its name)", ylabel="truth (number of its name)")
@@ -173,13 +177,15 @@ def confusion(counts: Sequence[Sequence[int]]) -> Figure:
 def space(
     across: Sequence[float], up: Sequence[float], classes: Sequence[str], right: Sequence[bool]
 ) -> Figure:
-    """Texts in a plane, a dot each in the colour of its class, a cross over those whose answer is
-    wrong. Of few classes each is named in the middle of its dots."""
+    """Draw texts in a plane as dots in the colour of their class, with a cross on wrong answers.
+
+    If there are few classes, the name of each is in the middle of its dots.
+    """
     figure, axes = svg.new(400)
     x, y, own, wrong = np.asarray(across), np.asarray(up), np.asarray(classes), ~np.asarray(right)
     names = sorted(set(classes))
     for number, name in enumerate(names):
-        hue = number * GOLDEN % 1  # far from that of its neighbours
+        hue = number * GOLDEN % 1
         mine = own == name
         axes.scatter(x[mine], y[mine], s=9, color=hsv_to_rgb((hue, 0.65, 0.75)), linewidths=0)
         if len(names) <= MOST_NAMED:
@@ -195,7 +201,7 @@ def space(
 
 @svg.drawn
 def runtimes(record: Benchmark) -> Figure:
-    """Latency of each runtime at batch 1; the picked one stands out."""
+    """Draw the latency of each runtime at batch 1; the picked one is highlighted."""
     figure, axes = svg.new(56 + 38 * len(record.candidates))
     times = [candidate.single.p50_ms for candidate in record.candidates]
     for place, candidate in enumerate(record.candidates):
@@ -204,15 +210,15 @@ def runtimes(record: Benchmark) -> Figure:
         axes.barh(place, times[place], height=0.62, color=colour, alpha=alpha)
         note = f"{times[place]:.1f} ms, {candidate.speedup:.2f} ×"
         axes.text(times[place] + 0.015 * max(times), place, note, va="center")
-    _named(axes, [candidate.name for candidate in record.candidates])
+    _name_rows(axes, [candidate.name for candidate in record.candidates])
     axes.set(xlim=(0, 1.42 * max(times)), xlabel="ms a text: median, batch 1, real lengths")
     return figure
 
 
 @svg.drawn
 def comparison(comparisons: Sequence["Comparison"], margin: float) -> Figure:
-    """Challenger minus champion, in percentage points: intervals, the line of no difference, the
-    margin, and the true difference that the question would have seen."""
+    """Draw challenger minus champion in percentage points: intervals, the line of no difference,
+    the margin, and the detectable difference."""
     figure, axes = svg.new(104 + 46 * len(comparisons))
     axes.axvline(0, color=INK, lw=1.2, label="no difference")
     if margin:
@@ -224,7 +230,7 @@ def comparison(comparisons: Sequence["Comparison"], margin: float) -> Figure:
             [100 * each.detectable], [place], "|", color=SECOND, ms=18, mew=2,
             label="_" if place else "seen 8 times in 10",
         )  # fmt: skip
-    _named(axes, [words.metric(each.metric) for each in comparisons])
+    _name_rows(axes, [words.metric(each.metric) for each in comparisons])
     axes.margins(x=0.08)
     axes.set(xlabel="challenger minus champion, percentage points")
     _legend(figure, columns=2)

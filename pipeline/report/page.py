@@ -1,10 +1,10 @@
-"""The report of a run: one HTML file that needs nothing beside it.
+"""The report of a run: one self-contained HTML file.
 
     bertline report news
 
-Everything on it comes from the records in the recipe's folder, so it can be written again at any
-time. What the records mean stands beside their classes in pipeline/core/records.py; the words of
-the page, in the order of the stages, stand in page.html.j2.
+All its content comes from the records in the recipe's folder, so it can be written again at any
+time. The classes in pipeline/core/records.py document the records; page.html.j2 has the texts of
+the page, in the order of the stages.
 """
 
 import csv
@@ -35,34 +35,34 @@ from pipeline.registry.records import Verdict
 from pipeline.sources import LARGEST_ROW
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
-REPORT = "report"  # the folder of the page, beside those of the stages
+REPORT = "report"  # folder of the page in the recipe's folder
 MOST_FLAGGED = 3  # rows shown of each rule
 MOST_MISTAKES = 25
 MOST_CONFUSIONS = 10
 MOST_SLICES = 24  # drawn; the table has all
-MOST_DECISIONS = 8  # shown without being asked for
-MOST_CELLS = 15  # names up to which confusion is a table; above it is a picture
+MOST_DECISIONS = 8  # with more, their table is closed at first
+MOST_CELLS = 15  # names; with more, the confusion matrix is a picture instead of a table
 Table = list[dict[str, str]]
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def write(home: Path, recipe: str) -> Path:
-    """Write the report of a recipe's folder to report/report.html in it; the file's path."""
+    """Write the report of a recipe's folder to its report/report.html and return that path."""
     path = home / REPORT / "report.html"
     write_text(path, build(home, recipe))
     return path
 
 
 def build(home: Path, recipe: str) -> str:
-    """The report of a recipe's folder, as HTML: the same records give the same text.
+    """Return the report of a recipe's folder as HTML; the same records give the same text.
 
-    Raises UserError where a stage up to benchmark has not run. A line that is not published, or
-    about which the gate has not been asked, is told as such.
+    A run may be unpublished or not yet judged by the gate. Raises UserError if a stage up to
+    benchmark has not run.
     """
     from pipeline.report import html
 
-    publication = _if_there(Publication, home / "publish" / "publication.json")
-    verdict = _if_there(Verdict, home / "gate" / "verdict.json")
+    publication = _read_optional(Publication, home / "publish" / "publication.json")
+    verdict = _read_optional(Verdict, home / "gate" / "verdict.json")
     if verdict and publication and verdict.version != publication.version:
         verdict = None  # of an earlier version
     scores = Scores.read(home / "evaluate" / "scores.json")
@@ -101,12 +101,12 @@ def build(home: Path, recipe: str) -> str:
     return html.render(TEMPLATE, values | {"charts": _charts(home, values)}, FILTERS)
 
 
-def _if_there(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
+def _read_optional(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
     return kind.read(path) if path.exists() else None
 
 
 def _table(path: Path) -> Table:
-    """The rows of a stage's CSV file; none where there is no file."""
+    """Rows of a stage's CSV file; none if there is no file."""
     if not path.exists():
         return []
     csv.field_size_limit(LARGEST_ROW)
@@ -115,13 +115,13 @@ def _table(path: Path) -> Table:
 
 
 def _columns(path: Path) -> dict[str, list[float]]:
-    """The columns of a stage's CSV file of numbers."""
+    """Columns of a stage's CSV file of numbers."""
     rows = _table(path)
     return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
 
 
 def _flagged(path: Path) -> Table:
-    """The first rows that each rule flagged."""
+    """First rows that each rule flagged."""
     seen: Counter[str] = Counter()
     rows = []
     for row in _table(path):
@@ -132,7 +132,7 @@ def _flagged(path: Path) -> Table:
 
 
 def _confusions(scores: Scores) -> list[tuple[str, str, int, float]]:
-    """The most frequent mistakes: truth, answer, how often, and their share of the true class."""
+    """Most frequent mistakes: truth, answer, count, and share of the true class."""
     found = [
         (truth, answer, count, count / sum(row.values()))
         for truth, row in scores.test.confusions.items()
@@ -145,36 +145,36 @@ def _confusions(scores: Scores) -> list[tuple[str, str, int, float]]:
 def _decision(
     decision: Mapping[str, Any], labels: Sequence[str]
 ) -> Iterator[tuple[str, str, object]]:
-    """What was tuned besides the weights: its name, what it holds for ("" for all), its value."""
+    """Yield parameters besides the weights: name, the label it applies to ("" for all), value."""
     for name, value in decision.items():
         if isinstance(value, list) and len(value) == len(labels):
             value = dict(zip(labels, value, strict=True))
         if isinstance(value, Mapping):
             yield from ((name, part, each) for part, each in _flat(value))
-        elif not isinstance(value, str):  # a vocabulary, or vectors: nothing to read
+        elif not isinstance(value, str):  # strings are vocabularies or vectors, not readable
             yield name, "", value
 
 
 def _lock(path: Path) -> dict[str, dict[str, Any]]:
-    """This recipe's slice of dvc.lock, by stage."""
+    """Entries of dvc.lock of this recipe, by stage."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _base_digest(lock: Mapping[str, Mapping[str, Any]], recipe: str) -> str | None:
-    """SHA-256 that the recipe pins its base model to."""
+    """SHA-256 of the recipe's base model, if it is pinned."""
     params = lock.get("finetune", {}).get("params", {}).get("params.yaml", {})
     digest: str | None = params.get(f"recipes.{recipe}.base", {}).get("sha256")
     return digest
 
 
 def _changed(home: Path, recipe: str, lock: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Files that are no longer those that were published: the page would mix two runs."""
+    """Files that have changed since they were published: with them the page mixes two runs."""
     changed = []
     for stage, entry in lock.items():
         for out in entry.get("outs", []) if stage != "publish" else []:
             name = out["path"].removeprefix(f"data/{recipe}/")
             path = home / name
-            # DVC's digest of a folder is of its listing, and ends in .dir
+            # DVC's digest of a folder is one of its listing and ends in .dir: not comparable
             if path.is_file() and not out["md5"].endswith(".dir") and _md5(path) != out["md5"]:
                 changed.append(name)
     return changed
@@ -186,10 +186,10 @@ def _md5(path: Path) -> str:
 
 
 def _files(home: Path) -> Iterator[tuple[str, int, str]]:
-    """Every file of the recipe's folder but the report: name, bytes and SHA-256."""
+    """Yield every file of the recipe's folder except the report: name, bytes and SHA-256."""
     for path in sorted(home.rglob("*")):
         name = path.relative_to(home)
-        hidden = any(part.startswith(".") for part in name.parts)  # half written, or DVC's own
+        hidden = any(part.startswith(".") for part in name.parts)  # partial files, DVC's own
         if path.is_file() and name.parts[0] != REPORT and not hidden:
             yield name.as_posix(), size_of(path), sha256_of(path)
 
@@ -203,7 +203,7 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, obj
 
 
 def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
-    """The page's pictures, by name, as SVG."""
+    """Return the page's pictures as SVG, by name."""
     from pipeline.report import charts
 
     scores: Scores = values["scores"]
@@ -249,7 +249,7 @@ def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
     return drawn
 
 
-# how the template writes values
+# filters of the template
 
 
 def _short(text: str, width: int = 60) -> str:
@@ -268,13 +268,13 @@ def _interval(interval: Interval) -> str:
     return f"{_score(interval.value)} [{_score(interval.low)}, {_score(interval.high)}]"
 
 
-def _told(scores: Mapping[str, Interval]) -> str:
-    """Every metric with its interval, in one line."""
+def _intervals(scores: Mapping[str, Interval]) -> str:
+    """Format all metrics with their intervals in one line."""
     return ", ".join(f"{words.metric(name)} {_interval(each)}" for name, each in scores.items())
 
 
 def _value(value: object) -> str:
-    """Whatever JSON can hold."""
+    """Format any JSON value."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _minus(f"{value:.4g}")
     return _short(value if isinstance(value, str) else json.dumps(value))
@@ -285,7 +285,7 @@ def _points(share: float) -> str:
 
 
 def _gap(interval: Interval) -> str:
-    """A difference in percentage points with its interval."""
+    """Format a difference with its interval in percentage points."""
     return f"{_points(interval.value)} [{_points(interval.low)}, {_points(interval.high)}]"
 
 
@@ -312,7 +312,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "words": lambda name: _short(name).replace("_", " "),
     "metric": lambda name: _short(words.metric(name)),
     "confused": lambda name: _short(words.confused(name), 40),
-    "told": _told,
+    "intervals": _intervals,
     "number": words.number,
     "value": _value,
 }

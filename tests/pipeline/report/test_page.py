@@ -278,8 +278,8 @@ def test_a_task_without_classes_shows_neither_confusion_nor_calibration(
         "Test F1 0.8634 0.8534 to 0.8734, 200 rows",
         "exact match of answerable 0.8021",
         "answerable rows 1,532",
-        "What answers need besides the weights Taken from training labels or tuned on validation"
-        " rows; test rows play no part. name value null threshold −1.375",
+        "Parameters besides the weights Taken from training labels or tuned on validation"
+        " rows; test rows are not used. name value null threshold −1.375",
         "this model 0.7812 [0.7712, 0.7912] 0.8634 [0.8534, 0.8734]",
         "runtime validation exact match flips test exact match test F1 flips why",
         "Texts of more than 64 tokens (5.00 % of train, 5.00 % of validation, 5.00 % of test) are"
@@ -298,9 +298,9 @@ def test_a_task_without_classes_shows_neither_confusion_nor_calibration(
 def test_a_space_is_drawn_where_there_is_one(make_home: MakeHome) -> None:
     places = [("id", n, n, "film", n > 1) for n in range(9)]
     home = make_home(points=places)
-    assert "what lies together is alike" in Page(build(home, "toy")).text
+    assert "texts that are close are similar" in Page(build(home, "toy")).text
     (home / "evaluate" / "map.csv").write_text("id,x,y,class,right\n")
-    assert "what lies together is alike" not in Page(build(home, "toy")).text
+    assert "texts that are close are similar" not in Page(build(home, "toy")).text
 
 
 def test_mistakes_are_told_by_what_puts_them_in_order(make_home: MakeHome) -> None:
@@ -319,7 +319,7 @@ def test_mistakes_are_told_by_what_puts_them_in_order(make_home: MakeHome) -> No
 def test_texts_cut_in_their_middle_are_told_so(make_home: MakeHome) -> None:
     cut = lengths().model_copy(update={"long_text": "head_tail"})
     told = Page(build(make_home(lengths=cut), "toy")).text
-    assert "Texts are cut to 64 tokens of their beginning and end: that takes something" in told
+    assert "Texts are cut to 64 tokens of their beginning and end: this shortens" in told
 
 
 def test_many_labels_show_their_thresholds_and_a_picture_of_confusion(make_home: MakeHome) -> None:
