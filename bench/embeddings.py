@@ -185,7 +185,12 @@ def memory(texts: list[str], runtime: Runtime, work: Path) -> dict[str, float]:
 def latencies(args: argparse.Namespace, embedder: Embedder, work: Path) -> dict[str, float]:
     """Return the milliseconds from a query to its five nearest rows."""
     answers = answers_of_rows(
-        Rows(str(args.answers)), embedder.how, lambda: embedder, (), work, log=Console("bench")
+        Rows(str(args.answers)),
+        embedder.extraction,
+        lambda: embedder,
+        (),
+        work,
+        log=Console("bench"),
     )
     queries = texts_of(args.queries)[: args.asked]
     answers.nearest(queries[:1], 5)

@@ -1,1 +1,1 @@
-"""Embeddings: taken out of an encoder, kept in a file, and searched."""
+"""Embeddings: extraction from an encoder, files of them, and search."""

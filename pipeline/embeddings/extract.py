@@ -1,7 +1,7 @@
-"""Rows to a file of embeddings, chunk by chunk.
+"""Embedding of rows into a file, chunk by chunk.
 
-A chunk is written whole before the next begins, and the file is put together of all chunks. So a
-run that was stopped goes on behind its last chunk, to the same bytes; memory holds one chunk.
+Each chunk is written to its own file, and at the end all chunks are joined. So a stopped run
+resumes after its last chunk and writes the same bytes, and memory holds one chunk.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,23 +29,23 @@ from pipeline.sources import PLAIN, Layout, Reject, Row, read_rows, readable, si
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK = 8_192  # texts
-FEW = 128  # texts whose every token is kept
-LARGEST = 16_000_000  # characters of a chunk, in all its columns: it may hold fewer texts
+CHUNK = 8_192  # texts of a chunk
+FEW = 128  # texts of a chunk with an embedding per token
+LARGEST = 16_000_000  # characters of a chunk, over all columns: long rows make it hold fewer texts
 OWN_COLUMNS = ("id", "label", "rows", "position", "token", "start", "end", EMBEDDING)
-SHOWN = 3  # rows that cannot be used
-CUT = b"truncated"  # how many texts of a chunk were
+SHOWN = 3  # unusable rows that are logged
+CUT = b"truncated"  # metadata key of a chunk: number of texts that are cut
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is embedded, and what of its row stands beside it."""
+    """Rows to embed: their source and the names of the columns that are read."""
 
     source: str
-    """A file or folder, or `package:NAME/FOLDER`."""
+    """File, folder or `package:NAME/FOLDER`."""
     text: str = "text"
     id: str | None = None
-    """Column that names a row; None for its line."""
+    """Column of the row's id; None for its line number."""
     label: str | None = None
     carry: tuple[str, ...] = ()
     layout: Layout = PLAIN
@@ -55,15 +55,15 @@ class Rows:
         return self.content()
 
     def content(self) -> str:
-        """Digest of what the source holds now."""
+        """Hash the current content of the source."""
         path = locate(self.source)
         files = siblings(path).values() if self.layout.format == "parallel" else [path]
         return " ".join(f"{readable(file.name)} {sha256_of(file)}" for file in files)
 
     def read(self) -> Iterator[Row | Reject]:
-        """Every row, a `Reject` where it has no text, or no label that is asked for."""
-        named = (self.text, self.label, self.id, *self.carry)
-        columns = tuple(dict.fromkeys(name for name in named if name))
+        """Yield every row, or a `Reject` if its text or label is empty."""
+        names = (self.text, self.label, self.id, *self.carry)
+        columns = tuple(dict.fromkeys(name for name in names if name))
         for row in read_rows(self.source, columns, self.layout):
             if isinstance(row, Reject):
                 yield row
@@ -82,60 +82,61 @@ class Rows:
     def many_files(self) -> bool:
         return locate(self.source).is_dir()
 
-    def named(self, row: Row) -> str:
+    def id_of(self, row: Row) -> str:
         if self.id:
             return row.fields[self.id]
         return f"{row.file}:{row.number}" if self.many_files else str(row.number)
 
 
-def key_of(rows: Rows, how: Extraction, centroids: bool = False) -> str:
-    """Digest of all that a file of embeddings depends on."""
-    asked = {
-        "how": how.model_dump(),
+def key_of(rows: Rows, extraction: Extraction, centroids: bool = False) -> str:
+    """Hash everything that a file of embeddings depends on."""
+    depends_on = {
+        "how": extraction.model_dump(),
         "content": rows.digest,
         "columns": [rows.text, rows.id, rows.label, rows.carry],
         "layout": [rows.layout.format, rows.layout.header, rows.layout.quotes],
         "centroids": centroids,
         "chunks": [CHUNK, FEW, LARGEST],
     }
-    return sha256(json.dumps(asked).encode()).hexdigest()[:20]
+    return sha256(json.dumps(depends_on).encode()).hexdigest()[:20]
 
 
 def embed(
     rows: Rows,
-    how: Extraction,
-    opened: Callable[[], Embedder],
+    extraction: Extraction,
+    open_embedder: Callable[[], Embedder],
     out: Path,
     runs: Path,
     *,
     centroids: bool = False,
     log: Log = no_log,
 ) -> Made:
-    """Write the embeddings of all rows to `out`, or of `centroids` each label's mean. `opened`
-    gives the embedder of `how`, where it is needed; `runs` keeps what an unfinished run has made.
+    """Write the embeddings of all rows to `out`, or with `centroids` the mean of each label.
 
-    Raises UserError for what cannot be asked, and for a source without rows.
+    `open_embedder` returns the embedder of `extraction` and is called only if one is needed. `runs`
+    holds the chunks of unfinished runs. Raises UserError for options that cannot be combined, an
+    `out` that cannot be written and a source without rows.
     """
-    _check(rows, how, out, centroids)
+    _check(rows, extraction, out, centroids)
     if size_of(locate(rows.source)) > 1e9:
         log.info(f"{rows.source}: hashing it")
-    key = key_of(rows, how, centroids)
+    key = key_of(rows, extraction, centroids)
     if store.is_made(out) and (made := store.made_of(out)).key == key:
-        log.info(f"{out}: is there already, made of the same")
+        log.info(f"{out}: is up to date")
         return made
     runs.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(runs / f"{key}.lock", timeout=0):
-            total, rejected = _looked_at(rows, log)
-            truncated = _embed_chunks(rows, how, opened, runs / key, total, log)
+            total, rejected = _count(rows, log)
+            truncated = _embed_chunks(rows, extraction, open_embedder, runs / key, total, log)
             if rows.content() != rows.digest:
                 shutil.rmtree(runs / key)
                 raise UserError(
-                    f"{rows.source}: has changed while it was read: give the command again"
+                    f"{rows.source}: has changed while it was read: run the command again"
                 )
-            log.info(f"putting {out.name} together")
+            log.info(f"writing {out.name}")
             made = Made(
-                **how.model_dump(),
+                **extraction.model_dump(),
                 key=key,
                 source=rows.source,
                 text=rows.text,
@@ -144,14 +145,16 @@ def embed(
                 truncated=truncated,
                 rejected=rejected,
             )
-            _put_together(sorted((runs / key).glob("*.parquet")), out, made)
+            _join(sorted((runs / key).glob("*.parquet")), out, made)
             shutil.rmtree(runs / key)
     except Timeout:
-        raise UserError(f"{rows.source}: another command embeds it just so: wait for it") from None
+        raise UserError(
+            f"{rows.source}: another command embeds it with the same settings: wait for it to end"
+        ) from None
     return store.made_of(out)
 
 
-def _check(rows: Rows, how: Extraction, out: Path, centroids: bool) -> None:
+def _check(rows: Rows, extraction: Extraction, out: Path, centroids: bool) -> None:
     if out.suffix not in store.KINDS:
         raise UserError(f"--out {out}: name a file that ends in {' or '.join(store.KINDS)}")
     source = locate(rows.source)
@@ -162,24 +165,26 @@ def _check(rows: Rows, how: Extraction, out: Path, centroids: bool) -> None:
             raise UserError(f"--out {out}: {file.name} is the file of rows itself: name another")
         if file.exists() and not store.is_ours(out):
             raise UserError(
-                f"--out {out}: {file.name} is there and holds no embeddings of this command: name"
-                " another, or take it away"
+                f"--out {out}: {file.name} exists and holds no embeddings of this command: name"
+                " another file, or delete it"
             )
-    there = next(folder for folder in out.absolute().parents if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"--out {out}: nothing can be written in {there}")
-    if centroids and (how.pooling is None or not rows.label or rows.carry or rows.id):
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--out {out}: {folder} is not a writable folder: name another")
+    if centroids and (extraction.pooling is None or not rows.label or rows.carry or rows.id):
         raise UserError(
-            "--centroids: a row is a label: give --label, and neither --id, --carry nor --level"
-            " token"
+            "--centroids: writes one row per label: give --label, and neither --id, --carry nor"
+            " --level token"
         )
     clash = [name for name in rows.carry if name in OWN_COLUMNS]
     if clash:
-        raise UserError(f"--carry {clash[0]}: a column of embeddings has that name: rename it")
+        raise UserError(
+            f"--carry {clash[0]}: the output has its own column of that name: rename yours"
+        )
 
 
-def _looked_at(rows: Rows, log: Log) -> tuple[int, int]:
-    """How many rows there are, and how many that cannot be used, the first of which are told."""
+def _count(rows: Rows, log: Log) -> tuple[int, int]:
+    """Count usable and unusable rows, and log the first unusable ones."""
     total = rejected = 0
     first = ""
     for row in rows.read():
@@ -187,14 +192,14 @@ def _looked_at(rows: Rows, log: Log) -> tuple[int, int]:
             total += 1
         else:
             rejected += 1
-            told = f"{row.file}, line {row.number}: {row.reason}"
-            first = first or told
+            problem = f"{row.file}, line {row.number}: {row.reason}"
+            first = first or problem
             if rejected <= SHOWN:
-                log.info(told)
+                log.info(problem)
         if (total + rejected) % 1_000_000 == 0:
             log.info(f"{total + rejected:,} rows read")
     if not total:
-        raise UserError(f"{rows.source}: no rows{f': the first is {first}' if first else ''}")
+        raise UserError(f"{rows.source}: no rows{f' that can be used: {first}' if first else ''}")
     left_out = f", {rejected:,} cannot be used and are left out" if rejected else ""
     log.info(f"{rows.source}: {total:,} rows{left_out}")
     return total, rejected
@@ -202,44 +207,39 @@ def _looked_at(rows: Rows, log: Log) -> tuple[int, int]:
 
 def _embed_chunks(
     rows: Rows,
-    how: Extraction,
-    opened: Callable[[], Embedder],
+    extraction: Extraction,
+    open_embedder: Callable[[], Embedder],
     chunks: Path,
     total: int,
     log: Log,
 ) -> int:
-    """Write the chunks that are not there yet; how many texts of all were cut."""
+    """Write the missing chunks; return the number of cut texts in all chunks."""
     import pyarrow.parquet as pq
 
     embedder: Embedder | None = None
     done = truncated = 0
-    for number, chunk in enumerate(in_chunks(rows.used(), CHUNK if how.pooling else FEW)):
+    for number, chunk in enumerate(in_chunks(rows.used(), CHUNK if extraction.pooling else FEW)):
         file = chunks / f"{number:08}.parquet"
         if not file.exists():
-            embedder = embedder or opened()
-            tell = partial(_tell, log, done, total)
+            embedder = embedder or open_embedder()
             with atomic_write(file) as temporary:
-                table = _embedded(rows, chunk, embedder, tell)
+                table = _embedded(rows, chunk, embedder, done, total, log)
                 pq.write_table(table, temporary, use_dictionary=False)
         truncated += int(pq.read_schema(file).metadata[CUT])
         done += len(chunk)
     return truncated
 
 
-def _tell(log: Log, before: int, total: int, more: int) -> None:
-    log.progress(before + more, total)
-
-
 def in_chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """So many rows at a time, and fewer where they are long."""
+    """Yield lists of `size` rows, fewer where rows are long."""
     chunk: list[Row] = []
-    held = 0
+    characters = 0
     for row in rows:
         chunk.append(row)
-        held += sum(map(len, row.fields.values()))
-        if len(chunk) == size or held > LARGEST:
+        characters += sum(map(len, row.fields.values()))
+        if len(chunk) == size or characters > LARGEST:
             yield chunk
-            chunk, held = [], 0
+            chunk, characters = [], 0
     if chunk:
         yield chunk
 
@@ -247,52 +247,52 @@ def in_chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 def _columns(rows: Rows, chunk: Sequence[Row]) -> dict[str, "pa.Array"]:
     import pyarrow as pa
 
-    named = {"label": rows.label} if rows.label else {}
-    named |= {name: name for name in rows.carry}
-    columns = {
-        "id": [rows.named(row) for row in chunk],
-        **{own: [row.fields[name] for row in chunk] for own, name in named.items()},
-    }
+    columns = {"id": [rows.id_of(row) for row in chunk]}
+    if rows.label:
+        columns["label"] = [row.fields[rows.label] for row in chunk]
+    for name in rows.carry:
+        columns[name] = [row.fields[name] for row in chunk]
     return {name: pa.array(values, pa.string()) for name, values in columns.items()}
 
 
 def _embedded(
-    rows: Rows, chunk: list[Row], embedder: Embedder, tell: Callable[[int], None]
+    rows: Rows, chunk: list[Row], embedder: Embedder, done: int, total: int, log: Log
 ) -> "pa.Table":
-    """A chunk as the file will hold it; how many of its texts were cut stands in its metadata."""
+    """Return a chunk as a table of the file, with the number of cut texts in its metadata."""
     import pyarrow as pa
 
     tokens = embedder.tokens([row.fields[rows.text] for row in chunk])
-    found = embedder.embeddings(tokens, tell)
-    if embedder.how.pooling:
-        columns = {**_columns(rows, chunk), EMBEDDING: embeddings_column(np.stack(found))}
+    embeddings = embedder.embeddings(tokens, lambda more: log.progress(done + more, total))
+    if embedder.extraction.pooling:
+        columns = {**_columns(rows, chunk), EMBEDDING: embeddings_column(np.stack(embeddings))}
     else:
-        columns = _by_token(rows, chunk, tokens, found)
+        columns = _by_token(rows, chunk, tokens, embeddings)
     return pa.table(columns, metadata={CUT: str(sum(each.cut for each in tokens))})
 
 
 def _by_token(
-    rows: Rows, chunk: list[Row], tokens: list[Tokens], found: list[Floats]
+    rows: Rows, chunk: list[Row], tokens: list[Tokens], embeddings: list[Floats]
 ) -> dict[str, Any]:
-    """A row a token that is not special."""
+    """Return the columns of a table with one row per token that is not special."""
     import pyarrow as pa
 
-    words = [word for each in tokens for word in each.words]
-    repeated = [row for row, each in zip(chunk, tokens, strict=True) for _ in each.words]
+    spans = [span for each in tokens for span in each.spans]
+    repeated = [row for row, each in zip(chunk, tokens, strict=True) for _ in each.spans]
     kept = [
-        own[[place for place, *_ in each.words]] for own, each in zip(found, tokens, strict=True)
+        own[[position for position, *_ in each.spans]]
+        for own, each in zip(embeddings, tokens, strict=True)
     ]
     return {
         **_columns(rows, repeated),
-        "position": pa.array([place for place, *_ in words], pa.int32()),
-        "token": pa.array([token for _, token, *_ in words], pa.string()),
-        "start": pa.array([start for *_, start, _ in words], pa.int32()),
-        "end": pa.array([end for *_, end in words], pa.int32()),
+        "position": pa.array([position for position, *_ in spans], pa.int32()),
+        "token": pa.array([token for _, token, *_ in spans], pa.string()),
+        "start": pa.array([start for *_, start, _ in spans], pa.int32()),
+        "end": pa.array([end for *_, end in spans], pa.int32()),
         EMBEDDING: embeddings_column(np.concatenate(kept)),
     }
 
 
-def _put_together(files: list[Path], out: Path, made: Made) -> None:
+def _join(files: list[Path], out: Path, made: Made) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -308,7 +308,7 @@ def _put_together(files: list[Path], out: Path, made: Made) -> None:
 
 
 def _centroids(files: list[Path], made: Made) -> "pa.Table":
-    """A row a class, in order: its mean embedding and the number of its rows."""
+    """Return a table with one row per class, sorted: its mean embedding and number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,6 +1,6 @@
-"""Embeddings out of an encoder in PyTorch: chosen layers, pooled or token by token.
+"""Extractor of embeddings in PyTorch: chosen layers of an encoder, pooled or token by token.
 
-Import it inside a function: it loads PyTorch.
+Import it inside functions: it loads PyTorch.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from pipeline.runtimes.pytorch import TorchModel
 
 
 class Extractor(torch.nn.Module):
-    """The mean of some layers' states, pooled to (batch, width), or (batch, tokens, width) where
-    `pooling` is None; of length 1 where `normalize`.
+    """Module that averages the hidden states of some layers and pools them to (batch, width).
 
-    Layer 0 is the embeddings of words, the layers above count from 1. What lies above the highest
-    of `layers` is not computed.
+    Without `pooling` it returns (batch, tokens, width). `normalize` scales embeddings to length 1.
+    Layer 0 is the word embeddings, 1 the first layer above them. Layers above the highest of
+    `layers` are removed.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Extractor(torch.nn.Module):
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
         stack = encoder.transformer if self.config.model_type == "distilbert" else encoder.encoder
-        stack.layer = stack.layer[: max(layers) or 1]  # of none, no states would be told
+        # at least one layer: an encoder without any returns no hidden states
+        stack.layer = stack.layer[: max(layers) or 1]
         self.config.num_hidden_layers = max(layers)
         self.config.classifier_pooling = pooling
 
@@ -45,12 +46,12 @@ class Extractor(torch.nn.Module):
     ) -> SequenceClassifierOutput:
         states = self.encoder(
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
-        ).hidden_states  # of each layer, (batch, tokens, width)
-        found = sum(states[i] for i in self.layers) / len(self.layers)
-        found = _pooled(found, attention_mask, self.pooling)
+        ).hidden_states  # one (batch, tokens, width) per layer
+        mean = sum(states[i] for i in self.layers) / len(self.layers)
+        embeddings = _pooled(mean, attention_mask, self.pooling)
         if self.normalize:
-            found = torch.nn.functional.normalize(found, dim=-1)
-        return SequenceClassifierOutput(logits=found)
+            embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
+        return SequenceClassifierOutput(logits=embeddings)
 
 
 def _pooled(states: torch.Tensor, mask: torch.Tensor, pooling: str | None) -> torch.Tensor:
@@ -63,9 +64,9 @@ def _pooled(states: torch.Tensor, mask: torch.Tensor, pooling: str | None) -> to
 
 
 class TorchExtractor(TorchModel):
-    """A model folder's encoder, which gives embeddings where other models give logits.
+    """Encoder of a model folder, which returns embeddings as other models return logits.
 
-    Raises UserError where the folder's weights are not all there.
+    Raises UserError if weights are missing.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class TorchExtractor(TorchModel):
         encoder = _encoder(folder, name, attention)
         self.padding = int(encoder.config.pad_token_id or 0)
         self.model = Extractor(encoder, layers, pooling, normalize).eval().to(self.device)
-        self.head: Head = token.HEAD if pooling is None else sequence.HEAD  # as it is exported
+        self.head: Head = token.HEAD if pooling is None else sequence.HEAD  # for the export
         self.typed = False
         self.provider = f"PyTorch {self.device.type} {attention}"
 
@@ -92,7 +93,7 @@ class TorchExtractor(TorchModel):
 def _encoder(folder: Path, name: str, attention: str) -> Any:
     disable_progress_bar()
     try:
-        encoder, told = AutoModel.from_pretrained(
+        encoder, loading = AutoModel.from_pretrained(
             folder,
             attn_implementation=attention,
             dtype=torch.float32,
@@ -106,7 +107,7 @@ def _encoder(folder: Path, name: str, attention: str) -> Any:
         raise UserError(
             f"{name}: model.safetensors cannot be loaded ({reason}): get it again"
         ) from None
-    missing = sorted(key for key in told["missing_keys"] if not key.startswith("pooler."))
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise UserError(
             f"{name}: model.safetensors lacks {len(missing)} of the encoder's weights, such as"

@@ -1,4 +1,4 @@
-"""usearch: nearest neighbours by cosine, exact or by a graph
+"""Nearest neighbours by cosine similarity with usearch, exact or with a graph
 (https://unum-cloud.github.io/usearch)."""
 
 from collections.abc import Callable, Iterable
@@ -10,30 +10,33 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Found = tuple[Iterable[npt.NDArray[Any]], Iterable[Floats]]
-"""Places and cosine similarities of each query, (k,), the nearest first."""
-# of the graph, an HNSW (Malkov and Yashunin 2018)
+Matches = tuple[Iterable[npt.NDArray[Any]], Iterable[Floats]]
+"""Row numbers and cosine similarities of each query, (k,), nearest first."""
+# settings of the graph, an HNSW (Malkov and Yashunin 2018)
 NEIGHBOURS = 32  # of a row
-CANDIDATES = 256  # looked at for a row that is added, and for a query
+CANDIDATES = 256  # rows examined when a row is added and for each query
 GRAPH, ROWS, STARTS = "index.usearch", "rows.npy", "starts.npy"
 
 
-def exact(embeddings: Floats, queries: Floats, k: int) -> Found:
-    """Compares with every row of (rows, width)."""
-    return _found(_usearch().search(embeddings, queries, k, "cos", exact=True))
+def exact(embeddings: Floats, queries: Floats, k: int) -> Matches:
+    """Compare each query with every row of `embeddings`, (rows, width)."""
+    return _matches(_usearch().search(embeddings, queries, k, "cos", exact=True))
 
 
 def build(
-    blocks: Callable[[], Iterable[Floats]], width: int, folder: Path, told: Callable[[int], None]
+    blocks: Callable[[], Iterable[Floats]],
+    width: int,
+    folder: Path,
+    progress: Callable[[int], None],
 ) -> None:
-    """Write a graph of all rows, which `blocks` gives from the first on; `told` hears how many are
-    in it.
+    """Write a graph of all rows to `folder`.
 
-    Rows that are alike to three decimals stand in it once: many copies of a text would be one
-    another's only neighbours, and nothing else found.
+    `blocks` yields the rows from the first on, each time it is called. `progress` is called with
+    the number of rows added so far. Rows that are equal to three decimals are one node: many copies
+    of a text would have only each other as neighbours and hide all other rows.
     """
-    alike = np.concatenate([_digests(block) for block in blocks()])
-    _, first, group = np.unique(alike, return_index=True, return_inverse=True)
+    digests = np.concatenate([_digests(block) for block in blocks()])
+    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(len(first) + 1))
     np.save(folder / ROWS, order)
@@ -45,18 +48,19 @@ def build(
         connectivity=NEIGHBOURS,
         expansion_add=CANDIDATES,
     )
-    place = 0
+    start = 0
     for block in blocks():
-        own = group[place : place + len(block)]
-        new = first[own] == np.arange(place, place + len(block))
-        graph.add(own[new].astype(np.uint64), block[new])
-        place += len(block)
-        told(place)
+        end = start + len(block)
+        nodes = group[start:end]
+        new = first[nodes] == np.arange(start, end)
+        graph.add(nodes[new].astype(np.uint64), block[new])
+        start = end
+        progress(end)
     graph.save(folder / GRAPH)
 
 
 def _digests(rows: Floats) -> npt.NDArray[np.uint64]:
-    """Of each row's direction, to three decimals."""
+    """Hash each row after scaling it to length 1 and rounding it to three decimals."""
     lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     rounded = np.rint(1000 * rows / lengths).astype(np.int16)
     digests = (blake2b(row.tobytes(), digest_size=8).digest() for row in rounded)
@@ -64,7 +68,7 @@ def _digests(rows: Floats) -> npt.NDArray[np.uint64]:
 
 
 class Graph:
-    """What `build` has written; it stays in its files, which are mapped into memory."""
+    """Graph that `build` wrote, mapped into memory from its files."""
 
     def __init__(self, folder: Path) -> None:
         self.graph = _usearch().Index.restore(
@@ -72,28 +76,24 @@ class Graph:
         )
         self.rows, self.starts = (np.load(folder / name, mmap_mode="r") for name in (ROWS, STARTS))
 
-    def near(self, queries: Floats, k: int) -> Found:
-        """Of rows that stand in it once, the first of the file come first."""
-        places: list[npt.NDArray[Any]] = []
+    def near(self, queries: Floats, k: int) -> Matches:
+        """Return the nearest rows of each query; equal rows are in the order of the file."""
+        rows: list[npt.NDArray[Any]] = []
         similarities: list[Floats] = []
-        for keys, values in zip(*_found(self.graph.search(queries, k)), strict=True):
-            groups = [self.rows[self.starts[key] :][: self._size(key)] for key in map(int, keys)]
-            places.append(np.concatenate(groups)[:k])
+        for keys, values in zip(*_matches(self.graph.search(queries, k)), strict=True):
+            groups = [self.rows[self.starts[i] : self.starts[i + 1]] for i in map(int, keys)]
+            rows.append(np.concatenate(groups)[:k])
             similarities.append(np.repeat(values, [len(group) for group in groups])[:k])
-        return places, similarities
-
-    def _size(self, group: int) -> int:
-        return int(self.starts[group + 1] - self.starts[group])
+        return rows, similarities
 
 
-def _found(matches: Any) -> Found:
-    keys = np.atleast_2d(matches.keys)
-    return keys, 1 - np.atleast_2d(matches.distances)
+def _matches(found: Any) -> Matches:
+    return np.atleast_2d(found.keys), 1 - np.atleast_2d(found.distances)
 
 
 def _usearch() -> Any:
-    """usearch 2.26 has a C++ library within it. Where no other was loaded before, ONNX Runtime's
-    import crashes later: so the one that pyarrow uses goes first."""
+    # usearch 2.26 bundles a C++ library; if no other was loaded before, a later import of ONNX
+    # Runtime crashes, so pyarrow's is loaded first
     import pyarrow  # noqa: F401
     from usearch import index
 

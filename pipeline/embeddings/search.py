@@ -1,4 +1,4 @@
-"""The rows of a file that are nearest to a query, by the cosine of their embeddings."""
+"""Search of a file for the rows nearest to a query, by the cosine of their embeddings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from pipeline.sources.rows import require
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EXACT = 50_000  # rows: up to so many all are compared, in milliseconds and without a graph to build
+EXACT = 50_000  # most rows that are compared one by one: takes milliseconds and needs no graph
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Hit:
     similarity: float
     """Cosine, -1 to 1."""
     fields: dict[str, Any]
-    """The columns that are shown."""
+    """Columns that are shown."""
 
 
 class Answers:
-    """A file of embeddings that can be asked. What is made of it is kept in `home`: a graph of many
-    rows, and the columns to be shown."""
+    """Searchable file of embeddings. `home` caches a graph, if it has many rows, and the columns
+    that are shown."""
 
     def __init__(
         self,
@@ -45,69 +45,72 @@ class Answers:
         log: Log,
     ) -> None:
         self.embedder, self.rows = embedder, store.made_of(file).rows
-        self.shown = _kept(shown, columns, home)
+        self.shown = _cached(shown, columns, home)
         if self.rows <= EXACT:
             self.embeddings = store.array(file)
         else:
             folder = home / "graph"
             if not folder.exists():
-                log.info(f"a graph of {self.rows:,} rows, once")
+                log.info(f"building a search graph of {self.rows:,} rows, once")
                 with atomic_write(folder) as temporary:
                     temporary.mkdir()
                     index.build(
                         lambda: store.read_embeddings(file),
-                        embedder.how.width,
+                        embedder.extraction.width,
                         temporary,
                         lambda done: log.progress(done, self.rows),
                     )
             self.graph = index.Graph(folder)
 
     def nearest(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Of each query, the k rows nearest to it, the nearest first."""
-        asked = np.stack(self.embedder.embeddings(self.embedder.tokens(queries)))
+        """Return the k nearest rows of each query, nearest first."""
+        embeddings = np.stack(self.embedder.embeddings(self.embedder.tokens(queries)))
         k = min(k, self.rows)
         if self.rows <= EXACT:
-            found = index.exact(self.embeddings, asked, k)
+            matches = index.exact(self.embeddings, embeddings, k)
         else:
-            found = self.graph.near(asked, k)
+            matches = self.graph.near(embeddings, k)
         return [
             [
-                Hit(float(similarity), self.shown.slice(int(place), 1).to_pylist()[0])
-                for place, similarity in zip(*own, strict=True)
+                Hit(float(similarity), self.shown.slice(int(row), 1).to_pylist()[0])
+                for row, similarity in zip(rows, similarities, strict=True)
             ]
-            for own in zip(*found, strict=True)
+            for rows, similarities in zip(*matches, strict=True)
         ]
 
 
 def answers_of_rows(
     rows: Rows,
-    how: Extraction,
-    opened: Callable[[], Embedder],
+    extraction: Extraction,
+    open_embedder: Callable[[], Embedder],
     show: Sequence[str],
     state: Path,
     *,
     log: Log = no_log,
 ) -> Answers:
-    """A file of rows, which are embedded where that has not been done; shown are their text and the
-    columns `show`. `opened` gives the embedder of `how`, `state` keeps all that is made."""
-    home = state / "search" / key_of(rows, how)
+    """Open a file of rows for search; embed the rows if `state` does not hold their embeddings.
+
+    Hits show the text and the columns `show`. `open_embedder` returns the embedder of `extraction`.
+    """
+    home = state / "search" / key_of(rows, extraction)
     file = home / "answers.npy"
     if not store.is_made(file):
-        embed(rows, how, opened, file, state / "embed" / "runs", log=log)
+        embed(rows, extraction, open_embedder, file, state / "embed" / "runs", log=log)
     columns = tuple(dict.fromkeys((rows.text, *show)))
-    return Answers(file, opened(), _tables(rows, columns), columns, home, log)
+    return Answers(file, open_embedder(), _tables(rows, columns), columns, home, log)
 
 
 def answers_of_embeddings(
     file: Path, embedder: Embedder, show: Sequence[str], state: Path, *, log: Log = no_log
 ) -> Answers:
-    """What `embed` has written by this embedder; shown are the columns `show` of it, or all.
+    """Open a file for search that `embed` wrote with this embedder.
 
-    Raises UserError where it has no such columns, or a row a token.
+    Hits show the columns `show`, by default all. Raises UserError if the file lacks one of them or
+    holds embeddings of tokens.
     """
     made = store.made_of(file)
     if made.pooling is None:
-        raise UserError(f"{file}: has a row a token: embed it again with --level text")
+        raise UserError(f"{file}: has one row per token: embed it again with --level text")
     known = store.column_names(file)
     require(tuple(show), known, str(file), "its columns are")
     columns = tuple(show) or known
@@ -118,23 +121,21 @@ def answers_of_embeddings(
 def _tables(rows: Rows, columns: Sequence[str]) -> Iterator["pa.Table"]:
     import pyarrow as pa
 
-    for chunk in in_chunks(_wider(rows, columns), store.READ):
+    for chunk in in_chunks(_with_columns(rows, columns), store.READ):
         yield pa.table({name: [row.fields[name] for row in chunk] for name in columns})
 
 
-def _wider(rows: Rows, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows that are embedded, with more of their columns: empty where these cannot be read."""
-    more = replace(rows, carry=tuple(columns)).read()
+def _with_columns(rows: Rows, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the embedded rows with other columns; those of a row that cannot be read are empty."""
+    wide_rows = replace(rows, carry=tuple(columns)).read()
     for row in rows.used():
-        other = next(
-            found for found in more if (found.file, found.number) == (row.file, row.number)
-        )
-        fields = other.fields if isinstance(other, Row) else row.fields
+        wide = next(w for w in wide_rows if (w.file, w.number) == (row.file, row.number))
+        fields = wide.fields if isinstance(wide, Row) else row.fields
         yield Row(row.file, row.number, {name: fields.get(name, "") for name in columns})
 
 
-def _kept(tables: Iterable["pa.Table"], columns: Sequence[str], home: Path) -> "pa.Table":
-    """The columns to be shown, from a file of `home` that is mapped into memory."""
+def _cached(tables: Iterable["pa.Table"], columns: Sequence[str], home: Path) -> "pa.Table":
+    """Return the columns that are shown from a memory-mapped file in `home`, written if needed."""
     import pyarrow as pa
 
     file = home / f"shown-{sha256(repr(columns).encode()).hexdigest()[:12]}.arrow"

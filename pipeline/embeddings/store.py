@@ -1,5 +1,5 @@
-"""A file of embeddings: Parquet, or a NumPy array with its other columns beside it, and how it was
-made."""
+"""Files of embeddings: Parquet, or a NumPy array with a Parquet file of the other columns, and a
+JSON file of the settings they were made with."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 EMBEDDING = "embedding"
 KINDS = (".parquet", ".npy")
-READ = 4_096  # rows at once
-OURS = {b"bertline": b"embeddings"}  # metadata of a Parquet file that `write` has written
+READ = 4_096  # rows read at once
+OURS = {b"bertline": b"embeddings"}  # metadata of Parquet files from `write`
 
 
 class Made(Extraction):
-    """How a file of embeddings was made. It is written last: without it the file is not whole."""
+    """Record of a file of embeddings. It is written last: without it the file is incomplete."""
 
     key: str
-    """Digest of all that the embeddings depend on."""
+    """Digest of everything that the embeddings depend on."""
     source: str
     text: str
     """Column of the text."""
@@ -32,9 +32,9 @@ class Made(Extraction):
     """True if a row is the mean of a class."""
     rows: int
     truncated: int
-    """Texts that were longer than max_length."""
+    """Number of texts longer than max_length."""
     rejected: int
-    """Rows that could not be used."""
+    """Number of rows that could not be used."""
 
     @staticmethod
     def beside(file: Path) -> Path:
@@ -42,27 +42,29 @@ class Made(Extraction):
 
 
 def columns_file(file: Path) -> Path:
-    """Where the columns beside the embeddings lie."""
+    """Path of the file that holds the columns other than the embeddings."""
     return file.with_suffix(".ids.parquet") if file.suffix == ".npy" else file
 
 
 def embeddings_column(rows: Floats) -> "pa.FixedSizeListArray":
-    """(rows, width) as a column."""
+    """Return embeddings, (rows, width), as a column."""
     import pyarrow as pa
 
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
 
 
 def embeddings_of(table: Any) -> Floats:
-    """The embeddings of a table, or of a batch of one: (rows, width)."""
+    """Embeddings of a table or of a record batch, (rows, width)."""
     column = table.column(EMBEDDING)
     flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
     return np.asarray(flat.flatten()).reshape(-1, column.type.list_size)
 
 
 def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: Made) -> None:
-    """Write `made.rows` rows of tables that have a column of embeddings, one table at a time. What
-    stood there before stays until all is written."""
+    """Write tables with a column of embeddings, `made.rows` rows in all, one table at a time.
+
+    An existing file is replaced once everything is written.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -71,9 +73,9 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
     if file.suffix == ".npy":
         with (
             atomic_write(file) as temporary,
-            atomic_write(columns_file(file)) as beside,
+            atomic_write(columns_file(file)) as temporary_columns,
             temporary.open("wb") as array,
-            pq.ParquetWriter(beside, columns) as writer,
+            pq.ParquetWriter(temporary_columns, columns) as writer,
         ):
             shape = (made.rows, made.width)
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -94,14 +96,14 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
 
 
 def column_names(file: Path) -> tuple[str, ...]:
-    """What stands beside the embeddings."""
+    """Names of the columns other than the embeddings."""
     import pyarrow.parquet as pq
 
     return tuple(n for n in pq.read_schema(columns_file(file)).names if n != EMBEDDING)
 
 
 def read_columns(file: Path) -> Iterator["pa.Table"]:
-    """The columns of that, a part at a time."""
+    """Yield the columns other than the embeddings, in batches."""
     import pyarrow as pa
 
     for batch in parquet_batches(columns_file(file), READ, column_names(file)):
@@ -109,7 +111,7 @@ def read_columns(file: Path) -> Iterator["pa.Table"]:
 
 
 def read_embeddings(file: Path) -> Iterator[Floats]:
-    """All embeddings, (rows, width) at a time."""
+    """Yield all embeddings in batches, (rows, width)."""
     if file.suffix == ".npy":
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         for start in range(0, len(array), READ):
@@ -120,31 +122,31 @@ def read_embeddings(file: Path) -> Iterator[Floats]:
 
 
 def array(file: Path) -> Floats:
-    """All embeddings at once, (rows, width): those of a NumPy array stay in their file."""
+    """Return all embeddings, (rows, width); a NumPy array is mapped into memory."""
     if file.suffix == ".npy":
         return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
     return np.concatenate(list(read_embeddings(file)))
 
 
 def is_made(file: Path) -> bool:
-    """True if a file was written, and finished, by `bertline embed`."""
+    """True if a file is a complete file of embeddings."""
     return file.suffix in KINDS and file.exists() and Made.beside(file).exists()
 
 
 def is_ours(file: Path) -> bool:
-    """True if a file was written by `bertline embed`, be it the one of an unfinished run."""
+    """True if a file was written by `bertline embed`, even if that run did not finish."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        told = pq.read_schema(columns_file(file)).metadata or {}
+        metadata = pq.read_schema(columns_file(file)).metadata or {}
     except (OSError, pa.ArrowInvalid):
         return False
-    return OURS.items() <= told.items()
+    return OURS.items() <= metadata.items()
 
 
 def made_of(file: Path) -> Made:
-    """How a file was made. Raises UserError where nothing says so."""
+    """Read the record of a file of embeddings. Raises UserError if it has none."""
     if not is_made(file):
         raise UserError(f"{file}: no {Made.beside(file).name} beside it: embed its rows again")
     return Made.read(Made.beside(file))

@@ -69,7 +69,7 @@ def test_layers_are_named_as_places_in_a_list(
         ({"layers": "0", "pooling": "own"}, "add --pooling mean or max"),
         ({"max_length": 65}, "--max-length 65: base takes 8 to 64 tokens"),
         ({"max_length": 0}, "--max-length 0: base takes 8 to 64 tokens"),
-        ({"level": "token"}, "--pooling: makes one of a text's tokens"),
+        ({"level": "token"}, "--pooling: applies to whole texts only"),
     ],
 )
 def test_what_an_encoder_cannot_give_is_told(

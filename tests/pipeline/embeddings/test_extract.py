@@ -119,7 +119,7 @@ def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
     def again(rows: Rows, **asked: Any) -> bool:
         said.clear()
         embedded(rows, out, how(tiny_base, **asked), log=FunctionLog(said.append))
-        return not any("is there already" in each for each in said)
+        return not any("is up to date" in each for each in said)
 
     assert again(Rows(str(source)))
     assert not again(Rows(str(source)))
@@ -157,7 +157,9 @@ def test_two_commands_that_would_do_the_same_do_not_meet(
     (tmp_path / "runs").mkdir()
     with (
         FileLock(tmp_path / "runs" / f"{extract.key_of(rows, asked)}.lock"),
-        pytest.raises(UserError, match=r"rows\.csv: another command embeds it just so"),
+        pytest.raises(
+            UserError, match=r"rows\.csv: another command embeds it with the same settings"
+        ),
     ):
         embedded(rows, out, asked)
     assert not out.exists()
@@ -277,8 +279,8 @@ def test_a_centroid_is_the_mean_of_its_labels_rows(
     [
         ({"out": "out.csv"}, r"--out .*: name a file that ends in \.parquet or \.npy"),
         ({"out": "rows.parquet"}, r"--out .*: rows\.parquet is the file of rows itself"),
-        ({"centroids": True}, "--centroids: a row is a label: give --label"),
-        ({"carry": ("embedding",)}, "--carry embedding: a column of embeddings has that name"),
+        ({"centroids": True}, "--centroids: writes one row per label: give --label"),
+        ({"carry": ("embedding",)}, "--carry embedding: the output has its own column"),
     ],
 )
 def test_what_cannot_be_asked_is_told_before_any_work(
@@ -312,7 +314,7 @@ def test_what_is_not_ours_is_not_overwritten(
     pq.write_table(pa.table({"text": ["mine"]}), other)
     before = other.read_bytes()
     out = tmp_path / ("v.parquet" if name == "v.parquet" else "v.npy")
-    with pytest.raises(UserError, match=rf"{name} is there and holds no embeddings of this"):
+    with pytest.raises(UserError, match=rf"{name} exists and holds no embeddings of this"):
         embedded(Rows(str(source)), out)
     assert other.read_bytes() == before
 
@@ -332,8 +334,8 @@ def test_a_folder_and_the_rows_themselves_are_not_overwritten(
 def test_a_place_that_cannot_be_written_is_told_before_the_work(
     source: Path, embedded: Embeds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(extract, "_looked_at")
-    with pytest.raises(UserError, match=r"nothing can be written in .*rows\.csv"):
+    monkeypatch.delattr(extract, "_count")
+    with pytest.raises(UserError, match=r"rows\.csv is not a writable folder"):
         embedded(Rows(str(source)), source / "v.npy")
 
 
@@ -341,15 +343,15 @@ def test_a_file_that_changes_meanwhile_leaves_nothing_behind(
     source: Path, tmp_path: Path, embedded: Embeds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, rows = source.read_bytes(), Rows(str(source))
-    looked = extract._looked_at
+    count = extract._count
 
     def changed(*given: Any) -> tuple[int, int]:
-        found = looked(*given)
+        found = count(*given)
         source.write_bytes(before.replace(b"row 3", b"row x"))
         return found
 
-    monkeypatch.setattr(extract, "_looked_at", changed)
-    with pytest.raises(UserError, match="has changed while it was read: give the command again"):
+    monkeypatch.setattr(extract, "_count", changed)
+    with pytest.raises(UserError, match="has changed while it was read: run the command again"):
         embedded(rows, tmp_path / "v.npy")
     monkeypatch.undo()
     source.write_bytes(before)

@@ -115,7 +115,7 @@ def test_embeddings_of_tokens_are_refused(
     by_token = how(tiny_base, level="token", pooling=None)
     out = tmp_path / "tokens.npy"
     embedded(Rows(str(source)), out, by_token)
-    with pytest.raises(UserError, match=r"tokens\.npy: has a row a token"):
+    with pytest.raises(UserError, match=r"tokens\.npy: has one row per token"):
         answers_of_embeddings(out, opened(by_token)(), (), tmp_path / "state")
 
 
