@@ -131,7 +131,7 @@ def _rejects(first: Reject, last: int) -> Iterator[Reject]:
     """Yield a row that cannot be read, and each line up to `last` that its quotes enclose."""
     yield first
     for line in range(first.number + 1, last + 1):
-        yield Reject(first.file, line, f"lies behind the quote of line {first.number}")
+        yield Reject(first.file, line, f"is inside the quote of line {first.number}")
 
 
 def _csv_reason(error: str) -> str:

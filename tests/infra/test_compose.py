@@ -1,4 +1,4 @@
-"""The files for a container engine, as far as they can be checked without one."""
+"""Compose and Docker files, checked without a container engine."""
 
 import json
 import re
@@ -115,7 +115,7 @@ def test_the_secrets_that_compose_names_are_made_once_and_for_its_owner(tmp_path
 
 @pytest.mark.parametrize("value", ["plain", "of two words", 'a\'quote "and" $HOME'])
 def test_a_container_reads_its_secrets_from_files(tmp_path: Path, value: str) -> None:
-    """The place of secrets is the one thing that is changed here."""
+    """Run the script on secrets in another folder."""
     (tmp_path / "key").write_text(value)
     script = (INFRA / "with-secrets.sh").read_text()
     script = script.replace(r"\/run\/secrets", str(tmp_path).replace("/", r"\/"))

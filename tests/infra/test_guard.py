@@ -1,4 +1,4 @@
-"""Who may ask a server, without a server; tests/prove/test_servers.py asks the real ones."""
+"""Access control of the guard without a server; tests/prove/test_servers.py tests real ones."""
 
 import asyncio
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""What make servers says before it starts anything; tests/prove/test_servers.py starts them."""
+"""Checks of make servers before it starts anything; tests/prove/test_servers.py starts them."""
 
 import shutil
 import stat
@@ -53,7 +53,7 @@ def test_a_backup_is_not_written_over_nor_restored_over_servers(
 ) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    (state / "running.json").write_text("{}")  # as servers leave it that could not start
+    (state / "running.json").write_text("{}")  # as after a failed start
     backup = tmp_path / "backup"
     backup.mkdir()
     for words, message in (

@@ -1,4 +1,4 @@
-"""The base job templates of work pools, as far as they can be read without an engine."""
+"""Base job templates of work pools, checked without a container engine."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A recipe that does not fit is refused in one line that names the key and the way out."""
+"""Errors of a recipe are one line that names the key and what to do."""
 
 import copy
 import re

@@ -1,4 +1,4 @@
-"""A file is whole or absent."""
+"""Files are written atomically."""
 
 from pathlib import Path
 

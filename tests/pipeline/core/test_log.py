@@ -1,4 +1,4 @@
-"""Progress: what is printed of it, and how long it says that work will take."""
+"""Printed progress and the estimate of the remaining time."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from pipeline.core import log
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a console prints, of which each look at the clock finds it 20 seconds later."""
+    """Output of a console whose clock advances 20 seconds at each reading."""
     clock = count(step=20)
     monkeypatch.setattr(log.time, "monotonic", lambda: float(next(clock)))
     return io.StringIO()
@@ -45,7 +45,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def screen(told: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A narrow terminal, whose clock goes on as that of `told`."""
+    """Narrow terminal with the same clock as `told`."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.delenv("NO_COLOR", raising=False)

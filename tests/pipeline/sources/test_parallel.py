@@ -1,4 +1,4 @@
-"""Lines of files that belong together become rows, or the files are refused."""
+"""Parallel files become rows line by line, or the files are refused."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Questions with contexts: an answer stands where it says, or its question is named."""
+"""SQuAD files: a question whose answer is not at its offset is rejected by name."""
 
 import json
 from pathlib import Path

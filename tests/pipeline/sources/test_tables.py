@@ -1,4 +1,4 @@
-"""Tables are hostile until read: what is broken is named by file, line and remedy."""
+"""Broken tables: messages name the file, the line and what to do."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_an_open_quote_is_named_where_it_opens(tmp_path: Path) -> None:
     assert good(rows) == [("a", "x")]
     assert bad(rows) == [
         (3, f"a quote that opens here is never closed: {PLAIN_QUOTES}"),
-        (4, "lies behind the quote of line 3"),
+        (4, "is inside the quote of line 3"),
     ]
 
 
@@ -61,26 +61,26 @@ def test_an_open_quote_is_named_where_it_opens(tmp_path: Path) -> None:
 def test_every_line_that_a_quote_swallows_counts(
     tmp_path: Path, closing: bytes, after: int
 ) -> None:
-    """Be it never closed, closed inside of a field, or closed in a row that is none."""
+    """The quote is never closed, closed inside a field, or closed in a malformed row."""
     swallowed = [b'"b,y\n', *[b"c,z\n"] * 100, *([closing] if closing else [])]
     lines = [b"text,label\n", b"a,x\n", *swallowed, *[b"d,z\n"] * after]
     rows = read(write(tmp_path, "a.csv", b"".join(lines)))
     assert good(rows) == [("a", "x"), *[("d", "z")] * after]
     first, *others = bad(rows)
     assert first[0] == 3
-    behind = "lies behind the quote of line 3"
+    behind = "is inside the quote of line 3"
     assert others == [(line, behind) for line in range(4, 3 + len(swallowed))]
 
 
 def test_a_quote_that_never_opened_is_named(tmp_path: Path) -> None:
-    """In a line, in one of several lines, and where a quote is an inch."""
+    """A quote may be on one line, on one of several lines, or mean an inch."""
     lines = [b'"text","label"', b'"a","x"', b'b","y"', b'"c', b'd",z"', b'5" disk,x', b'"e","z"']
     rows = read(write(tmp_path, "a.csv", b"\n".join(lines)))
     assert good(rows) == [("a", "x"), ("e", "z")]
     assert bad(rows) == [
         (3, f"its quotes do not match (it has 3 of them): {PLAIN_QUOTES}"),
         (4, f"its quotes do not match (it has 3 of them): {PLAIN_QUOTES}"),
-        (5, "lies behind the quote of line 4"),
+        (5, "is inside the quote of line 4"),
         (6, f"its quotes do not match (it has 1 of them): {PLAIN_QUOTES}"),
     ]
 

@@ -20,7 +20,7 @@ def conll(folder: Path, text: str, name: str = "a.conll") -> Rows:
 
 
 def named(rows: Rows) -> list[list[tuple[str, str]]]:
-    """(what stands at it, type) of each span of each row."""
+    """Text and type of each span of each row."""
     return [
         [(row.fields["text"][start:end], kind) for start, end, kind in spans]
         for row in rows
@@ -187,7 +187,7 @@ def test_a_line_with_another_number_of_columns_is_named(tmp_path: Path) -> None:
 
 
 def test_tabs_part_columns_where_there_are_any(tmp_path: Path) -> None:
-    """A blank line of tabs parts sentences; a token may hold spaces, or be a wide one."""
+    """A line of tabs alone separates sentences; a token may hold spaces or be a wide space."""
     rows = conll(tmp_path, "a b\tB-x\n\u3000\tO\n\t\n\tB-x\n\nc\tO\n")
     assert good(rows) == [("a b \u3000", '[[0, 3, "x"]]'), ("c", "[]")]
     assert bad(rows) == [(4, "its token is empty")]
@@ -273,7 +273,7 @@ def test_words_with_tags_give_names(tmp_path: Path) -> None:
 def test_a_word_without_a_tag_is_named(tmp_path: Path, word: str) -> None:
     text = f"新/a\n好/a {word} 好/a\n"
     rows = read(write(tmp_path, "a.txt", text.encode()), layout=WORD_TAGS)
-    if word == "[词/n":  # a bracket is a character like any other where its tag is sound
+    if word == "[词/n":  # a bracket with a valid tag is an ordinary character
         assert good(rows)[1][0] == "好[词好"
     else:
         assert good(rows) == [("新", "[]")]

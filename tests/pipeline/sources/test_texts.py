@@ -1,4 +1,4 @@
-"""Plain texts: a file each or a line each, under the name of what holds them."""
+"""Plain texts, one per file or line, labelled by the name of their folder or file."""
 
 import os
 import sys

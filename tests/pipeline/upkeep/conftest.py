@@ -1,4 +1,4 @@
-"""A small cache, a lock that names it, and versions that MLflow holds without a training."""
+"""Small DVC cache with a lock file, and MLflow versions registered without training."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from pipeline.upkeep.cache import Cache, md5_of
 
 
 class Shop:
-    """A folder as the line leaves it."""
+    """Working folder as a run of the pipeline leaves it."""
 
     def __init__(self, folder: Path, database: Path) -> None:
         self.folder, self.database = folder, database
@@ -107,7 +107,7 @@ class Shop:
 
 
 def enter(registry: Registry, event: Event, number: str, previous: str | None = None) -> None:
-    """Write a settled line of the ledger, and move the alias where it says so."""
+    """Write a settled ledger entry, and move the alias if the entry does."""
     ledger = Ledger(registry, "toy")
     place = len(ledger.entries()) + 1
     entry = Entry(
@@ -127,7 +127,7 @@ def enter(registry: Registry, event: Event, number: str, previous: str | None = 
 
 
 def rows_table(*ids: str, split: str = "train", kept: bool = True) -> bytes:
-    """What a run keeps of its rows."""
+    """Table of rows as a run stores it."""
     import pandas as pd
 
     return pd.DataFrame({"id": ids, "label": "a", "split": split, "kept": kept}).to_parquet()
@@ -146,7 +146,7 @@ def damage(path: Path, place: int = 0) -> None:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database of MLflow's: making one takes seconds."""
+    """Empty MLflow database, shared since its creation takes seconds."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     Registry(f"sqlite:///{path}")
     return path

@@ -47,7 +47,7 @@ def numbers(shop: Shop) -> list[str]:
 
 @pytest.fixture
 def history(shop: Shop) -> dict[str, str]:
-    """Six versions with a weight each; the second, then the fourth was promoted."""
+    """Register six versions with one file each; promote the second, then the fourth."""
     weights = {}
     for number in range(1, 7):
         weights[str(number)] = shop.keep(f"weights {number}".encode() * 1000)
@@ -105,7 +105,7 @@ def test_what_a_lock_names_stays_with_all_that_it_lists(shop: Shop) -> None:
     }
     names = [item.name for item in found.items]
     assert names.index(str(goes)) < names.index(str(shop.cache.path(gone)))
-    assert names[1] == str(shop.cache.path(gone))  # a folder before what it lists
+    assert names[1] == str(shop.cache.path(gone))  # the folder before its files
     gc.collect(found.items)
     left = shop.cache.objects()
     assert set(left) == {one, folder, *shop.cache.entries(folder).values()}

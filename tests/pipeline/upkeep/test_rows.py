@@ -83,7 +83,7 @@ def test_tables_are_searched_decoded(forgotten: Forgotten, tmp_path: Path) -> No
         assert forgotten.in_file(tmp_path / "t.arrow") is found
     content = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(content[:-20])
-    assert forgotten.in_file(tmp_path / "t.parquet")  # nothing shows that it does not
+    assert forgotten.in_file(tmp_path / "t.parquet")  # an unreadable table counts as a match
 
 
 def test_words_that_others_share_are_not_searched_for() -> None:
