@@ -63,7 +63,7 @@ class Bench:
 
 
 def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = True) -> Verdict:
-    """Let challenger and champion answer the epoch's rows, each as it is served, and judge.
+    """Judge a version: challenger and champion, each as served, answer the epoch's rows.
 
     The champion itself is compared with its predecessor. With `rebaseline` the version is judged
     alone, on a new frozen test set. Without `keep` a new test set is used, but not frozen.
@@ -152,8 +152,8 @@ def _test_rows(bench: Bench) -> "pd.DataFrame":
     return pd.read_parquet(path, filters=[("split", "==", "test")]).sort_values("id")
 
 
-def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
-    """Return the test set in use, or a new one if it is due or `anew`.
+def _epoch(bench: Bench, ids: list[str], rebaseline: bool, keep: bool) -> Epoch:
+    """Return the test set in use, or a new one if it is due or `rebaseline`.
 
     The first has all test rows; later rows form the next one as soon as there are enough of them.
     """
@@ -165,7 +165,7 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
         left = len(set(epochs[-1].ids) & set(ids)) if epochs else 0
         if not epochs:
             rows, why = ids, "the first"
-        elif anew:
+        elif rebaseline:
             rows, why = ids, "the labels have changed"
         elif len(fresh) >= enough:
             rows, why = fresh, f"{len(fresh)} new rows have arrived"
@@ -183,7 +183,7 @@ def _epoch(bench: Bench, ids: list[str], anew: bool, keep: bool) -> Epoch:
 def freeze_anew(bench: Bench, verdict: Verdict) -> Verdict:
     """Freeze the test set of a rebaseline that was judged without `keep`."""
     ids = _test_rows(bench)["id"].tolist()
-    epoch = _epoch(bench, ids, anew=True, keep=True)
+    epoch = _epoch(bench, ids, rebaseline=True, keep=True)
     return verdict.model_copy(update={"epoch": epoch.number})
 
 
@@ -206,7 +206,7 @@ def answers_page(bench: Bench, verdict: Verdict) -> list[tuple[str, bytes]]:
 
 
 def rescore(bench: Bench, number: str, rows: "pd.DataFrame") -> Rescore | None:
-    """Let a version answer the rows that it was judged on again, with today's packages.
+    """Compare a version's answers under today's packages with those that it was judged by.
 
     `rows` are today's, with `id`, `text` and `second`. None if the ledger has no answers of it.
     """

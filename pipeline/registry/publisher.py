@@ -37,7 +37,7 @@ LONGEST_VALUE = 5000  # characters of a parameter or tag: MLflow refuses longer 
 class Curve:
     name: str
     points: Sequence[tuple[int, float]]
-    """(step, value)."""
+    """Points as (step, value)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Run:
     curves: Sequence[Curve]
     datasets: Sequence[Dataset]
     artifacts: Sequence[tuple[str, Path]]
-    """(folder in the run, file or folder here)."""
+    """Artifacts as (folder in the run, local file or folder)."""
     card: str
     model: Mapping[str, Path]
     """model, tokenizer, settings and smoke: the served files, and examples of their answers."""

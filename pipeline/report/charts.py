@@ -126,10 +126,10 @@ def scores(rows: Sequence[tuple[str, Mapping[str, Interval]]]) -> Figure:
 
 
 @svg.drawn
-def slices(rows: Sequence[tuple[str, Interval]], whole: float, metric: str) -> Figure:
+def slices(rows: Sequence[tuple[str, Interval]], overall: float, metric: str) -> Figure:
     """Draw a metric of each slice and, as a line, of all test rows."""
     figure, axes = svg.new(70 + 36 * len(rows))
-    axes.axvline(whole, color=QUIET, lw=1, ls=":", label=f"all test rows: {whole:.4f}")
+    axes.axvline(overall, color=QUIET, lw=1, ls=":", label=f"all test rows: {overall:.4f}")
     for place, (_, score) in enumerate(rows):
         _whisker(axes, place, score, ACCENT)
     _name_rows(axes, [name for name, _ in rows])

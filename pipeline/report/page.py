@@ -234,8 +234,8 @@ def _charts(home: Path, values: Mapping[str, Any]) -> dict[str, str]:
         )
     if scores.slices:
         parts = [(_short(each.name), each.score) for each in scores.slices[:MOST_SLICES]]
-        whole = scores.test.scores[scores.main].value
-        drawn["slices"] = charts.slices(parts, whole, scores.main)
+        overall = scores.test.scores[scores.main].value
+        drawn["slices"] = charts.slices(parts, overall, scores.main)
     if scores.test.confusions and len(values["confused_names"]) > MOST_CELLS:
         drawn["confusion"] = charts.confusion(values["confused_counts"])
     if points := _table(home / "evaluate" / "map.csv"):
