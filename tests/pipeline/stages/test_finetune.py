@@ -119,7 +119,7 @@ def test_a_training_that_had_ended_does_not_begin_again(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("pipeline.stages.finetune.stage.whole", die)
+        patch.setattr("pipeline.stages.finetune.stage.atomic_write", die)
         train(tokens, tmp_path / "out", tmp_path / "state", **NO_BETTER)
     assert train(tokens, tmp_path / "out", tmp_path / "state", **NO_BETTER) == ended
 
