@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import Unavailable
+from pipeline.core.log import FunctionLog
 from pipeline.promotion.evidence import Bench, ask, ask_and_decide
 from pipeline.registry.artifacts import ROWS
 from pipeline.registry.ledger import Ledger
@@ -26,11 +27,7 @@ def test_the_first_is_promoted_and_its_twin_is_a_tie(bench: Bench, published: Pu
     assert first.rows == len(test)
     said: list[str] = []
 
-    class Said:
-        info = staticmethod(said.append)
-        progress = staticmethod(lambda *_: None)
-
-    twin = decided(replace(bench, log=Said()), published("2"))
+    twin = decided(replace(bench, log=FunctionLog(said.append)), published("2"))
     assert (twin.decision, "a tie changes nothing" in twin.reason) == ("hold", True)
     assert bench.registry.champion("toy") == "1"
     # the twin's files say when they were made; the champion's answers were kept

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.log import no_log
+from pipeline.core.log import FunctionLog, no_log
 from pipeline.registry.live_run import LiveRun
 from pipeline.registry.versions import Registry
 from tests.pipeline.registry.toys import runs
@@ -14,12 +14,8 @@ def test_a_live_run_that_cannot_be_written_ends_no_training(
 ) -> None:
     said: list[str] = []
 
-    class Said:
-        say = staticmethod(said.append)
-        progress = staticmethod(lambda *_: None)
-
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with LiveRun("http://127.0.0.1:9", "toy", "key", Said()) as live:
+    with LiveRun("http://127.0.0.1:9", "toy", "key", FunctionLog(said.append)) as live:
         live.point(1, {"training.loss": 1.0})
     [sentence] = said
     assert "publish writes them later" in sentence
