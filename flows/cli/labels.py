@@ -1,10 +1,10 @@
-"""What `bertline labels` does: feedback becomes training rows, in data/labels/<recipe>.jsonl.
+"""Selection of feedback as training rows in data/labels/<recipe>.jsonl, for `bertline labels`.
 
-It takes what the model was least sure of: uncertainty sampling (Lewis and Gale 1994), by the
-confidence of the answer alone. That an answer was wrong does not put it first. People send what
-struck them as wrong, so the errors are many, alike, and no fair sample; and where a sure answer is
-contradicted, it is often the label that errs (Northcutt et al. 2021). Unsure answers lie where
-classes meet, and a label tells most there. Answers of unknown confidence come last.
+Answers with the lowest confidence are taken first: uncertainty sampling (Lewis and Gale 1994).
+They lie where classes meet, so their labels are worth most. Wrong answers have no priority: people
+mostly send errors, so these are many, alike and no fair sample; and if feedback contradicts a
+confident answer, its label is often the one that is wrong (Northcutt et al. 2021). Answers of
+unknown confidence come last.
 """
 
 import json
@@ -32,14 +32,14 @@ from pipeline.stages.validate.params import ValidateParams
 from pipeline.stages.validate.stage import CONTROL
 from pipeline.tasks.base import Task
 
-SHOWN = 5  # of the refused
+SHOWN = 5  # refused lines that are printed
 Key = str
-"""A text, or both, as validate finds copies by it."""
+"""Normalised text or pair of texts, by which validate finds copies."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A label that a text has already, and where."""
+class ExistingLabel:
+    """Label that a text already has, and its place."""
 
     label: str
     file: str
@@ -48,35 +48,35 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a recipe's rows say already."""
+class Existing:
+    """Labels and classes of a recipe's rows."""
 
-    rows: Mapping[Key, Sequence[Seen]] = field(default_factory=dict)
+    rows: Mapping[Key, Sequence[ExistingLabel]] = field(default_factory=dict)
     classes: frozenset[str] = frozenset()
-    """Empty where there are none, or nobody knows them yet."""
+    """Empty if the task has none, or they are not known yet."""
 
 
 @dataclass
 class Choice:
-    """What becomes of feedback."""
+    """Feedback that is taken, and counts of the rest."""
 
     taken: list[Feedback] = field(default_factory=list)
-    """In the order in which it came."""
+    """Feedback in order of arrival."""
     known: int = 0
-    """Of texts that the recipe's rows have, under the same label."""
+    """Number of texts that the recipe's rows have with the same label."""
     already: int = 0
-    """Of texts that data/labels has, under the same label or a later one."""
+    """Number of texts that data/labels has with the same label or a later one."""
     surer: int = 0
-    """Beyond the number that was asked for."""
+    """Number of texts beyond the limit, with higher confidence."""
     refused: list[str] = field(default_factory=list)
-    """One line each, with file and line."""
+    """Reason of each refusal, with file and line."""
 
 
 def labels(recipe: str, most: int, folder: Path, *, dry: bool) -> None:
-    """Take up to `most` words of feedback from `folder` into the recipe's rows, and say so; with
-    `dry`, only say so.
+    """Add up to `most` texts of feedback from `folder` to the recipe's rows, and print a summary;
+    with `dry`, only print it.
 
-    Raises UserError where there is no feedback, or a file of it or of labels is broken.
+    Raises UserError if there is no feedback, or a file of feedback or labels is invalid.
     """
     block = read_recipe(recipe)
     task = read_task(block.get("task"), f"recipes.{recipe}.task")
@@ -85,26 +85,26 @@ def labels(recipe: str, most: int, folder: Path, *, dry: bool) -> None:
     source, target = file_of(folder, recipe), LABELS / f"{recipe}.jsonl"
     rows = ingested(recipe)
     with _no_ingest(recipe):
-        words = list(numbered(source, log=Console("labels")))
-        newest = {key_of(f.text, f.second): (line, f) for line, f in words if f.consent}
-        lines, there = read_labels(target)
-        known = Known(classes=frozenset(rules.labels or ()))
+        sent = list(numbered(source, log=Console("labels")))
+        newest = {key_of(f.text, f.second): (line, f) for line, f in sent if f.consent}
+        lines, labelled = read_labels(target)
+        existing = Existing(classes=frozenset(rules.labels or ()))
         if rows:
-            known = known_rows(rows, newest, task, rules, target)
-        choice = choose(source, newest, task, rules, known, there, most)
+            existing = existing_rows(rows, newest, task, rules, target)
+        choice = choose(source, newest, task, rules, existing, labelled, most)
         if choice.taken and not dry:
-            write_text(target, "".join(_with(lines, there, choice.taken)))
-    silent = sum(not feedback.consent for _, feedback in words)
-    print(f"{source}: {len(words):,} sent, {silent:,} without consent, {len(newest):,} texts")
-    print("\n".join(_told(choice, task, target)))
+            write_text(target, "".join(_merged(lines, labelled, choice.taken)))
+    silent = sum(not feedback.consent for _, feedback in sent)
+    print(f"{source}: {len(sent):,} sent, {silent:,} without consent, {len(newest):,} texts")
+    print("\n".join(_summary(choice, task, target)))
     if not rows:
-        print(f"note: no rows are here to compare with: bertline run {recipe} reads them")
+        print(f"note: there are no rows to compare with: bertline run {recipe} reads them")
     if dry:
-        print("nothing has been written: without --dry-run it is")
+        print("nothing has been written: leave out --dry-run to write it")
     elif choice.taken:
         print(
-            f"next: bertline run {recipe}, or a scheduled retraining: committed or not, they are"
-            f" new rows, of which {retrain.min_new_rows:,} are worth one"
+            f"next: bertline run {recipe}, or a scheduled retraining: it starts at"
+            f" {retrain.min_new_rows:,} new rows, these included, committed or not"
         )
 
 
@@ -113,7 +113,7 @@ def key_of(text: str, second: str) -> Key:
 
 
 def ingested(recipe: str) -> Path | None:
-    """Ingest's table, of a run here or of a scheduled one, whichever is the later."""
+    """Return the latest table of ingest, of a run here or of a scheduled one."""
     homes = (home / DATA / recipe / "ingest" for home in (Path(), TREES / recipe))
     tables = [home / "rows.parquet" for home in homes if (home / "rows.parquet").exists()]
     return max(tables, key=lambda table: table.stat().st_mtime, default=None)
@@ -121,52 +121,52 @@ def ingested(recipe: str) -> Path | None:
 
 @contextmanager
 def _no_ingest(recipe: str) -> Iterator[None]:
-    """Nobody reads or writes the labels meanwhile: neither ingest, nor forget, nor another call."""
+    """Hold the lock of ingest, so ingest, forget and other calls do not use the labels."""
     lock = STATE / "locks" / f"{recipe}.ingest.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
             yield
     except Timeout:
-        raise UserError(f"{lock}: the labels are being read: wait for the end of it") from None
+        raise UserError(f"{lock}: another process is using the labels: wait for its end") from None
 
 
-def read_labels(path: Path) -> tuple[list[str], dict[Key, Seen]]:
-    """The lines of a file of labels, and what they say of each text.
+def read_labels(path: Path) -> tuple[list[str], dict[Key, ExistingLabel]]:
+    """Read a file of labels. Returns its lines and the label of each text.
 
-    Raises UserError for a line that is no row: it is written again as a whole.
+    Raises UserError for a line that is no row, since the whole file is written again.
     """
     if not path.exists():
         return [], {}
-    there = {}
+    labelled = {}
     for row in read_json_lines(path, str(path), ("text", "label")):
         if isinstance(row, Reject):
-            raise UserError(f"{path}, line {row.number}: {row.reason}: mend or delete that line")
+            raise UserError(f"{path}, line {row.number}: {row.reason}: fix or delete that line")
         text, second, label, when = (
             row.fields.get(name, "") for name in ("text", "second", "label", "when")
         )
-        there[key_of(text, second)] = Seen(label, str(path), row.number, when)
+        labelled[key_of(text, second)] = ExistingLabel(label, str(path), row.number, when)
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        return [line.removesuffix("\n") + "\n" for line in file], there
+        return [line.removesuffix("\n") + "\n" for line in file], labelled
 
 
-def known_rows(
+def existing_rows(
     path: Path, texts: Iterable[Key], task: Task, rules: ValidateParams, labels: Path
-) -> Known:
-    """What ingest's table says of these texts, but for rows that came from `labels`."""
+) -> Existing:
+    """Read the labels of texts from the table of ingest, except rows that came from `labels`."""
     import pandas as pd
 
     wanted = set(texts)
     frame = pd.read_parquet(path, columns=["text", "second", "label", "split", "file", "line"])
     frame = frame[(frame["file"] != str(labels)) & (frame["label"] != "")]
     taught = frame.loc[frame["split"] == "train", "label"].unique()
-    rows: dict[Key, list[Seen]] = {}
+    rows: dict[Key, list[ExistingLabel]] = {}
     columns = (frame[name].tolist() for name in ("text", "second", "label", "file", "line"))
     for text, second, label, file, line in zip(*columns, strict=True):
         if (key := key_of(text, second)) in wanted:
-            rows.setdefault(key, []).append(Seen(label, file, line))
+            rows.setdefault(key, []).append(ExistingLabel(label, file, line))
     names = frozenset(name for label in taught for name in task.classes(label))
-    return Known(rows, frozenset(rules.labels or names))
+    return Existing(rows, frozenset(rules.labels or names))
 
 
 def choose(
@@ -174,46 +174,46 @@ def choose(
     newest: Mapping[Key, tuple[int, Feedback]],
     task: Task,
     rules: ValidateParams,
-    known: Known,
-    there: Mapping[Key, Seen],
+    existing: Existing,
+    labelled: Mapping[Key, ExistingLabel],
     most: int,
 ) -> Choice:
-    """Sort feedback into what is taken, left and refused; `newest` is the last word on each text,
-    with its line in `source`.
+    """Sort feedback into taken, left and refused; `newest` is the last feedback on each text, with
+    its line in `source`.
 
     A label that contradicts a row of the source is refused: one of the two is wrong, and `validate`
-    would set both aside or end the line. It is the row that a person may have to mend.
+    would set both aside or stop. A person may have to correct the row.
     """
     choice = Choice()
     fit: list[tuple[int, Feedback]] = []
     for key, (line, feedback) in newest.items():
         try:
-            word = _checked(feedback, task, rules, known)
+            checked = _checked(feedback, task, rules, existing)
         except (ValueError, RecursionError) as error:
             choice.refused.append(f"{source}, line {line}: {' '.join(str(error).split())}")
             continue
-        rows, old = known.rows.get(key, ()), there.get(key)
-        if other := next((row for row in rows if row.label != word.label), None):
+        rows, old = existing.rows.get(key, ()), labelled.get(key)
+        if other := next((row for row in rows if row.label != checked.label), None):
             choice.refused.append(
-                f"{source}, line {line}: says {excerpt(word.label)!r}, where {other.file},"
-                f" line {other.line}, says {excerpt(other.label)!r}: mend that row if it is wrong"
+                f"{source}, line {line}: says {excerpt(checked.label)!r}, where {other.file},"
+                f" line {other.line}, says {excerpt(other.label)!r}: fix that row if it is wrong"
             )
         elif rows:
             choice.known += 1
-        elif old and (old.label == word.label or old.when >= word.when):
+        elif old and (old.label == checked.label or old.when >= checked.when):
             choice.already += 1
         else:
-            fit.append((line, word))
+            fit.append((line, checked))
     fit.sort(key=lambda each: (each[1].score is None, each[1].score or 0.0, -each[0]))
     choice.surer = len(fit[most:])
-    choice.taken = [word for _, word in sorted(fit[:most], key=lambda each: each[0])]
+    choice.taken = [feedback for _, feedback in sorted(fit[:most], key=lambda each: each[0])]
     return choice
 
 
-def _checked(feedback: Feedback, task: Task, rules: ValidateParams, known: Known) -> Feedback:
-    """Feedback with its label as the task writes it today.
+def _checked(feedback: Feedback, task: Task, rules: ValidateParams, existing: Existing) -> Feedback:
+    """Return the feedback with its label as the task writes it.
 
-    Raises ValueError for what would be no row to train on.
+    Raises ValueError if it is no row to train on.
     """
     if bool(feedback.second) != task.two_texts:
         raise ValueError("it has a second text" if feedback.second else "it has no second text")
@@ -227,37 +227,39 @@ def _checked(feedback: Feedback, task: Task, rules: ValidateParams, known: Known
     if not feedback.label:
         raise ValueError("it has no label")
     label = task.label(feedback.label, feedback.text, feedback.second)
-    unknown = set(task.classes(label)) - known.classes
-    if known.classes and unknown:
+    unknown = set(task.classes(label)) - existing.classes
+    if existing.classes and unknown:
         raise ValueError(f"the recipe has no class {excerpt(min(unknown))!r}")
     return feedback.model_copy(update={"label": label})
 
 
-def _with(lines: list[str], there: Mapping[Key, Seen], taken: Sequence[Feedback]) -> list[str]:
-    """The lines of a file of labels with these: a later word takes the place of an earlier one."""
+def _merged(
+    lines: list[str], labelled: Mapping[Key, ExistingLabel], taken: Sequence[Feedback]
+) -> list[str]:
+    """Add feedback to the lines of a file of labels, or replace the line of the same text."""
     new = list(lines)
-    for word in taken:
-        texts = {"text": word.text, "second": word.second, "label": word.label}
-        row = {**texts, "id": word.id, "version": word.version, "when": word.when}
+    for each in taken:
+        texts = {"text": each.text, "second": each.second, "label": each.label}
+        row = {**texts, "id": each.id, "version": each.version, "when": each.when}
         line = json.dumps(row, ensure_ascii=False) + "\n"
-        if old := there.get(key_of(word.text, word.second)):
+        if old := labelled.get(key_of(each.text, each.second)):
             new[old.line - 1] = line
         else:
             new.append(line)
     return new
 
 
-def _told(choice: Choice, task: Task, target: Path) -> Iterator[str]:
-    counts = Counter(name for word in choice.taken for name in task.classes(word.label))
+def _summary(choice: Choice, task: Task, target: Path) -> Iterator[str]:
+    counts = Counter(name for each in choice.taken for name in task.classes(each.label))
     named = ", ".join(f"{name} {rows:,}" for name, rows in counts.most_common())
-    scores = [word.score for word in choice.taken if word.score is not None]
+    scores = [each.score for each in choice.taken if each.score is not None]
     sure = f"; confidence {min(scores):.2f} to {max(scores):.2f}" if scores else ""
     parts = f" ({excerpt(named, 160)})" if named else ""
     yield f"taken   {len(choice.taken):,} into {target}{parts}{sure}"
     reasons = {
-        "whose text and label are among the rows already": choice.known,
+        "whose text and label are in the rows already": choice.known,
         f"that {target} has already": choice.already,
-        "that the model was surer of: the next call takes them": choice.surer,
+        "with a higher confidence: the next call takes them": choice.surer,
     }
     yield from (f"left    {count:,} {why}" for why, count in reasons.items() if count)
     yield from (f"refused {line}" for line in choice.refused[:SHOWN])

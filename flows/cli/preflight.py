@@ -1,4 +1,4 @@
-"""What `bertline check` says of a recipe before it is run."""
+"""Report of `bertline check` on a recipe before it is run."""
 
 import os
 import random
@@ -28,54 +28,52 @@ from pipeline.tasks.base.encoding import Texts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-COPIES = 7  # of the weights: checkpoints with optimizer state, the model, its ONNX files, the cache
+COPIES = 7  # of the weights: checkpoints with optimizer state, model, ONNX files, cache
 SAMPLE = 500  # training rows whose tokens are counted
-SHOWN = 3  # rejects
+SHOWN = 3  # rejects that are printed
 
 
 def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
-    """Its data, base, the stages that would run, time and disk: what each line is about, and what
-    it says.
+    """Return pairs of a name and a fact: data, base, stages that would run, time and disk.
 
-    Raises UserError for what would end the line: a recipe that is not well formed, a source
-    without rows, a behaviour test of labels that there are not, a base that is no encoder.
+    Raises UserError for what would stop the pipeline: an invalid recipe, a source without rows, a
+    behaviour test of unknown labels, a base that is no encoder.
     """
     recipe = recipes.load(name)
     started = time.monotonic()
     if not Path(recipe.watch).exists():
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
     task = tasks.get(recipe.task)
-    found = _Rows(name, recipe, task, log)
-    told = [("recipe", f"{name} is well formed"), *found.told()]
+    rows = _Rows(name, recipe, task, log)
+    facts = [("recipe", f"{name} is well formed"), *rows.facts()]
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
-    behaviour.check_labels(suites, sorted(found.classes))
-    weights, config, tokenizer = _base(recipe, task, found.sample)
-    told.append(("base", f"{recipe.base.model}: {weights / 1e6:.0f} MB"))
+    behaviour.check_labels(suites, sorted(rows.classes))
+    weights, config, tokenizer = _base(recipe, task, rows.sample)
+    facts.append(("base", f"{recipe.base.model}: {weights / 1e6:.0f} MB"))
     from flows.steps import stale_stages
     from pipeline.core.workspace import ORDER
 
-    log.info("asking DVC what would run")
+    log.info("asking DVC which stages would run")
     stale = stale_stages(name)
     first = next((place for place, stage in enumerate(ORDER) if stage in stale), len(ORDER))
     would = ORDER[first:]
-    told.append(("run", ", ".join(would) or "nothing: all stages are fresh"))
+    facts.append(("run", ", ".join(would) or "nothing: all stages are fresh"))
     if "finetune" in would:
-        learning = recipe.finetune
-        rows = learning.epochs * found.by_split["train"]
-        if learning.max_steps:
-            rows = min(
-                rows, learning.max_steps * learning.gradient_accumulation * learning.batch_size
-            )
-        tokens = rows * _tokens(tokenizer, recipe, task, found.sample)
+        finetune = recipe.finetune
+        passes = finetune.epochs * rows.by_split["train"]
+        if finetune.max_steps:
+            batch = finetune.gradient_accumulation * finetune.batch_size
+            passes = min(passes, finetune.max_steps * batch)
+        tokens = passes * _tokens(tokenizer, recipe, task, rows.sample)
         seconds = _training_seconds(config, tokens)
         minutes = max(1, round(seconds / 60))
-        told.append(("time", f"about {minutes:,} min to train, on this processor"))
-    told.append(("disk", f"about {COPIES * weights / 1e9:.1f} GB, of {_free() / 1e9:.1f} GB free"))
-    return [*told, ("", f"(looked at in {time.monotonic() - started:.0f} s)")]
+        facts.append(("time", f"about {minutes:,} min to train, on this processor"))
+    facts.append(("disk", f"about {COPIES * weights / 1e9:.1f} GB, of {_free() / 1e9:.1f} GB free"))
+    return [*facts, ("", f"(looked at in {time.monotonic() - started:.0f} s)")]
 
 
 class _Rows:
-    """All rows of a recipe, read once."""
+    """Counts, classes and a sample of a recipe's rows, read once."""
 
     def __init__(self, name: str, recipe: recipes.Recipe, task: Task, log: Log) -> None:
         self.sources = recipe.ingest.sources()
@@ -92,7 +90,7 @@ class _Rows:
             if self.by_split.total() % BATCH == 0:
                 log.info(f"{self.by_split.total():,} rows read")
             self.classes.update(task.classes(row["label"]) if row["label"] else ())
-            if row["split"] == "train":  # a reservoir (Vitter 1985)
+            if row["split"] == "train":  # reservoir sampling (Vitter 1985)
                 texts = (row["text"], row["second"])
                 place = draw.randrange(self.by_split["train"])
                 if len(self.sample) < SAMPLE:
@@ -102,7 +100,7 @@ class _Rows:
         reader.require(self.by_split.total())
         self.rejects, self.limits = reader.rejects, recipe.validate_
 
-    def told(self) -> Iterator[tuple[str, str]]:
+    def facts(self) -> Iterator[tuple[str, str]]:
         splits = ", ".join(f"{self.by_split[split]:,} {split}" for split in SPLITS)
         yield "data", f"{', '.join(self.sources)}: {self.by_split.total():,} rows ({splits})"
         for reject in self.rejects[:SHOWN]:
@@ -111,10 +109,10 @@ class _Rows:
             yield "", f"and {more:,} more that cannot be used"
         percent = 100 * len(self.rejects) / (len(self.rejects) + self.by_split.total())
         if self.rejects and self.limits.rules.undecodable == "fail":
-            yield "", "validate.rules.undecodable is fail: the line would end there"
+            yield "", "validate.rules.undecodable is fail: the run would stop there"
         elif percent > self.limits.max_quarantine_percent:
             limit = "validate.max_quarantine_percent"
-            yield "", f"{percent:.0f} % of all rows, more than {limit}: the line would end there"
+            yield "", f"{percent:.0f} % of all rows, more than {limit}: the run would stop there"
         if self.classes:
             named = ", ".join(f"{name} {rows:,}" for name, rows in self.classes.most_common())
             yield "label", f"{len(self.classes):,} classes: {excerpt(named, 160)}"
@@ -123,24 +121,29 @@ class _Rows:
 def _base(
     recipe: recipes.Recipe, task: Task, sample: Sequence[Texts]
 ) -> tuple[float, dict[str, Any], "PreTrainedTokenizerFast"]:
-    """Bytes of its weights, its configuration, and its tokenizer; from scratch, one that is learned
-    from a few rows."""
+    """Return the size of the base's weights in bytes, its configuration and its tokenizer.
+
+    For a base from scratch, the tokenizer is learned from the sample.
+    """
     from pipeline.models import encoders
     from pipeline.stages.tokenize import wordpiece
 
-    base, how = recipe.base, recipe.tokenize
-    if base.network and how.vocabulary:
-        own = how.vocabulary
+    base, settings = recipe.base, recipe.tokenize
+    if base.network and settings.vocabulary:
+        vocabulary = settings.vocabulary
         learned = wordpiece.trained(
-            lambda: (text for text, _ in sample), own.size, own.lower_case, own.min_frequency
+            lambda: (text for text, _ in sample),
+            vocabulary.size,
+            vocabulary.lower_case,
+            vocabulary.min_frequency,
         )
         network = base.network.model_dump()
         width, inner = network["hidden_size"], network["intermediate_size"]
-        weights = own.size * width + _weights(network["num_hidden_layers"], width, inner)
-        return 4 * weights, network, wordpiece.saved(learned, own.lower_case)
+        weights = vocabulary.size * width + _weights(network["num_hidden_layers"], width, inner)
+        return 4 * weights, network, wordpiece.saved(learned, vocabulary.lower_case)
     folder = base_folder(base)
     head_of(task).check_base(folder, base.model, task)
-    encoders.most_tokens(folder, how.max_length, base.model)
+    encoders.most_tokens(folder, settings.max_length, base.model)
     config = encoders.read_config(folder, base.model)
     tokenizer = encoders.load_tokenizer(folder, base.model)
     return size_of(folder / "model.safetensors"), config, tokenizer
@@ -152,22 +155,25 @@ def _tokens(
     task: Task,
     sample: Sequence[Texts],
 ) -> float:
-    """That the model reads of a training row, on average."""
-    how = recipe.tokenize
+    """Return the mean number of tokens that the model reads of a training row."""
+    settings = recipe.tokenize
     with TemporaryDirectory(prefix="bertline-") as saved:
         tokenizer.save_pretrained(saved)
         encoder = task.encoder(
             Path(saved) / "tokenizer.json",
-            how.max_length,
-            how.long_text,
-            how.overlap,
-            how.masked,
+            settings.max_length,
+            settings.long_text,
+            settings.overlap,
+            settings.masked,
         )
         return sum(map(len, encoder.pieces(sample))) / max(len(sample), 1)
 
 
 def _training_seconds(config: dict[str, Any], tokens: float) -> float:
-    """6 operations a weight and token (Kaplan et al. 2020), at the speed of a matrix product."""
+    """Estimate the time of 6 operations per weight and token (Kaplan et al. 2020).
+
+    The speed of a processor is measured with a matrix product.
+    """
     import torch
 
     width = config.get("hidden_size") or config["dim"]

@@ -1,8 +1,8 @@
-"""Recipes as people handle them: the gallery of ready ones, and blocks added to params.yaml.
+"""Recipes of the gallery, and new blocks in params.yaml.
 
-A file of flows/gallery/ holds what is told of a recipe (about, language, rows, data, and folder
-where it shares another's) and what differs from the starting block of its task. `{data}` stands
-for the folder of the data.
+A file of flows/gallery/ contains the description of a recipe (about, language, rows, data, and
+folder if it shares the data of another) and the values that differ from the starting block of its
+task. `{data}` stands for the folder of the data.
 """
 
 import io
@@ -31,53 +31,52 @@ MASKING = {"probability": 0.15, "whole_words": True}  # as BERT was pretrained (
 
 @dataclass(frozen=True)
 class Ready:
-    """A recipe of the gallery."""
+    """Recipe of the gallery."""
 
     name: str
     about: str
     language: str
     rows: str
-    """As published: train + validation + test, or all of them in one."""
+    """Published rows: train + validation + test, or all in one."""
     data: str
-    """Where a person gets it, and its licence in a word."""
+    """Source of the data and its licence."""
     folder: str
-    """Of data/raw, where its data is expected."""
+    """Folder of data/raw with the data."""
     block: Any
-    """Every value of it, with `{data}` in its paths."""
+    """All values, with `{data}` in the paths."""
 
     def placed(self, folder: str | None = None) -> Any:
-        """The block with its data in a folder: data/raw/<folder> where none is given."""
-        place = folder or f"{RAW}/{self.folder}"
-
-        return _mapped(deepcopy(self.block), lambda text: text.replace(PLACE, place.rstrip("/")))
+        """Return the block for data in `folder`, by default data/raw/<folder>."""
+        place = (folder or f"{RAW}/{self.folder}").rstrip("/")
+        return _mapped(deepcopy(self.block), lambda text: text.replace(PLACE, place))
 
 
 def names() -> list[str]:
-    """Of the gallery's recipes."""
+    """Return the names of the gallery's recipes."""
     return sorted(file.stem for file in GALLERY.glob("*.yaml") if file != DEFAULTS)
 
 
 def ready(name: str) -> Ready:
-    """A recipe of the gallery. Raises UserError where there is none of that name."""
+    """Return a recipe of the gallery. Raises UserError for an unknown name."""
     if name not in names():
         raise UserError(f"the gallery has no recipe {name!r}{nearest(name, names())}")
     own = _yaml().load(GALLERY / f"{name}.yaml")
-    told = {key: str(own.pop(key)) for key in ("about", "language", "rows", "data")}
+    description = {key: str(own.pop(key)) for key in ("about", "language", "rows", "data")}
     folder = own.pop("folder", name)
     block = starting_block(_task(own.get("task", DEFAULT_TASK)))
     _merge(block, own)
-    return Ready(name=name, folder=folder, block=block, **told)
+    return Ready(name=name, folder=folder, block=block, **description)
 
 
 def starting_block(task: Task) -> Any:
-    """A whole block for a task: the defaults, with what its attributes ask for."""
+    """Return a complete block for a task: the defaults, adapted to its attributes."""
     block = _yaml().load(DEFAULTS)
-    block.ca.comment = None  # the file's own heading
+    block.ca.comment = None  # the header of defaults.yaml
     main = task.metrics[0]
     block["task"] = task.name
     if task.baseline:
         block["evaluate"]["baseline"] = task.baseline[0]
-    if task.cut == "second":  # of a long second text, any part may be the one that matters
+    if task.cut == "second":  # any part of a long second text may matter
         length = block["tokenize"]["max_length"]
         block["tokenize"].update({"long_text": "windows", "overlap": length // OVERLAP})
     if not task.labelled:
@@ -98,7 +97,7 @@ def starting_block(task: Task) -> Any:
 
 
 def _misfits(gate: Mapping[str, Any], task: Task) -> Iterator[str]:
-    """The guardrails that the task cannot have: those that the gate refuses by themselves."""
+    """Yield the guardrails that do not apply to the task: the gate refuses each of them alone."""
     from pipeline.promotion.gate import GateParams, check
 
     for guardrail, limit in gate["guardrails"].items():
@@ -110,7 +109,7 @@ def _misfits(gate: Mapping[str, Any], task: Task) -> Iterator[str]:
 
 
 def listing() -> str:
-    """What `bertline recipes` prints: a line a recipe."""
+    """Return the output of `bertline recipes`: a line per recipe."""
     header = ("recipe", "task", "language", "rows", "about")
     lines = [header]
     for name in names():
@@ -129,7 +128,7 @@ def listing() -> str:
 
 
 def page(name: str) -> str:
-    """What `bertline recipes NAME` prints: the whole block, as `bertline add` writes it."""
+    """Return the output of `bertline recipes NAME`: the block that `bertline add` writes."""
     recipe = ready(name)
     yaml = _yaml()
     head = f"# {recipe.about}\n# data: {recipe.data}\n"
@@ -137,9 +136,9 @@ def page(name: str) -> str:
 
 
 def add_ready(name: str, other: str | None, folder: str | None) -> str:
-    """Write a recipe of the gallery into params.yaml; returns the name that it has there.
+    """Write a recipe of the gallery into params.yaml. Returns its name there.
 
-    Raises UserError where that name is taken, or the data is not there.
+    Raises UserError if that name is taken or the data is missing.
     """
     recipe = ready(name)
     own = other or name
@@ -151,7 +150,7 @@ def add_ready(name: str, other: str | None, folder: str | None) -> str:
 
 
 def check_there(recipe: Ready, block: Mapping[str, Any]) -> None:
-    """Raises UserError, with where to get it, where the data that a block names is not there."""
+    """Raise UserError, with the source of the data, if a file that the block names is missing."""
     from pipeline.core.locations import PACKAGE, locate
 
     ingest = block["ingest"]
@@ -168,11 +167,11 @@ def check_there(recipe: Ready, block: Mapping[str, Any]) -> None:
 def add_own(
     name: str, file: str, ingest: Mapping[str, Any], task: str | None, like: str | None
 ) -> None:
-    """Write a whole block for `file` into params.yaml: `ingest` says how it is read, the other
-    values are those of the recipe `like`, or of the defaults for the task.
+    """Write a complete block for `file` into params.yaml. `ingest` holds the options of the file;
+    the other values are those of the recipe `like`, or the defaults of the task.
 
-    Raises UserError where the name is taken, the file or a column is missing, or the task reads
-    the file otherwise.
+    Raises UserError if the name is taken, the file or a column is missing, or the options do not
+    fit the task.
     """
     known = _check_free(name)
     block = _copied(like, known, task) if like else starting_block(_task(task or DEFAULT_TASK))
@@ -184,22 +183,20 @@ def add_own(
     if not kind.labelled:
         block["ingest"]["label"] = None
     _check_readable(block, name)
-    what = (
-        f"{kind.display_name}: {block['ingest']['label'] or block['ingest']['text']} of {Path(file).name}."
-    )
-    block["publish"]["description"] = what
+    column = block["ingest"]["label"] or block["ingest"]["text"]
+    block["publish"]["description"] = f"{kind.display_name}: {column} of {Path(file).name}."
     _write(name, block)
 
 
 def _copied(like: str, known: Sequence[str], task: str | None) -> Any:
-    """A recipe's block without what was said of its own rows."""
+    """Return a copy of a recipe's block without the values that belong to its rows."""
     if like not in known:
         raise UserError(f"{PARAMS_FILE}: no recipe {like!r} to copy from{nearest(like, known)}")
     block = _yaml(quotes=True).load(PARAMS_FILE)["recipes"][like]
     if task not in (None, block["task"]):
-        raise UserError(f"--task {task}: recipes.{like} is of {block['task']}: leave one out")
+        raise UserError(f"--task {task}: recipes.{like} is of task {block['task']}: leave one out")
     ingest, own = block["ingest"], starting_block(_task(block["task"]))
-    if ingest["split"] or isinstance(ingest["source"], Mapping):  # its shares are of that
+    if ingest["split"] or isinstance(ingest["source"], Mapping):  # its own percentages
         shares = "validation_percent", "test_percent"
         ingest.update({share: own["ingest"][share] for share in shares})
     ingest.update({"group": None, "split": None, "carry": [], "label_names": None})
@@ -232,7 +229,7 @@ def _check_readable(block: Mapping[str, Any], name: str) -> None:
 
 
 def _check_free(name: str) -> Sequence[str]:
-    """The names of all recipes of params.yaml, which a new one must not be among."""
+    """Return the names of all recipes. Raises UserError if `name` is one of them."""
     check_name(name)
     known = list(read_recipes())
     if name in known:
@@ -257,7 +254,7 @@ def _merge(block: Any, own: Mapping[str, Any]) -> None:
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """Every text in it."""
+    """Yield every string in nested content."""
     if isinstance(content, str):
         yield content
         return
@@ -266,7 +263,7 @@ def _texts(content: Any) -> Iterator[str]:
 
 
 def _mapped(content: Any, change: Callable[[str], str]) -> Any:
-    """Every text in it changed, in place: so comments and the style of lists stay."""
+    """Apply `change` to every string, in place, which keeps comments and the style of lists."""
     if isinstance(content, str):
         return change(content)
     places = range(len(content)) if isinstance(content, list) else content
@@ -276,8 +273,8 @@ def _mapped(content: Any, change: Callable[[str], str]) -> Any:
 
 
 def _yaml(quotes: bool = False) -> Any:
-    """Reads and writes YAML with its comments, in the layout of params.yaml; with quotes as they
-    are, where a person may have chosen them."""
+    """Return a YAML reader and writer that keeps comments, in the layout of params.yaml; with
+    `quotes` it keeps the quotes of the file too."""
     from ruamel.yaml import YAML
 
     yaml = YAML()

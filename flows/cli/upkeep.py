@@ -1,4 +1,4 @@
-"""Looking after a folder: what `bertline fsck`, `gc` and `forget` do, and say."""
+"""Maintenance of a folder: `bertline fsck`, `gc` and `forget`."""
 
 import os
 import re
@@ -33,12 +33,12 @@ DVC = Path(".dvc")
 DEFINITION = Path("dvc.yaml")
 RESUME = STATE / "state"
 ANSWERS = STATE / "answers"
-OF_TEXTS = (STATE / "search", STATE / "embed" / "runs")  # what embed and search keep
+TEXTS = (STATE / "search", STATE / "embed" / "runs")  # of search and embed
 REMOTE = re.compile(r"^\['?remote", re.MULTILINE)  # a section of DVC's settings
 
 
 def fsck(recipe: str | None) -> int:
-    """Check everything, or what belongs to one recipe; 1 where something is damaged."""
+    """Check everything, or one recipe. Returns 1 if something is damaged."""
     names = [recipe] if recipe and read_recipe(recipe) else list(read_recipes())
     damaged = 0
     for finding in findings(Cache(cache_folder()), names, only=bool(recipe), log=Console("fsck")):
@@ -51,7 +51,7 @@ def fsck(recipe: str | None) -> int:
 def findings(
     cache: Cache, names: list[str], *, only: bool, log: Log = no_log
 ) -> Iterator[checks.Finding]:
-    """What is damaged, or worth knowing; with `only`, of the cache just what these recipes use."""
+    """Yield damage and notes; with `only`, check just the cache objects of these recipes."""
     stages = _lock()
     kept_out = {name: uncached(DEFINITION, name) for name in names}
     wanted: dict[str, str] = {}
@@ -75,7 +75,7 @@ def findings(
 
 
 def gc(keep: int, budget: str | None, act: bool) -> int:
-    """Say what may go, and with `act` let it go; 1 where it stays above the budget."""
+    """Print what may be deleted, and with `act` delete it. Returns 1 if the budget is exceeded."""
     limit = collecting.read_size(budget) if budget else None
     names = list(read_recipes())
     cache, registry = Cache(cache_folder()), Registry(tracking())
@@ -95,25 +95,25 @@ def gc(keep: int, budget: str | None, act: bool) -> int:
         if act:
             collecting.collect(plan.items, log=Console("gc"))
         elif plan.items:
-            print("nothing has gone: --yes lets it go")
+            print("nothing has been deleted: --yes deletes it")
     if limit is not None and plan.after > limit:
         print(
-            f"{collecting.shown(limit)} cannot be reached: {collecting.shown(plan.after)} are what"
-            " the ledger can return to, what is in use, and the last versions"
+            f"{collecting.shown(limit)} cannot be reached: {collecting.shown(plan.after)} are kept"
+            " for versions that the ledger can return to, files in use and the last versions"
         )
         return 1
     return 0
 
 
 def _table(plan: collecting.Plan) -> str:
-    """As a person sees it on a terminal."""
+    """Format a plan for a terminal."""
     heads = ("what goes", "how many", "frees")
     rows = [dict(zip(heads, row, strict=True)) for row in collecting.rows(plan)]
     return "\n".join([*terminal.table(rows, numbers=heads[1:]), collecting.stays(plan)])
 
 
 def forget(recipe: str, ids: Path, act: bool) -> int:
-    """Say where a person's rows stand, and with `act` take them out; 1 where some are left."""
+    """Print where a person's rows are, and with `act` remove them. Returns 1 if some are left."""
     params = parse(IngestParams, read_recipe(recipe).get("ingest"), f"recipes.{recipe}.ingest")
     wanted = read_ids(ids)
     log = Console("forget")
@@ -142,7 +142,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.cache_steps(cache, objects),
             *forgetting.mlflow_steps(registry, recipe, forgotten, log=log),
             *forgetting.prefect_steps(_prefect_home(), forgotten),
-            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *OF_TEXTS, *_trees(params)]),
+            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *TEXTS, *_trees(params)]),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
             *forgetting.source_steps(found.places, root, sources),
@@ -172,7 +172,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
 
 
 def _trees(params: IngestParams) -> Iterator[Path]:
-    """The worktrees of the recipes that share a source: each holds a copy of it."""
+    """Yield the worktrees of the recipes that share a source: each has a copy of it."""
     sources = set(params.sources())
     for name in read_recipes():
         other = parse(IngestParams, read_recipe(name).get("ingest"), f"recipes.{name}.ingest")
@@ -185,17 +185,17 @@ def _still(path: Path, recipe: str, ids: Path) -> str:
     other = path.stem if path.parent in (LABELS, FEEDBACK) else other
     if other != recipe and other in read_recipes():
         return f"still in {path}: bertline forget {other} --ids {ids}"
-    return f"still in {path}: take them out there"
+    return f"still in {path}: delete them there"
 
 
 def _learned(
     recipe: str, champion: str | None, trained: Mapping[str, set[str] | None]
 ) -> Iterator[str]:
-    """What no file shows: which weights the rows have shaped."""
+    """Yield a line for each version that was trained on the rows, and how to replace it."""
     for number, seen in trained.items():
         who = f"{recipe}/{number}{', the champion,' if number == champion else ''}"
         if seen is None:
-            yield f"{who} has no list of its rows: take it to have learned from them"
+            yield f"{who} has no list of its rows: assume that it has learned from them"
         elif seen:
             yield f"{who} has learned from {len(seen)} of them"
     if any(seen is None or seen for seen in trained.values()):
@@ -210,16 +210,16 @@ def _learned(
 def _beyond(
     found: forgetting.Found, places: Iterable[str], forgotten: Forgotten, objects: set[str]
 ) -> Iterator[str]:
-    """What stays, because it cannot be told for theirs or lies elsewhere; `places` held them."""
+    """Yield what stays, as it cannot be identified or is elsewhere; `places` had the rows."""
     if twins := found.twins():
         yield (
-            f"{len(twins)} rows of the same words stay, for they differ in case or white space:"
-            f" {', '.join(twins[:5])}: name them too if they are the same person's"
+            f"{len(twins)} rows that differ only in case or white space stay:"
+            f" {', '.join(twins[:5])}: list them too if they are the same person's"
         )
     if forgotten.wordless:
         yield (
-            f"{forgotten.wordless} of the texts have too few words of their own: they are looked"
-            " for by their ids, and in the source as it is now"
+            f"{forgotten.wordless} of the texts have too few distinctive words: they are searched"
+            " for by their ids, and in the present source"
         )
     for source in places:
         if history.remembers(Path(), source):
@@ -231,9 +231,9 @@ def _beyond(
             yield f"{source} is DVC's: dvc add {source}"
     if objects and any(REMOTE.search(file.read_text()) for file in _configs()):
         names = " ".join(f"files/md5/{name[:2]}/{name[2:]}" for name in sorted(objects))
-        yield f"a DVC remote keeps what was pushed to it: delete there {names}"
+        yield f"a DVC remote keeps what was pushed to it: delete there: {names}"
     if any(os.environ.get(f"PREFECT_API_{n}") for n in ("URL", "DATABASE_CONNECTION_URL")):
-        yield "Prefect's server keeps its own log lines: they were not looked at"
+        yield "Prefect's server keeps its own log lines: they were not searched"
 
 
 def _configs() -> list[Path]:
@@ -246,18 +246,18 @@ def _prefect_home() -> Path:
 
 @contextmanager
 def _alone(names: list[str]) -> Iterator[None]:
-    """No line, no stage and no dvc at work in this folder meanwhile. Raises UserError."""
+    """Hold the locks of all runs, stages and DVC. Raises UserError if one of them is taken."""
     locks = [STATE / "locks" / f"{name}.{stage}.lock" for name in names for stage in ORDER]
     locks += TREES.glob("*/.bertline/locks/*.lock")
     with only_line(wait=False), ExitStack() as held:
-        # DVC names what a stage made only under its own lock
+        # DVC records the outputs of a stage only under its own lock
         for lock in (*locks, DVC / "tmp" / "lock"):
             lock.parent.mkdir(parents=True, exist_ok=True)
             try:
                 held.enter_context(FileLock(lock, timeout=0))
             except Timeout:
                 raise UserError(
-                    f"{lock}: a stage or dvc is at work in this folder: wait for its end"
+                    f"{lock}: a stage or dvc is running in this folder: wait for its end"
                 ) from None
         yield
 
@@ -271,7 +271,7 @@ def _refuse_shared(cache: Cache) -> None:
 
 
 def _named_now() -> set[str]:
-    """The objects that the lock and .dvc files here and at git's tips name."""
+    """Return the objects named in dvc.lock and .dvc files, here and at the tips of git."""
     texts = list(history.lock_files(Path()))
     here = [LOCK, *(f for f in Path().rglob("*.dvc") if f.is_file() and ".venv" not in f.parts)]
     texts += [(str(file), file.read_text(encoding="utf-8")) for file in here if file.exists()]

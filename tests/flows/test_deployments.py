@@ -1,4 +1,4 @@
-"""Deployments as Prefect is told them, without a server."""
+"""Deployments as they are sent to Prefect, without a server."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

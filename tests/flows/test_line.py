@@ -1,4 +1,4 @@
-"""The whole line on a toy, through DVC and through Prefect, as a person would call it."""
+"""The whole pipeline on a toy recipe, through DVC and through Prefect."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ ALL = [f"{stage}@toy" for stage in ORDER]
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Workspace:
-    """A workspace whose line has run once."""
+    """Workspace in which the pipeline has run once."""
     made = Workspace(tmp_path_factory.mktemp("line") / "work", tiny_base)
     assert made.repro() == ALL
     return made
@@ -37,7 +37,7 @@ def test_a_second_repro_runs_nothing(ran: Workspace) -> None:
 
 
 def test_only_files_that_dvc_knows_are_written(ran: Workspace) -> None:
-    """Every file below data/toy stands in dvc.lock, alone or in a folder."""
+    """Every file below data/toy is in dvc.lock, alone or in a folder."""
     stages = YAML(typ="safe").load(ran.folder / "dvc.lock")["stages"]
     known = {out["path"] for stage in stages.values() for out in stage["outs"]}
     for path in (ran.folder / "data" / "toy").rglob("*"):
@@ -54,12 +54,12 @@ def test_a_readme_a_test_or_a_linter_pin_reruns_nothing(ran: Workspace) -> None:
     assert ran.repro("--dry") == []
 
 
-OTHERS = {"names": "ner", "words": "translation"}  # recipes beside the toy, and their tasks
+OTHERS = {"names": "ner", "words": "translation"}  # more recipes and their tasks
 
 
 @pytest.fixture(scope="module")
 def three(ran: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with recipes of three tasks, of which DVC takes all stages for run."""
+    """Workspace with recipes of three tasks, in which DVC takes all stages for fresh."""
     made = copy(ran)
     made.folder = tmp_path_factory.mktemp("three") / "work"
     shutil.copytree(ran.folder, made.folder)
@@ -81,7 +81,7 @@ def three(ran: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace
 
 
 def stale(ran: Workspace) -> dict[str, set[str]]:
-    """The stages of each recipe that DVC would run again."""
+    """Return the stages of each recipe that DVC would run again."""
     found: dict[str, set[str]] = {"toy": set(), **{name: set() for name in OTHERS}}
     for target in json.loads(ran.call(*ran.dvc, "status", "--json").stdout):
         stage, _, recipe = target.partition("@")
@@ -110,7 +110,7 @@ def stale(ran: Workspace) -> dict[str, set[str]]:
 def test_an_edit_makes_those_stages_stale_that_use_the_file(
     three: Workspace, name: str, recipes: set[str] | None, stages: set[str]
 ) -> None:
-    """Of all recipes, or of those of one task; publish goes by what the lineage key hashes."""
+    """`recipes` None stands for all; publish depends on all that the lineage key hashes."""
     path = three.folder / name
     before = path.read_text()
     path.write_text(before + "\n# an edit\n")
@@ -132,7 +132,7 @@ def test_the_flow_promotes_answers_explains_and_rolls_back(ran: Workspace) -> No
     assert second.stderr.count("fresh: nothing to do") == len(ORDER)
     assert "toy/1 is the champion already" in second.stderr
 
-    # ten rows more: the line runs again, and the gate has an opinion on the second version
+    # ten more rows: the pipeline runs again, and the gate judges the second version
     source = ran.folder / "data" / "raw" / "toy.csv"
     with source.open("a") as file:
         for row in make_rows(310)[300:]:
@@ -155,7 +155,7 @@ def test_the_flow_promotes_answers_explains_and_rolls_back(ran: Workspace) -> No
     none = ran.call(*ran.bertline, "rollback", "toy", code=2)
     assert "has no predecessor" in none.stderr
 
-    # a person against the gate gives the reason; a hand in MLflow is taken in
+    # an override needs a reason; a manual change in MLflow is recorded
     silent = ran.call(*ran.bertline, "promote", "toy/2", "--override", code=2)
     assert "give a reason" in silent.stderr
     reason = ("--override", "--reason", "a trial")
@@ -174,7 +174,7 @@ def test_the_flow_promotes_answers_explains_and_rolls_back(ran: Workspace) -> No
     kept = (ran.folder / "mlartifacts").rglob("report.html")
     assert report in [path.read_text() for path in kept]
 
-    # the embedded MLflow is lost: everything is written again from the records
+    # the embedded MLflow is deleted: everything is written again from the records
     (ran.folder / "mlflow.db").unlink()
     fourth = ran.call(*ran.bertline, "run", "toy")
     assert "this MLflow does not have the version yet" in fourth.stderr

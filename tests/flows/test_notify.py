@@ -1,4 +1,4 @@
-"""Messages as they arrive at real servers, and addresses that never leave the environment."""
+"""Messages received by real servers, and addresses that never leave the environment."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ HOSTILE = "标签 <script>&amp; <!channel> {{ $HOME }} {{ body }} *a* | b\nc"
 
 
 class Hook:
-    """A web server that keeps what it is sent, and answers as it is told to."""
+    """Web server that stores requests and answers with a given status."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, Any]] = []
@@ -62,7 +62,7 @@ class Hook:
 
 
 class Inbox:
-    """Keeps the mails that a server takes."""
+    """Handler that stores received mails."""
 
     def __init__(self) -> None:
         self.mails: list[tuple[list[str], EmailMessage]] = []
@@ -130,7 +130,7 @@ def verdict() -> Verdict:
 
 
 def send(channel: str, told: Message) -> tuple[list[str], list[str]]:
-    """Who was told, and the log."""
+    """Return the channels that took the message, and the log."""
     said: list[str] = []
     return notify.notify([channel], told, FunctionLog(said.append)), said
 
@@ -185,7 +185,7 @@ def test_slack_gets_one_text_in_which_nothing_is_markup(
 
 @contextmanager
 def inbox(monkeypatch: pytest.MonkeyPatch, address: str, **settings: Any) -> Iterator[Inbox]:
-    """A mail server, to which the environment points by this address, but for its port."""
+    """Run a mail server, and set its address, with its port, in the environment."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("BERTLINE_SMTP", f"{address}:{port}")
@@ -213,7 +213,7 @@ def test_each_reader_gets_a_mail_in_plain_text(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of `localhost`, with its key, signed by itself."""
+    """Return a self-signed certificate of localhost and its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

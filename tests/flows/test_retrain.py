@@ -1,4 +1,4 @@
-"""What retraining takes from the folder it works for, without a line being run."""
+"""Inputs and settings that retraining takes from the user's folder, without a run."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a line found, as lines that people read."""
+"""Summary of a run."""
 
 from flows.summary import behaviour_rows, runtime_rows, score_rows, table, verdict_lines
 from pipeline.core.records import Behaviour

@@ -1,4 +1,4 @@
-"""Retraining has a worktree of its own; nothing of the owner's moves."""
+"""Retraining has a worktree of its own and changes nothing of the user's."""
 
 import subprocess
 from pathlib import Path
@@ -30,7 +30,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def state(home: Path) -> tuple[object, ...]:
-    """All that is the owner's: branch, index, files and their times."""
+    """Return the state of the user's folder: branch, index, files and their times."""
     files = sorted(
         (str(f.relative_to(home)), f.stat().st_mtime_ns, f.read_bytes())
         for f in home.rglob("*")

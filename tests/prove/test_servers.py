@@ -303,7 +303,7 @@ def test_the_line_uses_both_and_nothing_is_lost_by_kill_nor_by_moving(
     work.call(*work.bertline, "run", "toy", code=None)
     work.call(*work.bertline, "rollback", "toy", code=None)
     said = work.call(*work.bertline, "gc", "--keep", "0", "--yes").stdout
-    assert "nothing has gone" not in said
+    assert "nothing has been deleted" not in said
     ids = tmp_path / "ids.txt"
     ids.write_text(_an_id(work) + "\n")
     forgotten = work.call(*work.bertline, "forget", "toy", "--ids", str(ids), "--yes").stdout

@@ -103,7 +103,7 @@ def test_tidying_keeps_what_the_ledger_can_return_to(lived: Lived) -> None:
     work = lived.work
     said = work.call(*work.bertline, "gc", "--keep", "0").stdout
     assert "versions that never were in use       1" in said
-    assert "nothing has gone: --yes lets it go" in said
+    assert "nothing has been deleted: --yes deletes it" in said
     work.call(*work.bertline, "gc", "--keep", "0", "--yes")
     work.call(*work.bertline, "fsck")
     assert "no such version" in work.call(*work.bertline, "explain", "toy/2", code=2).stderr

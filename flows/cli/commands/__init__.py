@@ -1,1 +1,1 @@
-"""The commands, a module a panel of `bertline --help`: what each is asked, and who does it."""
+"""Commands and their arguments; one module for each panel of `bertline --help`."""

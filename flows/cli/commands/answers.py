@@ -1,5 +1,4 @@
-"""Answers to texts: a champion's, of an encoder's own layers, over HTTP, and what people say of
-them."""
+"""Commands that use models: predict, embed, search and serve, and labels for their feedback."""
 
 import gc
 import json
@@ -19,8 +18,10 @@ group = Group("Answers")
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep Python from collecting what imports have made, then and at exit: it is all in use, and
-    looking it through takes a quarter of a short command's time."""
+    """Disable garbage collection during imports and exclude their objects from it afterwards.
+
+    They all stay in use, and scanning them takes a quarter of a short command's time.
+    """
     gc.disable()
     try:
         yield
@@ -40,8 +41,8 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="TEXT",
-            help="Texts (two by two, where it reads pairs), or - for standard input; behind --,"
-            " one that begins with a dash.",
+            help="Texts (two for each pair), or - for standard input; put a text that begins with a"
+            " dash behind --.",
             parser=str,
         ),
     ] = None,
@@ -49,15 +50,15 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="One text a line; of pairs, two with a tab between them or JSON: text, second.",
+            help="One text per line; for pairs, two separated by a tab, or JSON: text, second.",
             parser=Path,
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The whole answer, a line a text.")
+        bool, typer.Option("--json", help="The whole answer as a line of JSON per text.")
     ] = False,
 ) -> None:
-    """Answer texts by the champion, through ONNX Runtime."""
+    """Answer texts with the champion, through ONNX Runtime."""
     from flows.cli import inputs
     from pipeline.core.config import check_name
 
@@ -78,7 +79,7 @@ def predict(
 
 
 def _champion(recipe: str) -> tuple[Any, str]:
-    """The champion, as MLflow loads it, and its name."""
+    """Load the champion. Returns MLflow's model and the name of the version."""
     from pipeline.core.workspace import tracking
     from pipeline.registry.versions import Registry
 
@@ -90,18 +91,17 @@ def _champion(recipe: str) -> tuple[Any, str]:
 
 
 def _line(loaded: Any, answer: dict[str, Any], text: str, second: str) -> str:
-    """An answer as people read it, in the words of the version's own task; the oldest have none."""
+    """Format an answer with the version's own task; the oldest versions have none."""
     from pipeline.core.text import excerpt
 
     answering = getattr(loaded.unwrap_python_model(), "answering", None)
     label = answer["label"]
     shown = str(answering.task.shown(label, text, second)) if answering else label
-    asked = " | ".join(filter(None, (text, second)))
-    return f"{excerpt(shown, 200)}\t{answer['score']:.3f}\t{excerpt(asked, 60)}"
+    texts = " | ".join(filter(None, (text, second)))
+    return f"{excerpt(shown, 200)}\t{answer['score']:.3f}\t{excerpt(texts, 60)}"
 
 
-# which rows are embedded, by which encoder, and how; None is the default, for a file of embeddings
-# brings its own
+# options of embed and search; None is the default, since a file of embeddings has its own settings
 
 Text = Annotated[
     str | None,
@@ -116,7 +116,10 @@ Format = Annotated[
         show_default="by the extension",
     ),
 ]
-NoQuotes = Annotated[bool | None, typer.Option("--no-quotes", help="As ingest.quotes: false.")]
+NoQuotes = Annotated[
+    bool | None,
+    typer.Option("--no-quotes", help="Read quotes as any other character (ingest.quotes: false)."),
+]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -131,7 +134,7 @@ MaxLength = Annotated[
     typer.Option(
         "--max-length",
         metavar="TOKENS",
-        help="Of a text that are read.",
+        help="Tokens of a text that are read.",
         parser=count,
         show_default="as the model was trained",
     ),
@@ -141,23 +144,29 @@ Layers = Annotated[
     typer.Option(
         "--layers",
         metavar="LAYERS",
-        help="-1 is the last, 0 embeddings of words; a mean: 1,2 or --layers=-4:",
+        help="-1 is the last, 0 the word embeddings; a mean of several: 1,2 or --layers=-4:",
         show_default="-1",
     ),
 ]
 Pooling = Annotated[
     Literal["own", "cls", "mean", "max"] | None,
     typer.Option(
-        "--pooling", help="Of a text's tokens; own: as the model was trained.", show_default="own"
+        "--pooling",
+        help="Pooling of the tokens; own: as the model was trained.",
+        show_default="own",
     ),
 ]
 Normalize = Annotated[
     bool | None,
-    typer.Option("--normalize/--no-normalize", help="To length 1.", show_default="normalize"),
+    typer.Option(
+        "--normalize/--no-normalize", help="Scale vectors to length 1.", show_default="normalize"
+    ),
 ]
 Runtime = Annotated[
     Literal["pytorch", "onnx-fp32", "onnx-int8"] | None,
-    typer.Option("--runtime", help="What computes.", show_default="onnx-fp32; pytorch with a GPU"),
+    typer.Option(
+        "--runtime", help="Runtime of the encoder.", show_default="onnx-fp32; pytorch with a GPU"
+    ),
 ]
 Columns = Annotated[str | None, typer.Option(metavar="A,B", help="More columns to keep.")]
 
@@ -171,7 +180,7 @@ def embed(
         str,
         typer.Argument(
             metavar="FILE",
-            help="Rows: CSV, TSV, JSON Lines, Parquet, .txt with a text a line.",
+            help="Rows: CSV, TSV, JSON Lines, Parquet, or .txt with one text per line.",
             parser=str,
         ),
     ],
@@ -183,7 +192,7 @@ def embed(
         typer.Option(
             "--id",
             metavar="COLUMN",
-            help="Column that names a row.",
+            help="Column with the id of a row.",
             show_default="its line in the file",
         ),
     ] = None,
@@ -191,9 +200,11 @@ def embed(
         str | None, typer.Option(metavar="COLUMN", help="Column to keep as label.")
     ] = None,
     carry: Columns = None,
-    level: Annotated[Literal["text", "token"], typer.Option(help="What a row is.")] = "text",
+    level: Annotated[
+        Literal["text", "token"], typer.Option(help="One row per text or per token.")
+    ] = "text",
     centroids: Annotated[
-        bool, typer.Option("--centroids", help="A row a label: the mean over its texts.")
+        bool, typer.Option("--centroids", help="One row per label: the mean over its texts.")
     ] = False,
     text: Text = None,
     format_: Format = None,
@@ -205,12 +216,14 @@ def embed(
     normalize: Normalize = None,
     runtime: Runtime = None,
 ) -> None:
-    """Embed the texts of a file: a vector a row, by an encoder's own layers."""
-    from flows.cli.embeddings import Asked, KeptColumns, embed
+    """Write an embedding of each text of a file, from chosen layers of an encoder."""
+    from flows.cli.embeddings import EmbeddingOptions, KeptColumns, embed
 
-    how = Asked(text, format_, no_quotes, model, max_length, layers, pooling, normalize, runtime)
+    options = EmbeddingOptions(
+        text, format_, no_quotes, model, max_length, layers, pooling, normalize, runtime
+    )
     kept = KeptColumns(row_id, label, carry)
-    print(embed(file, out, how, kept, level=level, centroids=centroids))
+    print(embed(file, out, options, kept, level=level, centroids=centroids))
 
 
 @group.command(
@@ -222,7 +235,7 @@ def search(
         str,
         typer.Argument(
             metavar="ANSWERS",
-            help="A file of rows, or what bertline embed has written.",
+            help="A file of rows, or of embeddings by bertline embed.",
             parser=str,
         ),
     ],
@@ -230,18 +243,16 @@ def search(
         list[str] | None,
         typer.Argument(
             metavar="QUERY",
-            help="Texts that ask.",
-            show_default="a line of standard input each",
+            help="Texts to search for.",
+            show_default="lines of standard input",
             parser=str,
         ),
     ] = None,
-    most: Annotated[
-        int, typer.Option("-k", metavar="N", help="Rows to each query.", parser=count)
-    ] = 5,
+    most: Annotated[int, typer.Option("-k", metavar="N", help="Rows per query.", parser=count)] = 5,
     show: Annotated[
         str | None, typer.Option(metavar="A,B", help="Columns to show besides the text.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a query.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON per query.")] = False,
     text: Text = None,
     format_: Format = None,
     no_quotes: NoQuotes = None,
@@ -252,12 +263,14 @@ def search(
     normalize: Normalize = None,
     runtime: Runtime = None,
 ) -> None:
-    """The rows of a file that are nearest to a query, by the cosine of their embeddings."""
-    from flows.cli.embeddings import Asked, search
+    """Show the rows of a file that are nearest to a query, by the cosine of their embeddings."""
+    from flows.cli.embeddings import EmbeddingOptions, search
 
-    how = Asked(text, format_, no_quotes, model, max_length, layers, pooling, normalize, runtime)
-    for told in search(answers, queries or [], how, most=most, show=show, as_json=as_json):
-        print(told, flush=True)
+    options = EmbeddingOptions(
+        text, format_, no_quotes, model, max_length, layers, pooling, normalize, runtime
+    )
+    for output in search(answers, queries or [], options, most=most, show=show, as_json=as_json):
+        print(output, flush=True)
 
 
 @group.command("bertline serve news --port 8080", "bertline serve news --host 0.0.0.0 --cores 4")
@@ -266,34 +279,34 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            metavar="HOST", help="Another than this machine's own needs BERTLINE_API_KEYS."
+            metavar="HOST", help="Address to bind; any but the loopback needs BERTLINE_API_KEYS."
         ),
     ] = "127.0.0.1",
     at_port: Annotated[
-        int, typer.Option("--port", metavar="N", help="0 takes a free one.", parser=port)
+        int, typer.Option("--port", metavar="N", help="0 takes a free port.", parser=port)
     ] = 8000,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="By which a proxy on this machine asks, besides localhost; may be given again.",
+            help="Host name that a proxy on this machine passes on; may be repeated.",
         ),
     ] = None,
     every: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="How often the alias is looked at.", parser=seconds),
+        typer.Option(
+            metavar="SECONDS", help="Interval between checks of the alias.", parser=seconds
+        ),
     ] = 2.0,
     cores: Annotated[
         int,
-        typer.Option(
-            metavar="N", help="Cores to answer on.", show_default="all there are", parser=count
-        ),
+        typer.Option(metavar="N", help="Number of cores to use.", show_default="all", parser=count),
     ] = 0,
     deadline: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long a request may take.", parser=seconds)
+        float, typer.Option(metavar="SECONDS", help="Time limit of a request.", parser=seconds)
     ] = 10.0,
 ) -> None:
-    """Serve the champion over HTTP, and every champion that follows it, until it is ended."""
+    """Serve the champion over HTTP, and each new one, until it is stopped."""
     from pipeline.core.workspace import DATA, STATE, tracking
     from pipeline.serving.settings import Limits
     from pipeline.serving.supervisor import ServerOptions, serve
@@ -317,17 +330,15 @@ def serve(
 @group.command("bertline labels news --most 100", "bertline labels news --dry-run")
 def labels(
     recipe: Recipe,
-    most: Annotated[
-        int, typer.Option(metavar="N", help="Texts to take at once.", parser=count)
-    ] = 200,
+    most: Annotated[int, typer.Option(metavar="N", help="Most texts to take.", parser=count)] = 200,
     feedback: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where RECIPE.jsonl lies.", parser=Path)
+        Path, typer.Option(metavar="FOLDER", help="Folder of RECIPE.jsonl.", parser=Path)
     ] = Path("data/feedback"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be taken.")
+        bool, typer.Option("--dry-run", help="Only show what would be taken.")
     ] = False,
 ) -> None:
-    """Take what people said of answers into the recipe's rows, the least sure first."""
+    """Turn feedback on answers into training rows, the least confident answers first."""
     from flows.cli.labels import labels
 
     labels(recipe, most, feedback, dry=dry_run)

@@ -1,4 +1,4 @@
-"""Runs of a recipe: now, when it is worth it, or by the clock."""
+"""Commands that train: run, retrain, schedule, work and take."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ group = Group("Training")
 def run(
     recipe: Recipe,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Refuse where another line is running.")
+        bool, typer.Option("--no-wait", help="Fail if another run is in progress.")
     ] = False,
     stage_timeout: Annotated[
-        float, typer.Option(metavar="HOURS", help="What each stage may take.", parser=hours)
+        float, typer.Option(metavar="HOURS", help="Time limit of each stage.", parser=hours)
     ] = 24.0,
 ) -> None:
-    """Bring a recipe up to date and ask the gate."""
+    """Run the stages that are out of date, and ask the gate."""
     from flows.line import line
     from flows.summary import summary
     from pipeline.core.workspace import DATA, tracking
@@ -41,7 +41,7 @@ def run(
 
 @contextmanager
 def _prefect() -> Iterator[None]:
-    """A server of Prefect's that does not answer, or lets nobody in, is told in one line."""
+    """Raise UserError if the Prefect server does not answer or denies access."""
     import httpx
 
     try:
@@ -50,25 +50,27 @@ def _prefect() -> Iterator[None]:
         if error.response.status_code not in (401, 403):
             raise
         raise UserError(
-            "Prefect: the server that PREFECT_API_URL names lets nobody in without its password:"
-            " PREFECT_API_AUTH_STRING is missing or of another server"
+            "Prefect: the server of PREFECT_API_URL denies access: PREFECT_API_AUTH_STRING is"
+            " missing or of another server"
         ) from None
     except RuntimeError as error:
         if " API" not in str(error):
             raise
         raise UserError(
-            f"Prefect: {str(error).splitlines()[0]}: start the server that PREFECT_API_URL names,"
-            " or unset it"
+            f"Prefect: {str(error).splitlines()[0]}: start the server of PREFECT_API_URL, or unset"
+            " it"
         ) from None
 
 
 @group.command("bertline retrain news", "bertline retrain news --ref main --force")
 def retrain(
     recipe: Recipe,
-    ref: Annotated[str, typer.Option(metavar="REF", help="Commit or branch to work on.")] = "HEAD",
-    force: Annotated[bool, typer.Option("--force", help="Also where nothing is new.")] = False,
+    ref: Annotated[
+        str, typer.Option(metavar="REF", help="Commit or branch whose code is run.")
+    ] = "HEAD",
+    force: Annotated[bool, typer.Option("--force", help="Train even if nothing is new.")] = False,
 ) -> None:
-    """Decide whether a recipe is worth training again, and do it, in a worktree of its own."""
+    """Train a recipe again if that is worth it, in a git worktree of its own."""
     from flows.retrain import retrain
 
     with _prefect():
@@ -93,7 +95,7 @@ def schedule(
     from pipeline.core.config import PARAMS_FILE
 
     if write_prefect_yaml():
-        print(f"{PREFECT_FILE}: written, to say what {PARAMS_FILE} says")
+        print(f"{PREFECT_FILE}: written from {PARAMS_FILE}")
     with _prefect():
         print("\n".join(schedule(pool)))
     if pool:
@@ -104,7 +106,7 @@ def schedule(
 
 @group.command("bertline work")
 def work() -> None:
-    """Run what is scheduled, until it is ended."""
+    """Run scheduled retrainings until stopped."""
     from flows.deployments import work
 
     with _prefect():
@@ -119,14 +121,16 @@ def take(
     ],
     branch: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Its name.", show_default="bertline/RECIPE-VERSION"),
+        typer.Option(
+            metavar="NAME", help="Name of the branch.", show_default="bertline/RECIPE-VERSION"
+        ),
     ] = None,
     patch: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A patch instead of a branch.", parser=Path),
     ] = None,
 ) -> None:
-    """Take over the lock of a version that a scheduled run made, as a branch or a patch."""
+    """Get the dvc.lock of a version that a scheduled run made, as a branch or a patch."""
     from flows.worktree import take
 
     at_most_one(branch=branch, patch=patch)

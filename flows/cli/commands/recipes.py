@@ -1,4 +1,4 @@
-"""Recipes: the gallery, blocks of params.yaml, and what a run of one would do."""
+"""Commands for recipes: recipes, add, new, check and migrate."""
 
 from typing import Annotated
 
@@ -17,13 +17,13 @@ def recipes(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show its whole block.",
+            help="Recipe whose block is shown.",
             show_default="a table of all",
             autocompletion=completion.gallery,
         ),
     ] = None,
 ) -> None:
-    """The gallery of ready recipes."""
+    """List the gallery of ready recipes, or show one."""
     from flows.cli.recipes import listing, page
 
     print(page(name) if name else listing())
@@ -35,7 +35,7 @@ def add(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A recipe of the gallery: bertline recipes.",
+            help="A recipe of the gallery (bertline recipes).",
             autocompletion=completion.gallery,
         ),
     ],
@@ -45,7 +45,7 @@ def add(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Where its data is.", show_default="data/raw/NAME"),
+        typer.Option(metavar="FOLDER", help="Folder of its data.", show_default="data/raw/NAME"),
     ] = None,
 ) -> None:
     """Add a recipe of the gallery to params.yaml."""
@@ -63,21 +63,23 @@ def new(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="Rows, or a folder of a folder of text files a label.", parser=str
+            metavar="FILE",
+            help="Rows, or a folder with a folder of text files for each label.",
+            parser=str,
         ),
     ],
     task: Annotated[
         str | None,
         typer.Option(
             metavar="TASK",
-            help="What is asked of each row: docs/TASKS.md.",
+            help="Task (docs/TASKS.md).",
             show_default="classification",
             autocompletion=completion.tasks,
         ),
     ] = None,
     text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the text.")] = "text",
     second: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of the second text, of two.")
+        str | None, typer.Option(metavar="COLUMN", help="Column of the second text of a pair.")
     ] = None,
     label: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label.")] = "label",
     group: Annotated[
@@ -95,10 +97,10 @@ def new(
     ] = None,
     header: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Columns of a file that does not name them."),
+        typer.Option(metavar="A,B", help="Columns of a file without a header."),
     ] = None,
     no_quotes: Annotated[
-        bool, typer.Option("--no-quotes", help="A quote is a character like others.")
+        bool, typer.Option("--no-quotes", help="Read quotes as any other character.")
     ] = False,
     like: Annotated[
         str | None,
@@ -127,19 +129,19 @@ def _added(name: str) -> None:
 
 @group.command("bertline check news")
 def check(recipe: Recipe) -> None:
-    """Parse a recipe, open its data and base, say what would run, how long and how large."""
+    """Check a recipe, its data and its base; estimate what would run, its time and disk."""
     from flows.cli.preflight import outlook
     from pipeline.core.log import Console
 
-    told = outlook(recipe, log=Console("check"))
-    plain = [f"{name:<7}{fact}" for name, fact in told]
-    print("\n".join(terminal.facts(told) if terminal.watched() else plain))
+    facts = outlook(recipe, log=Console("check"))
+    plain = [f"{name:<7}{fact}" for name, fact in facts]
+    print("\n".join(terminal.facts(facts) if terminal.watched() else plain))
 
 
 @group.command("bertline migrate")
 def migrate() -> None:
-    """Rewrite what params.yaml calls by the names of an earlier version."""
+    """Rewrite the names of earlier versions in params.yaml."""
     from flows.cli.migrate import migrate
     from pipeline.core.config import PARAMS_FILE
 
-    print("\n".join(migrate() or [f"{PARAMS_FILE}: every name is of today"]))
+    print("\n".join(migrate() or [f"{PARAMS_FILE}: all names are current"]))

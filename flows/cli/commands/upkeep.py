@@ -1,4 +1,4 @@
-"""The folder: is it sound, what may go, whom to forget, and MLflow's pages of it."""
+"""Commands for maintenance: fsck, gc, forget and ui."""
 
 import os
 import socket
@@ -22,13 +22,13 @@ def fsck(
         str | None,
         typer.Argument(
             metavar="RECIPE",
-            help="Only what belongs to it.",
+            help="Check only this recipe.",
             show_default="everything",
             autocompletion=completion.recipes,
         ),
     ] = None,
 ) -> int:
-    """Hash again all that bertline stands on, and name what is damaged."""
+    """Verify the hashes of all files and records, and list what is damaged."""
     from flows.cli.upkeep import fsck
 
     return fsck(recipe)
@@ -37,16 +37,19 @@ def fsck(
 @group.command("bertline gc", "bertline gc --budget 2GB --yes")
 def gc(
     keep: Annotated[
-        int, typer.Option(metavar="N", help="Versions besides champions.", parser=count)
+        int,
+        typer.Option(
+            metavar="N", help="Number of versions to keep besides champions.", parser=count
+        ),
     ] = 3,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Versions go only until the rest fits, such as 2GB."),
+        typer.Option(metavar="SIZE", help="Delete only until the rest fits, such as 2GB."),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Say what may go, and delete it with --yes; nothing that the ledger can return to."""
+    """Show what may be deleted, and delete it with --yes; champions of the ledger stay."""
     from flows.cli.upkeep import gc
 
     at_most_one(yes=yes, dry_run=dry_run)
@@ -60,12 +63,12 @@ def forget(
     recipe: Recipe,
     ids: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="A row's id a line, of rows.parquet.", parser=Path),
+        typer.Option(metavar="FILE", help="Ids of rows.parquet, one per line.", parser=Path),
     ],
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Take a person's rows out of the source and of all that was made of it."""
+    """Remove a person's rows from the source and from all files made from it."""
     from flows.cli.upkeep import forget
 
     at_most_one(yes=yes, dry_run=dry_run)
@@ -75,11 +78,14 @@ def forget(
 @group.command("bertline ui", "bertline ui --port 5001")
 def ui(
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="Who reaches it may change all.")
+        str,
+        typer.Option(
+            metavar="HOST", help="Address to bind; anyone who reaches it may change everything."
+        ),
     ] = "127.0.0.1",
     at_port: Annotated[int, typer.Option("--port", metavar="N", parser=port)] = 5000,
 ) -> None:
-    """MLflow's pages, with no password."""
+    """Serve MLflow's user interface, without a password."""
     from pipeline.core.workspace import tracking
     from pipeline.registry.client import page, shown
 
@@ -94,8 +100,8 @@ def ui(
                 f"{host}:{at_port}: cannot be listened on ({error}): try another --port"
             ) from None
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    told = page(f"http://{host}:{at_port}", "experiments")
-    print(f"{told}  (ctrl-c ends it)", flush=True)
+    address = page(f"http://{host}:{at_port}", "experiments")
+    print(f"{address}  (ctrl-c ends it)", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking()]
     server += ["--host", host, "--port", str(at_port), "--workers", "1"]
     os.execv(sys.executable, server)

@@ -1,4 +1,4 @@
-"""Versions: which is in use, what the gate says of one, and where it comes from."""
+"""Commands for versions: promote, rollback, judge, history, explain and report."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,28 +33,28 @@ def promote(
         str,
         typer.Argument(
             metavar="VERSION",
-            help="RECIPE/VERSION, or RECIPE for the one registered last.",
+            help="RECIPE/VERSION, or RECIPE for its latest version.",
             autocompletion=completion.recipes,
         ),
     ],
     reason: Annotated[
         str,
         typer.Option(
-            metavar="TEXT", help="Kept in the ledger; an override needs one.", show_default=False
+            metavar="TEXT", help="Reason for the ledger; an override needs one.", show_default=False
         ),
     ] = "",
     override: Annotated[
-        bool, typer.Option("--override", help="Promote whatever the gate says; give the reason.")
+        bool, typer.Option("--override", help="Promote whatever the gate says; needs --reason.")
     ] = False,
     rebaseline: Annotated[
         bool,
         typer.Option(
             "--rebaseline",
-            help="The labels have changed: judge it alone, on a test set frozen anew.",
+            help="After a change of labels: judge it alone on a new test set; needs --reason.",
         ),
     ] = False,
 ) -> int:
-    """Ask the gate about a version; make it the champion when it says so."""
+    """Ask the gate about a version, and promote it if the gate says so."""
     from flows import gate
 
     at_most_one(override=override, rebaseline=rebaseline)
@@ -75,18 +75,18 @@ def promote(
     if decided == "promote":
         print(f"{recipe}/{number} is the champion")
     elif already:
-        print(f"it stays in use; to put its predecessor back: bertline rollback {recipe}")
+        print(f"it stays in use; to return to its predecessor: bertline rollback {recipe}")
     return gate.EXIT[verdict.decision]
 
 
 def _registered(version: str) -> tuple[str, str]:
-    """Recipe and number of a version, or of a recipe's last one."""
+    """Return the recipe and number of a version, or of a recipe's latest one."""
     from pipeline.core.workspace import tracking
     from pipeline.registry.versions import Registry
 
     recipe, number = named_version(version)
     if "@" in version:
-        raise UserError(f"{version}: is the champion: name the version that should be")
+        raise UserError(f"{version}: is the champion: name the version to promote")
     number = number or Registry(tracking()).last_version(recipe)
     if number is None:
         raise UserError(f"{recipe}: has no version yet: bertline run {recipe}")
@@ -94,7 +94,7 @@ def _registered(version: str) -> tuple[str, str]:
 
 
 def _bench(recipe: str, number: str) -> "Bench":
-    """The workspace a version is judged in: the scheduled run's, where that made it."""
+    """Return the bench of a version, on the rows of the worktree if a scheduled run made it."""
     from dataclasses import replace
     from pathlib import Path
 
@@ -118,9 +118,11 @@ def _bench(recipe: str, number: str) -> "Bench":
 @group.command("bertline rollback news", 'bertline rollback news --reason "it answers film to all"')
 def rollback(
     recipe: Recipe,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Kept in the ledger.")] = "asked for",
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Reason for the ledger.")
+    ] = "asked for",
 ) -> None:
-    """Put the champion's predecessor back."""
+    """Return to the champion before the current one."""
     from pipeline.core.config import check_name
     from pipeline.core.workspace import tracking
     from pipeline.promotion import champion
@@ -177,7 +179,7 @@ def explain(version: Version) -> None:
 
 @group.command("bertline report news")
 def report(recipe: Recipe) -> None:
-    """Write a run's report again: one HTML file, from the records in its folder."""
+    """Write the report of a run again, one HTML file from the records in its folder."""
     from pipeline.core.config import check_name
     from pipeline.core.workspace import DATA
     from pipeline.report.page import write

@@ -1,4 +1,4 @@
-"""How a command is asked, what it says of mistakes, and how it ends."""
+"""Arguments, error messages and exit codes of the command."""
 
 import os
 import pty
@@ -19,7 +19,7 @@ PANELS = ["Options:", "Recipes:", "Training:", "Answers:", "Versions:", "Upkeep:
 
 
 def read(name: str, *arguments: str) -> dict[str, Any]:
-    """What a command takes from these arguments."""
+    """Return the parsed arguments of a command."""
     commands: Any = get_command(main._app())
     return dict(commands.commands[name].make_context(name, list(arguments)).params)
 
@@ -135,12 +135,12 @@ def test_the_help_groups_commands_and_shows_defaults(capsys: pytest.CaptureFixtu
     assert main.main(["serve", "--help"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("Usage: bertline serve [OPTIONS] RECIPE\n")
-    for default in ("127.0.0.1", "8000", "2.0", "(all there are)", "10.0"):
+    for default in ("127.0.0.1", "8000", "2.0", "(all)", "10.0"):
         assert f"[default: {default}]" in told
 
 
 def end(*arguments: str, **variables: str) -> tuple[int, str]:
-    """The exit code of the command on a terminal, and what that shows."""
+    """Return the exit code and the output of the command on a terminal."""
     ours, theirs = pty.openpty()
     done = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *arguments],
@@ -154,7 +154,7 @@ def end(*arguments: str, **variables: str) -> tuple[int, str]:
     while True:
         try:
             part = os.read(ours, 65536)
-        except OSError:  # Linux says so where nobody writes any more
+        except OSError:  # Linux raises it when the other end is closed
             part = b""
         if not part:
             break

@@ -1,4 +1,4 @@
-"""What a shell offers when a person presses the tab key."""
+"""Completions that a shell offers."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def offered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
 ) -> list[str]:
-    """What bash is told of the last of these words."""
+    """Return the completions of the last word in bash."""
     monkeypatch.setenv("_BERTLINE_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", " ".join(["bertline", *words]))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))

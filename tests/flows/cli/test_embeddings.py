@@ -1,4 +1,4 @@
-"""`bertline embed` and `bertline search` as people call them."""
+"""Calls of `bertline embed` and `bertline search`."""
 
 import io
 import json
@@ -108,7 +108,7 @@ def test_a_model_that_has_changed_since_answers_nothing(
     weights[-1] ^= 1
     Path("base/model.safetensors").write_bytes(weights)
     assert main.main(["search", "v.npy", "x"]) == 2
-    assert "v.npy: its model base is another one now: embed it again" in capsys.readouterr().err
+    assert "v.npy: its model base has changed: embed it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

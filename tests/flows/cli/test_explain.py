@@ -1,4 +1,4 @@
-"""What is told of a version whose ledger was written before there were tasks."""
+"""Output on a version whose ledger is older than tasks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ OLD_SCORES = '{"labels": ["a", "b"], "validation": {"accuracy": {"value": 0.97}}
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One version, judged long ago."""
+    """Registry with a version that an early bertline judged."""
     folder = tmp_path_factory.mktemp("old")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -61,7 +61,7 @@ def test_records_that_are_gone_and_records_in_another_form_are_told_apart(
     registry: Registry,
 ) -> None:
     told = explain(registry, "news", "1")
-    assert "records/scores.json: was written in another form than today's: look in run" in told
+    assert "records/scores.json: has the format of another version: see run" in told
     assert "records/fit.json: is not in the run any more" in told
 
 

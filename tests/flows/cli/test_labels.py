@@ -1,4 +1,4 @@
-"""Feedback comes back as training rows: the unsure ones first, and none that would end the line."""
+"""Feedback becomes training rows: the unsure first, and none that would stop the pipeline."""
 
 import json
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def test_the_least_sure_come_first_right_or_wrong(capsys: pytest.CaptureFixture[
     send("sure and wrong", score=0.99)
     send("unsure and right", score=0.4, answered="sport")
     send("unsure and wrong", score=0.5)
-    assert "left    2 that the model was surer of" in labels(capsys, "--most", "2")
+    assert "left    2 with a higher confidence" in labels(capsys, "--most", "2")
     assert list(taken()) == ["unsure and right", "unsure and wrong"]
     labels(capsys, "--most", "1")
     assert list(taken())[2:] == ["sure and wrong"]
@@ -167,7 +167,7 @@ def test_no_text_comes_back_without_consent(capsys: pytest.CaptureFixture[str]) 
 def test_what_the_rows_say_already_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     first = rows().iloc[0]
     send(first["text"].upper(), first["label"])
-    assert "left    1 whose text and label are among the rows already" in labels(capsys)
+    assert "left    1 whose text and label are in the rows already" in labels(capsys)
     assert not LABELS.exists()
 
 
@@ -181,7 +181,7 @@ def test_what_contradicts_a_row_is_told_with_both_places(
     told = labels(capsys)
     assert (
         f"refused data/feedback/toy.jsonl, line 2: says '{other}', where {RAW}, line 9, says"
-        f" '{first['label']}': mend that row if it is wrong"
+        f" '{first['label']}': fix that row if it is wrong"
     ) in told
     assert list(taken()) == ["a new goal"]
 
@@ -248,14 +248,14 @@ def test_rows_of_a_scheduled_run_are_compared_with(capsys: pytest.CaptureFixture
     send(first["text"], first["label"])
     send("a new goal", "weather")
     told = labels(capsys)
-    assert "left    1 whose text and label are among the rows already" in told
+    assert "left    1 whose text and label are in the rows already" in told
     assert "the recipe has no class 'weather'" in told
 
 
 def test_without_rows_to_compare_with_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data/toy/ingest/rows.parquet").unlink()
     send("a new goal", "weather")
-    assert "note: no rows are here to compare with" in labels(capsys)
+    assert "note: there are no rows to compare with" in labels(capsys)
     assert taken() == {"a new goal": "weather"}
 
 
@@ -277,4 +277,4 @@ def test_nothing_is_written_while_the_labels_are_read(capsys: pytest.CaptureFixt
     lock.parent.mkdir(parents=True)
     with FileLock(lock):
         assert main.main(["labels", "toy"]) == 2
-    assert "toy.ingest.lock: the labels are being read" in capsys.readouterr().err
+    assert "toy.ingest.lock: another process is using the labels" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command as people call it, where no line needs to run."""
+"""Calls of the command that need no run of the pipeline."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> Path:
-    """A folder with the shipped recipe and a file of one's own rows."""
+    """Folder with the shipped recipe and a file of the user's rows."""
     rows = [{"review": r["text"], "stars": r["label"]} for r in make_rows(300)]
     write_csv(tmp_path / "reviews.csv", rows)
     block = toy_block(tiny_base, "reviews.csv")
@@ -128,11 +128,11 @@ def test_new_keeps_the_comments_of_params_yaml(
         (("rollback", "news"), "has no champion to roll back from"),
         (("promote", "news/3"), "news/3: no such version"),
         (("promote", "news"), "news: has no version yet: bertline run news"),
-        (("promote", "news@champion"), "name the version that should be"),
+        (("promote", "news@champion"), "name the version to promote"),
         (("rollback", "news/2"), "recipe name 'news/2'"),
         (("history", "news/2"), "recipe name 'news/2'"),
-        (("predict", "news", "a text", "--file", "no.txt"), "one of them"),
-        (("predict", "news", "-", "a text"), "one of them"),
+        (("predict", "news", "a text", "--file", "no.txt"), "only one of"),
+        (("predict", "news", "-", "a text"), "only one of"),
         (("fsck", "nwes"), "no recipe 'nwes'; did you mean news?"),
         (("gc", "--budget", "lots"), "--budget lots: write a size such as 500MB or 2GB"),
         (("forget", "news", "--ids", "no.txt"), "no.txt: cannot be read"),
@@ -237,7 +237,7 @@ def test_a_server_of_prefect_that_lets_nobody_in_is_told_in_one_line(
 
 
 class Stranger(BaseHTTPRequestHandler):
-    """A server that tells its health to anybody, and nothing else, as one with a password does."""
+    """Server that answers only its health check without credentials."""
 
     def do_GET(self) -> None:
         healthy = self.path.endswith("/health")
@@ -274,7 +274,7 @@ def test_a_recipe_with_a_typo_runs_nothing(own: Path) -> None:
 
 
 class Champion:
-    """A registered version as MLflow loads it, which answers each text by its length."""
+    """Stand-in for a version loaded by MLflow; it answers each text by its length."""
 
     def __init__(self, two_texts: bool) -> None:
         self.model_config = {"two_texts": two_texts}
@@ -331,7 +331,7 @@ def test_predict_reads_pairs_from_a_file(
     (tmp_path / "pairs.txt").write_text("\n".join(lines))
     assert main.main(["predict", "toy", "--file", str(tmp_path / "pairs.txt")]) == 0
     labels = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    # to a model of one text a line is a text, whatever is in it
+    # for a model of one text, a line is a text even if it contains a tab
     assert labels == (["3+5", "3+1"] if champion == "pairs" else ["9+0", f"{len(lines[1])}+0"])
 
 

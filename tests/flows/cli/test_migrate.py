@@ -52,7 +52,7 @@ def test_old_names_are_rewritten_and_the_rest_stays_to_the_byte(
     assert "params.yaml, line 9: recipes.words.finetune.clip: clip is max_grad_norm now" in told
     assert len(told) == 8
     assert main.main(["migrate"]) == 0
-    assert capsys.readouterr().out == "params.yaml: every name is of today\n"
+    assert capsys.readouterr().out == "params.yaml: all names are current\n"
 
 
 def test_a_recipe_of_old_keys_parses_once_it_is_migrated(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recipes of pretraining, embeddings and translation go the line on a few of their own rows."""
+"""Recipes of pretraining, embeddings and translation run on a few of their own rows."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ def small(name: str, base: Path, home: Path, monkeypatch: pytest.MonkeyPatch) ->
         block = results.sampled(ready(name), results.DATASETS, home, lambda _, found: found[:ROWS])
     except UserError as error:
         pytest.skip(str(error))
-    for percent in ("validation_percent", "test_percent"):  # of so few rows, none otherwise
+    for percent in ("validation_percent", "test_percent"):  # else there would be no rows
         block["ingest"][percent] = block["ingest"][percent] and 20
     if block["base"]["network"]:
         block["base"]["network"].update(NETWORK, intermediate_size=64)

@@ -213,7 +213,7 @@ def test_new_does_not_copy_the_shares_of_published_splits(home: Path, published:
         (("--task", "similarity"), "recipes.mine.ingest.second: similarity reads two texts"),
         (("--second", "label"), "recipes.mine.ingest.second: classification reads one text"),
         (("--like", "nwes"), "no recipe 'nwes' to copy from; did you mean news?"),
-        (("--like", "news", "--task", "similarity"), "recipes.news is of classification"),
+        (("--like", "news", "--task", "similarity"), "recipes.news is of task classification"),
         (("--format", "excel"), "recipes.mine.ingest.format:"),
         (("--group", "author"), "no column 'author'"),
     ],

@@ -1,4 +1,4 @@
-"""fsck, gc and forget as they are called, in a folder where no line needs to run."""
+"""Calls of fsck, gc and forget that need no run of the pipeline."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ NAME = content_id(PERSON)
 
 @pytest.fixture
 def folder(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:  # noqa: F811
-    """A recipe that has been ingested, its table in the cache, and a version that knows a row."""
+    """Ingested recipe with its table in the cache, and a version trained on one row."""
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(shop.folder / "prefect"))
@@ -88,7 +88,7 @@ def test_gc_only_says_it_until_it_is_told_to(
 ) -> None:
     loose = folder.keep(b"nobody needs this")
     assert main.main(["gc"]) == 0
-    assert "nothing has gone: --yes lets it go" in capsys.readouterr().out
+    assert "nothing has been deleted: --yes deletes it" in capsys.readouterr().out
     assert folder.cache.has(loose)
     assert main.main(["gc", "--yes"]) == 0
     assert not folder.cache.has(loose)
@@ -163,7 +163,7 @@ def test_a_forgotten_row_is_nowhere_and_its_versions_are_told(
 
 
 def sent_back(folder: Path, *texts: str, recipe: str = "toy", consent: bool = True) -> None:
-    """Feedback, and the labels that came of it."""
+    """Feedback and the labels made from it."""
     from pipeline.serving.feedback import SentFeedback, Store
 
     for text in texts:
@@ -226,7 +226,7 @@ def test_a_remote_is_told_what_to_delete(folder: Shop, capsys: pytest.CaptureFix
     Path(".dvc/config").write_text("[core]\n    remote = far\n['remote \"far\"']\n    url = x\n")
     [name] = folder.cache.objects()
     assert main.main(["forget", "toy", "--ids", "ids.txt"]) == 0
-    assert f"delete there files/md5/{name[:2]}/{name[2:]}\n" in capsys.readouterr().out
+    assert f"delete there: files/md5/{name[:2]}/{name[2:]}\n" in capsys.readouterr().out
 
 
 def test_an_unknown_id_stops_everything(folder: Shop, capsys: pytest.CaptureFixture[str]) -> None:
