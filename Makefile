@@ -1,4 +1,4 @@
-# Everything runs in .venv of this folder, on embedded defaults: no server, no account, no hub.
+# Everything runs in .venv of this folder and needs no server, account or model hub.
 .PHONY: demo test prove check ui servers servers-down bench clean install
 .DELETE_ON_ERROR:
 
@@ -20,8 +20,7 @@ PINS = -c constraints.txt -c constraints-serve.txt
 demo: $(INSTALLED)
 	@$(BIN)/bertline run news
 
-# in two processes, for most of a test's time is that of programs being started; more threads would
-# only wait for each other
+# two processes, since most of the time is spent starting programs; more threads only wait for each other
 test: $(DEVELOPED)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -51,7 +50,7 @@ bench: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# uv takes seconds where pip takes minutes; pip it is where uv cannot be had
+# uv takes seconds, pip minutes; pip is used if uv cannot be installed
 $(INSTALLED): pyproject.toml constraints.txt constraints-serve.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "error: bertline needs Python 3.11 or newer; call make PYTHON=python3.11"; exit 2; }
@@ -74,8 +73,8 @@ $(SERVED): $(INSTALLED)
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check $(PINS) -e '.[servers]'
 	@touch $@
 
-# The environment, what the line made, the embedded MLflow. Your rows, dvc.lock, what `make servers`
-# keeps, the secrets of containers and versions of rows in .dvc/cache stay: `dvc gc -w` tidies the last.
+# Removes the environment, outputs of the stages and the embedded MLflow. Your rows, dvc.lock, the data of
+# `make servers`, secrets of containers and .dvc/cache stay; `dvc gc -w` cleans the cache.
 clean:
 	test ! -d .bertline || find .bertline -mindepth 1 -maxdepth 1 ! -name 'servers*' ! -name secrets -exec rm -rf {} +
 	rm -rf .venv mlflow.db mlartifacts dvc_plots .dvc/tmp *.egg-info
