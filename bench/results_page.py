@@ -86,33 +86,34 @@ def page(results: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any
     cost = ("recipe", "train", "validation", "test", "leaks", "tokens", "trained", "time")
     return f"""# Results
 
-What the ready recipes (`bertline recipes`) reach on real data. `python bench/results.py` runs those
-that have no result yet and writes this page from `bench/results/gallery/`; with the name of a
-recipe it runs that one.
+Scores of the ready recipes (`bertline recipes`) on real data. `python bench/results.py` runs the
+recipes that have no result yet, or the one that it is given, and writes this page from
+`bench/results/gallery/`.
 
-Nothing here is chosen by looking at test rows: the checkpoint, thresholds and the runtime are
-picked on validation rows, which are drawn from the training rows where the data set has none of
-its own; the other values come from the literature and the lengths of the texts. Training rows whose
-exact or near copy is a test row are set aside before training. Published test sets also hold copies
-of their own rows, so beside each score is the one over the published test rows with those copies.
-Rows that cannot be used (without a label, or set aside for another fault) are in neither.
+No choice is based on test rows. Checkpoint, thresholds and runtime are selected on validation rows,
+which are a part of the training rows if the data set has none. The other values come from the
+literature and the lengths of the texts. Training rows that are exact or near copies of test rows
+are removed before training. Published test sets also contain copies within themselves, which are
+removed; the column "all published" includes them. Invalid rows (without a label, or with another
+defect) are in neither score.
 {waiting}
 ## Scores
 
 {table((*reached, "bar", "for comparison"), [row for each in results for row in _reached(each)])}
 
-The value is of the test rows that validation kept, with its bootstrap interval, in which rows of
-one group are drawn together. A baseline is what little effort gives on the same rows. The bar is
-what the recipe should reach.
+The value is the score on the test rows that validation kept, with its bootstrap interval, which
+resamples whole groups. A baseline is a simple method on the same rows. The bar is the score that
+the recipe should reach.
 
-## What it took
+## Cost
 
 {table((*cost, "served by", "speed-up", "its score"), [_cost(each) for each in results])}
 
-Leaks are rows set aside for a copy in a more precious split. The time is that of the stage
-`finetune`, with its validation runs and what was done again after a stop; it is no benchmark, for
-some recipes were trained side by side, a core each. The speed-up is over PyTorch at batch 1, on
-texts of the recipe's own lengths.
+Leaks are rows that were removed because a copy is in another split: the copy in test is kept, else
+the one in validation. The time is that of the stage `finetune`, with its validation runs and steps
+that were repeated after an interruption. It is no benchmark, since some recipes were trained in
+parallel on one core each. The speed-up is over PyTorch at batch 1, with texts of the recipe's
+lengths.
 
 {_tried(trials, {each["recipe"]: each for each in results})}## Machines
 
@@ -182,9 +183,9 @@ def _tried(trials: Sequence[Mapping[str, Any]], results: Mapping[str, Mapping[st
 
 {table(header, rows)}
 
-Other values for recipes that do not reach their bar, compared on validation rows alone: with the
-name of a recipe and the values, `python bench/trials.py` trains it so. The model is that of the
-best of all checkpoints.
+These are other values for recipes below their bar, compared only on validation rows.
+`python bench/trials.py` trains a recipe with the values that it is given. Each score is that of the
+best checkpoint.
 
 """
 
