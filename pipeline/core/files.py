@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH_BYTES = 4_000_000  # approximate maximum of a batch, but for a single longer row
+BATCH_BYTES = 1_000_000  # approximate maximum of a batch, but for a single longer row
 BUFFER = 1 << 20  # bytes of a file that are read at once
 
 
