@@ -17,7 +17,7 @@ def locate(source: str) -> Path:
     if not source.startswith(PACKAGE):
         path = Path(source)
         if not path.exists():
-            raise UserError(f"{source}: no such file or folder: mend the path in the recipe")
+            raise UserError(f"{source}: no such file or folder: correct the path in the recipe")
         return path
     name, _, inside = source.removeprefix(PACKAGE).partition("/")
     found = find_spec(name) if name.isidentifier() else None

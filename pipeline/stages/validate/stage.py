@@ -82,7 +82,7 @@ def validate(
     if outcome.unmet:
         raise UserError(
             f"{source}: of {len(frame):,} rows, {len(kept):,} kept: {outcome.unmet[0]}:"
-            f" mend the data or the recipe's validate section (rows: {out / 'report.csv'})"
+            f" fix the data or the recipe's validate section (rows: {out / 'report.csv'})"
         )
 
     _write_kept(rows, kept, task.with_neighbour, out / "kept.parquet")
@@ -363,7 +363,7 @@ def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Pa
         }.get(rule, rule.replace("_", " "))
         more = f" (and {len(bad) - 1:,} more rows)" if len(bad) > 1 else ""
         raise UserError(
-            f"{first['file']}, line {first['line']}: {what}{more}: mend the rows listed in"
+            f"{first['file']}, line {first['line']}: {what}{more}: fix the rows listed in"
             f" {report}, or set validate.rules.{rule} to quarantine"
         )
 
