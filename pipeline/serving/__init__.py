@@ -1,1 +1,1 @@
-"""The champion answers over HTTP: one process follows the alias, another answers by its version."""
+"""HTTP server of the champion: one process follows the alias, another answers requests."""

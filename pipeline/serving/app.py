@@ -1,26 +1,21 @@
-"""What answers over HTTP: the routes of one recipe's server."""
-
-import json
+"""ASGI application of one recipe's server."""
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from pipeline.serving import openapi, pages
 from pipeline.serving.batching import Batcher, Gone
-from pipeline.serving.guard import FAILED, LEFT, Guard, Refusal, refused
+from pipeline.serving.guard import CLIENT_CLOSED, FAILED, Guard, Refusal, refused
 from pipeline.serving.handlers import FeedbackStore, Handlers
 from pipeline.serving.logs import Log
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.settings import Settings
 
-LARGE = 2**17  # bytes of a body beyond which others are answered while it is parsed
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
 
 def create_app(
     batcher: Batcher, settings: Settings, store: FeedbackStore, log: Log | None = None
 ) -> Guard:
-    """The whole application, for uvicorn to run with `protocol.Protocol`."""
+    """Build the application, which uvicorn runs with `protocol.Protocol`."""
     log, metrics = log or Log(), Metrics(batcher)
     batcher.observe = metrics.batch
     handlers = Handlers(batcher, settings, store, metrics, log)
@@ -44,14 +39,14 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _no_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    line = {404: "there is nothing at this path", 405: "this path is not asked by this method"}
+    line = {404: "there is nothing at this path", 405: "this path does not accept this method"}
     status = error.status_code
-    return refused(Refusal(status, line.get(status, "this is refused"), error.headers))
+    return refused(Refusal(status, line.get(status, "the request is refused"), error.headers))
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=LEFT)  # for the log: nobody reads it
+    return Response(status_code=CLIENT_CLOSED)  # for the log: the client has disconnected
 
 
 async def _failed(_: Request, __: Exception) -> Response:
-    return refused(FAILED)  # and the guard, whom the error reaches too, logs it
+    return refused(FAILED)  # the error also reaches the guard, which logs it

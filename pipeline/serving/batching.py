@@ -1,9 +1,7 @@
-"""Requests that arrive together are answered together: a bounded queue, and runners that take
-from it.
+"""Batching of requests: a bounded queue and runners, which are threads that answer its batches.
 
-All of it but the model's own work happens on the event loop's thread, so that it needs no locks.
-A runner is a thread that is given one batch at a time. A request is answered by one version: the
-one that was in use when its first row was taken.
+Everything but the model runs on the event loop's thread and needs no locks. A runner has one batch
+at a time. A request is answered by one version: the one in use when its first row was taken.
 """
 
 import asyncio
@@ -15,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pipeline.serving.runner import Failed, answers, failed, step_back
+from pipeline.serving.runner import Failed, answers, failed, lower_priority
 from pipeline.serving.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -23,18 +21,18 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import Answer
     from pipeline.tasks.base.encoding import Texts
 
-WINDOW = 4  # batches of waiting rows among which those of like length are looked for
-SECONDS_INSIDE = 0.08  # worth of rows that may wait or be worked at
-SECONDS_OVERLOADED = 0.05  # the same, while most are refused
-FEWEST_INSIDE = 32  # rows: so many clients who ask one thing at a time are never refused
-OVERLOADED = 0.5  # share of the last requests that were refused
-LEARNED = 0.05  # of each batch or request, into what is expected of the next
-SWEEP = 0.25  # seconds between looks for requests whose deadline has passed
+WINDOW = 4  # batches of waiting rows in which rows of similar length are searched
+SECONDS_INSIDE = 0.08  # time to answer the rows that may wait or be in a batch
+SECONDS_OVERLOADED = 0.05  # the same while most requests are refused
+FEWEST_INSIDE = 32  # rows: this many clients of single requests are never refused
+OVERLOADED = 0.5  # share of recent requests refused
+LEARNED = 0.05  # weight of each new batch or request in running means
+SWEEP = 0.25  # seconds between checks for requests whose deadline has passed
 log = logging.getLogger("bertline.serving")
 
 
 class Busy(Exception):  # noqa: N818 - a state, like those below
-    """The queue is full, or there is no version yet."""
+    """Refusal of a request: the queue is full, or there is no version yet."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(f"too many requests: try again in {retry_after:.1f} s")
@@ -43,102 +41,98 @@ class Busy(Exception):  # noqa: N818 - a state, like those below
 
 
 class Late(Exception):  # noqa: N818
-    """The deadline passed before there was an answer."""
+    """End of a request whose deadline has passed without an answer."""
 
 
 class Gone(Exception):  # noqa: N818
-    """Who asked has left: nobody is waiting for this answer."""
+    """End of a request whose client has disconnected."""
 
 
 class _Job:
-    """A request: its rows, those that no runner has taken yet, and its answers so far."""
+    """Request with its rows, those that still wait for a runner, and its answers so far."""
 
-    __slots__ = ("answers", "arrived", "deadline", "future", "gone", "left", "rest", "texts")
+    __slots__ = ("answers", "deadline", "future", "gone", "texts", "unanswered", "waiting")
 
     def __init__(
         self,
         texts: "Sequence[Texts]",
         future: "asyncio.Future[Version]",
-        arrived: float,
         deadline: float,
         gone: Callable[[], bool],
     ) -> None:
-        self.texts, self.future, self.gone = texts, future, gone
-        self.arrived, self.deadline = arrived, deadline
-        self.rest: list[int] = []  # places in texts
+        self.texts, self.future, self.deadline, self.gone = texts, future, deadline, gone
+        self.waiting: list[int] = []  # indices of texts
         self.answers: list[Answer | None] = [None] * len(texts)
-        self.left = len(texts)  # rows without an answer
-
-
-def nobody_left() -> bool:
-    """For those who cannot tell whether their client is still there."""
-    return False
+        self.unanswered = len(texts)
 
 
 class Batcher:
-    """Answers requests by the version in use, in batches, within `tuning`.
+    """Queue that answers requests in batches with the version in use, as `tuning` says.
 
-    `most_inside` rows may wait or be worked at before a new request is refused. 0 stands for what
-    is answered in 0.08 seconds, as measured and as seen since, and no fewer than 32 and than two
-    batches a runner. While most are refused it is 0.05 seconds, and no fewer than keep the runners
-    busy: refusals take from the processor, and who is answered should not wait longer than before.
-    While a runner is idle a row waits at most `gather` seconds for others, and only as long as
-    others come. For one event loop.
+    A new request is refused if more than `most_inside` rows would wait or be in a batch. 0 means
+    the rows that are answered in 0.08 seconds at the measured speed, at least 32 and two batches
+    per runner. While most requests are refused it means the rows of 0.05 seconds, at least enough
+    to keep the runners busy: refusals use the processor too, and admitted requests should not wait
+    longer than before. While a runner is idle, a row waits at most `gather` seconds for others, and
+    only as long as others arrive. For one event loop.
     """
 
     def __init__(self, tuning: Tuning, most_inside: int = 0, gather: float = 0.002) -> None:
         self.version: Version | None = None
         self.previous: Version | None = None
-        """The one before, ready to answer."""
+        """Version that was in use before; it stays loaded."""
         self.confirmed = False
-        """Whether it is known which version should be in use, or cannot be known now."""
+        """True if the champion is known and in use or refused, or if it cannot be known now."""
         self.refused: tuple[str, str] | None = None
-        """The number of the version that should be in use and cannot be, and why."""
+        """Number of the champion if it was refused, and the reason."""
         self.swaps = self.refusals = 0
         self.waiting = 0
-        """Rows that no runner has taken yet."""
+        """Number of rows that wait for a runner."""
         self.observe: Callable[[int, float], object] | None = None
-        """Told of every batch: its rows, and its seconds."""
+        """Callback for each batch: its rows and its seconds."""
         self.gather = gather
-        self._asked_most_inside = most_inside
+        self._fixed_most_inside = most_inside
         self._jobs: deque[_Job] = deque()
-        self._versions: dict[_Job, Version] = {}  # of requests that have begun and wait for more
+        self._versions: dict[_Job, Version] = {}  # of jobs of which only some rows were taken
         self._open: set[_Job] = set()
-        self._busy = 0
+        self._busy = 0  # runners with a batch
         self._ahead = 0  # rows that are taken before the first of a new request
-        self._taken = 0  # rows that runners are at
-        self._mean = 0.0, 0.0  # rows of a batch, and its seconds
-        self._refused = 0.0  # share of the last requests
-        self._begun: list[float] = []  # when each batch that runners are at was taken
+        self._taken = 0  # rows in batches
+        self._mean = 0.0, 0.0  # rows and seconds of a batch
+        self._refused = 0.0  # share of recent requests
+        self._begun: list[float] = []  # start times of the current batches
         self._wake: asyncio.Handle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "runner", step_back)
+        self._pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "runner", lower_priority)
         self.tune(tuning)
 
     @property
     def ready(self) -> bool:
-        """True if there is a version, and it is known to be the one that should be in use."""
+        """True if a version is in use and confirmed."""
         return self.confirmed and self.version is not None
 
     def tune(self, tuning: Tuning) -> None:
-        """Go on with other numbers."""
+        """Change the tuning."""
         self.tuning = tuning
         self._mean = tuning.batch, tuning.batch * tuning.runners / tuning.rows_per_second
         self._set_rate(tuning.rows_per_second)
-        self._ahead = sum(min(len(job.rest), tuning.batch) for job in self._jobs)
+        self._ahead = sum(min(len(job.waiting), tuning.batch) for job in self._jobs)
 
     def _set_rate(self, rate: float) -> None:
-        """How many rows a second are answered, and so how many may be inside."""
+        """Set the rows answered per second and the limits that follow from it."""
         self._rate = rate
         batch, runners = self.tuning.batch, self.tuning.runners
         most = max(FEWEST_INSIDE, 2 * runners * batch, round(rate * SECONDS_INSIDE))
         few = max((runners + 1) * batch, round(rate * SECONDS_OVERLOADED))
-        self.most_inside = self._asked_most_inside or most
-        self._most_overloaded = self._asked_most_inside or few
+        self.most_inside = self._fixed_most_inside or most
+        self._most_overloaded = self._fixed_most_inside or few
 
     def _learn(self, rows: int, seconds: float) -> None:
-        """Let a batch count for as much as it holds: a single text that had to wait for the
-        processor says little about many, and one that failed at once made nothing faster."""
+        """Update the mean rows and seconds of a batch, and the rate, which is their ratio.
+
+        So a small batch that had to wait for the processor counts little, and its time has a lower
+        limit, since a batch that fails at once is not a fast one.
+        """
         mean_rows, mean_seconds = self._mean
         seconds = max(seconds, rows * mean_seconds / mean_rows / 2)
         mean_rows += LEARNED * (rows - mean_rows)
@@ -147,24 +141,24 @@ class Batcher:
         self._set_rate(self.tuning.runners * mean_rows / mean_seconds)
 
     def busy_for(self) -> float:
-        """Seconds for which the batch that was taken first has been worked at."""
+        """Return the seconds since the oldest current batch was started."""
         return monotonic() - min(self._begun) if self._begun else 0.0
 
     async def swap(self, version: "Version") -> None:
-        """Put a version in use. What has begun ends with the one before, which is kept."""
+        """Put a version in use. The one before stays loaded and completes its requests."""
         if self.version is not None or (self.refused and self.refused[0] == version.number):
-            self.refused = None  # but not by the first, which may stand in for the one refused
+            self.refused = None  # a first version may replace the refused one, which stays noted
         if version is not self.version:
             self.swaps += self.version is not None
             self.previous, self.version = self.version, version
 
     def refuse(self, number: str, reason: str) -> None:
-        """Say that a version was not let in; the one in use stays."""
+        """Note that a version was refused; the one in use stays."""
         self.refused = (number, reason)
         self.refusals += 1
 
     def close(self) -> None:
-        """Take no more work: whoever still waits is told that it is too late."""
+        """Stop: requests that still wait end with Late."""
         for job in self._open:
             if not job.future.done():
                 job.future.set_exception(Late())
@@ -176,8 +170,8 @@ class Batcher:
     # requests
 
     def admit(self, rows: int, deadline: float) -> None:
-        """Raises Busy where a request of so many rows would not be taken now: there are too many
-        before it, or it could not be done by its deadline."""
+        """Raise Busy if too many rows are ahead of a request of `rows` rows, or if it could not be
+        answered by its deadline."""
         if self.version is None:
             raise Busy(1.0)
         inside, now = self._ahead + self._taken, monotonic()
@@ -192,45 +186,43 @@ class Batcher:
         self,
         texts: "Sequence[Texts]",
         deadline: float,
-        gone: Callable[[], bool] = nobody_left,
+        gone: Callable[[], bool] = lambda: False,
     ) -> "tuple[list[Answer], Version]":
-        """One answer a text, all by the version that is returned.
+        """Return one answer per text and the version that gave all of them.
 
-        `deadline` is a moment of `time.monotonic`; `gone` tells whether the client has left. Raises
-        Busy, Late, Gone, and Failed where the version's code does not manage one of the texts.
+        `deadline` is a time of `time.monotonic`; `gone` returns True once the client has
+        disconnected. Raises Busy, Late, Gone, and Failed if the version's code fails on a text.
         """
         self.admit(len(texts), deadline)
         self._refused -= LEARNED * self._refused
-        now = monotonic()
-        loop = asyncio.get_running_loop()
-        job = _Job(texts, loop.create_future(), now, deadline, gone)
         if not texts:
             assert self.version is not None
             return [], self.version
-        self._leave(job, sorted(range(len(texts)), key=lambda row: _length(texts[row])))
+        loop = asyncio.get_running_loop()
+        job = _Job(texts, loop.create_future(), deadline, gone)
+        self._set_waiting(job, sorted(range(len(texts)), key=lambda row: _length(texts[row])))
         self._jobs.append(job)
         self._open.add(job)
-        self._rouse(loop)
+        self._schedule(loop)
         try:
             version = await job.future
         finally:
             self._open.discard(job)
             self._versions.pop(job, None)
-            if job.rest:  # cancelled or late
-                self._leave(job, [])
+            if job.waiting:  # cancelled or late
+                self._set_waiting(job, [])
         return job.answers, version  # type: ignore[return-value]  # none is missing
 
-    def _leave(self, job: _Job, rest: list[int]) -> None:
-        """Set which rows of a request still wait."""
+    def _set_waiting(self, job: _Job, rows: list[int]) -> None:
         batch = self.tuning.batch
-        self.waiting += len(rest) - len(job.rest)
-        self._ahead += min(len(rest), batch) - min(len(job.rest), batch)
-        job.rest = rest
+        self.waiting += len(rows) - len(job.waiting)
+        self._ahead += min(len(rows), batch) - min(len(job.waiting), batch)
+        job.waiting = rows
 
     # batches
 
-    def _rouse(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that what waits is taken: soon, or when others have had time to join it."""
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give a full batch to an idle runner now, a smaller one once no more requests arrive."""
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP, self._sweep)
         if self._busy >= self.tuning.runners:
@@ -243,14 +235,14 @@ class Batcher:
             self._wake = loop.call_soon(self._take_when_quiet, loop, self.waiting, monotonic())
 
     def _take_when_quiet(self, loop: asyncio.AbstractEventLoop, waiting: int, since: float) -> None:
-        """Wait for as long as each turn of the loop brings more requests, but not for long."""
+        """Wait while each turn of the loop brings more requests, at most `gather` seconds."""
         if self.waiting > waiting and monotonic() - since < self.gather:
             self._wake = loop.call_soon(self._take_when_quiet, loop, self.waiting, since)
         else:
             self._take_all()
 
     def _take_all(self) -> None:
-        """Give every idle runner a batch, while there are any."""
+        """Give every idle runner a batch while rows wait."""
         self._wake = None
         while self._busy < self.tuning.runners and self._jobs:
             version, rows = self._take()
@@ -273,75 +265,75 @@ class Batcher:
 
         def done(work: "Future[list[Answer | Failed]]") -> None:  # in the runner's thread
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._give, version, rows, work, started)
+                loop.call_soon_threadsafe(self._deliver, version, rows, work, started)
 
         return done
 
     def _take(self) -> "tuple[Version | None, list[tuple[_Job, int]]]":
-        """A batch, and the version that answers it: rows of like length, the oldest among them.
+        """Take a batch, rows of similar length with the oldest among them, and its version.
 
-        A request with more rows than a batch goes to the end of the queue with those that are left.
+        A request with more rows than a batch goes to the end of the queue with its other rows.
         """
         batch, now = self.tuning.batch, monotonic()
         version: Version | None = None
         seen: list[_Job] = []
-        rows: list[tuple[int, int, int]] = []  # characters, place in seen, row
+        rows: list[tuple[int, int, int]] = []  # characters, index in seen, row
         while self._jobs and len(rows) < WINDOW * batch:
             job = self._jobs.popleft()
-            if not self._is_wanted(job, now):
+            if not self._is_live(job, now):
                 continue
             own = self._versions.get(job, self.version)
             if version is None:
                 version = own
             if own is version:
-                rows += [(_length(job.texts[row]), len(seen), row) for row in job.rest[:batch]]
+                rows += [(_length(job.texts[row]), len(seen), row) for row in job.waiting[:batch]]
             seen.append(job)
-        if not rows:  # all who waited have left
+        if not rows:  # all jobs have ended
             return None, []
         taken: dict[int, set[int]] = {}
-        for _, place, row in _run_with_the_oldest(rows, self.tuning):
-            taken.setdefault(place, set()).add(row)
+        for _, index, row in _batch_with_oldest(rows, self.tuning):
+            taken.setdefault(index, set()).add(row)
         self._put_back(seen, taken, version)
-        return version, [(seen[place], row) for place, own in taken.items() for row in own]
+        return version, [(seen[index], row) for index, own in taken.items() for row in own]
 
-    def _is_wanted(self, job: _Job, now: float) -> bool:
-        if job.rest and not job.future.done():
+    def _is_live(self, job: _Job, now: float) -> bool:
+        if job.waiting and not job.future.done():
             if job.deadline > now and not job.gone():
                 return True
             job.future.set_exception(Late() if job.deadline <= now else Gone())
-        self._leave(job, [])
+        self._set_waiting(job, [])
         return False
 
     def _put_back(
         self, seen: list[_Job], taken: dict[int, set[int]], version: "Version | None"
     ) -> None:
-        kept = []
-        for place, job in enumerate(seen):
-            if place not in taken:
-                kept.append(job)
+        untouched = []
+        for index, job in enumerate(seen):
+            if index not in taken:
+                untouched.append(job)
                 continue
-            self._leave(job, [row for row in job.rest if row not in taken[place]])
-            if job.rest:
+            self._set_waiting(job, [row for row in job.waiting if row not in taken[index]])
+            if job.waiting:
                 assert version is not None
                 self._versions[job] = version
                 self._jobs.append(job)
-        self._jobs.extendleft(reversed(kept))
+        self._jobs.extendleft(reversed(untouched))
 
-    def _give(
+    def _deliver(
         self,
         version: "Version",
         rows: list[tuple[_Job, int]],
         work: "Future[list[Answer | Failed]]",
         started: float,
     ) -> None:
-        """Hand a batch's answers to its requests."""
+        """Pass the answers of a batch to its requests."""
         self._busy -= 1
         self._taken -= len(rows)
         self._begun.remove(started)
         error = work.exception()
         found = [failed(error)] * len(rows) if error else work.result()
         for (job, row), answer in zip(rows, found, strict=True):
-            job.left -= 1
+            job.unanswered -= 1
             if job.future.done():
                 continue
             if isinstance(answer, Failed):
@@ -349,19 +341,18 @@ class Batcher:
                 job.future.set_exception(answer)
                 continue
             job.answers[row] = answer
-            if not job.left:
+            if not job.unanswered:
                 job.future.set_result(version)
         seconds = monotonic() - started
         if self.observe:
             self.observe(len(rows), seconds)
         if self._jobs:
-            # all runners were at work: what they manage now counts for more than the measurement
-            self._learn(len(rows), seconds)
+            self._learn(len(rows), seconds)  # only under load, when all runners are busy
             if self._wake is None:
                 self._take_all()
 
     def _sweep(self) -> None:
-        """End the requests whose deadline has passed, also those that a runner is at."""
+        """End the requests whose deadline has passed, including those in a batch."""
         self._sweeper = None
         now = monotonic()
         for job in [job for job in self._open if job.deadline <= now]:
@@ -375,15 +366,15 @@ def _length(texts: "Texts") -> int:
     return len(texts[0]) + len(texts[1])
 
 
-def _run_with_the_oldest(
+def _batch_with_oldest(
     rows: list[tuple[int, int, int]], tuning: Tuning
 ) -> list[tuple[int, int, int]]:
-    """Of rows that begin with the oldest: it, and those that come before it by length."""
+    """Return the oldest row, which is the first of `rows`, and its neighbours by length, shorter
+    ones first."""
     oldest, ordered = rows[0], sorted(rows)
-    place = ordered.index(oldest)
     size = tuning.room(oldest[0])
-    start = max(0, place + 1 - size)
-    run = ordered[start : start + size]
-    while len(run) > tuning.room(run[-1][0]) and run[-1] is not oldest:
-        run.pop()
-    return run
+    start = max(0, ordered.index(oldest) + 1 - size)
+    batch = ordered[start : start + size]
+    while len(batch) > tuning.room(batch[-1][0]) and batch[-1] is not oldest:
+        batch.pop()
+    return batch

@@ -1,9 +1,9 @@
-"""What people say of the answers they got: a line a word of theirs, appended and never edited.
+"""Store of feedback: one appended JSON line per label that a user sent for an answer.
 
     data/feedback/news.jsonl
 
-Texts are kept with consent only. Several processes may append at once, while `bertline forget`
-rewrites the file: each holds its lock (flock) for as long as a line takes.
+Texts are stored only with consent. Several processes may append at once while `bertline forget`
+rewrites the file: each holds a lock (flock) while it writes.
 """
 
 import errno
@@ -23,38 +23,37 @@ from pipeline.core.log import Log, no_log
 from pipeline.core.records import Record
 from pipeline.core.text import content_id, join_texts
 
-OWNER_ONLY = 0o600  # of the file's mode: it holds what people wrote
+OWNER_ONLY = 0o600  # mode of the file: it holds what people wrote
 
 
 class Feedback(Record):
-    """One answer's right label, as it is kept."""
+    """Right label of an answer, as it is stored."""
 
     id: str
-    """The text's name, as its row has it: the head of the SHA-256 of the text, or of both."""
+    """Id of the text, the same as in its row: the start of the SHA-256 of the text or pair."""
     when: str
-    """ISO 8601, in UTC."""
+    """Time in UTC, ISO 8601."""
     request: str
-    """Id of the request that was answered; empty where the sender did not name it."""
+    """Id of the request that was answered; empty if the sender did not name it."""
     version: str
     """RECIPE/NUMBER of the version that answered."""
     consent: bool
-    """True if the sender lets the text be kept and learned from."""
+    """True if the text may be stored and used for training."""
     text: str = ""
     second: str = ""
-    """Both are empty without consent."""
+    """Second text; both are empty without consent."""
     label: str
-    """The right one, written as the task writes it. Empty where it quotes the text, as the answer
-    to a question does, and there is no consent."""
+    """Right label in the task's own form; empty if it quotes the text, as the answer to a question
+    does, and there is no consent."""
     answered: str | None
-    """The label that was answered, None where nobody knows; empty as `label` is."""
+    """Label that was answered, None if unknown; empty as `label` is."""
     score: float | None
-    """The version's confidence in it, in [0, 1]."""
+    """Confidence of the version in its answer, in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class SentFeedback:
-    """One answer's right label, as somebody sends it: with the text, also where there is no
-    consent to keep it."""
+    """Right label of an answer, as it is sent: with the text even without consent to store it."""
 
     version: str
     request: str
@@ -65,10 +64,10 @@ class SentFeedback:
     answered: str | None
     score: float | None
 
-    def kept(self) -> Feedback:
-        """Feedback without what there is no consent to keep.
+    def to_record(self) -> Feedback:
+        """Return the feedback without what may not be stored.
 
-        Raises ValueError for what is not Unicode text or no finite score.
+        Raises ValueError for a text that is not Unicode and a score that is not finite.
         """
         return Feedback(
             id=content_id(join_texts(self.text, self.second)),
@@ -84,28 +83,28 @@ class SentFeedback:
         )
 
     def _unquoted(self, label: str) -> str:
-        """A label, empty where it quotes the text without consent."""
+        """Return a label, or "" if it quotes the text without consent."""
         return label if self.consent or not _quotes(label, self.text, self.second) else ""
 
 
 class Store:
-    """Where a recipe's feedback is kept."""
+    """File of a recipe's feedback."""
 
     def __init__(self, folder: Path, recipe: str) -> None:
         self.path = file_of(folder, recipe)
 
     def add(self, sent: SentFeedback) -> str:
-        """Keep one word of feedback for good; returns its text's id.
+        """Append feedback to the file and sync it to disk; return the text's id.
 
-        Raises OSError where the line could not be written whole, ValueError for what is not
-        Unicode text or no finite score.
+        Raises OSError if the line could not be written completely, ValueError as `to_record`.
         """
-        feedback = sent.kept()
+        feedback = sent.to_record()
         line = json.dumps(feedback.model_dump(), ensure_ascii=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _held(self.path) as file:
+        with _locked(self.path) as file:
             size = os.fstat(file).st_size
-            if size and os.pread(file, 1, size - 1) != b"\n":  # the last line was cut by a kill
+            # a killed process can leave an incomplete last line
+            if size and os.pread(file, 1, size - 1) != b"\n":
                 line = b"\n" + line
             if os.write(file, line) < len(line):
                 raise OSError(errno.ENOSPC, "no room for a whole line", str(self.path))
@@ -117,17 +116,12 @@ def file_of(folder: Path, recipe: str) -> Path:
     return folder / f"{recipe}.jsonl"
 
 
-def read(folder: Path, recipe: str, *, log: Log = no_log) -> Iterator[Feedback]:
-    """A recipe's feedback, oldest first. A line that a kill has cut is told, and skipped.
-
-    Raises UserError for a file that cannot be read and, naming it, for a line that is broken.
-    """
-    for _, feedback in numbered(file_of(folder, recipe), log=log):
-        yield feedback
-
-
 def numbered(path: Path, *, log: Log = no_log) -> Iterator[tuple[int, Feedback]]:
-    """As `read`, with the number of each line."""
+    """Yield the feedback of a file with its line numbers, oldest first.
+
+    Incomplete lines, which a killed process leaves, are logged and skipped. Raises UserError for a
+    file that cannot be read and for an invalid line.
+    """
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -137,31 +131,33 @@ def numbered(path: Path, *, log: Log = no_log) -> Iterator[tuple[int, Feedback]]
                     yield number, Feedback.model_validate_json(line)
                 except ValidationError as error:
                     if not line.rstrip().endswith(b"}"):
-                        log.info(f"{path}, line {number}: was cut by a kill: it is skipped")
+                        log.info(f"{path}, line {number}: is incomplete: it is skipped")
                         continue
                     first = error.errors(include_url=False)[0]
                     what = ".".join(map(str, first["loc"])) or "it"
                     raise UserError(
-                        f"{path}, line {number}: {what}: {first['msg']}: mend or delete that line"
+                        f"{path}, line {number}: {what}: {first['msg']}: fix or delete that line"
                     ) from None
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file: nothing has been sent back yet") from None
+        raise UserError(f"{path}: no such file: no feedback has been sent yet") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def drop(path: Path, goes: Callable[[bytes], bool]) -> None:
-    """Write a file of lines without those that are to go. Its mode stays, the others stay byte for
-    byte, and what is appended meanwhile is not lost."""
-    with _held(path) as held, path.open("rb") as file:
+def drop(path: Path, matches: Callable[[bytes], bool]) -> None:
+    """Rewrite a file without the lines that match.
+
+    The mode and the other lines do not change. Lines that other processes append are not lost.
+    """
+    with _locked(path) as locked, path.open("rb") as file:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         temporary.unlink(missing_ok=True)
         try:
             temporary.touch(OWNER_ONLY)
             with temporary.open("wb") as new:
-                new.writelines(line for line in file if not goes(line))
+                new.writelines(line for line in file if not matches(line))
                 new.flush()
-                os.fchmod(new.fileno(), os.fstat(held).st_mode & 0o777)
+                os.fchmod(new.fileno(), os.fstat(locked).st_mode & 0o777)
                 os.fsync(new.fileno())
             temporary.replace(path)
         finally:
@@ -169,25 +165,25 @@ def drop(path: Path, goes: Callable[[bytes], bool]) -> None:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[int]:
-    """A file to append to, made where it is missing, while no other process writes to it."""
+def _locked(path: Path) -> Iterator[int]:
+    """Yield the descriptor of a locked file to append to, which is created if missing."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
                 yield file
-                return  # else it was rewritten while this one waited
+                return  # else another process replaced it while this one waited
         finally:
             os.close(file)
 
 
 def _quotes(label: str, *texts: str) -> bool:
-    """True if a label holds a piece of the texts beside its place, as [[12, "the piece"]]."""
+    """True if a label is a list of positions and quotes of the texts, as [[12, "the quote"]]."""
     try:
         items = json.loads(label)
     except (ValueError, RecursionError):
         return False
-    pieces = items if isinstance(items, list) else []
-    parts = [part for piece in pieces if isinstance(piece, list) for part in piece]
+    spans = items if isinstance(items, list) else []
+    parts = [part for span in spans if isinstance(span, list) for part in span]
     return any(isinstance(part, str) and part in text for part in parts for text in texts)

@@ -1,6 +1,7 @@
-"""Who may ask, and how: keys, hosts, bytes and time. What is refused costs little, and one line.
+"""Admission of requests: API keys, hosts, origins, and limits on bytes and time.
 
-`Guard` stands in front of the application; protocol.py in front of both.
+A refusal is cheap and has a message of one line. Requests pass protocol.py, then `Guard`, then the
+application.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from pipeline.core.errors import UserError
 from pipeline.serving.batching import Gone
 from pipeline.serving.listening import is_loopback
-from pipeline.serving.logs import Log, broken
+from pipeline.serving.logs import Log, place_of
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.schemas import REQUEST_ID
 from pipeline.serving.settings import Settings
@@ -30,9 +31,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 T = TypeVar("T")
 
-SANE_ID = re.compile(REQUEST_ID.encode())
+VALID_ID = re.compile(REQUEST_ID.encode())
 LOCAL = {b"localhost", b"127.0.0.1", b"[::1]"}
-LEFT = 499  # as nginx calls a client that did not wait
+CLIENT_CLOSED = 499  # nginx's status for a client that has disconnected
 PORT = re.compile(rb":\d+$")
 SAFE = {"GET", "HEAD", "OPTIONS"}
 CHALLENGE = {"www-authenticate": "Bearer"}
@@ -40,42 +41,42 @@ CLOSE = {"connection": "close"}
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer
-    """A request that is not carried out: its status, and what is wrong in one line."""
+    """Refusal of a request: its status and a message of one line."""
 
     def __init__(self, status: int, line: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.status, self.headers = status, headers or {}
-        self.line = str(UserError(line))  # which is one, whatever it quotes
+        self.line = str(UserError(line))  # one printable line, whatever it quotes
 
 
-FAILED = Refusal(500, "it failed here: the server's log says where")
+FAILED = Refusal(500, "internal error: see the server's log")
 
 
 class Caller:
-    """Whoever is at the other end of a connection."""
+    """Client at the other end of a connection."""
 
-    __slots__ = ("left", "task")
+    __slots__ = ("has_left", "task")
 
     def __init__(self) -> None:
-        self.left = False
+        self.has_left = False
         self.task: asyncio.Task[Any] | None = None
 
     def gone(self) -> bool:
-        return self.left
+        return self.has_left
 
     def leave(self) -> None:
-        """The connection is lost: what waits for an answer to it waits no more."""
-        self.left = True
+        """Cancel the task that waits for an answer, since the connection is lost."""
+        self.has_left = True
         if self.task:
             self.task.cancel()
 
-    async def waits(self, answer: Awaitable[T]) -> T:
-        """What is awaited. Raises Gone as soon as the caller leaves, without a task of its own."""
+    async def wait_for(self, answer: Awaitable[T]) -> T:
+        """Await an answer. Raises Gone as soon as the client disconnects; needs no extra task."""
         self.task = task = asyncio.current_task()
         try:
             return await answer
         except asyncio.CancelledError:
-            if not self.left or task is None:
+            if not self.has_left or task is None:
                 raise
             task.uncancel()
             raise Gone from None
@@ -84,18 +85,18 @@ class Caller:
 
 
 class Exchange:
-    """One request and what becomes of it: what its line in the log says."""
+    """Request and its result, as they are logged."""
 
     __slots__ = ("caller", "characters", "id", "rows", "send", "started", "status", "version")
 
-    def __init__(self, identity: str, caller: Caller, send: Send) -> None:
-        self.id, self.caller, self.send = identity, caller, send
+    def __init__(self, request_id: str, caller: Caller, send: Send) -> None:
+        self.id, self.caller, self.send = request_id, caller, send
         self.started = perf_counter()
         self.status = self.rows = self.characters = 0
         self.version = ""
 
     async def __call__(self, message: Message) -> None:
-        """Send a message with the headers that every answer has."""
+        """Send a message of the response, with the headers that every response has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = (b"x-request-id", self.id.encode()), (b"x-content-type-options", b"nosniff")
@@ -104,11 +105,12 @@ class Exchange:
 
 
 class Guard:
-    """Lets through what comes from our own pages or from no page, to our own host, with a key.
+    """Middleware that admits requests with a valid key to an allowed host, which come from the
+    server's own pages or from no page.
 
-    `open_paths` answer without a key; `routes` are the paths that log and metrics know by name;
-    `work` says, by path, who raises a Refusal where a request could not be answered now: so what is
-    too much costs nothing but this.
+    `open_paths` need no key. `routes` are the paths that logs and metrics name. `work` has, by
+    path, a function that raises a Refusal if a request cannot be answered now, so that an overload
+    costs nothing else.
     """
 
     def __init__(
@@ -132,54 +134,54 @@ class Guard:
             return
         headers = dict(scope["headers"])
         caller = scope.get("extensions", {}).get("bertline.caller") or Caller()
-        exchange = scope["exchange"] = Exchange(_identity(headers), caller, send)
+        exchange = scope["exchange"] = Exchange(_request_id(headers), caller, send)
         try:
             self._admit(scope, headers)
             await self.app(scope, receive, exchange)
         except Refusal as refusal:
             await refused(refusal)(scope, receive, exchange)
-        except Exception as error:  # has been answered
-            self.log(level="error", id=exchange.id, error=broken(error))
-        self._tell(scope, exchange)
+        except Exception as error:  # the application has sent a response
+            self.log(level="error", id=exchange.id, error=place_of(error))
+        self._record(scope, exchange)
 
-    def turns_away(self, scope: Scope, caller: Caller) -> tuple[Refusal, str] | None:
-        """Why a request of which no more than the header is here gets no answer now, and its id,
-        when it is told so at once; None where it has to be looked at."""
+    def refuse_early(self, scope: Scope, caller: Caller) -> tuple[Refusal, str] | None:
+        """Return the refusal of a request and its id once its header has arrived; None if the
+        application must handle it."""
         if scope["method"] != "POST" or scope["path"] not in self.work:
             return None
         headers = dict(scope["headers"])
-        exchange = Exchange(_identity(headers), caller, _nothing)
+        exchange = Exchange(_request_id(headers), caller, _send_nothing)
         try:
             self._admit(scope, headers)
         except Refusal as refusal:
             exchange.status = refusal.status
-            self._tell(scope, exchange)
+            self._record(scope, exchange)
             return refusal, exchange.id
         return None
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").lower()
         if sum(name == b"host" for name, _ in scope["headers"]) != 1:
-            raise Refusal(400, "the header Host has to stand there once")
+            raise Refusal(400, "send the Host header exactly once")
         address, _ = scope.get("server") or ("", None)
         if is_loopback(address) and PORT.sub(b"", host) not in self.hosts:
-            raise Refusal(403, "the Host header names another host than localhost: --allow-host")
+            raise Refusal(403, "the Host header is not localhost: allow it with --allow-host")
         origin = headers.get(b"origin", b"://" + host).lower()
         if scope["method"] not in SAFE and origin.partition(b"://")[2] != host:
-            raise Refusal(403, "pages of another origin may not ask here")
-        if self.keys and scope["path"] not in self.open_paths and not self._knows(headers):
+            raise Refusal(403, "requests from pages of another origin are refused")
+        if self.keys and scope["path"] not in self.open_paths and not self._has_key(headers):
             raise Refusal(401, "send an API key, as Bearer or X-API-Key", CHALLENGE)
         if scope["method"] == "POST" and scope["path"] in self.work:
             self.work[scope["path"]]()
 
-    def _knows(self, headers: Mapping[bytes, bytes]) -> bool:
+    def _has_key(self, headers: Mapping[bytes, bytes]) -> bool:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        given = [headers.get(b"x-api-key", b""), token if scheme.lower() == b"bearer" else b""]
-        digests = [hashlib.sha256(key.strip()).digest() for key in given if key.strip()]
-        # each with each, so that the time taken tells nothing
+        sent = [headers.get(b"x-api-key", b""), token if scheme.lower() == b"bearer" else b""]
+        digests = [hashlib.sha256(key.strip()).digest() for key in sent if key.strip()]
+        # all pairs are compared, so that the time reveals nothing
         return sum(hmac.compare_digest(one, key) for one in digests for key in self.keys) > 0
 
-    def _tell(self, scope: Scope, exchange: Exchange) -> None:
+    def _record(self, scope: Scope, exchange: Exchange) -> None:
         path = scope["path"] if scope["path"] in self.routes else "other"
         seconds = perf_counter() - exchange.started
         self.metrics.answered(path, exchange.status, seconds)
@@ -195,35 +197,35 @@ class Guard:
         )
 
 
-def _identity(headers: Mapping[bytes, bytes]) -> str:
-    """A request's id: its own, where it is a sane one."""
-    wanted = headers.get(b"x-request-id", b"")
-    return wanted.decode() if SANE_ID.match(wanted) else secrets.token_hex(8)
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    """Return the X-Request-ID of a request if it is valid, else a new id."""
+    sent = headers.get(b"x-request-id", b"")
+    return sent.decode() if VALID_ID.match(sent) else secrets.token_hex(8)
 
 
-async def _nothing(_: Message) -> None:
-    """Send nothing: what has been said was said otherwise."""
+async def _send_nothing(_: Message) -> None:
+    """Drop a message: protocol.py sends early refusals itself."""
 
 
 def refused(refusal: Refusal) -> Response:
-    """A refusal as JSON."""
+    """Return the response of a refusal."""
     body = json.dumps({"error": refusal.line}).encode()
     return Response(body, refusal.status, refusal.headers, "application/json")
 
 
 async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> bytes:
-    """A request's whole body of JSON.
+    """Receive the whole body of a request.
 
-    Raises Refusal for what is no JSON by its header (415), is longer than `most` bytes (413) or
-    not here within so many seconds (408), and Gone.
+    Raises Refusal if the header does not declare JSON (415), the body is longer than `most` bytes
+    (413) or does not arrive within `seconds` (408), and Gone if the client disconnects.
     """
     headers = dict(scope["headers"])
     if not _JSON.match(headers.get(b"content-type", b"")):
         raise Refusal(415, "send JSON: Content-Type: application/json")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Refusal(415, "send the body without a Content-Encoding")
-    if b"upgrade" in headers:  # then its body is not read as one
-        raise Refusal(400, "there is no other protocol here: leave out the header Upgrade")
+    if b"upgrade" in headers:  # the parser does not read the body of such a request
+        raise Refusal(400, "protocol upgrades are not supported: leave out the Upgrade header")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > most:
         raise Refusal(413, f"a body of {int(length):,} bytes: send at most {most:,}")
@@ -242,7 +244,7 @@ async def body_of(scope: Scope, receive: Receive, most: int, seconds: float) -> 
                 if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:
-        raise Refusal(408, f"the body was not here within {seconds:g} s", CLOSE) from None
+        raise Refusal(408, f"the body did not arrive within {seconds:g} s", CLOSE) from None
 
 
 _JSON = re.compile(rb'application/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?$', re.IGNORECASE)

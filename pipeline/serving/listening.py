@@ -1,4 +1,4 @@
-"""Where the server is reached: an address, and the socket that listens on it."""
+"""Address of the server and its listening socket."""
 
 import contextlib
 import errno
@@ -10,13 +10,13 @@ from functools import lru_cache
 
 from pipeline.core.errors import UserError
 
-LINGERS = 1.5  # seconds for which the worker of a process that was killed may keep its port
+LINGERS = 1.5  # seconds for which the worker of a killed server may still hold the port
 BACKLOG = 2048
 
 
 @lru_cache(64)
 def is_loopback(host: str) -> bool:
-    """Whether that is an address, or the name, by which this machine alone can reach itself."""
+    """True if only this machine can reach a server on this address or host name."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -24,20 +24,20 @@ def is_loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that takes connections. Raises UserError where there can be none."""
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a listening socket. Raises UserError if the address cannot be used."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, OverflowError, UnicodeError) as error:
         raise UserError(f"{host}:{port}: cannot be listened on ({error})") from None
-    with listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         until = time.monotonic() + LINGERS
         while True:
             try:
-                listening.bind(address)
-                listening.listen(BACKLOG)
+                listener.bind(address)
+                listener.listen(BACKLOG)
                 break
             except (OSError, OverflowError) as error:
                 if getattr(error, "errno", None) != errno.EADDRINUSE or time.monotonic() > until:
@@ -45,4 +45,4 @@ def opened(host: str, port: int) -> Iterator[socket.socket]:
                         f"{host}:{port}: cannot be listened on ({error}): try another --port"
                     ) from None
                 time.sleep(0.05)
-        yield listening
+        yield listener

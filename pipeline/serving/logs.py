@@ -1,4 +1,4 @@
-"""One JSON line a request on standard error: how it went, and never what was said."""
+"""Log of the server: JSON lines on standard error, which never contain texts or labels."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 
 class Log:
-    """Writes lines of JSON to a stream; None stands for standard error as it is at the time."""
+    """Writer of JSON lines to a stream, by default the current standard error."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream
@@ -20,12 +20,12 @@ class Log:
         try:
             stream.write(json.dumps({"time": when} | fields) + "\n")
             stream.flush()
-        except (OSError, ValueError):  # nobody reads it any more: answering goes on
+        except (OSError, ValueError):  # a closed log must not stop the server
             pass
 
 
-class Lines(logging.Formatter):
-    """What libraries log, as a line of the same kind."""
+class JsonFormatter(logging.Formatter):
+    """Formatter of library logs, as lines of the same form."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -35,12 +35,13 @@ class Lines(logging.Formatter):
             "message": " ".join(record.getMessage().split()),
         }
         if record.exc_info and record.exc_info[1]:
-            line["error"] = broken(record.exc_info[1])
+            line["error"] = place_of(record.exc_info[1])
         return json.dumps(line)
 
 
-def broken(error: BaseException) -> str:
-    """The kind of an error and where it arose. Its message is left out: it may quote a text."""
+def place_of(error: BaseException) -> str:
+    """Return the type of an error and where it was raised, without its message: it may quote a
+    text."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return " < ".join([type(error).__name__, *reversed(places)])
@@ -49,7 +50,7 @@ def broken(error: BaseException) -> str:
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"lines": {"()": Lines}},
+    "formatters": {"lines": {"()": JsonFormatter}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
     "loggers": {
         "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
@@ -58,4 +59,4 @@ LOGGING: dict[str, Any] = {
         "asyncio": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
     },
 }
-"""What uvicorn is told of logging: it says nothing of each request, for the application does."""
+"""Logging configuration of uvicorn: without request lines, which the application logs itself."""

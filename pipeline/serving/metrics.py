@@ -1,4 +1,4 @@
-"""What Prometheus is told: counters beside the work, gauges read when they are asked for."""
+"""Prometheus metrics: counters updated while serving, gauges read at each scrape."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """One server's numbers, in a registry of its own."""
+    """Metrics of one server, in a registry of their own."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.registry = CollectorRegistry()
@@ -23,7 +23,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "bertline_request_seconds",
-            "From a request's header to its answer",
+            "Seconds from a request's header to its answer",
             ["route"],
             buckets=SECONDS,
             registry=self.registry,
@@ -31,23 +31,23 @@ class Metrics:
         self.rows = Counter("bertline_rows", "Texts or pairs answered", registry=self.registry)
         self.batches = Histogram(
             "bertline_batch_rows",
-            "Rows that a model was given at once",
+            "Rows in a batch",
             buckets=ROWS,
             registry=self.registry,
         )
         self.model_seconds = Histogram(
-            "bertline_batch_seconds", "A batch's time", buckets=SECONDS, registry=self.registry
+            "bertline_batch_seconds", "Seconds per batch", buckets=SECONDS, registry=self.registry
         )
         self.feedback = Counter(
-            "bertline_feedback", "Labels sent back", ["consent"], registry=self.registry
+            "bertline_feedback", "Labels sent as feedback", ["consent"], registry=self.registry
         )
-        self.registry.register(_Now(batcher))
+        self.registry.register(_BatcherMetrics(batcher))
         ProcessCollector(registry=self.registry)
         self.counts: dict[tuple[str, int], Counter] = {}
         self.times: dict[str, Histogram] = {}
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """`route` is one of few, never what a stranger wrote."""
+        """Count an answered request. `route` is one of few values, never a client's path."""
         count = self.counts.get((route, status))
         if count is None:
             count = self.counts[route, status] = self.requests.labels(route, str(status))
@@ -62,26 +62,30 @@ class Metrics:
         self.model_seconds.observe(seconds)
 
     def text(self) -> bytes:
-        """Everything, as Prometheus reads it."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
-class _Now:
-    """Numbers that somebody else keeps."""
+class _BatcherMetrics:
+    """Collector of the values that the batcher holds."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
 
     def collect(self) -> Iterator[Metric]:
-        now = self.batcher
-        name = now.version.name if now.version else ""
-        yield InfoMetricFamily("bertline_version", "The version that answers", {"version": name})
-        yield GaugeMetricFamily("bertline_ready", "Whether it is the right one", int(now.ready))
-        yield GaugeMetricFamily("bertline_queue_rows", "Rows that wait", now.waiting)
+        batcher = self.batcher
+        name = batcher.version.name if batcher.version else ""
+        yield InfoMetricFamily("bertline_version", "Version in use", {"version": name})
         yield GaugeMetricFamily(
-            "bertline_queue_most_rows", "That may wait or be worked at", now.most_inside
+            "bertline_ready", "1 if the version in use is confirmed", int(batcher.ready)
         )
-        yield CounterMetricFamily("bertline_swaps", "Versions that took over", now.swaps)
+        yield GaugeMetricFamily("bertline_queue_rows", "Rows that wait", batcher.waiting)
+        yield GaugeMetricFamily(
+            "bertline_queue_most_rows",
+            "Limit of rows that wait or are in a batch",
+            batcher.most_inside,
+        )
+        yield CounterMetricFamily("bertline_swaps", "Changes of the version", batcher.swaps)
         yield CounterMetricFamily(
-            "bertline_refused_versions", "Versions that were not let in", now.refusals
+            "bertline_refused_versions", "Versions that were refused", batcher.refusals
         )

@@ -1,4 +1,4 @@
-"""The pages that a person looks at: to try the champion, and to read the API. Files, no more."""
+"""Static pages: one to try the champion and one that documents the API."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -36,8 +36,8 @@ def add_pages(app: FastAPI) -> None:
 
 async def _page(request: Request) -> Response:
     path = request.scope["path"]
-    kept = "max-age=86400" if path.startswith("/docs/") else "no-cache"
-    return FileResponse(file_of(path), headers=HEADERS | {"cache-control": kept})
+    cache_control = "max-age=86400" if path.startswith("/docs/") else "no-cache"
+    return FileResponse(file_of(path), headers=HEADERS | {"cache-control": cache_control})
 
 
 @cache
@@ -47,5 +47,5 @@ def file_of(path: str) -> Path:
     if not rest:
         return OWN / name
     spec = find_spec(folder)
-    assert spec and spec.origin, f"{folder} belongs to what serving needs"
+    assert spec and spec.origin, f"{folder} is a dependency of serving"
     return Path(spec.origin).parent / rest

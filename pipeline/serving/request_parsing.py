@@ -1,4 +1,4 @@
-"""From a request's bytes to rows: strict JSON, the shape that the version asks for, the limits."""
+"""Parsing of requests into rows: strict JSON, the shape for the version, and the limits."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from pipeline.serving.schemas import Shape
 from pipeline.serving.settings import Limits
 from pipeline.tasks.base.encoding import Texts
 
-MOST_COLUMNS = 1000  # of a table
-Kind = TypeVar("Kind", bound=BaseModel)
+MOST_COLUMNS = 1000  # limit of a table's columns
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def parsed(body: bytes) -> Any:
-    """JSON as RFC 8259 has it, in UTF-8: no NaN, no key twice, no half of a surrogate pair.
+def parse(body: bytes) -> Any:
+    """Parse JSON as in RFC 8259, in UTF-8: no NaN, duplicate keys or halves of surrogate pairs.
 
     Raises Refusal (400).
     """
@@ -26,43 +26,43 @@ def parsed(body: bytes) -> Any:
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError:
-        raise Refusal(400, "the body is no UTF-8") from None
+        raise Refusal(400, "the body is not UTF-8") from None
     except UnicodeEncodeError:
-        raise Refusal(400, "the body holds half of a surrogate pair, which is no text") from None
+        raise Refusal(400, "the body has half of a surrogate pair, which is not text") from None
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise Refusal(
-            400, f"the body is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            400, f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
-    except ValueError as error:  # of the hooks, or a number of too many digits
-        known = error.args[0] if isinstance(error, _NoJsonError) else "a number is too long"
-        raise Refusal(400, f"the body is no JSON: {known}") from None
+    except ValueError as error:  # from the hooks, or a number with too many digits
+        reason = error.args[0] if isinstance(error, _NotJsonError) else "a number is too long"
+        raise Refusal(400, f"the body is not JSON: {reason}") from None
     return value
 
 
-class _NoJsonError(ValueError):
+class _NotJsonError(ValueError):
     pass
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _NoJsonError("a key stands twice in one object")
+        raise _NotJsonError("a key appears twice in one object")
     return found
 
 
 def _constant(name: str) -> Any:
-    raise _NoJsonError(f"{name} is no number of JSON")
+    raise _NotJsonError(f"{name} is not a number in JSON")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
-def checked(kind: type[Kind], value: object) -> Kind:
-    """A parsed body as what it should be. Raises Refusal (422) with the first that is wrong."""
+def validate(model: type[Model], value: object) -> Model:
+    """Validate a parsed body. Raises Refusal (422) with the first error."""
     try:
-        return kind.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part)[:60] for part in first["loc"]) or "the body"
@@ -72,39 +72,37 @@ def checked(kind: type[Kind], value: object) -> Kind:
 
 
 def rows_of(value: object, shape: Shape, limits: Limits) -> list[Texts]:
-    """The rows of /predict/batch."""
+    """Return the rows of a request to /predict/batch."""
     if isinstance(value, dict) and isinstance(value.get("rows"), list):
-        _few(len(value["rows"]), limits)  # before each of them is looked at
-    asked: Any = checked(shape.rows, value)
-    return [texts_of(row) for row in asked.rows]
+        _check_count(len(value["rows"]), limits)  # before they are validated
+    request: Any = validate(shape.rows, value)
+    return [texts_of(row) for row in request.rows]
 
 
 def texts_of(row: Any) -> Texts:
     return row.text, getattr(row, "second", "")
 
 
-def invoked(value: object, shape: Shape, limits: Limits) -> list[Texts]:
-    """The rows of /invocations, in any of MLflow's formats."""
+def rows_of_invocation(value: object, shape: Shape, limits: Limits) -> list[Texts]:
+    """Return the rows of a request to /invocations in any of MLflow's formats."""
     if not isinstance(value, dict):
         raise Refusal(422, "the body: should be an object")
     formats = [name for name in shape.invocations if name in value]
     if len(formats) != 1:
         raise Refusal(422, f"the body: should have one of {', '.join(shape.invocations)}")
-    given = formats[0]
-    content = value[given]
+    (key,) = formats
+    content = value[key]
     for name, each in content.items() if isinstance(content, dict) else [("", content)]:
         if not isinstance(each, list):
             continue
         if name != "columns":
-            _few(len(each), limits)  # before what is in it is looked at
+            _check_count(len(each), limits)  # before its rows are validated
         elif len(each) > MOST_COLUMNS:
-            raise Refusal(422, f"{given}.columns: has {len(each):,} names")
-    asked = getattr(checked(shape.invocations[given], {given: content}), given)
-    if given == "dataframe_split":
-        rows = [_row(asked.columns, row, f"{given}.data.{i}") for i, row in enumerate(asked.data)]
-    else:
-        rows = asked
-    return [_cells(row, shape, f"{given}.{i}") for i, row in enumerate(rows)]
+            raise Refusal(422, f"{key}.columns: has {len(each):,} names")
+    rows = getattr(validate(shape.invocations[key], {key: content}), key)
+    if key == "dataframe_split":
+        rows = [_row(rows.columns, row, f"{key}.data.{i}") for i, row in enumerate(rows.data)]
+    return [_cells(row, shape, f"{key}.{i}") for i, row in enumerate(rows)]
 
 
 def _row(columns: list[str], cells: list[Any], at: str) -> Mapping[str, Any]:
@@ -114,7 +112,8 @@ def _row(columns: list[str], cells: list[Any], at: str) -> Mapping[str, Any]:
 
 
 def _cells(row: Any, shape: Shape, at: str) -> Texts:
-    """A text, a pair or a row of a table. A table's only column may have any name."""
+    """Return the texts of a text, a pair or a row of a table, whose only column may have any
+    name."""
     if isinstance(row, str):
         return row, ""
     named = row if isinstance(row, Mapping) else row.model_dump()
@@ -129,19 +128,19 @@ def _cells(row: Any, shape: Shape, at: str) -> Texts:
     return first, "".join(more)
 
 
-def keep_limits(rows: list[Texts], limits: Limits) -> None:
-    """Raises Refusal for too many rows (413) or characters (422)."""
-    _few(len(rows), limits)
-    for place, row in enumerate(rows, 1):
+def check_limits(rows: list[Texts], limits: Limits) -> None:
+    """Raise Refusal for too many rows (413) or characters (422)."""
+    _check_count(len(rows), limits)
+    for number, row in enumerate(rows, 1):
         for text in row:
             if len(text) > limits.characters:
-                at = f"row {place}: " if len(rows) > 1 else ""
+                at = f"row {number}: " if len(rows) > 1 else ""
                 raise Refusal(
                     422,
                     f"{at}a text of {len(text):,} characters: send at most {limits.characters:,}",
                 )
 
 
-def _few(rows: int, limits: Limits) -> None:
+def _check_count(rows: int, limits: Limits) -> None:
     if rows > limits.rows:
         raise Refusal(413, f"{rows:,} rows: send at most {limits.rows:,} at once")

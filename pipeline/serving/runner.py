@@ -1,4 +1,4 @@
-"""What a runner's thread does: a batch's answers, and an error's name where there is none."""
+"""Work of a runner's thread: the answers to a batch, or the place of an error."""
 
 import contextlib
 import os
@@ -11,39 +11,35 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import Answer
     from pipeline.tasks.base.encoding import Texts
 
-NICE = 5  # of 19
+NICE = 5  # niceness of a runner's thread, of at most 19
 
 
 class Failed(Exception):  # noqa: N818
-    """The version's code raised an error: what and where, in one line without any text."""
+    """Error of the version's code: its type and place, without its message."""
 
 
-def step_back() -> None:
-    """Let the event loop go first: who is refused, or answered, need not wait for a batch."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux alone has priorities of threads
+def lower_priority() -> None:
+    """Lower this thread's priority, so that the event loop does not wait for a batch."""
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has priorities of threads
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def answers(version: "Version", texts: "list[Texts]", size: int) -> "list[Answer | Failed]":
-    """One for each text. Where a batch fails its texts are answered one by one, so that one of
-    them does not cost the others their answer."""
+    """Return one answer per text. If a batch fails, answer its texts one by one, so that only the
+    text at fault has none."""
     try:
-        return list(_whole(version, texts, size))
-    except BaseException as error:  # a tokenizer's panic is no Exception
+        found = version.answer(texts, size)
+        if len(found) != len(texts):
+            raise RuntimeError(f"{len(found)} answers to {len(texts)} texts")
+        return [*found]
+    except BaseException as error:  # a panic of the tokenizer is not an Exception
         if len(texts) == 1:
             return [failed(error)]
     return [answer for text in texts for answer in answers(version, [text], size)]
 
 
-def _whole(version: "Version", texts: "list[Texts]", size: int) -> "list[Answer]":
-    found: list[Answer] = version.answer(texts, size)
-    if len(found) != len(texts):
-        raise RuntimeError(f"{len(found)} answers to {len(texts)} texts")
-    return found
-
-
 def failed(error: BaseException) -> Failed:
-    """An error's kind and place: its message may quote a text."""
+    """Return a Failed with an error's type and place, without its message: it may quote a text."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
     return Failed(f"{type(error).__name__}{place}")

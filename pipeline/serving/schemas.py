@@ -1,4 +1,4 @@
-"""What is asked and answered, as JSON: the models behind the checks and the API's page."""
+"""Models of the JSON in requests and responses, used for validation and the API's description."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,29 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
 REQUEST_ID = r"^[A-Za-z0-9._-]{1,64}$"
-ASK: JsonDict = {"text": "The bank raised its rates, and shares fell."}
-ASK_PAIR: JsonDict = ASK | {"second": "Shares fell after the bank had raised its rates."}
+TEXT_EXAMPLE: JsonDict = {"text": "The bank raised its rates, and shares fell."}
+PAIR_EXAMPLE: JsonDict = TEXT_EXAMPLE | {
+    "second": "Shares fell after the bank had raised its rates."
+}
 
 
-class Asked(BaseModel):
-    """What must be as it is written here: no further keys, no other types."""
+class Request(BaseModel):
+    """Base of requests: no other keys, no conversion of types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Text(Asked):
+class Text(Request):
     """A text."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ASK]})
+    model_config = ConfigDict(json_schema_extra={"examples": [TEXT_EXAMPLE]})
     text: str
 
 
-class Pair(Asked):
-    """Two texts that are judged together."""
+class Pair(Request):
+    """Two texts that are answered together."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ASK_PAIR]})
+    model_config = ConfigDict(json_schema_extra={"examples": [PAIR_EXAMPLE]})
     text: str
     second: str
 
@@ -37,36 +39,36 @@ Row = TypeVar("Row")
 Item = TypeVar("Item")
 
 
-class Rows(Asked, Generic[Row]):
-    """Several rows, answered by one version."""
+class Rows(Request, Generic[Row]):
+    """Several rows, answered by the same version."""
 
     rows: list[Row]
 
 
-class _Feedback(Asked):
-    label: str = Field(min_length=1, description="The right one, as a row of a source has it")
-    consent: bool = Field(description="Whether the text may be kept and learned from")
-    id: str | None = Field(None, pattern=REQUEST_ID, description="Of the request that was answered")
-    version: str | None = Field(None, max_length=200, description="That answered, as in its answer")
+class _Feedback(Request):
+    label: str = Field(min_length=1, description="Right label, as in a row of a source")
+    consent: bool = Field(description="True if the text may be stored and used for training")
+    id: str | None = Field(None, pattern=REQUEST_ID, description="Id of the answered request")
+    version: str | None = Field(None, max_length=200, description="Version, as in its answer")
 
 
 class TextFeedback(Text, _Feedback):
-    """A text's right label."""
+    """Right label of a text."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [ASK | {"label": "business", "consent": True}]}
+        json_schema_extra={"examples": [TEXT_EXAMPLE | {"label": "business", "consent": True}]}
     )
 
 
 class PairFeedback(Pair, _Feedback):
-    """A pair's right label."""
+    """Right label of a pair."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [ASK_PAIR | {"label": "same", "consent": True}]}
+        json_schema_extra={"examples": [PAIR_EXAMPLE | {"label": "same", "consent": True}]}
     )
 
 
-# what MLflow's scoring server takes: further keys, such as params, are read past as it does
+# formats of MLflow's scoring server; other keys, such as params, are ignored as it ignores them
 
 
 class _Mlflow(BaseModel):
@@ -74,33 +76,33 @@ class _Mlflow(BaseModel):
 
 
 class Columns(_Mlflow):
-    """A pair of texts as a row of a table."""
+    """Pair of texts as a row of a table."""
 
     text: str
     second: str
 
 
 class Inputs(_Mlflow, Generic[Item]):
-    """As MLflow's client sends it."""
+    """Format of MLflow's client."""
 
     inputs: list[Item]
 
 
 class Instances(_Mlflow, Generic[Item]):
-    """As TensorFlow's servers take it."""
+    """Format of TensorFlow Serving."""
 
     instances: list[Item]
 
 
 def _records(*columns: str) -> Any:
-    """Rows by column. Described more narrowly than they are taken: further columns do no harm."""
+    """Return the type of rows by column. Its JSON schema lists the columns; others are ignored."""
     text = {"type": "string"}
     row = {"type": "object", "properties": dict.fromkeys(columns, text), "required": columns}
     return list[Annotated[dict[str, Any], WithJsonSchema(row)]]
 
 
 def _table(*columns: str) -> Any:
-    """A table, described as narrowly."""
+    """Return the type of a table, with a JSON schema as in `_records`."""
     cells = {"type": "string"}
     row = {"type": "array", "items": cells, "minItems": len(columns), "maxItems": len(columns)}
     table = {
@@ -117,39 +119,39 @@ class Table(_Mlflow):
 
 
 class TextRecords(_Mlflow):
-    """The rows of a pandas table whose column is text."""
+    """Rows of a pandas table with the column text."""
 
     dataframe_records: _records("text")  # type: ignore[valid-type]
 
 
 class PairRecords(_Mlflow):
-    """The rows of a pandas table whose columns are text and second."""
+    """Rows of a pandas table with the columns text and second."""
 
     dataframe_records: _records("text", "second")  # type: ignore[valid-type]
 
 
 class TextSplit(_Mlflow):
-    """A pandas table whose column is text."""
+    """Pandas table with the column text."""
 
     dataframe_split: _table("text")  # type: ignore[valid-type]
 
 
 class PairSplit(_Mlflow):
-    """A pandas table whose columns are text and second."""
+    """Pandas table with the columns text and second."""
 
     dataframe_split: _table("text", "second")  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is asked of a version: texts, or pairs of texts."""
+    """Request models of a version: for texts or for pairs of texts."""
 
     columns: Sequence[str]
     row: type[BaseModel]
     rows: type[BaseModel]
     feedback: type[BaseModel]
     invocations: dict[str, type[BaseModel]]
-    """By the key that MLflow knows the format by; the first one that is there counts."""
+    """Models of MLflow's formats by the key of the format."""
 
 
 TEXTS = Shape(
@@ -178,95 +180,95 @@ PAIRS = Shape(
 )
 
 
-# answers
+# responses
 
 
 class Entity(BaseModel):
-    """A piece of the text."""
+    """Span of the text."""
 
-    start: int = Field(description="Its first character, in Unicode code points from 0")
-    end: int = Field(description="The character after its last")
+    start: int = Field(description="First character, in Unicode code points from 0")
+    end: int = Field(description="Character after the last")
     label: str
     text: str
     score: float
 
 
 class Details(BaseModel):
-    """What a task tells besides: each has its own keys, or none."""
+    """Further parts of an answer; each task has its own keys, or none."""
 
     model_config = ConfigDict(extra="allow")
-    labels: list[str] = Field([], description="The classes, where a text may have several")
-    entities: list[Entity] = Field([], description="Pieces of the text, in its order")
-    answer: str = Field("", description="The piece of the second text that answers, if any")
+    labels: list[str] = Field([], description="Classes, if a text can have several")
+    entities: list[Entity] = Field([], description="Spans of the text, in order")
+    answer: str = Field("", description="Span of the second text that answers, if any")
     start: int = Field(0, description="Its first character in the second text")
-    end: int = Field(0, description="The character after its last")
+    end: int = Field(0, description="Character after its last")
 
 
-class Said(BaseModel):
-    """What the version says of a row."""
+class Answer(BaseModel):
+    """Answer of a version to a row."""
 
-    label: str = Field(description="One string, as a row's label is written")
-    score: float = Field(description="In [0, 1]: how sure it is of the whole label")
-    scores: dict[str, float] = Field(description="Of each class, where a text has classes")
+    label: str = Field(description="Label as a string, in the form of a row's label")
+    score: float = Field(description="Confidence in the whole label, in [0, 1]")
+    scores: dict[str, float] = Field(description="Scores of the classes, if the task has classes")
     details: Details
 
 
-class Prediction(Said):
-    """An answer, and who gave it."""
+class Prediction(Answer):
+    """Answer with the version that gave it."""
 
-    id: str = Field(description="Of the request")
+    id: str = Field(description="Id of the request")
     version: str = Field(description="Recipe and number, as news/3")
 
 
 class Predictions(BaseModel):
-    """An answer to each row, in order, all of them by one version."""
+    """Answers to the rows, in order, all by the same version."""
 
     id: str
     version: str
-    answers: list[Said]
+    answers: list[Answer]
 
 
-class Columned(BaseModel):
-    """A row of MLflow's table: details, and score_<class> of each class, are further columns."""
+class TableRow(BaseModel):
+    """Row of MLflow's table; details, and score_<class> of each class, are further columns."""
 
     model_config = ConfigDict(extra="allow")
     label: str
     score: float
 
 
-class Invoked(BaseModel):
-    """As MLflow's scoring server answers."""
+class Invocations(BaseModel):
+    """Response of MLflow's scoring server."""
 
-    predictions: list[Columned]
+    predictions: list[TableRow]
 
 
-class Kept(BaseModel):
-    """Feedback that was kept."""
+class StoredFeedback(BaseModel):
+    """Feedback that was stored."""
 
-    id: str = Field(description="Of the text, as its row has it")
+    id: str = Field(description="Id of the text, the same as in its row")
     version: str
     consent: bool
 
 
 class Ready(BaseModel):
-    """True if it answers, and by which version."""
+    """State of the server and its versions."""
 
     ready: bool
     version: str | None
     previous: str | None
-    refused: dict[str, str] = Field(description="Why a version was not let in, by its number")
-    texts: int = Field(description="1, or 2 where pairs are judged; 0 while there is no version")
-    key: bool = Field(description="Whether an API key is asked for")
+    refused: dict[str, str] = Field(description="Reason of a version's refusal, by its number")
+    texts: int = Field(description="Texts of a row: 1 or 2; 0 while there is no version")
+    key: bool = Field(description="True if requests need an API key")
 
 
 class Alive(BaseModel):
-    """That the server runs."""
+    """State of the process."""
 
     alive: bool
 
 
 class Error(BaseModel):
-    """What is wrong, in one line."""
+    """Error message of one line."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"error": "text: field required"}]})
     error: str

@@ -1,4 +1,4 @@
-"""What a server is told before it starts: its recipe, its limits, and who may ask."""
+"""Settings of a server: recipe, limits, API keys and host names."""
 
 import os
 from collections.abc import Mapping
@@ -6,42 +6,43 @@ from dataclasses import dataclass, field
 
 from pipeline.core.errors import UserError
 
-KEYS = "BERTLINE_API_KEYS"  # of the environment: keys with commas between them
+KEYS = "BERTLINE_API_KEYS"  # environment variable: keys separated by commas
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost."""
+    """Limits of a request."""
 
     characters: int = 100_000
-    """Of one text."""
+    """Maximum length of a text."""
     rows: int = 1_000
-    """Of one request."""
     bytes: int = 8 * 2**20
-    """Of one request's body."""
+    """Maximum size of the body."""
     deadline: float = 10.0
-    """Seconds after which a request that has not been answered is given up."""
+    """Seconds after which an unanswered request is given up."""
     slow_header: float = 10.0
-    """Seconds within which a request's header has to be here."""
+    """Seconds within which the header must arrive."""
     slow_body: float = 10.0
-    """Seconds within which its body has to be here."""
+    """Seconds within which the body must arrive."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A server of one recipe."""
+    """Settings of one recipe's server."""
 
     recipe: str
     limits: Limits = Limits()
     keys: frozenset[str] = field(default=frozenset(), repr=False)
-    """Any one of them is asked of everybody; none: nobody is asked."""
+    """Accepted API keys; without any, requests need no key."""
     hosts: frozenset[str] = frozenset()
-    """Names besides localhost by which a proxy on this machine may ask."""
+    """Host names besides localhost that a proxy on this machine may pass on."""
 
 
 def api_keys(environment: Mapping[str, str] = os.environ) -> frozenset[str]:
-    """The keys that the environment holds. Raises UserError, which quotes none, where one cannot
-    be sent in a header."""
+    """Read the API keys from the environment.
+
+    Raises UserError, which quotes no key, if one cannot be sent in a header.
+    """
     keys = [key.strip() for key in environment.get(KEYS, "").split(",")]
     for place, key in enumerate(keys, 1):
         if not key.isascii() or not key.isprintable() or " " in key:

@@ -1,6 +1,6 @@
-"""Which version carries the alias, and its files at hand: asked again and again, in a thread.
+"""Thread that checks which version is the champion and makes its files available.
 
-MLflow may take seconds to be imported and half a minute not to answer; nobody waits for either.
+Importing MLflow can take seconds and its timeout half a minute; nothing waits for either.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from pipeline.serving.version import check_files
 if TYPE_CHECKING:
     from pipeline.registry.versions import Registry
 
-COPIES = 3  # of a server's versions that are kept here
+COPIES = 3  # downloaded versions that are kept here
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A version's files on this machine, and what they have to be."""
+    """Files of a version on this machine and their expected digests."""
 
     number: str
     folder: str
@@ -32,11 +32,11 @@ class Spec:
     """SHA-256 by path in the folder."""
 
     def same(self, other: "Spec | None") -> bool:
-        """True if another is the same version with the same files, wherever they lie."""
+        """True if the other is the same version with the same files, in any folder."""
         return other is not None and (self.number, self.files) == (other.number, other.files)
 
     def state(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, time and size of all that lies in the folder: another once somebody mended it."""
+        """Return path, time and size of all files in the folder, which differ after a repair."""
         found = []
         for file in sorted(Path(self.folder).rglob("*")):
             with contextlib.suppress(OSError):
@@ -47,7 +47,7 @@ class Spec:
 
 
 def spec_of(content: Any) -> Spec | None:
-    """A version as JSON held it; None for anything else."""
+    """Parse a version from JSON; return None for anything else."""
     try:
         return Spec(str(content["number"]), str(content["folder"]), dict(content["files"]))
     except (KeyError, TypeError, ValueError):
@@ -56,16 +56,16 @@ def spec_of(content: Any) -> Spec | None:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found at a look at the alias."""
+    """Result of a check of the alias."""
 
     spec: Spec | None
-    """The champion; None where it cannot be known or had."""
+    """Champion; None if it or its files are not available."""
     problem: str = ""
-    """Why not, in one line."""
+    """Reason in one line."""
 
 
 class Champion(threading.Thread):
-    """Looks at a recipe's alias every so many seconds and tells of it, until it is stopped."""
+    """Thread that checks a recipe's alias every `every` seconds and reports the result."""
 
     def __init__(
         self,
@@ -73,13 +73,14 @@ class Champion(threading.Thread):
         tracking: str,
         copies: Path,
         every: float,
-        tell: Callable[[Look], object],
-        in_hand: Callable[[], set[str]],
+        report: Callable[[Look], object],
+        in_use: Callable[[], set[str]],
     ) -> None:
-        """`in_hand` tells the numbers of the versions whose copies are needed."""
+        """`copies` is the folder of downloaded versions; `in_use` returns the numbers of those that
+        are needed."""
         super().__init__(name="champion", daemon=True)
-        self.recipe, self.tracking, self.every, self.tell = recipe, tracking, every, tell
-        self.copies, self.in_hand = copies, in_hand
+        self.recipe, self.tracking, self.every, self.report = recipe, tracking, every, report
+        self.copies, self.in_use = copies, in_use
         self.stopped = threading.Event()
         self.registry: Registry | None = None
         self.last: Spec | None = None
@@ -88,19 +89,19 @@ class Champion(threading.Thread):
         while not self.stopped.is_set():
             look = self.look()
             if not self.stopped.is_set():
-                self.tell(look)
+                self.report(look)
             self.stopped.wait(self.every)
 
     def look(self) -> Look:
-        """One look. Never raises."""
+        """Check the alias once. Never raises."""
         try:
             self.last = self._champion()
             return Look(self.last)
         except UserError as error:
             return Look(None, str(error))
-        except Exception as error:  # a store that fails in a way of its own
+        except Exception as error:  # stores raise errors of their own
             line = (str(error).splitlines() or [""])[0][:200]
-            problem = f"{self.recipe}: the champion cannot be had: {type(error).__name__}: {line}"
+            problem = f"{self.recipe}: the champion cannot be read: {type(error).__name__}: {line}"
             return Look(None, problem)
 
     def _champion(self) -> Spec:
@@ -111,45 +112,47 @@ class Champion(threading.Thread):
             self.registry = Registry(self.tracking)
         number = self.registry.champion(self.recipe)
         if number is None:
-            connect(self.tracking)  # raises where it is MLflow that is missing
-            raise UserError(self._nobody())
+            connect(self.tracking)  # raises if MLflow does not answer
+            raise UserError(self._no_champion())
         if self.last and self.last.number == number and Path(self.last.folder).is_dir():
             return self.last
         files = self.registry.files(self.recipe, number)
         if files is None:
             raise UserError(f"{self.recipe}/{number} has no list of its files: it is not served")
-        return self._at_hand(self.registry, number, files)
+        return self._local(self.registry, number, files)
 
-    def _nobody(self) -> str:
-        """What to say where there is no champion: a recipe that nobody knows is likely misspelt."""
+    def _no_champion(self) -> str:
+        """Return the message for a recipe without a champion. Raises UserError if params.yaml does
+        not have the recipe: its name may be misspelt."""
         from pipeline.core.config import PARAMS_FILE, read_recipe
 
         if PARAMS_FILE.exists():
             read_recipe(self.recipe)
         return f"{self.recipe}: has no champion yet: bertline run {self.recipe}"
 
-    def _at_hand(self, registry: "Registry", number: str, files: dict[str, str]) -> Spec:
-        """The version where it lies; a server's in a copy that outlives this process."""
-        kept = Spec(number, str((self.copies / number).absolute()), files)
+    def _local(self, registry: "Registry", number: str, files: dict[str, str]) -> Spec:
+        """Return the version in its store's folder, or in a copy that outlives this process if it
+        was downloaded."""
+        copy = Spec(number, str((self.copies / number).absolute()), files)
         try:
-            check_files(number, Path(kept.folder), files)
-            return kept
+            check_files(number, Path(copy.folder), files)
+            return copy
         except UserError:
             folder = registry.folder(self.recipe, number)
         if registry.copies is None or not folder.is_relative_to(registry.copies.name):
             return Spec(number, str(folder), files)
-        with atomic_write(Path(kept.folder)) as temporary:
+        with atomic_write(Path(copy.folder)) as temporary:
             shutil.move(folder, temporary)
             os.utime(temporary)
         registry.fetched.clear()
-        self._tidy(number)
-        return kept
+        self._remove_old_copies(number)
+        return copy
 
-    def _tidy(self, number: str) -> None:
-        """Keep the copies that were made last, and those in hand."""
-        made = [copy for copy in self.copies.iterdir() if not copy.name.startswith(".")]
-        needed = self.in_hand() | {number}
-        for copy in sorted(made, key=lambda copy: copy.stat().st_mtime)[:-COPIES]:
+    def _remove_old_copies(self, number: str) -> None:
+        """Keep the newest copies and those in use."""
+        copies = [copy for copy in self.copies.iterdir() if not copy.name.startswith(".")]
+        needed = self.in_use() | {number}
+        for copy in sorted(copies, key=lambda copy: copy.stat().st_mtime)[:-COPIES]:
             if copy.name not in needed:
                 shutil.rmtree(copy, ignore_errors=True)
 

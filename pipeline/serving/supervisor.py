@@ -1,8 +1,8 @@
-"""The process that is started: it listens, follows the champion, and keeps a worker answering.
+"""Main process of the server: it listens, follows the champion and keeps a worker running.
 
-The listening socket is this process's own, and a worker inherits it: while a worker is started
-again, connections wait. What was served last is kept in a file, so that after a restart of all a
-worker need not wait for MLflow.
+This process owns the listening socket, and a worker inherits it: while a worker is restarted,
+connections wait. The state file names the version that was served last, so that after a restart of
+everything a worker does not wait for MLflow.
 """
 
 import asyncio
@@ -21,76 +21,81 @@ from typing import Any
 from pipeline.core.config import check_name
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_json
-from pipeline.serving.listening import is_loopback, opened
+from pipeline.serving.listening import is_loopback, listen
+from pipeline.serving.logs import Log
 from pipeline.serving.settings import KEYS, Limits, api_keys
 from pipeline.serving.spec import Champion, Look, Spec, as_json, spec_of
 from pipeline.serving.tuning import cores
 
 WORKER = (sys.executable, "-m", "pipeline.serving.worker")
-PATIENCE = 1.5  # seconds after which a kept version counts as the champion though MLflow is silent
-TRIES = 3  # of a version at whose opening a worker ends
-GRACE = 5.0  # seconds beyond a request's deadline for a worker to end
-LONGEST_PAUSE = 5.0  # seconds before a worker that ends at once is started again
-BEAT = 1.0  # seconds between two questions whether the worker still answers
-MISSED = 15  # of them in a row, after which it is ended
-STARTS = 45  # that a worker may miss besides while it starts
+PATIENCE = 1.5  # seconds without MLflow after which the last version counts as the champion
+TRIES = 3  # crashes of a worker while it loads a version, after which the version is refused
+GRACE = 5.0  # seconds after a request's deadline for a worker to exit
+LONGEST_PAUSE = 5.0  # seconds before a worker that exits at once is restarted
+BEAT = 1.0  # seconds between heartbeats
+MISSED = 15  # heartbeats in a row without an answer, after which the worker is killed
+STARTS = 45  # additional heartbeats that a worker may miss while it starts
+log = Log()
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What is served, and where."""
+    """Options of a server."""
 
     recipe: str
     tracking: str
     state: Path
-    """The file of what was served last."""
+    """File of the version that was served last."""
     feedback: Path
-    """The folder where feedback is kept."""
+    """Folder of feedback."""
     host: str = "127.0.0.1"
     port: int = 8000
     every: float = 2.0
-    """Seconds between two looks at the alias."""
+    """Seconds between checks of the alias."""
     cores: int = 0
-    """0: all that this process may use."""
+    """Number of cores to use; 0 for all that this process may use."""
     limits: Limits = field(default_factory=Limits)
     hosts: Sequence[str] = ()
-    """Names besides localhost by which a proxy on this machine may ask."""
+    """Host names besides localhost that a proxy on this machine may pass on."""
     worker: Sequence[str] = WORKER
-    """The command that answers."""
+    """Command that starts a worker."""
 
 
-def serve(service: ServerOptions) -> None:
+def serve(options: ServerOptions) -> None:
     """Serve a recipe's champion until SIGTERM or ctrl-c.
 
-    Raises UserError where it cannot be begun.
+    Raises UserError if the server cannot start.
     """
-    check_name(service.recipe)
-    if not api_keys() and not is_loopback(service.host):
+    check_name(options.recipe)
+    if not api_keys() and not is_loopback(options.host):
         raise UserError(
-            f"{service.host} can be reached from elsewhere: set {KEYS} to one or more keys, with"
+            f"{options.host} can be reached from elsewhere: set {KEYS} to one or more keys, with"
             " commas between them"
         )
-    with opened(service.host, service.port) as listening:
-        asyncio.run(Supervisor(service, listening).run())
+    with listen(options.host, options.port) as listener:
+        asyncio.run(Supervisor(options, listener).run())
 
 
 class Supervisor:
-    """Keeps a worker alive and tells it which version to serve. One event loop's thread."""
+    """Supervisor of a worker: it restarts the worker and sends it the version to serve.
 
-    def __init__(self, service: ServerOptions, listening: socket.socket) -> None:
-        self.service, self.listening = service, listening
-        self.served, self.previous, self.tuning = _remembered(service.state)
-        """As a worker said it last, also before a restart."""
-        self.answering = False  # whether the worker there is now has said so
-        self.began = False  # whether any has
+    Its methods run on the event loop's thread.
+    """
+
+    def __init__(self, options: ServerOptions, listener: socket.socket) -> None:
+        self.options, self.listener = options, listener
+        self.served, self.previous, self.tuning = _read_state(options.state)
+        """Version that a worker served last, the one before, and the tuning."""
+        self.answering = False  # True once the current worker serves a version
+        self.began = False  # True once any worker has served a version
         self.known = {spec.number: spec for spec in (self.previous, self.served) if spec}
-        """Every version that a worker was told of, by its number."""
-        self.wanted: Spec | None = None  # the champion, as far as it is known
-        self.asked: Spec | None = None  # the version that the worker is trying out
-        self.tries = 0  # of which workers have ended
-        self.early = 0  # workers in a row that ended before they served anything
-        self.tried: dict[str, object] = {}  # state of a version's files when it was asked for
-        self.refused: dict[str, tuple[str, object]] = {}  # number: why, and its files' state then
+        """Versions sent to workers, by number."""
+        self.wanted: Spec | None = None  # the champion, if it is known
+        self.pending: Spec | None = None  # version that the worker is loading
+        self.tries = 0  # workers that have exited while loading it
+        self.early = 0  # workers in a row that exited before they served a version
+        self.tried: dict[str, object] = {}  # state of a version's files when it was sent
+        self.refused: dict[str, tuple[str, object]] = {}  # reason, and state of the files
         self.confirmed = False
         self.problem = ""
         self.ending = asyncio.Event()
@@ -98,21 +103,21 @@ class Supervisor:
         self.channel: asyncio.StreamWriter | None = None
         self.process: asyncio.subprocess.Process | None = None
         self.missed = 0
-        """Questions that the worker there is now has not answered."""
+        """Number of heartbeats that the current worker has not answered."""
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end)
 
-        def tell(look: Look) -> None:
+        def report(look: Look) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
-                loop.call_soon_threadsafe(self.heard, look)
+                loop.call_soon_threadsafe(self.on_look, look)
 
-        service = self.service
-        copies = service.state.with_suffix("")
+        options = self.options
+        copies = options.state.with_suffix("")
         champion = Champion(
-            service.recipe, service.tracking, copies, service.every, tell, self._in_hand
+            options.recipe, options.tracking, copies, options.every, report, self._in_use
         )
         loop.call_later(PATIENCE, self._without_mlflow)
         keeping = asyncio.create_task(self._keep(champion))
@@ -127,17 +132,17 @@ class Supervisor:
             raise self.failure
 
     def end(self) -> None:
-        """Asked for a second time, whatever is under way is given up."""
+        """Begin to stop; on a second call, kill the worker."""
         if self.ending.is_set() and self.process and self.process.returncode is None:
             self.process.kill()
         self.ending.set()
 
     async def _stop(self, keeping: "asyncio.Task[None]") -> None:
-        self.listening.close()
+        self.listener.close()
         if self.channel:
-            self.channel.close()  # the worker ends when it sees this
+            self.channel.close()  # on this the worker exits
         try:
-            await asyncio.wait_for(asyncio.shield(keeping), self.service.limits.deadline + GRACE)
+            await asyncio.wait_for(asyncio.shield(keeping), self.options.limits.deadline + GRACE)
         except TimeoutError:
             if self.process and self.process.returncode is None:
                 self.process.kill()
@@ -146,46 +151,47 @@ class Supervisor:
     # the worker
 
     async def _keep(self, champion: Champion) -> None:
+        """Start workers, one after the other, and handle their messages."""
         pause = 0.0
         while not self.ending.is_set():
             began = time.monotonic()
             try:
                 reader = await self._start()
-            except (OSError, ValueError) as error:  # no process is to be had, or no descriptor
+            except (OSError, ValueError) as error:  # no free process or descriptor
                 if self.channel:
                     self.channel.close()
                 if not self.ending.is_set():
-                    log("worker not started", reason=str(error))
-                await self._rest(LONGEST_PAUSE)
+                    log(event="worker not started", reason=str(error))
+                await self._pause(LONGEST_PAUSE)
                 continue
             if self.ending.is_set() and self.channel:
                 self.channel.close()
             if not champion.is_alive() and not champion.stopped.is_set():
-                champion.start()  # importing MLflow takes the time of this process, not a worker's
-            with contextlib.suppress(ConnectionError, ValueError):  # it was ended in mid-sentence
+                champion.start()  # after the worker, whose start is not to wait for MLflow's import
+            with contextlib.suppress(ConnectionError, ValueError):  # killed in the middle of a line
                 async for line in reader:
-                    self._worker_said(json.loads(line))
+                    self._receive(json.loads(line))
             assert self.process and self.channel
             code = await self.process.wait()
             self.channel.close()
             answered, self.answering = self.answering, False
             if self.ending.is_set():
                 return
-            log("worker ended", code=code)
+            log(event="worker ended", code=code)
             self._blame(answered)
             quick = time.monotonic() - began < 1.0
             pause = min(LONGEST_PAUSE, 2 * pause or 0.1) if quick else 0.0
-            await self._rest(pause)
+            await self._pause(pause)
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, unless it is to end."""
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the server ends."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.ending.wait(), seconds)
 
     async def _watch(self) -> None:
-        """End a worker that hangs; it is started again as any that ended.
+        """Kill a worker that hangs; it is restarted like any other.
 
-        Questions are counted and not seconds, for this process may have been stopped meanwhile.
+        Heartbeats are counted, not seconds, since this process may have been suspended meanwhile.
         """
         while True:
             await asyncio.sleep(BEAT)
@@ -193,22 +199,24 @@ class Supervisor:
                 continue
             self.missed += 1
             if self.missed > MISSED:
-                log("worker hangs", missed=self.missed)
+                log(event="worker hangs", missed=self.missed)
                 self.process.kill()
             else:
-                self._say({"beat": True})
+                self._send({"beat": True})
 
     async def _start(self) -> asyncio.StreamReader:
-        service = self.service
+        """Start a worker with the version that was served last; return the reader of its
+        messages."""
+        options = self.options
         own, other = socket.socketpair()
-        given = {
-            "listen": self.listening.fileno(),
+        arguments = {
+            "listen": self.listener.fileno(),
             "channel": other.fileno(),
-            "recipe": service.recipe,
-            "limits": asdict(service.limits),
-            "hosts": list(service.hosts),
-            "cores": service.cores or cores(),
-            "feedback": str(service.feedback),
+            "recipe": options.recipe,
+            "limits": asdict(options.limits),
+            "hosts": list(options.hosts),
+            "cores": options.cores or cores(),
+            "feedback": str(options.feedback),
             "serve": None if self._is_refused(self.served) else as_json(self.served),
             "tuning": self.tuning,
             "hurry": self.began,
@@ -217,28 +225,28 @@ class Supervisor:
         self.missed = -STARTS
         with other:
             self.process = await asyncio.create_subprocess_exec(
-                *service.worker,
-                json.dumps(given),
+                *options.worker,
+                json.dumps(arguments),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(self.listening.fileno(), other.fileno()),
-                start_new_session=True,  # ctrl-c is for this process, which ends the worker
+                pass_fds=(self.listener.fileno(), other.fileno()),
+                start_new_session=True,  # ctrl-c must reach only this process
                 env={"TOKENIZERS_PARALLELISM": "false", "MALLOC_ARENA_MAX": "2"} | dict(os.environ),
             )
         if self.confirmed:
-            self._say({"confirmed": True})
-        if self.wanted and self._is_refused(self.wanted):
-            self._say_refused(self.wanted.number)
-        if self.asked:
-            self._say({"serve": as_json(self.asked)})
+            self._send({"confirmed": True})
+        if self.wanted and (refused := self.refused.get(self.wanted.number)):
+            self._send({"refused": self.wanted.number, "reason": refused[0]})
+        if self.pending:
+            self._send({"serve": as_json(self.pending)})
         elif self.wanted:
             self._offer(self.wanted)
         return reader
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if self.channel and not self.channel.is_closing():
             self.channel.write(json.dumps(message).encode() + b"\n")
 
-    def _worker_said(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any]) -> None:
         if "beat" in message:
             self.missed = 0
         elif "serving" in message:
@@ -249,38 +257,40 @@ class Supervisor:
     def _serving(self, number: str, tuning: Any) -> None:
         self.answering, self.early = True, 0
         spec = self.known[number]
-        if self.asked and self.asked.number == number:
-            self.asked = None
+        if self.pending and self.pending.number == number:
+            self.pending = None
         if tuning != self.tuning or not spec.same(self.served):
             if not spec.same(self.served):
                 self.previous = self.served
             self.served, self.tuning = spec, tuning
-            self._remember()
+            self._write_state()
         if not self.began:
             self.began = True
-            host, port = self.listening.getsockname()[:2]
+            host, port = self.listener.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             print(
-                f"http://{shown}:{port} answers by {self.service.recipe}/{number} (ctrl-c ends it)",
+                f"http://{shown}:{port} serves {self.options.recipe}/{number} (ctrl-c ends it)",
                 flush=True,
             )
         self._settle()
 
     def _refuse(self, number: str, reason: str) -> None:
-        """A version was not let in."""
+        """Note that a version was refused; while none is in use, request the previous one."""
         self.refused[number] = (reason, self.tried.pop(number, None) or self.known[number].state())
-        log("version refused", version=f"{self.service.recipe}/{number}", reason=reason)
-        if self.asked and self.asked.number == number:
-            self.asked = None
+        log(event="version refused", version=f"{self.options.recipe}/{number}", reason=reason)
+        if self.pending and self.pending.number == number:
+            self.pending = None
         if not self.answering and self.previous and not self._is_refused(self.previous):
-            self._ask(self.previous)
+            self._request(self.previous)
         self._settle()
 
     def _blame(self, answered: bool) -> None:
-        """A version at whose opening a worker ends again and again is refused: the one that was
-        asked for, or the one that was served last, where that is opened first and there is another.
+        """Refuse a version if workers exit again and again while they load it.
+
+        This is the pending version, or the one that was served last if the worker exited before it
+        served that and there is another to serve instead.
         """
-        blamed = self.asked
+        blamed = self.pending
         if not answered and self.served and not self._is_refused(self.served):
             self.early += 1
             if self.previous is None or self._is_refused(self.previous):
@@ -290,62 +300,66 @@ class Supervisor:
             self.tries += 1
             tries = self.tries
         if blamed and tries >= TRIES:
-            name = f"{self.service.recipe}/{blamed.number}"
-            self._refuse(blamed.number, f"{name} is not served: the worker ends when it opens it")
+            name = f"{self.options.recipe}/{blamed.number}"
+            self._refuse(blamed.number, f"{name} is not served: the worker exits while loading it")
 
     def _is_refused(self, spec: Spec | None) -> bool:
         return spec is not None and spec.number in self.refused
 
-    def _in_hand(self) -> set[str]:
-        """Numbers of the versions whose files are needed. From any thread."""
-        needed = (self.served, self.previous, self.wanted, self.asked)
+    def _in_use(self) -> set[str]:
+        """Return the numbers of the versions whose files are needed. Thread-safe."""
+        needed = (self.served, self.previous, self.wanted, self.pending)
         return {spec.number for spec in needed if spec}
 
     # the champion
 
-    def heard(self, look: Look) -> None:
-        """The alias was looked at."""
-        if look.spec is None and not self.served and not self.asked:
+    def on_look(self, look: Look) -> None:
+        """Handle the result of a check of the alias."""
+        if look.spec is None and not self.served and not self.pending:
             self._fail(look.problem)
             return
         if look.problem != self.problem:
             self.problem = look.problem
-            log("champion not known" if look.problem else "champion known", reason=look.problem)
+            log(
+                event="champion not known" if look.problem else "champion known",
+                reason=look.problem,
+            )
         if look.spec is None:
             self._confirm()
             return
         if self.wanted and self.wanted.number != look.spec.number:
-            self._ask(look.spec)  # the alias has moved
+            self._request(look.spec)  # the alias has moved
         self.wanted = look.spec
         self._offer(look.spec)
         self._settle()
 
     def _offer(self, spec: Spec) -> None:
-        """Have a version served, where it is not yet and was not refused as it is."""
-        if spec.same(self.asked) or (spec.same(self.served) and self._stands()):
+        """Request a version unless it is in use or pending, or was refused with the same files."""
+        if spec.same(self.pending) or (spec.same(self.served) and self._is_stable()):
             return
         refused = self.refused.get(spec.number)
         if refused is None or refused[1] != spec.state():
-            self._ask(spec)
+            self._request(spec)
 
-    def _stands(self) -> bool:
-        """Whether the worker serves what was served last, or is about to, and nothing else."""
-        if self.served is None or self.asked:
+    def _is_stable(self) -> bool:
+        """True if the worker serves the version served last, or will, and no other is pending."""
+        if self.served is None or self.pending:
             return False
         return self.answering or not self._is_refused(self.served)
 
-    def _ask(self, spec: Spec) -> None:
+    def _request(self, spec: Spec) -> None:
+        """Send the worker a version to serve."""
         self.refused.pop(spec.number, None)
         self.known[spec.number], self.tried[spec.number] = spec, spec.state()
-        self.asked, self.tries = spec, 0
-        self._say({"serve": as_json(spec)})
+        self.pending, self.tries = spec, 0
+        self._send({"serve": as_json(spec)})
 
     def _settle(self) -> None:
         """Confirm the worker's version once it is the champion, or the champion is refused."""
-        if self.wanted is None or self.asked:
+        if self.wanted is None or self.pending:
             return
         refused = self.refused.get(self.wanted.number)
-        if refused and not self.began and not self._stands():
+        if refused and not self.began and not self._is_stable():
             self._fail(refused[0])
         if refused or (self.answering and self.wanted.same(self.served)):
             self._confirm()
@@ -353,41 +367,32 @@ class Supervisor:
     def _confirm(self) -> None:
         if not self.confirmed:
             self.confirmed = True
-            self._say({"confirmed": True})
+            self._send({"confirmed": True})
 
     def _without_mlflow(self) -> None:
         if self.served and self.wanted is None:
             self._confirm()
 
-    def _say_refused(self, number: str) -> None:
-        self._say({"refused": number, "reason": self.refused[number][0]})
-
     def _fail(self, problem: str) -> None:
         self.failure = UserError(problem)
         self.ending.set()
 
-    def _remember(self) -> None:
+    def _write_state(self) -> None:
         content = {
             "served": as_json(self.served),
             "previous": as_json(self.previous),
             "tuning": self.tuning,
         }
         try:
-            write_json(self.service.state, content)
+            write_json(self.options.state, content)
         except OSError as error:
-            log("state not kept", reason=str(error))
+            log(event="state not written", reason=str(error))
 
 
-def _remembered(path: Path) -> tuple[Spec | None, Spec | None, Any]:
-    """What was served last, the version before it, and the tuning; nothing where a file is none."""
+def _read_state(path: Path) -> tuple[Spec | None, Spec | None, Any]:
+    """Read the version served last, the one before, and the tuning; None if the file is invalid."""
     try:
         content = json.loads(path.read_bytes())
         return spec_of(content["served"]), spec_of(content["previous"]), content["tuning"]
     except (OSError, ValueError, KeyError, TypeError):
         return None, None, None
-
-
-def log(event: str, **fields: object) -> None:
-    from pipeline.serving.logs import Log
-
-    Log()(event=event, **fields)

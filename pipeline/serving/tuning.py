@@ -1,7 +1,7 @@
-"""How many batches at once, on how many threads and of how many rows: measured, in about a second.
+"""Tuning of a version: number of parallel batches, threads and rows of each, measured in seconds.
 
-The cores are split between runners in every even way; of ways and batch sizes that are nearly as
-fast the one with fewer threads and rows a batch is taken.
+Every even split of the cores between runners is tried. Among splits and batch sizes of nearly the
+same speed, the one with fewer threads and rows per batch wins.
 """
 
 import os
@@ -19,43 +19,42 @@ if TYPE_CHECKING:
     from pipeline.serving.version import Version
     from pipeline.tasks.base.encoding import Texts
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows that a model is given at once
-FEWEST_ROWS = 4  # that a runner is given: to be given any costs time
-FIRST_SIZE = 16  # by which ways to split the cores are compared
-WORTH = 1.05  # times the speed for which more rows or other threads are taken
+SIZES = (1, 2, 4, 8, 16, 32, 64)  # rows of one call of the model
+FEWEST_ROWS = 4  # rows of a runner's batch: handing over a batch costs time
+FIRST_SIZE = 16  # batch size at which the splits of the cores are compared
+WORTH = 1.05  # speedup that justifies more rows or threads
 LONGEST_BATCH = 0.05  # seconds
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU, and of how many
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "CPU-microseconds period-microseconds"
 CPU = "CPUExecutionProvider"
-ALIKE = 0.1  # share by which a model's file may differ for its numbers to hold
+ALIKE = 0.1  # share by which the size of a model file may differ for a tuning to be reused
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a version is run on this machine."""
+    """Settings of the runners for a version on this machine."""
 
     runners: int
-    """Batches at once."""
+    """Number of parallel batches."""
     threads: int
-    """Of each batch."""
+    """Threads of each batch."""
     batch: int
-    """Rows that a runner is given."""
+    """Rows of a runner's batch."""
     rows_per_second: float
-    """Of all runners together, as measured."""
+    """Measured speed of all runners together."""
     characters: int = 256
-    """Of a text for which that holds: of longer ones a batch has fewer."""
+    """Text length up to which `batch` holds: a batch of longer texts has fewer."""
     at_once: int = 0
-    """Rows of a batch that the model is given at once: on a CPU short texts may go faster one by
-    one. 0: all of them."""
+    """Rows of one call of the model: on a CPU short texts can be faster one by one. 0: all."""
 
     def room(self, characters: int) -> int:
-        """How many texts of such a length are a batch: its memory and time grow with both."""
+        """Return the rows of a batch of texts of this length: memory and time grow with both."""
         return max(1, min(self.batch, self.batch * self.characters // max(characters, 1)))
 
 
 def cores() -> int:
-    """Cores that this process may use, by its affinity and by its container's quota."""
-    pinned = hasattr(os, "sched_getaffinity")  # not on macOS
-    allowed = len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1
+    """Number of cores that this process may use, by its affinity and its container's quota."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # macOS lacks it
+    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
         quota, period = QUOTA.read_text().split()
         return max(1, min(allowed, round(int(quota) / int(period))))
@@ -63,30 +62,30 @@ def cores() -> int:
         return allowed
 
 
-def at_first(number_of_cores: int) -> Tuning:
-    """What is assumed before anything is measured."""
+def default_tuning(number_of_cores: int) -> Tuning:
+    """Return the tuning that is assumed before one is measured."""
     return Tuning(number_of_cores, 1, FIRST_SIZE, 100.0 * number_of_cores)
 
 
 def measure(
-    opened: "Callable[[int], Version]", number_of_cores: int, seconds: float = 2.0
+    open_with: "Callable[[int], Version]", number_of_cores: int, seconds: float = 2.0
 ) -> "tuple[Tuning, Version]":
-    """The tuning of a version on so many cores, and the version opened with it.
+    """Measure the best tuning of a version, and return it with the version opened for it.
 
-    `opened` opens the version with a number of threads a batch. `seconds` are those of measuring.
+    `open_with` opens the version with a number of threads. Measuring takes about `seconds`.
     """
-    best, version = 0.0, opened(1)
+    best, version = 0.0, open_with(1)
     runners, threads = number_of_cores, 1
     texts = _texts(version)
     splits = [t for t in range(1, number_of_cores + 1) if number_of_cores % t == 0]
-    if version.provider != CPU:  # what it runs on has threads of its own
+    if version.provider != CPU:  # a GPU does not use these threads
         runners, splits = 2, []
     window = seconds / (len(splits) + len(SIZES))
-    for each in splits:
-        tried = version if each == 1 else opened(each)
-        speed = rate(tried, texts, number_of_cores // each, FIRST_SIZE, window)
+    for count in splits:
+        candidate = version if count == 1 else open_with(count)
+        speed = rate(candidate, texts, number_of_cores // count, FIRST_SIZE, window)
         if speed > WORTH * best:
-            best, version, runners, threads = speed, tried, number_of_cores // each, each
+            best, version, runners, threads = speed, candidate, number_of_cores // count, count
     at_once, best = 0, 0.0
     for size in SIZES:
         speed = rate(version, texts, runners, size, window)
@@ -102,19 +101,19 @@ def measure(
 def rate(
     version: "Version", texts: "Sequence[Texts]", runners: int, size: int, seconds: float
 ) -> float:
-    """Rows a second of so many runners, whose model is given `size` of them at once."""
+    """Measure the rows per second of so many runners with `size` rows per call of the model."""
     batch = max(size, FEWEST_ROWS)
 
     def run(_: int) -> int:
-        given = cycle(texts)
+        endless = cycle(texts)
         rows = 0
         while not rows or perf_counter() < end:
-            version.answer(list(islice(given, batch)), size)
+            version.answer(list(islice(endless, batch)), size)
             rows += batch
         return rows
 
     with ThreadPoolExecutor(runners) as pool:
-        list(pool.map(lambda _: version.answer(texts[:batch], size), range(runners)))  # warm
+        list(pool.map(lambda _: version.answer(texts[:batch], size), range(runners)))  # warm-up
         started = perf_counter()
         end = started + seconds
         rows = sum(pool.map(run, range(runners)))
@@ -122,7 +121,7 @@ def rate(
 
 
 def _texts(version: "Version") -> "list[Texts]":
-    """The version's stored texts, or made-up ones of up to forty words."""
+    """Return the version's stored texts, or made-up ones of up to forty words."""
     if version.stored:
         return [(text, second) for text, second in version.stored["texts"]]
     words = " ".join(["these are the words of a text"] * 6).split()
@@ -130,35 +129,33 @@ def _texts(version: "Version") -> "list[Texts]":
     return [(text, text if version.two_texts else "") for text in made]
 
 
-# kept
+# storage
 
 
-def kept(tuning: Tuning, version: "Version", number_of_cores: int) -> dict[str, Any]:
-    """A tuning and what it holds for, as JSON can say it."""
-    return asdict(tuning) | {"for": _circumstances(version, number_of_cores)}
+def to_json(tuning: Tuning, version: "Version", number_of_cores: int) -> dict[str, Any]:
+    """Return a tuning, with the machine and model size that it was measured for, for JSON."""
+    measured_for = _machine(number_of_cores) | {"bytes": version.model_bytes}
+    return asdict(tuning) | {"for": measured_for}
 
 
-def again(content: Any, version: "Version | None", number_of_cores: int) -> Tuning | None:
-    """A kept tuning; None where it was measured of something else, or is none.
+def from_json(content: Any, version: "Version | None", number_of_cores: int) -> Tuning | None:
+    """Return a stored tuning; None if it is invalid or was measured for something else.
 
     Without a version, only the machine is compared.
     """
     try:
-        before = content["for"]
+        measured_for = content["for"]
         tuning = Tuning(**{each.name: content[each.name] for each in fields(Tuning)})
-        whole = min(tuning.runners, tuning.threads, tuning.batch) >= 1
+        valid = min(tuning.runners, tuning.threads, tuning.batch) >= 1
         now = _machine(number_of_cores)
-        if not whole or not tuning.rows_per_second > 0 or any(before[k] != now[k] for k in now):
+        same = all(measured_for[key] == now[key] for key in now)
+        if not valid or not tuning.rows_per_second > 0 or not same:
             return None
-        if version and abs(version.model_bytes / before["bytes"] - 1) > ALIKE:
+        if version and abs(version.model_bytes / measured_for["bytes"] - 1) > ALIKE:
             return None
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return tuning
-
-
-def _circumstances(version: "Version", number_of_cores: int) -> dict[str, Any]:
-    return _machine(number_of_cores) | {"bytes": version.model_bytes}
 
 
 def _machine(number_of_cores: int) -> dict[str, Any]:

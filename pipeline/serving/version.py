@@ -1,8 +1,8 @@
-"""A registered version's folder becomes something that answers, by its own code.
+"""Loading of a registered version, which answers with the code stored in it.
 
-What MLflow's own loading does (`pipeline/registry/served_model.py`), without MLflow: the
-version's runtime and tasks are loaded under a name that no other version has, and compiled from the
-source that was checked, never from a compiled file beside it.
+This does without MLflow what MLflow does to load it (`pipeline/registry/served_model.py`): the
+version's runtime and tasks are imported under a name that no other version has, and compiled from
+the source that was checked, never read from compiled files.
 """
 
 import importlib.util
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pipeline.tasks.base import Answer, Task
     from pipeline.tasks.base.encoding import Texts
 
-CLOSE = 0.02  # by which a score may differ between two machines
-SMOKE = (
+CLOSE = 0.02  # most that a score may differ between two machines
+SMOKE = (  # texts that are hard for tokenizers
     "",
     "a",
     "\N{GRINNING FACE}\N{ZERO WIDTH JOINER}\N{THUMBS UP SIGN} \N{COMBINING ACUTE ACCENT}",
@@ -39,49 +39,49 @@ _numbers = count()
 
 
 class Version:
-    """A version that answers, on `threads` threads a batch."""
+    """Loaded version of a model, which uses `threads` threads per batch."""
 
     def __init__(
         self, recipe: str, number: str, files: Mapping[str, Path], threads: int, prefix: str
     ) -> None:
         runtime = _load(files["runtime"], f"{prefix}_runtime")
         tasks = _load(files["tasks"] / "__init__.py", f"{prefix}_tasks")
-        told = json.loads(files["settings"].read_text(encoding="utf-8"))
-        serving = old_names.renamed(told, old_names.SETTINGS)
+        content = json.loads(files["settings"].read_text(encoding="utf-8"))
+        settings = old_names.renamed(content, old_names.SETTINGS)
         self.recipe, self.number, self.name = recipe, number, f"{recipe}/{number}"
-        self.task: Task = tasks.get(serving["task"])
-        self.classes: list[str] = list(serving["classes"])
+        self.task: Task = tasks.get(settings["task"])
+        self.classes: list[str] = list(settings["classes"])
         self.two_texts: bool = self.task.two_texts
         self.threads = threads
-        encoder = _encoder(tasks, self.task, files["tokenizer"], serving)
-        model = runtime.OnnxModel(files["model"], serving["padding"], threads)
+        encoder = _encoder(tasks, self.task, files["tokenizer"], settings)
+        model = runtime.OnnxModel(files["model"], settings["padding"], threads)
         self.provider: str = model.provider
         self.model_bytes = files["model"].stat().st_size
         answering = _shared(tasks, "answering")
         self._answering = answering.Answering(
-            self.task, encoder, model, self.classes, serving["decision"]
+            self.task, encoder, model, self.classes, settings["decision"]
         )
         smoke = files["model"].with_name("smoke.json")
         self.stored: dict[str, Any] = json.loads(smoke.read_bytes()) if smoke.exists() else {}
-        """`texts`, pairs of them, and their `answers` when the version was made; or nothing."""
+        """`texts` (pairs) and the `answers` of the benchmark to them; empty if there are none."""
 
     def answer(self, texts: "Sequence[Texts]", batch_size: int) -> "list[Answer]":
-        """One answer a text; from any thread."""
+        """Return one answer per text. Thread-safe."""
         answers: list[Answer] = self._answering(texts, batch_size)
         return answers
 
 
-def _encoder(tasks: ModuleType, task: "Task", tokenizer: Path, serving: Mapping[str, Any]) -> Any:
-    """Of a version's task; before tasks had their own encoders, all had one."""
-    asked = tokenizer, serving["max_length"], serving["long_text"], serving["overlap"]
+def _encoder(tasks: ModuleType, task: "Task", tokenizer: Path, settings: Mapping[str, Any]) -> Any:
+    """Return the encoder of a version's task; in old versions all tasks share one class."""
+    options = tokenizer, settings["max_length"], settings["long_text"], settings["overlap"]
     if hasattr(task, "encoder"):
-        return task.encoder(*asked, serving["masking"])
-    return _shared(tasks, "encoding").Encoder(*asked, task.cut, task.offsets)
+        return task.encoder(*options, settings["masking"])
+    return _shared(tasks, "encoding").Encoder(*options, task.cut, task.offsets)
 
 
 def _shared(tasks: ModuleType, name: str) -> ModuleType:
-    """A module that a version's tasks share: in `base`, or beside the tasks in versions of the time
-    when each task was one file."""
+    """Import a module that a version's tasks share: from `base`, or in old versions, in which each
+    task is one file, from beside the tasks."""
     try:
         return import_module(f"{tasks.__name__}.base.{name}")
     except ModuleNotFoundError:
@@ -91,10 +91,10 @@ def _shared(tasks: ModuleType, name: str) -> ModuleType:
 def open_version(
     recipe: str, number: str, folder: Path, files: Mapping[str, str] | None, threads: int
 ) -> Version:
-    """The version in a folder, whose files have the SHA-256 that `files` tells (None: not asked).
+    """Load the version in a folder after checking its files against the digests `files`, if given.
 
-    Raises UserError, which names the file, where one is not the version's own, and where the
-    version cannot be loaded.
+    Raises UserError, which names the file, if a file does not match or the version cannot be
+    loaded.
     """
     name = f"{recipe}/{number}"
     if files is not None:
@@ -110,22 +110,22 @@ def open_version(
 
 
 def check_files(name: str, folder: Path, files: Mapping[str, str]) -> None:
-    """Raises UserError for the first file, by name, that is not what it was when the version was
-    registered."""
+    """Raise UserError for the first file, by name, that is missing, extra or differs from its
+    SHA-256 in `files`."""
     if not folder.is_dir():
         raise UserError(f"{name}: {folder} is missing: it is not served")
-    there = {
+    present = {
         str(file.relative_to(folder))
         for file in folder.rglob("*")
         if file.is_file()
-        and file.name != "registered_model_meta"  # MLflow's, of a copy
+        and file.name != "registered_model_meta"  # MLflow adds it to downloads
         and "__pycache__" not in file.parts
     }
-    for file in sorted(there | files.keys()):
-        if file not in there:
+    for file in sorted(present | files.keys()):
+        if file not in present:
             what = "is missing"
         elif file not in files:
-            what = "was not there"
+            what = "is not among its registered files"
         elif sha256_of(folder / file) != files[file]:
             what = "has changed"
         else:
@@ -134,31 +134,33 @@ def check_files(name: str, folder: Path, files: Mapping[str, str]) -> None:
 
 
 def try_out(version: Version) -> None:
-    """Raises UserError where a version does not answer texts of all kinds with finite scores, or
-    its stored texts as it did when it was made."""
-    texts = [(text, second) for text in SMOKE for second in _seconds(version, text)]
-    for (text, _), answer in zip(texts, _tried(version, texts), strict=True):
-        if why := _unsound(answer):
-            raise UserError(f"{version.name} is not served: {why} for a text like {text[:20]!r}")
+    """Raise UserError if a version does not answer texts of all kinds with finite scores, or its
+    stored texts with the stored answers."""
+    texts = [
+        (text, second)
+        for text in SMOKE
+        for second in (("a second one", "", text) if version.two_texts else ("",))
+    ]
+    for (text, _), answer in zip(texts, _answers(version, texts), strict=True):
+        if problem := _problem(answer):
+            raise UserError(
+                f"{version.name} is not served: {problem} for a text like {text[:20]!r}"
+            )
     if not version.stored:
         return
-    own = _tried(version, [(text, second) for text, second in version.stored["texts"]])
-    then = version.stored["answers"]
-    alike = version.task.same([each.label for each in own], [each["label"] for each in then])
-    for place, (answer, stored, same) in enumerate(zip(own, then, alike, strict=True), 1):
-        if not _agrees(answer, stored, bool(same)):
+    found = _answers(version, [(text, second) for text, second in version.stored["texts"]])
+    expected = version.stored["answers"]
+    same = version.task.same([each.label for each in found], [each["label"] for each in expected])
+    for number, (answer, stored, alike) in enumerate(zip(found, expected, same, strict=True), 1):
+        if not _agrees(answer, stored, bool(alike)):
             raise UserError(
-                f"{version.name} is not served: it answers text {place} of its smoke.json"
+                f"{version.name} is not served: it answers text {number} of its smoke.json"
                 f" {answer.label[:40]!r} ({answer.confidence:.2f}), and answered"
                 f" {stored['label'][:40]!r} ({stored['score']:.2f}) when it was made"
             )
 
 
-def _seconds(version: Version, text: str) -> tuple[str, ...]:
-    return ("a second one", "", text) if version.two_texts else ("",)
-
-
-def _tried(version: Version, texts: "Sequence[Texts]") -> "list[Answer]":
+def _answers(version: Version, texts: "Sequence[Texts]") -> "list[Answer]":
     try:
         answers = version.answer(texts, 8)
     except Exception as error:
@@ -170,8 +172,8 @@ def _tried(version: Version, texts: "Sequence[Texts]") -> "list[Answer]":
     return answers
 
 
-def _unsound(answer: "Answer") -> str:
-    """What is wrong with an answer; "" where nothing is."""
+def _problem(answer: "Answer") -> str:
+    """Return what is wrong with an answer, "" if nothing is."""
     if not all(math.isfinite(score) for score in (answer.confidence, *answer.scores.values())):
         return "its score is not finite"
     try:
@@ -182,12 +184,14 @@ def _unsound(answer: "Answer") -> str:
 
 
 def _agrees(answer: "Answer", stored: Mapping[str, Any], same: bool) -> bool:
-    """True if an answer is the stored one, as far as two machines agree: `same` is the task's word
-    on the labels, which counts where no score tells."""
+    """True if an answer equals the stored one up to the differences between machines.
+
+    `same` is True if the task takes their labels for equal; it counts if there are no scores.
+    """
     scores: Mapping[str, float] = stored["scores"]
     if answer.label != stored["label"]:
-        tells_nothing = not scores and answer.confidence == stored["score"] == 1.0
-        if not same if tells_nothing else abs(answer.confidence - stored["score"]) > CLOSE:
+        unscored = not scores and answer.confidence == stored["score"] == 1.0
+        if not same if unscored else abs(answer.confidence - stored["score"]) > CLOSE:
             return False
     return answer.scores.keys() == scores.keys() and all(
         abs(answer.scores[name] - score) <= CLOSE for name, score in scores.items()
@@ -198,7 +202,7 @@ def _agrees(answer: "Answer", stored: Mapping[str, Any], same: bool) -> bool:
 
 
 class _FromSource(SourceFileLoader):
-    """Compiles what is there, and reads and writes no compiled file."""
+    """Loader that compiles the source and neither reads nor writes compiled files."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -206,7 +210,7 @@ class _FromSource(SourceFileLoader):
 
 
 def _load(file: Path, name: str) -> ModuleType:
-    """A module, or a package by its __init__.py."""
+    """Import a module, or a package given by its __init__.py, under a name."""
     folders = [str(file.parent)] if file.name == "__init__.py" else None
     for inside in file.parent.rglob("__init__.py") if folders else ():
         folder = str(inside.parent)
@@ -227,12 +231,12 @@ def _unload(prefix: str) -> None:
 
 
 def _artifacts(folder: Path) -> dict[str, Path]:
-    """Where a version's parts lie, by the names that it was registered with."""
+    """Return the paths of a version's artifacts by the names in its MLmodel file."""
     from ruamel.yaml import YAML
 
-    described = YAML(typ="safe").load(folder / "MLmodel")
-    listed = described["flavors"]["python_function"]["artifacts"]
-    return {name: folder / artifact["path"] for name, artifact in listed.items()}
+    content = YAML(typ="safe").load(folder / "MLmodel")
+    artifacts = content["flavors"]["python_function"]["artifacts"]
+    return {name: folder / artifact["path"] for name, artifact in artifacts.items()}
 
 
 def _line(error: Exception) -> str:

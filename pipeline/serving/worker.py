@@ -1,8 +1,8 @@
-"""The process that answers: `python -m pipeline.serving.worker`, started by `bertline serve`.
+"""Process that answers requests: `python -m pipeline.serving.worker`, started by `bertline serve`.
 
-It has a listening socket and a channel to the process that started it, over which it is told, a
-JSON line each, which version to serve; it ends when the channel does. It imports neither MLflow nor
-pandas, and opens the version that was served last while the rest is imported.
+It inherits a listening socket and a channel, over which the supervisor sends the version to serve
+as JSON lines; it exits when the channel is closed. It imports neither MLflow nor pandas, and loads
+the version that was served last while it imports the rest.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.serving import tuning as measured
+from pipeline.serving import tuning as tunings
 from pipeline.serving.batching import Batcher
 from pipeline.serving.settings import Limits, Settings, api_keys
 from pipeline.serving.spec import Spec, spec_of
@@ -28,35 +28,37 @@ from pipeline.serving.tuning import Tuning
 from pipeline.serving.version import Version, open_version, try_out
 
 Opened = Future[tuple[Version, Tuning]]
-SWITCH = 0.001  # seconds that a thread may keep the event loop waiting: 0.005 is Python's own
-OPENS = 120.0  # seconds after which the opening of a version hangs
+SWITCH = 0.001  # seconds for which a thread may block the event loop; Python's default is 0.005
+OPENS = 120.0  # seconds after which the loading of a version counts as hung
 HOLDS = 5.0  # seconds for which connections wait for the version that was served last
 KEEP_ALIVE = 75  # seconds for which a connection may be idle
 
 
 class Opener:
-    """Opens versions, in whatever thread."""
+    """Loader of versions, for any thread. `stored` is the last tuning, as JSON."""
 
-    def __init__(self, recipe: str, cores: int, kept: Any, *, hurry: bool = False) -> None:
-        self.recipe, self.cores, self.kept, self.hurry = recipe, cores, kept, hurry
+    def __init__(self, recipe: str, cores: int, stored: Any, *, hurry: bool = False) -> None:
+        self.recipe, self.cores, self.stored, self.hurry = recipe, cores, stored, hurry
 
     def __call__(self, spec: Spec, *, known: bool) -> tuple[Version, Tuning]:
-        """A version that may be served, and how. One that is `known` has served before, and is not
-        tried out again. Raises UserError."""
-        tuning = measured.again(self.kept, None, self.cores)
+        """Load a version and return it with its tuning.
+
+        A `known` version has been served before and is not tried out again. Raises UserError.
+        """
+        tuning = tunings.from_json(self.stored, None, self.cores)
         version = self._open(spec, spec.files, tuning.threads if tuning else 1)
         if not known:
             try_out(version)
-        if known and not self.hurry and not measured.again(self.kept, version, self.cores):
-            tuning = None  # it was of another size, and nobody is being answered yet
+        if known and not self.hurry and not tunings.from_json(self.stored, version, self.cores):
+            tuning = None  # of a model of another size, and there is time: no requests yet
         if tuning is None:
-            tuning, version = measured.measure(
+            tuning, version = tunings.measure(
                 lambda threads: (
                     version if threads == version.threads else self._open(spec, None, threads)
                 ),
                 self.cores,
             )
-            self.kept = measured.kept(tuning, version, self.cores)
+            self.stored = tunings.to_json(tuning, version, self.cores)
         return version, tuning
 
     def _open(self, spec: Spec, files: dict[str, str] | None, threads: int) -> Version:
@@ -64,7 +66,7 @@ class Opener:
 
 
 class Worker:
-    """Does what it is told over the channel, on the event loop's thread."""
+    """Handler of the supervisor's messages, on the event loop's thread."""
 
     def __init__(
         self,
@@ -74,68 +76,67 @@ class Worker:
         log: Callable[..., None],
         patience: float,
     ) -> None:
-        """`patience` are the seconds after which a batch that is still worked at hangs."""
+        """`patience` is the number of seconds after which a batch counts as hung."""
         self.batcher, self.opener, self.writer, self.log = batcher, opener, writer, log
         self.patience = patience
-        self.specs: dict[str, Spec] = {}  # of the versions that were opened
+        self.specs: dict[str, Spec] = {}  # of loaded versions, by number
         self.wanted: Spec | None = None
-        self.told = asyncio.Event()
-        self.begun = asyncio.Event()
-        """Set when the version that is being opened from the beginning is in use, or cannot be."""
-        self.opening: float | None = None  # since when a version is being opened
+        self.requested = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set once the version loaded at the start is in use or has failed."""
+        self.opening: float | None = None  # start time of the current loading
         self.frozen = False
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
-        """Hear what is said, to the end."""
+        """Handle messages until the channel is closed."""
         async for line in reader:
             message = json.loads(line)
             if "serve" in message:
                 self.wanted = spec_of(message["serve"])
-                self.told.set()
+                self.requested.set()
             elif "refused" in message:
                 self.batcher.refuse(message["refused"], message["reason"])
             elif "confirmed" in message:
                 self.batcher.confirmed = True
             elif "beat" in message and not self._hangs():
-                self._say({"beat": True})
+                self._send({"beat": True})
 
     def _hangs(self) -> bool:
-        """Whether a batch, or the opening of a version, takes longer than either ever does."""
+        """True if a batch or the loading of a version takes too long."""
         opening = monotonic() - self.opening if self.opening else 0.0
         return self.batcher.busy_for() >= self.patience or opening >= OPENS
 
-    async def obey(self, first: Spec | None = None, opened: Opened | None = None) -> None:
-        """Serve the version that is being opened from the beginning, where there is one; then what
-        was asked for last, again and again."""
+    async def run(self, first: Spec | None = None, opened: Opened | None = None) -> None:
+        """Serve the version loaded at the start, if there is one, then each requested one."""
         if first and opened:
-            await self._take(first, asyncio.wrap_future(opened))
-        self.begun.set()
+            await self._serve(first, asyncio.wrap_future(opened))
+        self.started.set()
         while True:
-            await self.told.wait()
-            self.told.clear()
+            await self.requested.wait()
+            self.requested.clear()
             spec = self.wanted
             assert spec
-            here = (self.batcher.version, self.batcher.previous)
-            known = next((v for v in here if v and spec.same(self.specs.get(v.number))), None)
+            loaded = (self.batcher.version, self.batcher.previous)
+            known = next((v for v in loaded if v and spec.same(self.specs.get(v.number))), None)
             if known:
                 await self._put_in_use(spec, known)
             else:
-                await self._take(spec, asyncio.to_thread(self.opener, spec, known=False))
+                await self._serve(spec, asyncio.to_thread(self.opener, spec, known=False))
 
-    async def _take(self, spec: Spec, opening: Any) -> None:
-        """Wait for a version that is being opened, and serve it unless another is wanted by now."""
+    async def _serve(self, spec: Spec, opening: Any) -> None:
+        """Put a version in use once it is loaded, unless another is wanted by then."""
         self.opening = monotonic()
         try:
             version, tuning = await opening
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # a tokenizer's panic is no Exception
+        except BaseException as error:  # a panic of the tokenizer is not an Exception
             reason = str(error)
             if not isinstance(error, UserError):
                 name = f"{self.opener.recipe}/{spec.number}"
                 reason = str(UserError(f"{name} is not served: {type(error).__name__}: {error}"))
             self.batcher.refuse(spec.number, reason)
-            self._say({"refused": spec.number, "reason": reason})
+            self._send({"refused": spec.number, "reason": reason})
             return
         finally:
             self.opening = None
@@ -152,19 +153,21 @@ class Worker:
         before = self.batcher.previous
         asyncio.get_running_loop().run_in_executor(None, last.clear)  # freeing a model takes time
         self.log(event="version in use", version=version.name, previous=before and before.name)
-        self._say({"serving": spec.number, "tuning": self.opener.kept})
+        self._send({"serving": spec.number, "tuning": self.opener.stored})
         if not self.frozen:
             self.frozen = True
             gc.collect()
-            gc.freeze()  # what has been imported stays: it need not be looked through again
+            gc.freeze()  # imported modules stay: later collections skip them
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if not self.writer.is_closing():
             self.writer.write(json.dumps(message).encode() + b"\n")
 
 
-async def answer(given: dict[str, Any], opener: Opener, begun: tuple[Spec, Opened] | None) -> None:
-    """Answer until the channel ends."""
+async def answer(
+    arguments: dict[str, Any], opener: Opener, first: tuple[Spec, Opened] | None
+) -> None:
+    """Answer requests until the channel is closed; `first` is the version being loaded."""
     import uvicorn
 
     from pipeline.serving.app import create_app
@@ -172,10 +175,10 @@ async def answer(given: dict[str, Any], opener: Opener, begun: tuple[Spec, Opene
     from pipeline.serving.logs import LOGGING, Log
     from pipeline.serving.protocol import Protocol
 
-    recipe, limits = given["recipe"], Limits(**given["limits"])
-    batcher = Batcher(measured.at_first(given["cores"]))
-    settings = Settings(recipe, limits, api_keys(), frozenset(given["hosts"]))
-    app = create_app(batcher, settings, Store(Path(given["feedback"]), recipe))
+    recipe, limits = arguments["recipe"], Limits(**arguments["limits"])
+    batcher = Batcher(tunings.default_tuning(arguments["cores"]))
+    settings = Settings(recipe, limits, api_keys(), frozenset(arguments["hosts"]))
+    app = create_app(batcher, settings, Store(Path(arguments["feedback"]), recipe))
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -190,7 +193,7 @@ async def answer(given: dict[str, Any], opener: Opener, begun: tuple[Spec, Opene
         timeout_graceful_shutdown=round(limits.deadline) + 1,
     )
     server = uvicorn.Server(config)
-    channel = socket.socket(fileno=given["channel"])
+    channel = socket.socket(fileno=arguments["channel"])
     reader, writer = await asyncio.open_connection(sock=channel, limit=2**22)
     worker = Worker(batcher, opener, writer, Log(), 2 * limits.deadline)
 
@@ -202,33 +205,35 @@ async def answer(given: dict[str, Any], opener: Opener, begun: tuple[Spec, Opene
 
     tasks = [
         asyncio.create_task(until_end(work))
-        for work in (worker.listen(reader), worker.obey(*begun or ()))
+        for work in (worker.listen(reader), worker.run(*first or ()))
     ]
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(worker.begun.wait(), HOLDS)
-    await server.serve([socket.socket(fileno=given["listen"])])
+        await asyncio.wait_for(worker.started.wait(), HOLDS)
+    await server.serve([socket.socket(fileno=arguments["listen"])])
     batcher.close()
     for task in tasks:
         task.cancel()
 
 
 def main() -> None:
-    given = json.loads(sys.argv[1])
+    arguments = json.loads(sys.argv[1])
     sys.setswitchinterval(SWITCH)
-    for descriptor in (given["listen"], given["channel"]):
+    for descriptor in (arguments["listen"], arguments["channel"]):
         os.set_inheritable(descriptor, False)
-    opener = Opener(given["recipe"], given["cores"], given["tuning"], hurry=given["hurry"])
-    spec = spec_of(given["serve"])
-    begun = (spec, _in_thread(lambda: opener(spec, known=True))) if spec else None
+    opener = Opener(
+        arguments["recipe"], arguments["cores"], arguments["tuning"], hurry=arguments["hurry"]
+    )
+    spec = spec_of(arguments["serve"])
+    first = (spec, _in_thread(lambda: opener(spec, known=True))) if spec else None
     import uvloop
 
-    uvloop.run(answer(given, opener, begun))
+    uvloop.run(answer(arguments, opener, first))
     sys.stderr.flush()
-    os._exit(0)  # no thread that hangs in a model keeps the process
+    os._exit(0)  # a thread that hangs in a model must not keep the process alive
 
 
 def _in_thread(function: Callable[[], tuple[Version, Tuning]]) -> Opened:
-    """Begin at once; a thread of the loop's own is not to be had yet."""
+    """Call a function in a new thread at once, before the event loop exists."""
     result: Opened = Future()
 
     def run() -> None:

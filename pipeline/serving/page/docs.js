@@ -1,5 +1,5 @@
 "use strict";
-// Swagger UI over /openapi.json, with the key that the first page keeps.
+// Swagger UI of /openapi.json, with the API key that the first page stores.
 
 const key = sessionStorage.getItem("bertline key");
 const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -1,12 +1,12 @@
 "use strict";
-// Tries the champion: asks /predict, shows what it says, and sends the right label back.
+// Page to try the champion: calls /predict, shows the answer, and sends the right label as feedback.
 
-const TOP = 10; // classes that are shown
+const TOP = 10; // number of classes that are shown
 const find = (id) => document.getElementById(id);
 let pairs = false;
-let last = null; // what was asked, and its answer
+let last = null; // last row and its answer
 
-function made(tag, name, text) {
+function create(tag, name, text) {
   const element = document.createElement(tag);
   if (name) element.className = name;
   if (text !== undefined) element.textContent = text;
@@ -17,22 +17,22 @@ function percent(share) {
   return (share * 100).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1) + " %";
 }
 
-async function asked(path, body) {
+async function post(path, body) {
   const headers = { "Content-Type": "application/json" };
   const key = find("key").value.trim();
   if (key) headers["X-API-Key"] = key;
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+    response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
   } catch {
     throw new Error("The server cannot be reached.");
   }
-  const value = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(value.error || `The server answered ${answer.status}.`);
+  const value = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(value.error || `The server answered ${response.status}.`);
   return value;
 }
 
-async function look() {
+async function refresh() {
   const state = find("state");
   try {
     const now = await (await fetch("/readyz")).json();
@@ -56,13 +56,13 @@ async function look() {
   }
 }
 
-function rowAsked() {
+function currentRow() {
   const row = { text: find("text").value };
   if (pairs) row.second = find("second").value;
   return row;
 }
 
-// where details name pieces of a text: of the second one, where there are two
+// spans of the text, or of the second text of a pair, that the details of an answer name
 function spansOf(details) {
   const lists = Object.values(details).filter(Array.isArray).flat();
   const spans = lists.filter((item) => item && Number.isInteger(item.start) && Number.isInteger(item.end));
@@ -72,23 +72,23 @@ function spansOf(details) {
   return spans.sort((one, other) => one.start - other.start);
 }
 
-function mark(place, text, spans) {
-  const letters = Array.from(text); // places count code points, and strings UTF-16
+function mark(element, text, spans) {
+  const characters = Array.from(text); // spans count code points, strings UTF-16 units
   let done = 0;
-  place.replaceChildren();
+  element.replaceChildren();
   for (const span of spans) {
-    if (span.start < done || span.end > letters.length) continue;
-    place.append(letters.slice(done, span.start).join(""));
-    const piece = made("mark", "", letters.slice(span.start, span.end).join(""));
-    if (span.label) piece.append(made("small", "", span.label));
-    place.append(piece);
+    if (span.start < done || span.end > characters.length) continue;
+    element.append(characters.slice(done, span.start).join(""));
+    const marked = create("mark", "", characters.slice(span.start, span.end).join(""));
+    if (span.label) marked.append(create("small", "", span.label));
+    element.append(marked);
     done = span.end;
   }
-  place.append(letters.slice(done).join(""));
+  element.append(characters.slice(done).join(""));
 }
 
-// a label as a person reads it
-function plain(answer) {
+// the label of an answer in readable form
+function readable(answer) {
   const { details } = answer;
   if (Array.isArray(details.labels)) return details.labels.join(", ") || "none";
   if (typeof details.answer === "string") return details.answer || "no answer";
@@ -100,14 +100,14 @@ function show(row, answer, milliseconds) {
   last = { row, answer };
   find("nothing").hidden = true;
   find("answer").hidden = false;
-  const label = plain(answer);
+  const label = readable(answer);
   find("label").textContent = label;
   find("label").hidden = !label;
   find("label").classList.toggle("long", label.length > 60);
 
   const classes = Object.entries(answer.scores).sort((one, other) => other[1] - one[1]);
-  const bare = !classes.length && !Object.keys(answer.details).length; // the label is a number
-  find("sure").hidden = bare;
+  const isNumber = !classes.length && !Object.keys(answer.details).length;
+  find("sure").hidden = isNumber;
   find("sure").querySelector("i").style.width = `${answer.score * 100}%`;
   find("sure").querySelector("b").textContent = percent(answer.score);
 
@@ -119,33 +119,33 @@ function show(row, answer, milliseconds) {
   find("scores-part").hidden = !classes.length;
   find("scores").replaceChildren(
     ...classes.slice(0, TOP).map(([name, score]) => {
-      const line = made("li", chosen.has(name) ? "chosen" : "");
-      const bar = made("span", "bar");
+      const line = create("li", chosen.has(name) ? "chosen" : "");
+      const bar = create("span", "bar");
       bar.setAttribute("aria-hidden", "true");
-      bar.append(made("i"));
+      bar.append(create("i"));
       bar.firstChild.style.width = `${score * 100}%`;
-      line.append(made("span", "name", name), bar, made("span", "value", percent(score)));
+      line.append(create("span", "name", name), bar, create("span", "value", percent(score)));
       return line;
     }),
   );
   const left = classes.length - TOP;
   find("more").textContent = left > 0 ? `and ${left} more` : "";
   find("by").textContent = `${answer.version} · ${milliseconds} ms · request ${answer.id}`;
-  offer(classes, label);
+  addFeedbackField(classes, label);
 }
 
-// how the right label is chosen or written
-function offer(classes, label) {
+// a list to choose the right label from, or a field to write it
+function addFeedbackField(classes, label) {
   const several = Array.isArray(last.answer.details.labels);
-  const title = made("label", "", several ? "Right labels, with commas between them" : "Right label");
+  const title = create("label", "", several ? "Right labels, with commas between them" : "Right label");
   title.htmlFor = "right";
   let field;
   if (classes.length && !several) {
-    field = made("select");
+    field = create("select");
     const names = classes.map(([name]) => name).sort();
     field.append(...names.map((name) => new Option(name, name, false, name === last.answer.label)));
   } else {
-    field = made("input");
+    field = create("input");
     field.required = true;
     const listed = Array.isArray(last.answer.details.entities) || label === "no answer" || !label;
     field.value = several ? last.answer.details.labels.join(", ") : listed ? last.answer.label : label;
@@ -153,17 +153,17 @@ function offer(classes, label) {
   field.id = "right";
   find("right-field").replaceChildren(title, field);
   find("consent").checked = false;
-  find("told").textContent = "";
+  find("feedback-status").textContent = "";
 }
 
 find("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const row = rowAsked();
+  const row = currentRow();
   find("problem").hidden = true;
   find("send").disabled = true;
   const started = performance.now();
   try {
-    const answer = await asked("/predict", row);
+    const answer = await post("/predict", row);
     show(row, answer, Math.round(performance.now() - started));
   } catch (error) {
     find("problem").textContent = error.message;
@@ -175,18 +175,18 @@ find("ask").addEventListener("submit", async (event) => {
 
 find("feedback").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const told = find("told");
+  const status = find("feedback-status");
   const { row, answer } = last;
   const right = find("right").value;
   const label = Array.isArray(answer.details.labels) && !right.trim() ? "[]" : right;
   const consent = find("consent").checked;
   try {
-    await asked("/feedback", { ...row, label, consent, id: answer.id, version: answer.version });
-    told.className = "good";
-    told.textContent = consent ? "Thank you: text and label are kept." : "Thank you: the label is kept, the text is not.";
+    await post("/feedback", { ...row, label, consent, id: answer.id, version: answer.version });
+    status.className = "good";
+    status.textContent = consent ? "Thank you: text and label are stored." : "Thank you: the label is stored, the text is not.";
   } catch (error) {
-    told.className = "bad";
-    told.textContent = error.message;
+    status.className = "bad";
+    status.textContent = error.message;
   }
 });
 
@@ -198,12 +198,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 find("ask").addEventListener("input", () => {
-  const number = Object.values(rowAsked()).reduce((sum, text) => sum + Array.from(text).length, 0);
+  const number = Object.values(currentRow()).reduce((sum, text) => sum + Array.from(text).length, 0);
   find("count").textContent = number ? `${number.toLocaleString("en")} characters` : "";
 });
 
 find("key").value = sessionStorage.getItem("bertline key") || "";
 find("key").addEventListener("input", () => sessionStorage.setItem("bertline key", find("key").value.trim()));
 
-look();
-setInterval(() => document.hidden || look(), 5000);
+refresh();
+setInterval(() => document.hidden || refresh(), 5000);

@@ -118,7 +118,7 @@ def test_new_keeps_the_comments_of_params_yaml(
         (("predict", "../x", "a text"), "recipe name '../x'"),
         (("serve", "../x"), "recipe name '../x'"),
         (("serve", "news", "--host", "0.0.0.0"), "set BERTLINE_API_KEYS to one or more keys"),
-        (("labels", "news"), "data/feedback/news.jsonl: no such file: nothing has been sent back"),
+        (("labels", "news"), "data/feedback/news.jsonl: no such file: no feedback has been sent"),
         (("explain", "news"), "news: has no champion yet"),
         (("explain", "news/3"), "news/3: no such version"),
         (("history", "news"), "news: nothing has been decided yet: bertline run news"),

@@ -84,7 +84,7 @@ def test_invocations_are_answered_as_mlflow_answers_them(
     columns = [list(row) for row in json.loads(theirs.getvalue())["predictions"]]
     assert [list(row) for row in ours.value["predictions"]] == columns
     assert ours.headers["x-model-version"] == version.name
-    holds(site.get("/openapi.json").value, "Invoked", ours.value)
+    holds(site.get("/openapi.json").value, "Invocations", ours.value)
 
 
 def _served_model(monkeypatch: pytest.MonkeyPatch, two_texts: bool) -> Any:

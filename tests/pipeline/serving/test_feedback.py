@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.log import FunctionLog
+from pipeline.core.log import FunctionLog, Log, no_log
 from pipeline.core.text import content_id, join_texts
-from pipeline.serving.feedback import Feedback, SentFeedback, Store, drop, read
+from pipeline.serving.feedback import Feedback, SentFeedback, Store, drop, file_of, numbered
 
 QUOTE = '[[4,"a late goal"]]'
 
@@ -30,6 +30,10 @@ def send(store: Store, text: str = "a late goal", **changes: Any) -> str:
         "score": 0.4,
     }
     return store.add(SentFeedback(**{**values, **changes}))
+
+
+def read(folder: Path, recipe: str, log: Log = no_log) -> list[Feedback]:
+    return [feedback for _, feedback in numbered(file_of(folder, recipe), log=log)]
 
 
 def test_what_is_sent_is_read_as_it_was(tmp_path: Path) -> None:
@@ -91,7 +95,7 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
     send(store)
     with store.path.open("a") as file:
         file.write('{"id": "x", "consent": "perhaps"}\n')
-    with pytest.raises(UserError, match=r"toy\.jsonl, line 2: .*mend or delete that line") as told:
+    with pytest.raises(UserError, match=r"toy\.jsonl, line 2: .*fix or delete that line") as told:
         list(read(tmp_path, "toy"))
     assert "\n" not in str(told.value)
 
@@ -107,7 +111,7 @@ def test_a_cut_line_is_told_and_costs_no_other(tmp_path: Path) -> None:
         "one",
         "two",
     ]
-    assert told == [f"{store.path}, line 2: was cut by a kill: it is skipped"] * 2
+    assert told == [f"{store.path}, line 2: is incomplete: it is skipped"] * 2
 
 
 def test_nothing_sent_is_told(tmp_path: Path) -> None:

@@ -316,7 +316,7 @@ def test_what_is_too_much_is_refused_before_the_application_sees_it(
         for _ in range(2):
             status, body = answered(connection)
             assert status == 429
-            assert body["error"].startswith("too many ask at once")
+            assert body["error"].startswith("too many requests")
         connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answered(connection)[0] == 200
         connection.sendall(HEAD + b"Host: evil.example\r\n\r\n")

@@ -47,9 +47,9 @@ class Told(Supervisor):
         self.said: list[Any] = []
         with socket.create_server(("127.0.0.1", 0)) as listening:
             super().__init__(service, listening)
-        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(("127.0.0.1", 0))
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         served = message.get("serve")
         self.said.append(served["number"] if served else next(iter(message)))
 
@@ -59,10 +59,10 @@ class Told(Supervisor):
         return said
 
     def serving(self, number: str) -> None:
-        self._worker_said({"serving": number, "tuning": {"batch": 4}})
+        self._receive({"serving": number, "tuning": {"batch": 4}})
 
     def refuses(self, number: str) -> None:
-        self._worker_said({"refused": number, "reason": f"model of toy/{number} has changed"})
+        self._receive({"refused": number, "reason": f"model of toy/{number} has changed"})
 
 
 @pytest.fixture
@@ -74,17 +74,17 @@ def service(tmp_path: Path) -> ServerOptions:
 def keeper(service: ServerOptions) -> Iterator[Told]:
     told = Told(service)
     yield told
-    told.listening.close()
+    told.listener.close()
 
 
 def test_the_champion_is_asked_for_once_and_confirmed_when_it_answers(
     keeper: Told, specs: Specs
 ) -> None:
     for _ in range(3):
-        keeper.heard(Look(specs("1")))
+        keeper.on_look(Look(specs("1")))
     assert keeper.asked_for() == ["1"]
     keeper.serving("1")
-    keeper.heard(Look(specs("1")))
+    keeper.on_look(Look(specs("1")))
     assert keeper.asked_for() == ["confirmed"]
 
 
@@ -92,9 +92,9 @@ def test_what_was_served_last_is_kept_with_the_one_before_and_its_tuning(
     keeper: Told, specs: Specs, service: ServerOptions
 ) -> None:
     for number in ("1", "2"):
-        keeper.heard(Look(specs(number)))
+        keeper.on_look(Look(specs(number)))
         keeper.serving(number)
-    again = Supervisor(service, keeper.listening)
+    again = Supervisor(service, keeper.listener)
     assert (again.served, again.previous, again.tuning) == (specs("2"), specs("1"), {"batch": 4})
 
 
@@ -109,18 +109,18 @@ def test_a_broken_file_of_what_was_served_is_as_none(service: ServerOptions, con
 def test_a_refused_version_is_asked_for_again_only_when_its_files_change(
     keeper: Told, specs: Specs
 ) -> None:
-    keeper.heard(Look(specs("1")))
+    keeper.on_look(Look(specs("1")))
     keeper.serving("1")
-    keeper.heard(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
     keeper.refuses("2")
     keeper.asked_for()
     for _ in range(3):
-        keeper.heard(Look(specs("2")))
+        keeper.on_look(Look(specs("2")))
     assert keeper.asked_for() == []
     assert keeper.failure is None
     (Path(specs("2").folder) / "model").write_text("mended")
-    keeper.heard(Look(specs("2")))
-    keeper.heard(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
     assert keeper.asked_for() == ["2"]
 
 
@@ -128,20 +128,20 @@ def test_a_refused_version_is_asked_for_again_when_the_alias_returns_to_it(
     keeper: Told, specs: Specs
 ) -> None:
     for number, does in (("1", keeper.serving), ("2", keeper.refuses), ("1", keeper.serving)):
-        keeper.heard(Look(specs(number)))
+        keeper.on_look(Look(specs(number)))
         does(number)
     keeper.asked_for()
-    keeper.heard(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
     assert keeper.asked_for() == ["2"]
 
 
 def test_the_alias_goes_back_while_another_is_tried_out(keeper: Told, specs: Specs) -> None:
     for number in ("1", "2"):
-        keeper.heard(Look(specs(number)))
+        keeper.on_look(Look(specs(number)))
         keeper.serving(number)
-    keeper.heard(Look(specs("3")))
+    keeper.on_look(Look(specs("3")))
     keeper.asked_for()
-    keeper.heard(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
     assert keeper.asked_for() == ["2"]
     keeper.serving("3")  # it was quicker than our word
     keeper.serving("2")
@@ -149,13 +149,13 @@ def test_the_alias_goes_back_while_another_is_tried_out(keeper: Told, specs: Spe
 
 
 def test_nobody_to_serve_ends_it_in_one_line(keeper: Told) -> None:
-    keeper.heard(Look(None, "toy: has no champion yet"))
+    keeper.on_look(Look(None, "toy: has no champion yet"))
     assert str(keeper.failure) == "toy: has no champion yet"
     assert keeper.ending.is_set()
 
 
 def test_a_first_champion_that_is_refused_ends_it_in_one_line(keeper: Told, specs: Specs) -> None:
-    keeper.heard(Look(specs("1")))
+    keeper.on_look(Look(specs("1")))
     keeper.refuses("1")
     assert str(keeper.failure) == "model of toy/1 has changed"
 
@@ -172,17 +172,17 @@ def test_without_word_of_the_champion_what_was_served_last_goes_on(
     keeper = _restarted(service, specs)
     keeper.serving("2")
     assert keeper.asked_for() == []
-    keeper.heard(Look(None, "MLflow does not answer"))
+    keeper.on_look(Look(None, "MLflow does not answer"))
     assert keeper.asked_for() == ["confirmed"]
     assert keeper.failure is None
-    keeper.listening.close()
+    keeper.listener.close()
 
 
 def test_a_silent_mlflow_is_waited_for_only_so_long(service: ServerOptions, specs: Specs) -> None:
     keeper = _restarted(service, specs)
     keeper._without_mlflow()
     assert keeper.asked_for() == ["confirmed"]
-    keeper.listening.close()
+    keeper.listener.close()
 
 
 def test_after_a_restart_a_damaged_version_gives_way_to_the_one_before(
@@ -191,26 +191,26 @@ def test_after_a_restart_a_damaged_version_gives_way_to_the_one_before(
     keeper = _restarted(service, specs)
     keeper.refuses("2")
     assert keeper.asked_for() == ["1"]
-    keeper.heard(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
     assert keeper.asked_for() == []
     keeper.serving("1")
     assert keeper.asked_for() == ["confirmed"]
     assert keeper.failure is None
-    keeper.listening.close()
+    keeper.listener.close()
 
 
 def test_a_version_that_ends_its_worker_is_refused_after_a_few_tries(
     keeper: Told, specs: Specs
 ) -> None:
-    keeper.heard(Look(specs("1")))
+    keeper.on_look(Look(specs("1")))
     keeper.serving("1")
-    keeper.heard(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
     for _ in range(TRIES - 1):
         keeper._blame(answered=True)
-        assert keeper.asked == specs("2")
+        assert keeper.pending == specs("2")
     keeper._blame(answered=True)
-    assert keeper.asked is None
-    assert keeper.refused["2"][0] == "toy/2 is not served: the worker ends when it opens it"
+    assert keeper.pending is None
+    assert keeper.refused["2"][0] == "toy/2 is not served: the worker exits while loading it"
     keeper._blame(answered=True)  # a worker that ends with nothing to try out is not to blame
 
 
@@ -221,9 +221,9 @@ def test_the_version_served_last_is_blamed_where_no_worker_comes_to_serve_it(
     for _ in range(TRIES):
         assert "2" not in keeper.refused
         keeper._blame(answered=False)
-    assert keeper.refused["2"][0] == "toy/2 is not served: the worker ends when it opens it"
-    assert keeper.asked == specs("1")
-    keeper.listening.close()
+    assert keeper.refused["2"][0] == "toy/2 is not served: the worker exits while loading it"
+    assert keeper.pending == specs("1")
+    keeper.listener.close()
 
 
 def test_without_another_version_the_one_served_last_is_tried_again_and_again(
@@ -234,19 +234,19 @@ def test_without_another_version_the_one_served_last_is_tried_again_and_again(
     for _ in range(2 * TRIES):
         keeper._blame(answered=False)
     assert not keeper.refused
-    keeper.listening.close()
+    keeper.listener.close()
 
 
 def test_a_version_mended_while_it_was_tried_is_tried_again(keeper: Told, specs: Specs) -> None:
-    keeper.heard(Look(specs("1")))
+    keeper.on_look(Look(specs("1")))
     keeper.serving("1")
-    keeper.heard(Look(specs("2")))
+    keeper.on_look(Look(specs("2")))
     folder = Path(specs("2").folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mended").write_text("")
     keeper.refuses("2")
-    keeper.heard(Look(specs("2")))
-    assert keeper.asked == specs("2")
+    keeper.on_look(Look(specs("2")))
+    assert keeper.pending == specs("2")
 
 
 def test_a_worker_that_cannot_be_started_is_tried_again(
@@ -533,7 +533,7 @@ def test_a_worker_that_ends_is_started_again(
     sender.join()
     assert workers_gone(tmp_path) == 3
     told = capsys.readouterr()
-    assert "answers by toy/1" in told.out
+    assert "serves toy/1" in told.out
     assert told.err.count("worker ended") == 2
 
 
@@ -550,10 +550,10 @@ def test_a_worker_that_hangs_is_ended_and_started_again(
     beats = 0
 
     class Counted(Supervisor):
-        def _worker_said(self, message: dict[str, Any]) -> None:
+        def _receive(self, message: dict[str, Any]) -> None:
             nonlocal beats
             beats += "beat" in message
-            super()._worker_said(message)
+            super()._receive(message)
 
     monkeypatch.setattr(supervisor, "Supervisor", Counted)
     sender = ended_by(signal.SIGTERM, lambda: beats > 2 * supervisor.MISSED)
@@ -569,7 +569,7 @@ def test_a_first_version_that_ends_every_worker_is_told(
 ) -> None:
     registry.add(tmp_path / "deadly", "deadly")
     with pytest.raises(
-        UserError, match=r"^toy/deadly is not served: the worker ends when it opens"
+        UserError, match=r"^toy/deadly is not served: the worker exits while loading"
     ):
         serve(pretending(worked_in))
     assert workers_gone(tmp_path) == TRIES

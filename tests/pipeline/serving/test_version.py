@@ -90,7 +90,7 @@ def _change(file: Path) -> None:
         ("artifacts/fp32.onnx", _change, "has changed"),
         ("artifacts/tasks/base/answering.py", _change, "has changed"),
         ("artifacts/tokenizer.json", Path.unlink, "is missing"),
-        ("artifacts/tasks/more.py", Path.touch, "was not there"),
+        ("artifacts/tasks/more.py", Path.touch, "is not among its registered files"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, do: Any, what: str) -> None:
@@ -213,17 +213,17 @@ def test_what_is_measured_fits_the_cores_and_is_found_again(tmp_path: Path) -> N
     assert version.threads == found.threads
     assert found.at_once in tuning.SIZES
     assert found.batch == max(found.at_once, tuning.FEWEST_ROWS)
-    kept = json.loads(json.dumps(tuning.kept(found, version, 2)))
-    assert tuning.again(kept, version, 2) == found
-    assert tuning.again(kept, version, 4) is None
+    kept = json.loads(json.dumps(tuning.to_json(found, version, 2)))
+    assert tuning.from_json(kept, version, 2) == found
+    assert tuning.from_json(kept, version, 4) is None
     version.model_bytes *= 2
-    assert tuning.again(kept, version, 2) is None
-    assert tuning.again(kept, None, 2) == found
+    assert tuning.from_json(kept, version, 2) is None
+    assert tuning.from_json(kept, None, 2) == found
 
 
 @pytest.mark.parametrize("content", [None, {}, [], "x", {"for": {}}, {"runners": 0}])
 def test_what_is_no_tuning_is_measured_anew(content: Any) -> None:
-    assert tuning.again(content, None, 2) is None
+    assert tuning.from_json(content, None, 2) is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.serving.batching import Batcher
 from pipeline.serving.spec import Spec, as_json
-from pipeline.serving.tuning import Tuning, at_first, kept
+from pipeline.serving.tuning import Tuning, default_tuning, to_json
 from pipeline.serving.worker import OPENS, Opener, Worker
 from tests.pipeline.serving.toys import make_version
 from tests.pipeline.serving.web import Toy
@@ -29,7 +29,7 @@ class Fake:
 class Openings:
     """Opens versions when it is let, and remembers which."""
 
-    recipe, kept = "toy", {"batch": 8}
+    recipe, stored = "toy", {"batch": 8}
 
     def __init__(self) -> None:
         self.opened: list[str] = []
@@ -63,7 +63,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.reader, self.channel = asyncio.StreamReader(), Channel()
-        self.opener, self.batcher = Openings(), Batcher(at_first(1))
+        self.opener, self.batcher = Openings(), Batcher(default_tuning(1))
         self.logged: list[Any] = []
         log = lambda **fields: self.logged.append(fields)  # noqa: E731
         self.worker = Worker(self.batcher, self.opener, self.channel, log, 5.0)  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ def play(
 ) -> None:
     async def run() -> None:
         scene = Scene()
-        work = (scene.worker.listen(scene.reader), scene.worker.obey(first, opened))
+        work = (scene.worker.listen(scene.reader), scene.worker.run(first, opened))
         tasks = [asyncio.create_task(each) for each in work]
         await asyncio.wait_for(act(scene), 20)  # type: ignore[arg-type]
         scene.reader.feed_eof()
@@ -253,16 +253,16 @@ def test_the_tuning_of_before_is_used_again_for_a_swap_and_after_a_restart(
     version, tuning = first(here, known=False)
     assert (tuning, measured) == (TUNING, [2])
     assert first(here, known=False)[1] == TUNING  # a swap
-    assert Opener("toy", 2, first.kept)(here, known=True)[1] == TUNING  # a restart
+    assert Opener("toy", 2, first.stored)(here, known=True)[1] == TUNING  # a restart
     assert measured == [2]
     version.model_bytes *= 2
-    larger = kept(TUNING, version, 2)
+    larger = to_json(TUNING, version, 2)
     assert Opener("toy", 2, larger)(here, known=False)[1] == TUNING  # a swap to another size
     assert measured == [2]
     assert Opener("toy", 2, larger, hurry=True)(here, known=True)[1] == TUNING
     assert measured == [2]
     Opener("toy", 2, larger)(here, known=True)  # but a new start with it has the time
-    Opener("toy", 4, first.kept)(here, known=True)
+    Opener("toy", 4, first.stored)(here, known=True)
     assert measured == [2, 2, 4]
 
 
