@@ -37,7 +37,7 @@ class Made(Extraction):
     """Number of rows that could not be used."""
 
     @staticmethod
-    def beside(file: Path) -> Path:
+    def path_for(file: Path) -> Path:
         return file.with_name(f"{file.name}.json")
 
 
@@ -83,7 +83,7 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
             for table in tables:
                 embeddings_of(table).tofile(array)
                 writer.write_table(table.select(columns.names))
-            made.beside(file).unlink(missing_ok=True)
+            Made.path_for(file).unlink(missing_ok=True)
     else:
         with (
             atomic_write(file) as temporary,
@@ -91,8 +91,8 @@ def write(file: Path, tables: Iterable["pa.Table"], schema: "pa.Schema", made: M
         ):
             for table in tables:
                 writer.write_table(table)
-            made.beside(file).unlink(missing_ok=True)
-    made.write(made.beside(file))
+            Made.path_for(file).unlink(missing_ok=True)
+    made.write(Made.path_for(file))
 
 
 def column_names(file: Path) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def array(file: Path) -> Floats:
 
 def is_made(file: Path) -> bool:
     """True if a file is a complete file of embeddings."""
-    return file.suffix in KINDS and file.exists() and Made.beside(file).exists()
+    return file.suffix in KINDS and file.exists() and Made.path_for(file).exists()
 
 
 def is_ours(file: Path) -> bool:
@@ -148,5 +148,5 @@ def is_ours(file: Path) -> bool:
 def made_of(file: Path) -> Made:
     """Read the record of a file of embeddings. Raises UserError if it has none."""
     if not is_made(file):
-        raise UserError(f"{file}: no {Made.beside(file).name} beside it: embed its rows again")
-    return Made.read(Made.beside(file))
+        raise UserError(f"{file}: no {Made.path_for(file).name} beside it: embed its rows again")
+    return Made.read(Made.path_for(file))

@@ -39,13 +39,13 @@ def asked(tiny_base: Path) -> Extraction:
 
 @pytest.fixture
 def opened(tiny_base: Path, graphs: Path) -> Opened:
-    """Gives what opens the embedder of an extraction from the tiny base."""
+    """Return a function from an extraction to the opener of its embedder."""
     return lambda asked: partial(Embedder, asked, tiny_base, graphs)
 
 
 @pytest.fixture
 def embedded(opened: Opened, tiny_base: Path, tmp_path: Path) -> Embeds:
-    """Embeds rows into a file, by the tiny base, as is asked for in `asked`."""
+    """Return a function that embeds rows into a file with the tiny base."""
 
     def embedded(rows: Rows, out: Path, asked: Extraction | None = None, **given: Any) -> Made:
         asked = asked or how(tiny_base)
@@ -61,7 +61,7 @@ def embedder(tiny_base: Path, graphs: Path) -> Embedder:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Fifty rows of all lengths."""
+    """File of fifty rows of various lengths."""
     rows = make_rows(50)
     for number, row in enumerate(rows):
         row["text"] = " ".join(row["text"].split()[: 1 + number % 10])

@@ -1,4 +1,4 @@
-"""What is asked of an encoder, and what a text becomes."""
+"""Settings of embedders, and embeddings of texts."""
 
 import json
 import shutil
@@ -198,7 +198,7 @@ def test_all_runtimes_agree_with_sentence_transformers(tmp_path: Path) -> None:
         cosines = (found * wanted).sum(1)
         if runtime == "onnx-int8":
             assert cosines.mean() > 0.98
-            assert cosines.min() > 0.96  # of a word four hundred times
+            assert cosines.min() > 0.96  # the lowest is a word repeated 400 times
         else:
             assert cosines.min() > 0.9999
             assert np.abs(found - wanted).max() < 1e-4

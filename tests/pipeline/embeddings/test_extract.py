@@ -1,4 +1,4 @@
-"""Rows become a file of embeddings, in their order, whatever stops the work on its way."""
+"""Files of embeddings keep the order of rows, also after interruptions."""
 
 import csv
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_a_parquet_file_has_lists_of_fixed_size(
 
 
 class Stops(NullLog):
-    """Ends the work after so many rows."""
+    """Log that interrupts the work after `after` rows."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -127,7 +127,7 @@ def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
     assert again(Rows(str(source), label="label"), max_length=8)
     source.write_text(source.read_text() + "one more row,sport,name\n")
     assert again(Rows(str(source), label="label"), max_length=8)
-    store.Made.beside(out).unlink()  # as where the last run did not finish
+    store.Made.path_for(out).unlink()  # as after an unfinished run
     assert again(Rows(str(source), label="label"), max_length=8)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings are the states that transformers tells of, in PyTorch and in ONNX alike."""
+"""Embeddings equal the hidden states of transformers, in PyTorch and in ONNX."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def saved(folder: Path, family: str) -> Path:
 def expected(
     folder: Path, layers: Sequence[int], pooling: str | None, normalize: bool
 ) -> list[np.ndarray[Any, Any]]:
-    """One text at a time, from the states that the whole encoder tells of."""
+    """Compute embeddings from the hidden states of the whole encoder, one text at a time."""
     encoder = transformers.AutoModel.from_pretrained(folder).eval()
     found = []
     for text in TEXTS:

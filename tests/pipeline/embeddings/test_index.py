@@ -1,4 +1,4 @@
-"""Neighbours are those of the greatest cosine, whether all are compared or a graph is followed."""
+"""Neighbours are the rows with the greatest cosine, by comparison and by graph."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The rows nearest to a query are found, whether all are compared or a graph is followed."""
+"""Search finds the rows nearest to a query, by comparison and by graph."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is answered over HTTP, for every task, and what is refused in one line."""
+"""Answers over HTTP for every task, and refusals of one line."""
 
 import io
 import json
@@ -88,7 +88,7 @@ def test_invocations_are_answered_as_mlflow_answers_them(
 
 
 def _served_model(monkeypatch: pytest.MonkeyPatch, two_texts: bool) -> Any:
-    """What a registered version runs when MLflow loads it."""
+    """Load the module that a registered version runs under MLflow."""
     import mlflow.models
 
     monkeypatch.setattr(mlflow.models, "ModelConfig", lambda: {"two_texts": two_texts})

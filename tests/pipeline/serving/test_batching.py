@@ -19,8 +19,8 @@ from pipeline.tasks.base.encoding import Texts
 
 
 class Fake:
-    """A version whose answers carry its number and the text; it holds still while `gate` is shut,
-    and fails on texts that begin with '!'."""
+    """Version whose answers hold its number and the text; it waits while `gate` is not set and
+    fails on texts that begin with '!'."""
 
     def __init__(self, number: int, gate: threading.Event | None = None) -> None:
         self.name, self.number, self.gate = f"toy/{number}", str(number), gate
@@ -46,7 +46,7 @@ def tuning(runners: int = 1, batch: int = 4, rate: float = 1000.0) -> Tuning:
 
 
 def run(make: Callable[[], Awaitable[None]]) -> None:
-    """To its end, in 20 seconds, and nothing may fail beside it on the loop."""
+    """Run a coroutine for at most 20 seconds; no other callback of the loop may fail."""
     failed: list[dict[str, Any]] = []
 
     async def limited() -> None:
@@ -69,7 +69,7 @@ async def ready(version: Any, most: int = 0, **values: Any) -> Batcher:
 
 
 async def entered(version: Fake) -> None:
-    """Until a runner is at a batch of that version."""
+    """Wait until a runner has a batch of the version."""
     assert await asyncio.to_thread(version.entered.acquire, timeout=10)
 
 
@@ -124,7 +124,7 @@ def test_counts_are_nought_when_all_have_left_or_were_answered(
 async def batches_behind(
     version: "Fake", batcher: Batcher, lengths: Sequence[int]
 ) -> list[list[int]]:
-    """Lengths of the texts in each batch, of those that came while another was answered."""
+    """Return the text lengths of each batch of requests that arrive while another is answered."""
     first = ask(batcher, "first")
     await entered(version)
     others = [ask(batcher, "x" * length) for length in lengths]

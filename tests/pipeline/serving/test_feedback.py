@@ -1,4 +1,4 @@
-"""What was sent back is kept whole, by whoever writes, and texts only where their senders agree."""
+"""Feedback is stored completely, also by parallel writers, and texts only with consent."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Who may ask and how: keys, hosts, origins; and what a socket gets that sends no whole request."""
+"""Admission by keys, hosts and origins, and connections that send incomplete requests."""
 
 import asyncio
 import contextlib
@@ -173,7 +173,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(site: Site) -> None:
 
 
 class Slow:
-    """A version that answers when it may."""
+    """Version that waits for an event before it answers."""
 
     def __init__(self) -> None:
         self.may, self.at_it = threading.Event(), threading.Event()
@@ -185,7 +185,7 @@ class Slow:
 
 
 class Server:
-    """A real one, on a port of its own."""
+    """Running server on a free port."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -223,7 +223,7 @@ def server() -> Iterator[Server]:
 
 
 def answered(connection: socket.socket) -> tuple[int, Any]:
-    """Status and body of one answer; (0, None) where the connection was closed without one."""
+    """Read status and body of a response; (0, None) if the connection closes without one."""
     head = b""
     while b"\r\n\r\n" not in head:
         part = connection.recv(1)
@@ -475,7 +475,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def told_so_far(server: Server) -> int:
-    """How many lines the log has, once those of all former requests are written."""
+    """Count the log lines once all earlier requests have written theirs."""
     until(lambda: not server.server.server_state.tasks)
     return len(server.site.lines())
 

@@ -1,4 +1,4 @@
-"""From bytes to rows: what is taken, and what is refused in one line."""
+"""Parsing of bytes into rows, and refusals of one line."""
 
 import json
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Site]:
-    """Of one version, asked again and again."""
+    """Site shared by all tests of the module."""
     site = Site(Toy(3), limits=Limits(characters=50, rows=3, bytes=2000))
     yield site
     site.close()
 
 
 def _values() -> st.SearchStrategy[Any]:
-    """JSON, with the keys that requests have."""
+    """Generate JSON values with the keys of requests."""
     others = ["text", "second", "rows", "columns", "data", "label", "consent", "id", "version"]
     keys = st.sampled_from([*FORMATS, *others])
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -1,4 +1,4 @@
-"""`bertline serve` as a whole: its two processes, over HTTP."""
+"""End-to-end test of `bertline serve`: its two processes, over HTTP."""
 
 import json
 import os
@@ -22,11 +22,11 @@ from pipeline.registry.versions import Registry
 from tests.conftest import ROOT
 from tests.pipeline.serving.toys import make_version
 
-PATIENCE = 30.0  # seconds for whatever should come about
+PATIENCE = 30.0  # seconds
 
 
 def until(holds: Callable[[], Any]) -> Any:
-    """What it gives once it gives anything."""
+    """Call until the result is truthy, and return it."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if found := holds():
@@ -36,7 +36,7 @@ def until(holds: Callable[[], Any]) -> Any:
 
 
 class Server:
-    """A service of the folder that is worked in, and its worker."""
+    """Server that runs in the current folder, and its worker."""
 
     def __init__(self, *more: str, tracking: str) -> None:
         command = [sys.executable, "-m", "flows.cli", "serve", "toy", "--port", "0", *more]
@@ -50,7 +50,7 @@ class Server:
             )
 
     def begin(self) -> "Server":
-        """Wait until it says where it is."""
+        """Wait until the server prints its address."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert line.startswith("http://127.0.0.1:"), Path("log").read_text()

@@ -1,4 +1,4 @@
-"""What the following process asks of a worker, and when."""
+"""Messages of the supervisor to a worker, and its reaction to failures."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ Specs = Callable[[str], Spec]
 
 @pytest.fixture
 def specs(tmp_path: Path) -> Specs:
-    """Versions by number, whose folders hold one file."""
+    """Return versions by number, whose folders hold one file."""
 
     def spec(number: str) -> Spec:
         folder = tmp_path / "versions" / number
@@ -41,7 +41,7 @@ def specs(tmp_path: Path) -> Specs:
 
 
 class Told(Supervisor):
-    """Keeps what it would tell a worker; nothing is started."""
+    """Supervisor that records its messages and starts no worker."""
 
     def __init__(self, service: ServerOptions) -> None:
         self.said: list[Any] = []
@@ -54,7 +54,7 @@ class Told(Supervisor):
         self.said.append(served["number"] if served else next(iter(message)))
 
     def asked_for(self) -> list[Any]:
-        """What was said since this was asked last."""
+        """Return the messages since the last call."""
         said, self.said = self.said, []
         return said
 
@@ -143,7 +143,7 @@ def test_the_alias_goes_back_while_another_is_tried_out(keeper: Told, specs: Spe
     keeper.asked_for()
     keeper.on_look(Look(specs("2")))
     assert keeper.asked_for() == ["2"]
-    keeper.serving("3")  # it was quicker than our word
+    keeper.serving("3")  # it was loaded before our message arrived
     keeper.serving("2")
     assert keeper.served == specs("2")
 
@@ -211,7 +211,7 @@ def test_a_version_that_ends_its_worker_is_refused_after_a_few_tries(
     keeper._blame(answered=True)
     assert keeper.pending is None
     assert keeper.refused["2"][0] == "toy/2 is not served: the worker exits while loading it"
-    keeper._blame(answered=True)  # a worker that ends with nothing to try out is not to blame
+    keeper._blame(answered=True)  # a worker that exits while no version is pending
 
 
 def test_the_version_served_last_is_blamed_where_no_worker_comes_to_serve_it(
@@ -267,7 +267,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
     assert capsys.readouterr().err.count("worker not started") == 2
 
 
-# before anything is begun
+# start
 
 
 def test_a_host_that_others_reach_needs_keys(
@@ -296,11 +296,11 @@ def test_keys_are_read_and_a_wrong_one_is_not_quoted() -> None:
     assert "fish" not in str(refused.value)
 
 
-# looking at the alias
+# checks of the alias
 
 
 class Registry:
-    """Stands for MLflow."""
+    """Fake of the MLflow registry."""
 
     def __init__(self, tracking: str) -> None:
         self.tracking = tracking
@@ -430,7 +430,7 @@ def test_looks_go_on_until_they_are_stopped(registry: Registry, tmp_path: Path) 
     assert not champion.is_alive()
 
 
-# as a process, with a worker that only pretends
+# as a process, with a fake worker
 
 WORKER = """
 import json, os, socket, sys
@@ -455,21 +455,21 @@ while True:
 
 
 def pretending(service: ServerOptions, ends: int = 0, hang: int = 0) -> ServerOptions:
-    """As many of the first workers end, or answer no more."""
+    """Options with a fake worker: the first `ends` exit, the first `hang` do not answer."""
     script = WORKER.replace("ENDS", str(ends)).replace("HANG", str(hang))
     command = (sys.executable, "-S", "-c", script)
     return replace(service, port=0, every=0.02, worker=command)
 
 
 def workers_gone(tmp_path: Path) -> int:
-    """How many there were; none is left."""
+    """Count the workers that were started; none may still run."""
     numbers = [int(line) for line in (tmp_path / "workers").read_text().splitlines()]
     assert not any(psutil.pid_exists(number) for number in numbers)
     return len(numbers)
 
 
 def ended_by(number: signal.Signals, ready: Callable[[], bool]) -> threading.Thread:
-    """Sends this process a signal once something is so."""
+    """Send this process a signal once `ready` returns True."""
 
     def send() -> None:
         end = time.monotonic() + 20

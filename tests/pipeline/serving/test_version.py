@@ -1,4 +1,4 @@
-"""A version answers by its own files as they were judged, or it is not served and says why."""
+"""A version answers with its registered files, or is refused with a reason."""
 
 import json
 import sys
@@ -255,7 +255,7 @@ def test_more_rows_are_taken_only_where_it_pays(monkeypatch: pytest.MonkeyPatch)
     speeds.update({16: 900.0, 64: 900.0})
     found, _ = tuning.measure(Same, 2)  # type: ignore[arg-type]
     assert (found.at_once, found.batch) == (8, 8)
-    speeds[1] = 1100.0  # one by one, and a runner is given some nevertheless
+    speeds[1] = 1100.0  # rows go to the model one by one, but a batch has several
     found, _ = tuning.measure(Same, 2)  # type: ignore[arg-type]
     assert (found.at_once, found.batch) == (1, tuning.FEWEST_ROWS)
 

@@ -1,4 +1,4 @@
-"""What a worker does with what it is told."""
+"""Reactions of a worker to messages."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ class Fake:
 
 
 class Openings:
-    """Opens versions when it is let, and remembers which."""
+    """Fake opener that waits for `let` and records which versions it opened."""
 
     recipe, stored = "toy", {"batch": 8}
 
@@ -46,7 +46,7 @@ class Openings:
 
 
 class Channel:
-    """What a worker says."""
+    """Channel that records messages of the worker."""
 
     def __init__(self) -> None:
         self.said: list[Any] = []
@@ -59,7 +59,7 @@ class Channel:
 
 
 class Scene:
-    """A worker at work, and all that is around it."""
+    """Worker with a fake opener and channel."""
 
     def __init__(self) -> None:
         self.reader, self.channel = asyncio.StreamReader(), Channel()
@@ -165,7 +165,7 @@ def test_a_version_of_other_files_is_another() -> None:
 
 
 class Panic(BaseException):
-    """As a tokenizer written in Rust raises it."""
+    """Error like a panic of the tokenizer, which is written in Rust."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A registered version's folder in milliseconds: a model that adds up its words, untrained."""
+"""Toy versions: an untrained model that sums scores of words."""
 
 import base64
 import json
@@ -20,8 +20,11 @@ CLASSES = sorted(WORDS)
 
 
 def make_version(folder: Path, weight: float = 1.0, task: str = "classification") -> dict[str, str]:
-    """Write a version that answers a text's topic, the surer the larger `weight`; the SHA-256 of
-    its files. A negative weight makes it wrong, and another task answers whatever comes."""
+    """Write a version that answers the topic of a text; return the SHA-256 of its files.
+
+    A larger `weight` gives more confidence, a negative one wrong answers. Other tasks have
+    arbitrary answers.
+    """
     artifacts = folder / "artifacts"
     artifacts.mkdir(parents=True)
     own = tasks.get(task)
@@ -73,7 +76,7 @@ def _write_tokenizer(file: Path, words: list[str]) -> None:
 
 def _write_model(file: Path, words: list[str], weight: float, outputs: int, head: str) -> None:
     table = np.zeros((len(words), max(outputs, len(CLASSES))), np.float32)
-    table[words.index("[CLS]")] = 0 * weight  # what is not a number is so in every text
+    table[words.index("[CLS]")] = 0 * weight  # a NaN weight affects every text
     for place, name in enumerate(CLASSES):
         table[[words.index(word) for word in WORDS[name]], place] = weight
     ids, mask = (
@@ -97,6 +100,6 @@ def _write_model(file: Path, words: list[str], weight: float, outputs: int, head
 
 
 def store_answers(folder: Path, texts: list[list[str]], answers: list[dict[str, object]]) -> None:
-    """What a version answered when it was made, beside its model."""
+    """Write texts and answers to the smoke.json of a version."""
     content = json.dumps({"texts": texts, "answers": answers})
     (folder / "artifacts" / "smoke.json").write_text(content)

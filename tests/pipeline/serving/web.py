@@ -1,4 +1,4 @@
-"""A server of one toy version, asked without a network; and its answers for every task."""
+"""Server of a toy version without a network, and toy answers for every task."""
 
 import asyncio
 import io
@@ -35,7 +35,7 @@ def plain(texts: Texts) -> Answer:
 
 
 class Toy:
-    """What the server asks of a version."""
+    """Fake version with the interface that the server uses."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Toy:
 
 @dataclass
 class Notes:
-    """Keeps feedback in a list."""
+    """Feedback store in a list."""
 
     kept: list[SentFeedback] = field(default_factory=list)
     broken: bool = False
@@ -80,7 +80,7 @@ class Reply:
 
     @property
     def error(self) -> str:
-        """Of a refusal, which says nothing else."""
+        """Message of a refusal, which has no other fields."""
         assert set(self.value) == {"error"}
         line: str = self.value["error"]
         assert "\n" not in line
@@ -88,7 +88,7 @@ class Reply:
 
 
 class Site:
-    """A server, on an event loop of its own that runs while it is asked."""
+    """Server on its own event loop, which runs only during requests."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Site:
     async def asked(
         self, method: str, path: str, parts: list[bytes | None], headers: dict[str, str]
     ) -> Reply:
-        """One request; its body comes in parts, and None never does."""
+        """Send a request whose body comes in parts; a part None never arrives."""
         sent: list[Any] = []
         rest = list(parts)
 
@@ -174,7 +174,7 @@ async def _batcher() -> Batcher:
 
 
 def toy_answers(name: str, folder: Path) -> tuple[Toy, list[Texts]]:
-    """A version of a task that answers a toy's rows as a random model does, and their texts."""
+    """Return a version with a random model's answers to a toy's rows, and their texts."""
     task, rows = tasks.get(name), TOYS[name](24, Random(5))
     texts = [(row["text"], row.get("second", "")) for row in rows]
     labels = [task.label(row.get("label", ""), *p) for row, p in zip(rows, texts, strict=True)]
@@ -204,7 +204,7 @@ def toy_answers(name: str, folder: Path) -> tuple[Toy, list[Texts]]:
 
 
 def _random(task: Task, tokens: int, width: int, draw: np.random.Generator) -> Logits:
-    """What a model that knows nothing says of a piece."""
+    """Return random logits of a piece."""
     if task.head == "seq2seq":
         return np.array([-1.5, *draw.integers(4, 30, 6)], np.float32)
     found = draw.normal(size=(tokens, width) if task.head in ("token", "masked_lm") else width)
