@@ -75,6 +75,10 @@ HOMONYMS = {"flows/cli/embeddings.py": {"similarity"}}  # a column of hits
 TASKS = {name: ROOT / "pipeline" / "tasks" / name for name in tasks.known()}
 HEADS = sorted(path.stem for path in (ROOT / "pipeline/models/heads").glob("*.py"))
 MOST_LINES, MOST_PARAMETERS = 60, 7  # of a function
+NO_SUBJECT = {  # words that no docstring begins with
+    *("as", "at", "by", "for", "from", "how", "in", "it", "its", "let", "of", "on", "so"),
+    *("that", "those", "to", "what", "where", "whether", "which", "who", "with"),
+}
 FILES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "flows").rglob("*.py"))
 
 
@@ -210,6 +214,23 @@ def test_a_stage_depends_on_the_pins_and_reads_its_section(stage: str) -> None:
 def test_every_file_has_a_docstring() -> None:
     for path in FILES:
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path}: say what it is for"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*FILES, *sorted((ROOT / "infra").rglob("*.py")), *sorted((ROOT / "bench").glob("*.py"))],
+    ids=module_of,
+)
+def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
+    assert [text for text in docstrings(path) if text.split()[0].lower() in NO_SUBJECT] == []
+
+
+def docstrings(path: Path) -> Iterable[str]:
+    """Docstrings of modules, classes, functions and fields: strings that are statements."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Expr(ast.Constant(str(text))):
+                yield text
 
 
 def test_the_served_code_imports_nothing_of_ours() -> None:

@@ -96,8 +96,7 @@ def new(
         ),
     ] = None,
     header: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Columns of a file without a header."),
+        str | None, typer.Option(metavar="A,B", help="Columns of a file without a header.")
     ] = None,
     no_quotes: Annotated[
         bool, typer.Option("--no-quotes", help="Read quotes as any other character.")
