@@ -63,9 +63,7 @@ def new(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE",
-            help="Rows, or a folder with a folder of text files for each label.",
-            parser=str,
+            metavar="FILE", help="Rows, or a folder with a folder of texts per label.", parser=str
         ),
     ],
     task: Annotated[
