@@ -29,7 +29,14 @@ from tests.prove.serving import Service
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(5400)]
 NEXT = "toy/5"
-WORDS = {"guard rail": "guardrail", "guard rails": "guardrails", "ladder": "runtimes"}
+WORDS = {
+    "guard rail": "guardrail",
+    "guard rails": "guardrails",
+    "ladder": "runtimes",
+    "mend": "fix",
+    "nothing has gone: --yes lets it go": "nothing has been deleted: --yes deletes it",
+    "without --dry-run it is": "leave out --dry-run to write it",
+}
 NAMED = (*VERSIONS, "toy@champion", *TASKS)
 VARIES = (
     r"\(looked at in \d+ s\)",
@@ -256,8 +263,9 @@ def test_the_champion_is_served_over_http(
         for (text, _), before in zip(asked, answered, strict=True):
             status, told = service.ask("/predict", {"text": text})
             assert (status, told["version"], told["label"]) == (200, CHAMPION, before["label"])
+            # int8 quantizes activations batch by batch, and the command answered in one batch
             assert told["scores"] == {
-                name: pytest.approx(before[f"score_{name}"], abs=1e-5) for name in told["scores"]
+                name: pytest.approx(before[f"score_{name}"], abs=1e-3) for name in told["scores"]
             }
 
 
