@@ -119,7 +119,9 @@ def test_a_week_of_nights(workspace: Workspace, tmp_path: Path) -> None:
     owner.append(20, seed=2)
     champion = _champion(workspace)
     told, _, _ = owner.night(code=2)
-    assert "toy/5 is registered and not promoted, since its push to the remote 'store' failed" in told
+    assert (
+        "toy/5 is registered and not promoted, since its push to the remote 'store' failed" in told
+    )
     assert _champion(workspace) == champion
     assert "toy/5" not in workspace.call(*workspace.bertline, "history", "toy").stdout
 
