@@ -192,7 +192,7 @@ def test_one_changed_byte_in_any_file_of_a_version_keeps_it_from_being_served(
 ) -> None:
     folder = registry.folder("toy", "2")
     files = sorted(registry.files("toy", "2") or {})
-    assert {"MLmodel", "artifacts/model.onnx", "artifacts/tasks/answering.py"} <= {*files}
+    assert {"MLmodel", "artifacts/model.onnx", "artifacts/tasks/base/answering.py"} <= {*files}
     with service:
         for name in files:
             file = folder / name
