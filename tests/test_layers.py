@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ NO_SUBJECT = {  # words that no docstring begins with
     *("that", "those", "to", "what", "where", "whether", "which", "who", "with"),
 }
 FILES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "flows").rglob("*.py"))
+MORE = sorted((ROOT / "infra").rglob("*.py"))
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """All nodes of a file's syntax tree, the module first."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def name_of(path: Path) -> str:
@@ -88,6 +96,9 @@ def name_of(path: Path) -> str:
 
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(file): file for file in FILES}
 
 
 def in_package(module: str, package: str) -> bool:
@@ -122,10 +133,8 @@ def covered(name: str, deps: Iterable[str]) -> bool:
     return any(name == dep or name.startswith(f"{dep}/") for dep in deps)
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_imports_point_down(path: Path) -> None:
-    own = module_of(path)
-    for name in imports_of(path):
+def test_imports_point_down() -> None:
+    for own, name in ((module_of(path), name) for path in FILES for name in imports_of(path)):
         if in_package(name, "pipeline") or in_package(name, "flows"):
             assert floor_of(name) >= floor_of(own), f"{own} imports {name}, which lies above it"
 
@@ -146,10 +155,9 @@ def test_there_is_no_circle(of: str) -> None:
 
 def taken_from(path: Path) -> set[Path]:
     """The files that a file takes a name from."""
-    modules = {module_of(file): file for file in FILES}
-    names = set(imports_of(path))
-    inner = {name.rpartition(".")[0] for name in names if name in modules}
-    return {modules[name] for name in names if name in modules and name not in inner}
+    names = MODULES.keys() & imports_of(path)
+    inner = {name.rpartition(".")[0] for name in names}
+    return {MODULES[name] for name in names - inner}
 
 
 def room_of(path: Path) -> str:
@@ -158,10 +166,8 @@ def room_of(path: Path) -> str:
     return "/".join(parts[: 3 if parts[1:2] in (("stages",), ("tasks",), ("models",)) else 2])
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_vendors_have_one_room(path: Path) -> None:
-    name = name_of(path)
-    for module in imports_of(path):
+def test_vendors_have_one_room() -> None:
+    for name, module in ((name_of(path), module) for path in FILES for module in imports_of(path)):
         rooms = VENDORS.get(module.split(".")[0])
         assert rooms is None or name in rooms, f"{name} imports {module}"
 
@@ -213,21 +219,20 @@ def test_a_stage_depends_on_the_pins_and_reads_its_section(stage: str) -> None:
 
 def test_every_file_has_a_docstring() -> None:
     for path in FILES:
-        assert ast.get_docstring(ast.parse(path.read_text())), f"{path}: say what it is for"
+        module = nodes_of(path)[0]
+        assert isinstance(module, ast.Module)
+        assert ast.get_docstring(module), f"{path}: say what it is for"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*FILES, *sorted((ROOT / "infra").rglob("*.py")), *sorted((ROOT / "bench").glob("*.py"))],
-    ids=module_of,
-)
-def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
-    assert [text for text in docstrings(path) if text.split()[0].lower() in NO_SUBJECT] == []
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    for path in (*FILES, *MORE, *(ROOT / "bench").glob("*.py")):
+        for text in docstrings(path):
+            assert text.split()[0].lower() not in NO_SUBJECT, f"{name_of(path)}: {text}"
 
 
 def docstrings(path: Path) -> Iterable[str]:
     """Docstrings of modules, classes, functions and fields: strings that are statements."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         match node:
             case ast.Expr(ast.Constant(str(text))):
                 yield text
@@ -267,7 +272,7 @@ def test_a_heads_name_is_branched_on_nowhere() -> None:
         parts = path.relative_to(ROOT).parts
         if parts[1:2] == ("tasks",) or parts[1:3] == ("models", "heads"):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Compare | ast.Match | ast.Subscript):
                 asked = any(
                     isinstance(part, ast.Attribute) and part.attr == "head"
@@ -281,7 +286,7 @@ def compared_with(path: Path) -> set[object]:
     """Constants that a file compares something with, or looks up."""
     return {
         part.value
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Compare | ast.Match | ast.Dict)
         for part in ast.walk(node)
         if isinstance(part, ast.Constant)
@@ -291,17 +296,16 @@ def compared_with(path: Path) -> set[object]:
 def keys_of_dicts(path: Path) -> set[object]:
     return {
         key.value
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Dict)
         for key in node.keys
         if isinstance(key, ast.Constant)
     }
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "infra").rglob("*.py"))], ids=module_of)
-def test_functions_are_short_and_take_few_parameters(path: Path) -> None:
-    """Commands take what a person can say, and stages what DVC hands them: as many as it takes."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def test_functions_are_short_and_take_few_parameters() -> None:
+    """Commands and stages take as many parameters as they need."""
+    for path, node in ((file, node) for file in (*FILES, *MORE) for node in nodes_of(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < MOST_LINES, f"{path}: {node.name} is long"
             free = is_command(path) or is_stage(path, node.name)
@@ -324,17 +328,17 @@ def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_loads_where_nothing_else_of_ours_is(task: str, tmp_path: Path) -> None:
-    """It travels inside registered versions, with what tasks share, to machines with neither
-    PyTorch nor this project."""
-    copy_code(tasks.get(task), tmp_path / "carried")
-    assert {path.name for path in (tmp_path / "carried").iterdir()} == {"__init__.py", "base", task}
+def test_tasks_load_where_nothing_else_of_ours_is(tmp_path: Path) -> None:
+    """Registered versions carry them to machines without PyTorch and without this project."""
+    for task in TASKS:
+        copy_code(tasks.get(task), tmp_path / task)
+        assert {path.name for path in (tmp_path / task).iterdir()} == {"__init__.py", "base", task}
     code = (
-        f"import sys; sys.path.insert(0, '.'); import carried; carried.get({task!r});"
-        "from carried.base import answering;"
+        "import sys; sys.path.insert(0, '.'); from importlib import import_module\n"
+        f"for task in {[*TASKS]}:\n"
+        "    import_module(task).get(task); import_module(f'{task}.base.answering')\n"
         "own = [m for m in sys.modules if m.split('.')[0] in"
-        " ('pipeline', 'torch', 'transformers', 'sklearn', 'scipy', 'pydantic')];"
+        " ('pipeline', 'torch', 'transformers', 'sklearn', 'scipy', 'pydantic')]\n"
         "assert not own, own"
     )
     done = subprocess.run(

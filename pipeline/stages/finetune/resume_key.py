@@ -4,7 +4,7 @@ import ast
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,19 +71,22 @@ def imported_files(*starts: Path) -> set[Path]:
     return seen
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """Yield every module that a file imports, and every imported name as a member of its module."""
+@cache
+def imports_of(path: Path) -> list[str]:
+    """Return every module that a file imports, and each imported name as a member of its module."""
     package = list(path.relative_to(ROOT).parent.parts) if path.is_relative_to(ROOT) else []
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *filter(None, [node.module])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return names
 
 
+@cache
 def _file_of(module: str) -> Path | None:
     """Return the file of one of the project's modules; None for other modules and for members."""
     path = ROOT.joinpath(*module.split("."))
