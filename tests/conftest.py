@@ -166,7 +166,7 @@ class Workspace:
     def __init__(self, folder: Path, base: Path, rows: int = 300) -> None:
         self.folder = folder
         self.variables: dict[str, str] = {}
-        """Of the environment, besides this process's."""
+        """Additions to this process's environment."""
         copy_code(folder)
         for name in ("behaviour", "labels"):
             (folder / "data" / name).mkdir(parents=True)

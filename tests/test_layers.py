@@ -189,7 +189,7 @@ def test_a_stage_depends_on_all_that_it_can_load(stage: str, task: str) -> None:
 
 
 def test_finetune_depends_on_nothing_else() -> None:
-    """It is dear: whatever makes it stale costs a training."""
+    """Finetune is the costly stage: whatever makes it stale costs a training."""
     files = set().union(*(reached("finetune", task) for task in TASKS))
     for task in TASKS:
         for dep in listed("finetune", task):
@@ -225,7 +225,7 @@ def test_every_file_has_a_docstring() -> None:
 
 
 def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
-    for path in (*FILES, *MORE, *(ROOT / "bench").glob("*.py")):
+    for path in (*FILES, *MORE, *(ROOT / "bench").glob("*.py"), *(ROOT / "tests").rglob("*.py")):
         for text in docstrings(path):
             assert text.split()[0].lower() not in NO_SUBJECT, f"{name_of(path)}: {text}"
 

@@ -20,7 +20,7 @@ LABELS = ["film" if i % 2 else "money" for i in range(100)]
 
 
 def run(folder: Path, answers: Sequence[str], rows: int = 100) -> Path:
-    """What the comparison reads of a way that was run."""
+    """Results of a variant that the comparison reads."""
     ids = [f"{i:03}" for i in range(100)]
     (folder / "validate").mkdir(parents=True)
     columns = {"id": ids, "text": "words", "label": LABELS, "second": "", "group": ""}

@@ -1,4 +1,4 @@
-"""What `make clean` leaves alone."""
+"""Files that `make clean` keeps."""
 
 import shutil
 import subprocess

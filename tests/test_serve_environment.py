@@ -1,4 +1,4 @@
-"""What is installed to serve: pinned as it was judged with, small, and without PyTorch."""
+"""Serving environment: pinned as at the gate, small, and without PyTorch."""
 
 import http.client
 import os

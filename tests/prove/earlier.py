@@ -60,7 +60,7 @@ GUARDED = {
     "quarantined_percent": 10,
     "megabytes": 100,
 }
-"""What the gate of `toy` looks at, all but the time an answer takes: each within its limit."""
+"""Guardrails of `toy`: all but latency, each within its limit."""
 
 MAKE = """
 import json, sys
@@ -151,7 +151,7 @@ send("said without consent", "sport", False, 0.9)
 send(learned["text"], other, True, 0.2)
 Path(sys.argv[1]).write_text("\\n".join(ids[:2]) + "\\n")
 """
-"""What people sent back to the server, one of it against a row, and ids of two texts to forget."""
+"""Feedback sent to the server, one record against a row's label, and ids of two texts to forget."""
 
 ASK = """
 import contextlib, io, json, runpy, sys, traceback
@@ -183,7 +183,7 @@ class Said:
     err: str
 
     def rows(self) -> list[dict[str, Any]]:
-        """Its lines, each of them JSON."""
+        """Lines of standard output, parsed as JSON."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
@@ -225,7 +225,7 @@ class Lived(Workspace):
         yaml.dump(content, path)
 
     def ask(self, questions: Mapping[str, Sequence[str]]) -> dict[str, Said]:
-        """What the command answers to each; what was kept of earlier answers is not used."""
+        """Run each command and return its result; cached answers are not used."""
         shutil.rmtree(self.folder / ".bertline" / "answers", ignore_errors=True)
         given = json.dumps(list(questions.values()))
         done = self.call(sys.executable, "-c", ASK, self.bertline[-1], input=given)
@@ -246,11 +246,11 @@ class Earlier:
     questions: dict[str, list[str]]
     """Arguments of the command, by a name."""
     said: dict[str, Said]
-    """What the earlier code answered, by the same names."""
+    """Results of the earlier code, under the names of the commands."""
     key: str
-    """Of the training that was killed: the folder of its checkpoints."""
+    """Checkpoint folder of the killed training."""
     step: int
-    """At which it had its last whole checkpoint."""
+    """Step of its last complete checkpoint."""
 
 
 def build(folder: Path, base: Path) -> Earlier:
@@ -380,7 +380,7 @@ def _until(true: Callable[[], object], process: "subprocess.Popen[bytes]") -> No
 
 
 def _questions(texts: Mapping[str, Sequence[str]], ids: Path) -> dict[str, list[str]]:
-    """What the command is asked, in this order: nothing of it changes what a later one finds."""
+    """Commands to run, in this order: none changes the result of a later one."""
     asked = {f"predict {name}": ["predict", name, *texts[name], "--json"] for name in RECIPES}
     for plain in ("report toy", "check toy", "fsck", "gc", "gc --keep 0", "labels toy --dry-run"):
         asked[plain] = plain.split()

@@ -1,4 +1,4 @@
-"""What the proofs of serving share: versions made in a moment, a server, and its clients."""
+"""Shared setup of the serving proofs: quickly made versions, a server, and its clients."""
 
 import http.client
 import json
@@ -226,7 +226,7 @@ class Service:
         return int(self.worker().memory_info().rss)
 
     def log(self) -> str:
-        """What it said, but for the line of each request."""
+        """Log of the server without the lines of requests."""
         lines = (self.folder / "log.txt").read_text(errors="replace").splitlines()
         return "\n".join(line for line in lines if '"method":' not in line)
 
@@ -251,7 +251,7 @@ class Service:
         return self.ask("/readyz")[0] == 200
 
     def state(self) -> dict[str, Any]:
-        """What /readyz says."""
+        """Response of /readyz."""
         return dict(self.ask("/readyz")[1] or {})
 
     def serves(self, number: str) -> bool:
@@ -300,7 +300,7 @@ class MlflowServer:
 
 @dataclass(frozen=True)
 class Told:
-    """What a client got."""
+    """Response that a client received."""
 
     when: float
     """time.monotonic() when it asked."""
@@ -367,7 +367,7 @@ Scores = dict[str, dict[str, float]]
 
 
 def scores_of(registry: Registry, number: str, texts: list[str]) -> Scores:
-    """What a version answers to each text, by MLflow's own loading of it."""
+    """Answers of a version, loaded by MLflow, to each text."""
     answers = registry.scores("toy", number, [(text, "") for text in texts])
     return {
         text: {name: answer[f"score_{name}"] for name in CLASSES}

@@ -1,4 +1,4 @@
-"""What an earlier commit's code has made is answered for, explained, judged and rolled back to."""
+"""Upgrade: versions of an earlier commit are served, explained, judged and rolled back to."""
 
 import json
 import re
@@ -48,7 +48,7 @@ VARIES = (
 
 
 def meaning(text: str) -> str:
-    """What a text says in today's words, without what is another at every call."""
+    """Text of a message in the present wording, without values that vary between calls."""
     text = re.sub("|".join(VARIES), "...", text)
     for old, new in WORDS.items():
         text = re.sub(rf"\b{old}\b", new, text)
@@ -62,7 +62,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Earlie
 
 @pytest.fixture(scope="module")
 def now(earlier: Earlier) -> dict[str, Said]:
-    """What today's code answers to the same questions, in the same folder."""
+    """Results of the present code for the same commands, in the same folder."""
     upgrade(earlier.work)
     return earlier.work.ask(earlier.questions)
 
@@ -91,7 +91,7 @@ def tracking(work: Lived) -> str:
 
 
 def bertline(work: Lived, *arguments: str, code: int | None = 0) -> str:
-    """What the command says."""
+    """Standard output of the command."""
     return work.call(*work.bertline, *arguments, code=code).stdout
 
 
@@ -169,7 +169,7 @@ def test_a_folder_is_looked_after_as_before(
 
 
 def test_only_a_version_that_never_was_in_use_may_go(now: dict[str, Said]) -> None:
-    """Of a folder with one that was refused, and champions that can be returned to."""
+    """Folder with a rejected version, and champions to return to."""
     assert "versions that never were in use" not in now["gc"].out
     assert re.search(r"versions that never were in use +1 ", now["gc --keep 0"].out)
 
@@ -205,7 +205,7 @@ def test_the_lock_of_a_scheduled_version_is_handed_over(upgraded: Lived, tmp_pat
 
 
 def answers_of(earlier: Earlier, recipe: str) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
-    """What a recipe's champion was asked, and what it answered."""
+    """Texts that a recipe's champion was given, and its answers."""
     rows = earlier.said[f"predict {recipe}"].rows()
     asked = [(row.pop("text"), row.pop("second", "")) for row in rows]
     return asked, [{name: row[name] for name in row if name != "version"} for row in rows]
@@ -310,7 +310,7 @@ def test_a_scheduled_retraining_goes_on_in_the_worktree_that_is_there(passing: L
 def test_a_killed_training_goes_on_or_says_why_it_starts_anew(
     earlier: Earlier, passing: Lived
 ) -> None:
-    """It goes on where the code, and all else that the weights depend on, are what they were."""
+    """Training resumes if the code and all other inputs of the weights are unchanged."""
     told = finetuned(passing)
     fit = json.loads((passing.folder / "data" / "toy" / "finetune" / "fit.json").read_text())
     if fit["key"] == earlier.key:
@@ -324,7 +324,7 @@ def test_a_killed_training_goes_on_or_says_why_it_starts_anew(
 
 
 def finetuned(work: Lived) -> str:
-    """What a training says, called as DVC calls it."""
+    """Log of a training that is called as DVC calls it."""
     from ruamel.yaml import YAML
 
     stages = YAML(typ="safe").load(work.folder / "dvc.yaml")["stages"]

@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, bucket: s
 def test_another_clone_runs_nothing_from_ingest_to_export(
     trained: Workspace, tmp_path: Path, remote: str, lock: bool
 ) -> None:
-    """With dvc.lock its outputs are there at once; without it each stage looks for its own."""
+    """Outputs are restored at once with dvc.lock, and stage by stage without it."""
     clone = Clone(trained, tmp_path / "clone")
     clone.call(*clone.dvc, "remote", "default", remote)
     if not lock:

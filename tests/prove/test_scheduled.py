@@ -106,7 +106,7 @@ class Night:
             self.worker = None
 
     def prefect(self, script: str) -> str:
-        """What a script says that has a client of Prefect's as `client`."""
+        """Output of a script that has a Prefect client as `client`."""
         head = "from prefect import get_client\nwith get_client(sync_client=True) as client:\n"
         body = "".join(f"    {line}\n" for line in script.splitlines())
         done = subprocess.run(

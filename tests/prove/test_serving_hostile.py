@@ -210,7 +210,7 @@ SLOW: dict[str, Parts] = {
 
 
 def exchange(port: int, parts: Iterator[bytes]) -> bytes:
-    """What comes back, until the connection is closed or the answer is whole."""
+    """Received bytes, until the connection is closed or the response is complete."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         try:
             for part in parts:
@@ -251,7 +251,7 @@ def told(received: bytes) -> tuple[int, str]:
 
 
 def wrong(received: bytes) -> str:
-    """What is wrong with an answer to what is hostile; "" where nothing is."""
+    """Fault in the response to a hostile request; "" if there is none."""
     status, text = told(received)
     if not 400 <= status < 500:
         return f"status {status}: {text[:200]!r}"

@@ -1,4 +1,4 @@
-"""On a folder that has lived: damage is named, tidying loses nothing, forgetting leaves nothing."""
+"""Upkeep of a used folder: fsck names damage, gc loses nothing, forget leaves nothing."""
 
 import random
 from collections.abc import Iterator

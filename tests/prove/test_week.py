@@ -59,7 +59,7 @@ class Owner:
         return *git, files
 
     def night(self, code: int = 0) -> tuple[str, Plan, float]:
-        """What a run says in the end, its plan, its seconds; the owner's folder stays as it is."""
+        """Message of a run, its plan and its seconds; the owner's folder stays as it is."""
         before, started = self.state(), time.monotonic()
         done = self.work.call(*self.work.bertline, "retrain", "toy", code=code)
         seconds = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""What a model came from is in its lineage key, and nothing else is."""
+"""The lineage key: it holds all inputs of a model and nothing else."""
 
 import json
 from pathlib import Path

@@ -97,7 +97,7 @@ def fit(base: str = "package:toy/model", device: str = "cpu") -> Fit:
 
 
 def split_scores(labels: Sequence[str], metrics: Mapping[str, float]) -> SplitScores:
-    """Of a task with one class a row."""
+    """Classes of a task with one class a row."""
     after = dict(pairwise(labels))  # each is taken for the next
     return SplitScores(
         rows=200,
@@ -118,7 +118,7 @@ def scores(
     metrics: Mapping[str, float] = ONE_OF_SEVERAL,
     **changed: Any,
 ) -> Scores:
-    """Of a task with one class a row; `changed` replaces fields of both splits."""
+    """Scores of a task with one class a row; `changed` replaces fields of both splits."""
     part = split_scores(labels, metrics).model_copy(update=changed)
     first, *others = metrics
     baseline = Baseline(
@@ -245,7 +245,7 @@ def verdict(
 
 
 Kind = dict[str, Any]
-"""What `make_home` is given for a kind of task."""
+"""Arguments of `make_home` for a kind of task."""
 
 
 def kind(

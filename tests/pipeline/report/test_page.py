@@ -41,7 +41,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its tags, their attributes and its text."""
+    """Parsed page: its tags, their attributes and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What has become of rows is told by their texts: new, gone, corrected, and classes as a whole."""
+"""Changes of rows, found by their texts: new, gone, corrected, and renamed classes."""
 
 import random
 from collections import Counter
@@ -23,7 +23,7 @@ rows = st.lists(
 
 
 def table(rows: Rows) -> pd.DataFrame:
-    """As `ingest` names rows: further copies of a text have a number."""
+    """Row ids in the form of `ingest`: further copies of a text have a number."""
     seen: Counter[str] = Counter()
     listed = []
     for text, label, split in rows:
@@ -168,7 +168,7 @@ def test_a_class_comes_and_a_class_goes() -> None:
 
 @pytest.mark.parametrize("stay", ["the old rows", "new rows"])
 def test_a_class_in_use_is_neither_renamed_nor_merged(stay: str) -> None:
-    """Of a window of rows that slides, the few old ones may all be corrected."""
+    """All of the few old rows of a sliding window may be corrected."""
     before = some("a", 20) + some("b", 20)
     if stay == "the old rows":
         now = named(before[:17], "a", "b") + before[17:]

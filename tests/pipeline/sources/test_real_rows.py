@@ -20,7 +20,7 @@ needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public data s
 class Source:
     columns: tuple[str, ...]
     rows: dict[str, int]
-    """By file."""
+    """File -> its labels."""
     layout: Layout = field(default_factory=Layout)
 
 

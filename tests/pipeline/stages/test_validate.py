@@ -120,7 +120,7 @@ def test_a_row_that_cannot_be_decoded_is_told_with_its_byte(tmp_path: Path) -> N
 
 
 def test_a_row_that_is_set_aside_costs_no_sound_copy(tmp_path: Path) -> None:
-    """Of one text, first without and then with a label, the labelled row is kept."""
+    """The labelled row is kept of two rows with one text, the first of them without a label."""
     unlabelled = SOUND[0] | {"label": ""}
     record = run(tmp_path, [unlabelled, *SOUND], unlabelled="quarantine", duplicate="quarantine")
     assert record.quarantined_by_rule == {"unlabelled": 1}

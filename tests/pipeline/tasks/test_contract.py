@@ -139,7 +139,7 @@ def test_a_task_goes_the_whole_line(
 
 
 def _records_fit(home: Home) -> None:
-    """What the stages wrote is whole and agrees."""
+    """Check that the records of all stages are complete and agree."""
     task = home.task
     scores = Scores.read(home.evaluate / "scores.json")
     assert tuple(scores.test.scores) == task.metrics

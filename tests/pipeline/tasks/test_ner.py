@@ -78,7 +78,7 @@ def round_trip(
     types: Sequence[str] = TYPES,
     decision: Mapping[str, Any] | None = None,
 ) -> tuple[list[Answer], list[Piece]]:
-    """What a model answers that says each piece's targets and nothing else."""
+    """Answers of a model whose logits are exactly each piece's targets."""
     pieces = using.pieces(rows.texts)
     logits = []
     for piece in pieces:
@@ -226,7 +226,7 @@ def test_scripts_accents_and_emoji_come_back_from_their_targets(
 
 
 def test_scripts_without_spaces_are_tagged_token_by_token(byte_level: Path) -> None:
-    """To this tokenizer the sentence is one word up to its comma."""
+    """The sentence is one word up to its comma to this tokenizer."""
     texts, label = marked("我在⟦LOC:北京⟧和⟦LOC:ไทย⟧住")
     (answer,), (piece,) = round_trip(Labelled([texts], [label]), encoder(tokenizer=byte_level))
     assert set(piece.encoding.word_ids) == {0}

@@ -47,7 +47,7 @@ def test_what_stands_behind_the_tenth_place_gains_nothing() -> None:
 
 
 def test_ndcg_is_that_of_the_best_ten() -> None:
-    """With more relevant candidates than places, a full list is perfect."""
+    """A full list is perfect if there are more relevant candidates than places."""
     assert in_order([1] * 10 + [0] + [1] * 5)["ndcg_at_10"] == pytest.approx(1)
 
 
@@ -94,7 +94,7 @@ def test_of_equal_scores_every_order_counts_alike(group: list[tuple[int, int]]) 
 
 
 def test_a_model_that_says_one_thing_gains_nothing_by_it() -> None:
-    """Of four candidates with one relevant, the mean of 1, 1/2, 1/3 and 1/4."""
+    """Mean of 1, 1/2, 1/3 and 1/4 for four candidates with one relevant."""
     assert of_group([0, 0, 1, 0], [0.9] * 4)["mrr"] == pytest.approx(25 / 48)
 
 

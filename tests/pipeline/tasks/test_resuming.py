@@ -1,4 +1,4 @@
-"""What is drawn anew in every epoch is drawn the same by a training that goes on."""
+"""A resumed training draws the same random numbers in every epoch."""
 
 from pathlib import Path
 from random import Random

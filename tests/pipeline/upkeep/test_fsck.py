@@ -1,4 +1,4 @@
-"""What is damaged is named; what is sound is not."""
+"""fsck names damaged files and no intact ones."""
 
 import sqlite3
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What nobody needs goes; what the ledger can return to stays, also after a kill."""
+"""gc deletes what no version needs and keeps what the ledger can return to, also after a kill."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is hidden follows the 15 and 80/10/10 rules, passages are whole, and the loss is BERT's."""
+"""Masking follows the 15 and 80/10/10 rules, passages are whole, and the loss is BERT's."""
 
 import json
 import shutil
@@ -153,7 +153,7 @@ def test_packed_passages_are_full_and_hold_everything(
 def pairs_of(
     asked: Iterable[Passage], of: list[Passage], room: int, draw: np.random.Generator
 ) -> Iterator[tuple[Passage, Sequence[int], Sequence[int], bool]]:
-    """Those that can be parted, their two parts, and whether the second is theirs."""
+    """Passages that can be split, their two parts, and True if the second part is their own."""
     for own in asked:
 
         def another(own: Passage = own) -> Passage:

@@ -1,4 +1,4 @@
-"""What baselines learn from is there, however little texts share."""
+"""TF-IDF has features for baselines, however few terms texts share."""
 
 from typing import Any
 
