@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-AVERAGES = ("micro", "macro", "weighted")
 
 
 def tally(
