@@ -11,7 +11,7 @@ from pipeline.core.errors import UserError
 from pipeline.sources import Row
 from pipeline.stages.benchmark.machine import this_machine
 from tests.conftest import ROOT
-from tests.pipeline.report.conftest import lengths, scores, validation
+from tests.pipeline.report.records import lengths, scores, validation
 
 sys.path.insert(0, str(ROOT / "bench"))
 import long_texts

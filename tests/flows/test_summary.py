@@ -3,7 +3,7 @@
 from flows.summary import behaviour_rows, runtime_rows, score_rows, table, verdict_lines
 from pipeline.core.records import Behaviour
 from tests.pipeline.promotion.toys import verdict
-from tests.pipeline.report.conftest import answers, runtimes, scores
+from tests.pipeline.report.records import answers, runtimes, scores
 
 
 def test_a_behaviour_test_that_fails_is_marked() -> None:

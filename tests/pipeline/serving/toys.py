@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -103,3 +104,32 @@ def store_answers(folder: Path, texts: list[list[str]], answers: list[dict[str, 
     """Write texts and answers to the smoke.json of a version."""
     content = json.dumps({"texts": texts, "answers": answers})
     (folder / "artifacts" / "smoke.json").write_text(content)
+
+
+class Registry:
+    """Fake of the MLflow registry."""
+
+    def __init__(self, tracking: str) -> None:
+        self.tracking = tracking
+        self.copies: Any = None
+        self.fetched: dict[str, Path] = {}
+        self.number: str | None = None
+        self.away = False
+        self.fetches = 0
+        self.folders: dict[str, Path] = {}
+        self.listed: dict[str, dict[str, str]] = {}
+
+    def champion(self, recipe: str) -> str | None:
+        return None if self.away else self.number
+
+    def files(self, recipe: str, number: str) -> dict[str, str]:
+        return self.listed[number]
+
+    def folder(self, recipe: str, number: str) -> Path:
+        self.fetches += 1
+        return self.folders[number]
+
+    def add(self, folder: Path, number: str) -> None:
+        self.listed[number] = make_version(folder)
+        self.folders[number] = folder
+        self.number = number

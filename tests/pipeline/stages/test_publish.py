@@ -5,7 +5,7 @@ import pytest
 from pipeline.core.records import Export
 from pipeline.stages.publish.records import Records
 from pipeline.stages.publish.stage import _metrics, _shorts
-from tests.pipeline.report.conftest import (
+from tests.pipeline.report.records import (
     KINDS,
     Kind,
     answers,

@@ -12,7 +12,7 @@ from pipeline.stages.publish.card import model_card
 from pipeline.stages.publish.records import Records
 from pipeline.tasks.base import Task
 from pipeline.tasks.classification import Classification
-from tests.pipeline.report.conftest import (
+from tests.pipeline.report.records import (
     DIGEST,
     Kind,
     answers,
