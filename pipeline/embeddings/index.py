@@ -15,6 +15,9 @@ Matches = tuple[Iterable[npt.NDArray[Any]], Iterable[Floats]]
 # settings of the graph, an HNSW (Malkov and Yashunin 2018)
 NEIGHBOURS = 32  # of a row
 CANDIDATES = 256  # rows examined when a row is added and for each query
+# first rows, which one thread adds: threads that add to a small graph at once do not see each
+# other's rows, and some of these stay out of reach
+FIRST = 2000
 GRAPH, ROWS, STARTS = "index.usearch", "rows.npy", "starts.npy"
 
 
@@ -53,7 +56,10 @@ def build(
         end = start + len(block)
         nodes = group[start:end]
         new = first[nodes] == np.arange(start, end)
-        graph.add(nodes[new].astype(np.uint64), block[new])
+        keys, added = nodes[new].astype(np.uint64), block[new]
+        alone = max(0, FIRST - len(graph))
+        graph.add(keys[:alone], added[:alone], threads=1)
+        graph.add(keys[alone:], added[alone:])
         start = end
         progress(end)
     graph.save(folder / GRAPH)

@@ -44,8 +44,7 @@ def test_many_copies_of_a_text_hide_no_other(tmp_path: Path) -> None:
     graph = index.Graph(tmp_path)
     others = np.setdiff1d(np.arange(4000), copies)
     places, _ = graph.near(rows[others], 1)
-    found = np.concatenate(places) == others
-    assert found.mean() > 0.99  # a graph built on several threads may miss one
+    assert np.array_equal(np.concatenate(places), others)
     (places,), (similarities,) = graph.near(rows[copies[:1]], 3601)
     assert places[:3600].tolist() == sorted(copies)
     assert places[3600] in others
