@@ -3,6 +3,8 @@
 import hashlib
 import unicodedata
 
+from pipeline.core.errors import one_line
+
 ID_WIDTH = 20  # hexadecimal digits: 80 bits, no collision expected in 10^9 rows
 
 
@@ -31,6 +33,5 @@ def position(key: str) -> float:
 
 def excerpt(text: str, width: int = 80) -> str:
     """Return the beginning of a text as one printable line."""
-    head = " ".join(text[: 4 * width].split())
-    head = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in head)
+    head = one_line(text[: 4 * width])
     return head if len(head) <= width else head[: width - 1] + "…"

@@ -4,6 +4,7 @@ A label is always one string, in the form that `Task.label` returns: rows, answe
 store that string, and two labels are equal if their strings are.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,11 @@ Decision = Mapping[str, Any]
 """Values tuned on validation rows, such as thresholds, in types that JSON can hold."""
 Target = int | float | list[int] | list[float]
 IGNORED = -100  # PyTorch's ignore_index
+HARMFUL = re.compile(  # as in pipeline/core/errors.py, which a registered version does not contain
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+    "\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
+"""Characters that harm a terminal or a file, and so no name may hold."""
 
 
 @dataclass(frozen=True)
@@ -295,9 +301,10 @@ class Task(ABC):
 def class_name(cell: str) -> str:
     """Name of a class without surrounding white space.
 
-    Raises ValueError if it holds a line break or another unprintable character.
+    A name may hold joiners of a script or an emoji. Raises ValueError if it holds a line break or
+    another character that harms a terminal or a file.
     """
     name = cell.strip()
-    if not name.isprintable():
+    if HARMFUL.search(name):
         raise ValueError(f"its class {name!r} holds a character that cannot be printed")
     return name

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base import (
+    HARMFUL,
     IGNORED,
     Answer,
     Detail,
@@ -207,7 +208,7 @@ def _span(entry: Any, text: str) -> Span:
     start, end, kind = entry
     if type(start) is not int or type(end) is not int:
         raise ValueError("a span's start and end are whole numbers")
-    if not isinstance(kind, str) or not kind.strip() or not kind.isprintable():
+    if not isinstance(kind, str) or not kind.strip() or HARMFUL.search(kind):
         raise ValueError(f"the type of span {start} to {end} is empty or not printable")
     if start > end:
         raise ValueError(f"span {start} to {end} ends before it starts")

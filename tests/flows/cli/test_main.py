@@ -313,6 +313,16 @@ def test_predict_shows_an_answer_as_people_read_it(
         assert told == "3+0 of one/\t0.500\tone\n5+0 of three/\t0.500\tthree\n"
 
 
+def test_predict_shows_joiners_of_a_script_and_of_an_emoji(
+    champion: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["علمی\u200cتخیلی", "👩\u200d💻"]
+    assert main.main(["predict", "toy", *texts]) == 0
+    told = capsys.readouterr().out
+    assert all(text in told for text in texts)
+    assert "\ufffd" not in told
+
+
 def test_predict_tells_the_whole_answer_as_json(
     champion: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

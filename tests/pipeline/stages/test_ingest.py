@@ -15,7 +15,7 @@ from pipeline.stages.ingest import stage
 from pipeline.stages.ingest.params import check
 from pipeline.stages.ingest.stage import hashed_split, ingest
 from pipeline.tasks.base import Task
-from tests.conftest import SHARED, make_rows, write_csv
+from tests.conftest import ROOT, SHARED, make_rows, write_csv
 from tests.pipeline.stages.rows import (
     TOPICS,
     Numbers,
@@ -261,6 +261,16 @@ def test_a_class_is_its_name_without_the_blanks(tmp_path: Path) -> None:
     frame = read(tmp_path, str(write_labels(tmp_path / "a.jsonl", rows)))
     assert frame["label"].tolist() == ["pos", "pos", "pos", "", "", ""]
     assert [line for line, _ in rejects(tmp_path)] == [7, 8, 9]
+
+
+@pytest.mark.parametrize("name", ["emoji_labels.csv", "zwnj_labels.csv"])
+def test_classes_with_joiners_are_read_as_they_are(tmp_path: Path, name: str) -> None:
+    source = ROOT / "tests" / "inputs" / name
+    frame = read(tmp_path, str(source))
+    assert rejects(tmp_path) == []
+    assert len(frame) == 300
+    assert set(frame["label"]) == set(pd.read_csv(source)["label"])
+    assert any("\u200c" in label or "\u200d" in label for label in frame["label"])
 
 
 def test_a_class_of_several_can_be_printed(tmp_path: Path) -> None:
