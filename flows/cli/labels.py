@@ -27,9 +27,9 @@ from pipeline.core.workspace import DATA, LABELS, STATE
 from pipeline.retraining.plan import RetrainParams
 from pipeline.serving.feedback import Feedback, file_of, numbered
 from pipeline.sources import Reject
-from pipeline.sources.tables import read_json_lines
+from pipeline.sources.json_records import read_json
 from pipeline.stages.validate.params import ValidateParams
-from pipeline.stages.validate.stage import CONTROL
+from pipeline.stages.validate.survey import CONTROL
 from pipeline.tasks.base import Task
 
 SHOWN = 5  # refused lines that are printed
@@ -139,7 +139,7 @@ def read_labels(path: Path) -> tuple[list[str], dict[Key, ExistingLabel]]:
     if not path.exists():
         return [], {}
     labelled = {}
-    for row in read_json_lines(path, str(path), ("text", "label")):
+    for row in read_json(path, str(path), ("text", "label")):
         if isinstance(row, Reject):
             raise UserError(f"{path}, line {row.number}: {row.reason}: fix or delete that line")
         text, second, label, when = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.files import write_text
 from pipeline.core.records import SPLITS
+from pipeline.stages.validate import shortfalls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ class Outcome:
     asserted: int
     met: int
     unmet: list[str]
-    """A sentence for each expectation that is not met."""
+    """Sentences on the expectations that are not met."""
 
 
 def training_suite(
@@ -93,7 +94,8 @@ def assert_suite(expectations: list[Any], rows: "pd.DataFrame", docs: Path) -> O
     page = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
     write_text(docs / "index.html", str(DefaultJinjaPageView().render(page)))
     unmet = [_sentence(item) for item in result.results if not item.success]
-    return Outcome(len(expectations), len(expectations) - len(unmet), unmet)
+    sentences = [sentence for sentence in unmet if sentence]
+    return Outcome(len(expectations), len(expectations) - len(unmet), sentences)
 
 
 def _sentence(item: Any) -> str:
@@ -104,11 +106,12 @@ def _sentence(item: Any) -> str:
     least = wanted.get("min_value")
     match item.expectation_config.type:
         case "expect_table_row_count_to_be_between":
-            return f"{seen} rows are left, but max_quarantine_percent needs at least {least:g}"
+            return shortfalls.rows(int(seen), int(least or 0))
         case "expect_column_unique_value_count_to_be_between":
-            return f"only {seen} label in all rows: there is nothing to tell apart"
+            return shortfalls.labels(int(seen))
         case "expect_column_sum_to_be_between" if column.startswith("in_"):
-            split = column.removeprefix("in_")
-            return f"{seen} {split} rows of at least {least:g} (min_rows)"
+            return shortfalls.split(column.removeprefix("in_"), int(seen), int(least or 0))
+        case "expect_column_distinct_values_to_equal_set" if set(seen) < set(wanted["value_set"]):
+            return ""  # an empty split, which its sum tells
         case kind:
             return f"{kind} on {column!r}: found {seen}, wanted {wanted}"

@@ -37,6 +37,9 @@ class Rules(Settings):
     first and second with second, so rows that share one long text are no copies."""
 
 
+RULES = tuple(Rules.model_fields)
+
+
 class NearDuplicates(Settings):
     similarity: float = Field(ge=0.75, lt=1)
     """Least Jaccard similarity of near copies, between their sets of character n-grams. Below 0.75

@@ -8,7 +8,6 @@ checks that the kept rows can be trained on. Writes kept.parquet, report.csv (on
 flagged row and rule), validation.json and the suite's Data Docs in docs/.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -21,25 +20,19 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, parquet_batches, write_csv
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Validation
-from pipeline.core.text import excerpt, join_texts, normalised
+from pipeline.core.text import excerpt
 from pipeline.stages.validate.expectations import Outcome, assert_suite, training_suite
-from pipeline.stages.validate.near_duplicates import near_copies
-from pipeline.stages.validate.params import Rules, ValidateParams
+from pipeline.stages.validate.findings import examine
+from pipeline.stages.validate.params import RULES, ValidateParams
+from pipeline.stages.validate.refusal import refusal, shortage
+from pipeline.stages.validate.survey import BATCH
 from pipeline.tasks.base import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RULES = tuple(Rules.model_fields)
-PLAIN = ("id", "label", "split", "group", "file", "line")
-# of _survey; key, written and said are digests: of normalised texts, raw texts and the shown label
-MADE = ("key", "written", "said", "fewest_characters", "most_characters", "shown")
-RESERVED = (*RULES, *MADE, "fate", "leaks_to", "outside", "reason")  # columns of this stage
-BATCH = 5000  # rows
 POOL = 1000  # texts of a split that can be the second text of others
 NEAR = 16  # texts of similar length among which the second text is drawn
-CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
-RANKS = {split: rank for rank, split in enumerate(SPLITS)}  # train 0, validation 1, test 2
 
 
 def validate(
@@ -47,27 +40,17 @@ def validate(
 ) -> Validation:
     """Flag rows, set some aside and check the rest.
 
-    Raises UserError with the first offending row if a rule with the policy `fail` flags one, and if
-    an expectation is not met; the report and the Data Docs are written even then.
+    Raises UserError, which names every rule with the policy `fail` that flags rows and its first
+    row, and if an expectation is not met; the report and the Data Docs are written even then.
     """
-    rows = ingest / "rows.parquet"
-    frame = _survey(params, task, ingest, log)
-    classes = {label: task.classes(label) for label in frame["label"].unique() if label}
-    labels = _labels(params, frame, classes)
-    flag(frame, params, task, labels, classes, rows, log)
-    policies = params.rules.model_dump()
-    frame["fate"] = _fate(frame, policies)
-    kept = frame[frame["fate"] == ""]
-    if _trained(kept, classes) != _trained(frame, classes):  # all rows of a class were set aside
-        labels = _labels(params, kept, classes)
-        _flag_unknown(frame, _trained(kept, classes) & set(labels), classes)
-        frame["fate"] = _fate(frame, policies)
-        kept = frame[frame["fate"] == ""]
-    _write_report(frame, policies, rows, out / "report.csv")
-    _refuse_failures(frame, policies, out / "report.csv")
-    source = frame["file"].iloc[0]
-    if not task.outputs(labels):
-        raise UserError(f"{source}: no training row has a class: there is nothing to learn")
+    rows, report = ingest / "rows.parquet", out / "report.csv"
+    found = examine(params, task, ingest, log)
+    frame, policies, labels, kept = found.frame, found.policies, found.labels, found.kept
+    for note in found.notes():
+        log.info(note)
+    _write_report(frame, policies, rows, report)
+    if refused := refusal(found, report):
+        raise UserError(refused)
 
     log.info("asserting the Great Expectations suite")
     suite = training_suite(
@@ -75,106 +58,18 @@ def validate(
         labelled=task.labelled,
         max_characters=None if params.rules.too_long == "warn" else params.max_characters,
         min_rows=params.min_rows,
-        fewest_kept=max(1, -int(-len(frame) * (100 - params.max_quarantine_percent) // 100)),
+        fewest_kept=found.fewest_kept,
         clean_flags=[rule for rule in RULES if policies[rule] != "warn"],
     )
     outcome = assert_suite(suite, kept, docs=out / "docs")
     if outcome.unmet:
-        raise UserError(
-            f"{source}: of {len(frame):,} rows, {len(kept):,} kept: {outcome.unmet[0]}:"
-            f" fix the data or the recipe's validate section (rows: {out / 'report.csv'})"
-        )
+        raise UserError(shortage(found, report, outcome.unmet))
 
     _write_kept(rows, kept, task.with_neighbour, out / "kept.parquet")
-    by_label = _by_label(kept, classes, labels)
+    by_label = _by_label(kept, found.classes, labels)
     record = _record(frame, kept, policies, by_label, outcome)
     log.info(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
     return record.write(out / "validation.json")
-
-
-def _survey(params: ValidateParams, task: Task, ingest: Path, log: Log) -> "pd.DataFrame":
-    """Return the columns that the rules need of every row and reject, indexed by position.
-
-    Texts are read in batches and not kept, so that a corpus can be larger than memory.
-    """
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    rows = ingest / "rows.parquet"
-    if clash := [column for column in pq.read_schema(rows).names if column in RESERVED]:
-        raise UserError(
-            f"{rows}: carries {clash[0]!r}, a name that this stage uses: rename"
-            " the column in the source and in ingest.carry"
-        )
-    parts, done, total = [], 0, pq.read_metadata(rows).num_rows
-    for batch in parquet_batches(rows, BATCH, [*PLAIN, "text", "second"]):
-        parts.append(_traits(batch.to_pandas(), params, task))
-        done += len(parts[-1])
-        log.progress(done, total, "rows")
-    rejects = pd.read_parquet(ingest / "rejects.parquet")
-    texts = ("id", "label", "split", "group", "file", "reason", "shown")
-    numbers = ("key", "written", "said", "fewest_characters", "most_characters")
-    flags = ("blank", "control_characters", "too_long", "undecodable")
-    rejects = rejects.rename(columns={"excerpt": "shown"}).assign(
-        undecodable=True,
-        **dict.fromkeys(numbers, np.int64(0)),  # NaN would turn digests into floats
-    )
-    frame = pd.concat([*parts, rejects], ignore_index=True)
-    for names, value in ((texts, ""), (flags, False)):
-        for name in names:
-            frame[name] = frame[name].fillna(value).astype(type(value))
-    return frame
-
-
-def _traits(rows: "pd.DataFrame", params: ValidateParams, task: Task) -> "pd.DataFrame":
-    """Return the columns of some rows that the rules need."""
-    texts = [rows["text"], rows["second"]] if task.two_texts else [rows["text"]]
-    lengths = [text.str.len() for text in texts]
-    found = rows[list(PLAIN)].assign(
-        undecodable=False,
-        reason="",
-        shown="",
-        fewest_characters=np.minimum.reduce(lengths),
-        most_characters=np.maximum.reduce(lengths),
-    )
-    found["blank"] = ~np.logical_and.reduce([text.map(_visible) for text in texts])
-    found["control_characters"] = np.logical_or.reduce(
-        [text.str.contains(CONTROL, regex=True) for text in texts]
-    )
-    found["too_long"] = found["most_characters"] > params.max_characters
-    pairs = list(zip(rows["text"], rows["second"], strict=True))
-    found["key"] = [_digest(normalised(join_texts(*pair))) for pair in pairs]
-    found["written"], found["said"] = 0, 0
-    if task.offsets:
-        found["written"] = [_digest(join_texts(*pair)) for pair in pairs]
-        found["said"] = [
-            _digest(normalised(task.shown(label, *pair))) if label else 0
-            for label, pair in zip(rows["label"], pairs, strict=True)
-        ]
-    return found
-
-
-def _digest(text: str) -> int:
-    """Return 63 bits of a text's hash: of 200,000 corpora of ten million texts, one has a
-    collision."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
-
-
-def _labels(
-    params: ValidateParams, frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]
-) -> list[str]:
-    if params.labels is None:
-        return sorted(_trained(frame, classes))
-    if classes and not any(classes.values()):
-        raise UserError("validate.labels: names classes, but no label has any: set it to null")
-    return params.labels
-
-
-def _trained(frame: "pd.DataFrame", classes: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return the classes of the training rows."""
-    train = frame.loc[frame["split"] == "train", "label"].unique()
-    return {name for label in train if label for name in classes[label]}
 
 
 def _by_label(
@@ -186,87 +81,6 @@ def _by_label(
         for name in classes.get(str(label), ()):
             counts[name] += int(rows)
     return dict(counts)
-
-
-def flag(
-    frame: "pd.DataFrame",
-    params: ValidateParams,
-    task: Task,
-    labels: Sequence[str],
-    classes: Mapping[str, Sequence[str]],
-    rows: Path,
-    log: Log,
-) -> None:
-    """Add a boolean column for each rule, `outside` (a class of the row that is not allowed) and
-    `leaks_to` (the split that holds a copy). `classes` holds the classes of each label.
-
-    Flags do not depend on the order of rows, except for `duplicate`, which spares the first copy in
-    a split.
-    """
-    readable = ~frame["undecodable"]
-    frame["unlabelled"] = readable & (frame["label"] == "")
-    _flag_unknown(frame, set(labels) & _trained(frame, classes), classes)
-
-    # rows that are set aside anyway are not compared with others
-    policies = params.rules.model_dump()
-    aside = [r for r in RULES if r in frame.columns and policies[r] == "quarantine"]
-    sound = readable & ~frame["blank"] & ~frame[aside].any(axis=1)
-    copies = frame.assign(rank=frame["split"].map(RANKS))[sound]
-    top = copies.groupby("key")["rank"].transform("max")
-    within = [*["group"] * task.by_group, "key"]  # a text may be ranked in many groups
-    labelled = copies[copies["label"] != ""]
-    labelled = labelled[labelled.duplicated(within, keep=False)]
-    conflicting = _differ(labelled, within, "label")
-    if task.offsets:  # the same label has other offsets where white space differs
-        conflicting = _differ(labelled, [*within, "written"], "label")
-        conflicting |= _differ(labelled, within, "said")
-    frame["conflicting_labels"] = conflicting.reindex(frame.index, fill_value=False)
-    leak = copies["rank"] < top
-    frame["leak"] = leak.reindex(frame.index, fill_value=False)
-    twice = copies.duplicated([*within, "split"])
-    frame["duplicate"] = twice.reindex(frame.index, fill_value=False)
-    frame["leaks_to"] = top[leak].map(dict(enumerate(SPLITS))).reindex(frame.index, fill_value="")
-
-    unique = copies[~frame["leak"][sound] & ~frame["duplicate"][sound]]
-    near = near_copies(rows, unique["rank"].astype(int), params.near_duplicates, log)
-    # all copies in a split share the result of the first
-    same = ["key", "rank"]
-    found = unique.loc[list(near), same].assign(into=[SPLITS[rank] for rank in near.values()])
-    into = copies[same].merge(found, "left")["into"].set_axis(copies.index).dropna()
-    frame["near_duplicate"] = frame.index.isin(into.index)
-    frame.loc[into.index, "leaks_to"] = into
-
-
-def _differ(frame: "pd.DataFrame", by: list[str], column: str) -> "pd.Series[bool]":
-    """True for rows that are equal in the columns `by` but differ in `column`."""
-    return frame.groupby(by)[column].transform("nunique") > 1
-
-
-def _visible(text: str) -> bool:
-    return any(character.isprintable() and not character.isspace() for character in text)
-
-
-def _flag_unknown(
-    frame: "pd.DataFrame", allowed: set[str], classes: Mapping[str, Sequence[str]]
-) -> None:
-    """Set the columns `outside` and `unknown_label` by the allowed classes."""
-    outside = {
-        label: next((name for name in names if name not in allowed), "")
-        for label, names in {"": (), **classes}.items()
-    }
-    frame["outside"] = frame["label"].map(outside)
-    frame["unknown_label"] = ~frame["undecodable"] & (frame["outside"] != "")
-
-
-def _fate(frame: "pd.DataFrame", policies: dict[str, str]) -> "pd.Series[str]":
-    """Return the first rule with the policy `quarantine` that flags a row, or an empty string."""
-    import pandas as pd
-
-    fate = pd.Series("", index=frame.index, dtype="object")
-    for rule in reversed(RULES):
-        if policies[rule] == "quarantine":
-            fate = fate.mask(frame[rule], rule)
-    return fate
 
 
 def _write_report(frame: "pd.DataFrame", policies: dict[str, str], rows: Path, path: Path) -> None:
@@ -347,25 +161,6 @@ def _neighbours(rows: "pd.DataFrame") -> dict[int, int]:
             if not left.size:
                 break
     return found
-
-
-def _refuse_failures(frame: "pd.DataFrame", policies: dict[str, str], report: Path) -> None:
-    for rule in RULES:
-        bad = frame[frame[rule] & (frame["fate"] == "")]
-        if policies[rule] != "fail" or bad.empty:
-            continue
-        first = bad.iloc[0]
-        what = first["reason"] or {
-            "unknown_label": f"label {first['outside']!r} is not in validate.labels or in no"
-            " training row",
-            "unlabelled": "no label",
-            "too_long": f"{first['most_characters']:,} characters",
-        }.get(rule, rule.replace("_", " "))
-        more = f" (and {len(bad) - 1:,} more rows)" if len(bad) > 1 else ""
-        raise UserError(
-            f"{first['file']}, line {first['line']}: {what}{more}: fix the rows listed in"
-            f" {report}, or set validate.rules.{rule} to quarantine"
-        )
 
 
 def _record(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.stages.ingest.params import IngestParams
-from pipeline.stages.validate.params import ValidateParams
-from pipeline.stages.validate.stage import RULES
+from pipeline.stages.validate.params import RULES, ValidateParams
 from pipeline.tasks.classification import Classification
 
 TOPICS = Classification()

@@ -21,7 +21,7 @@ from pipeline.core.log import no_log
 from pipeline.core.records import Validation
 from pipeline.core.text import normalised
 from pipeline.stages.ingest.stage import ingest
-from pipeline.stages.validate import stage
+from pipeline.stages.validate import stage, survey
 from pipeline.stages.validate.near_duplicates import NearCopies
 from pipeline.stages.validate.stage import validate
 from pipeline.tasks.base import Task
@@ -459,8 +459,8 @@ def test_a_digest_is_whole_beside_rows_that_cannot_be_read(tmp_path: Path) -> No
     source = tmp_path / "rows.csv"
     source.write_bytes(b"text,label\nthe goal,sport\n\xff,film\n")
     take(tmp_path, str(source))
-    found = stage._survey(validate_params(), TOPICS, tmp_path / "ingest", no_log)
-    assert found["key"].tolist() == [stage._digest("the goal"), 0]
+    found = survey.survey(validate_params(), TOPICS, tmp_path / "ingest", no_log)
+    assert found["key"].tolist() == [survey.digest("the goal"), 0]
 
 
 def seconds(tmp_path: Path, rows: "pd.DataFrame") -> dict[str, str]:
@@ -470,7 +470,7 @@ def seconds(tmp_path: Path, rows: "pd.DataFrame") -> dict[str, str]:
     plain = pa.schema([(name, pa.string()) for name in texts.columns])
     pq.write_table(pa.Table.from_pandas(texts).cast(plain), tmp_path / "rows.parquet")
     kept = table[table["text"] != "left out."].assign(
-        key=table["text"].map(stage._digest), most_characters=table["text"].str.len()
+        key=table["text"].map(survey.digest), most_characters=table["text"].str.len()
     )
     stage._write_kept(tmp_path / "rows.parquet", kept, True, tmp_path / "kept.parquet")
     written = pd.read_parquet(tmp_path / "kept.parquet")
@@ -538,7 +538,7 @@ def test_copies_that_are_kept_do_not_stand_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "POOL", 3)
-    first, *others = sorted(["one", "two", "three"], key=stage._digest)
+    first, *others = sorted(["one", "two", "three"], key=survey.digest)
     rows = pd.DataFrame({"text": [*others, *[first] * 40], "split": "test", "group": ""})
     found = seconds(tmp_path, rows)
     assert all(other and other != text for text, other in found.items())
