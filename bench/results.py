@@ -30,6 +30,7 @@ from flows.cli.recipes import Ready, check_there, names, ready
 from pipeline.core.config import PARAMS_FILE, parse
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_json, write_text
+from pipeline.core.old_names import without_added
 from pipeline.core.records import Benchmark, Fit, Intake, Lengths, Scores, Split, Validation
 from pipeline.core.workspace import ORDER
 from pipeline.sources import Row, read_rows
@@ -92,9 +93,13 @@ def finish(recipe: Ready, data: Path) -> None:
 
 
 def digest(block: Mapping[str, Any]) -> str:
-    """Hash a recipe's values and those of the recipe whose weights it starts from, as hex."""
+    """Hash a recipe's values and those of the recipe whose weights it starts from, as hex.
+
+    Keys that were added later count only if they change something.
+    """
     if before := pretrained_by(block):
-        block = {**block, before: ready(before).placed()}
+        block = {**block, before: without_added(ready(before).placed())}
+    block = without_added(block)
     return hashlib.sha256(json.dumps(block, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -203,11 +208,9 @@ def sampled(recipe: Ready, data: Path, home: Path, choose: Choice) -> dict[str, 
     copy_repository(home)
     block: dict[str, Any] = json.loads(json.dumps(placed, default=str))
     params = parse(IngestParams, block["ingest"], f"recipes.{recipe.name}.ingest")
-    named = (params.text, params.second, params.label, params.group, *params.carry)
-    columns = tuple(name for name in named if name)
     read: dict[Split | None, list[Row]] = {}
     for part in params.parts():
-        rows = read_rows(part.source, columns, part.layout)
+        rows = read_rows(part.source, params.columns(), part.layout)
         read.setdefault(part.split, []).extend(row for row in rows if isinstance(row, Row))
     sources = {}
     for split, found in read.items():

@@ -1,4 +1,4 @@
-"""Rewriting of old names in params.yaml for `bertline migrate`."""
+"""Rewriting of old names, and addition of new keys, in params.yaml for `bertline migrate`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipeline.core.files import write_text
 
 @dataclass(frozen=True)
 class Change:
-    """Replacement of one word of the file."""
+    """Replacement of one word of the file; an insertion if `old` is empty."""
 
     line: int
     column: int
@@ -23,11 +23,14 @@ class Change:
     new: str
 
     def message(self, path: Path) -> str:
-        return f"{path}, line {self.line + 1}: {self.place}: {self.old} is {self.new} now"
+        where = f"{path}, line {self.line + 1}: {self.place}"
+        if not self.old:
+            return f"{where}: is new, and added with the value that changes nothing"
+        return f"{where}: {self.old} is {self.new} now"
 
 
 def migrate(path: Path = PARAMS_FILE) -> list[str]:
-    """Rewrite the old names of a params.yaml; all other bytes stay.
+    """Rewrite the old names of a params.yaml and add its missing keys; all other bytes stay.
 
     Returns a line for each change. Raises UserError if the file is missing or no YAML.
     """
@@ -57,6 +60,14 @@ def _changes(text: str) -> Iterator[Change]:
                 above = above[part]
             line, column = above.lc.key(place[-1])
             yield Change(line, column, ".".join(["recipes", name, *place]), place[-1], new)
+        for place, value, following in old_names.missing_keys(block):
+            section: Any = block
+            for part in place[:-1]:
+                section = section[part]
+            line, column = section.lc.key(following)
+            after = ", " if section.fa.flow_style() else "\n" + " " * column
+            new = f"{place[-1]}: {value}{after}"
+            yield Change(line, column, ".".join(["recipes", name, *place]), "", new)
         if (task := block.get("task")) in old_names.TASKS:
             line, column = block.lc.value("task")
             yield Change(line, column, f"recipes.{name}.task", task, old_names.TASKS[task])

@@ -224,8 +224,7 @@ def _check_readable(block: Mapping[str, Any], name: str) -> None:
         check(params, _task(block["task"]))
     except ValueError as error:
         raise UserError(f"{where}.{error}") from None
-    columns = (params.text, params.second, params.label, params.group)
-    next(read_rows(block["watch"], tuple(filter(None, columns)), params.parts()[0].layout), None)
+    next(read_rows(block["watch"], params.columns(), params.parts()[0].layout), None)
 
 
 def _check_free(name: str) -> Sequence[str]:

@@ -82,6 +82,9 @@ def read_recipe(name: str, path: Path = PARAMS_FILE) -> dict[str, Any]:
     for place, new in old_names.old_keys(block):
         key = ".".join(["recipes", name, *place])
         raise UserError(f"{path}: {key}: is called {new} now: bertline migrate rewrites the file")
+    for place, value, _ in old_names.missing_keys(block):
+        key = ".".join(["recipes", name, *place])
+        raise UserError(f"{path}: {key}: is new, {value} by default: bertline migrate adds it")
     return block
 
 

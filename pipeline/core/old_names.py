@@ -31,6 +31,13 @@ KEYS = {  # of a recipe: dotted path of an old key, and its current name; nested
     "gate.rails": "guardrails",
     "retrain.fewest_new_rows": "min_new_rows",
 }
+ADDED: dict[str, tuple[Any, str]] = {
+    # keys that earlier recipes lack: the value that changes nothing, and the key that follows
+    "ingest.encoding": ("utf-8", "text"),
+    "ingest.delimiter": (None, "text"),
+    "ingest.separator": (None, "label_names"),
+    "ingest.offsets": ("characters", "label_names"),
+}
 FIELDS = {  # of records, by class
     "Benchmark": {"rungs": "candidates"},
     "Lengths": {"hide": "masking"},
@@ -57,6 +64,28 @@ def old_keys(block: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
             mapping = mapping.get(part) if isinstance(mapping, Mapping) else None
         if isinstance(mapping, Mapping) and last in mapping:
             yield [*parents, last], name
+
+
+def missing_keys(block: Mapping[str, Any]) -> Iterator[tuple[list[str], str, str]]:
+    """Yield the path of each missing key of a recipe, its value as YAML, and the key that follows
+    it."""
+    for key, (value, following) in ADDED.items():
+        part, last = key.split(".")
+        content = block.get(part)
+        if isinstance(content, Mapping) and following in content and last not in content:
+            yield [part, last], "null" if value is None else str(value), following
+
+
+def without_added(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without the added keys that have the value that changes nothing."""
+    plain = {
+        part: dict(each) if isinstance(each, Mapping) else each for part, each in block.items()
+    }
+    for key, (value, _) in ADDED.items():
+        part, last = key.split(".")
+        if last in (plain.get(part) or ()) and plain[part][last] == value:
+            del plain[part][last]
+    return plain
 
 
 def section(name: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,20 @@
 """Readers of rows, by format: installed packages, local files and folders."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from pipeline.core.errors import UserError
 from pipeline.core.locations import PACKAGE, locate
+from pipeline.core.log import Log, no_log
+from pipeline.sources.encodings import as_utf8, is_utf8
+from pipeline.sources.json_records import read_json
 from pipeline.sources.parallel import read_parallel, siblings
-from pipeline.sources.rows import LARGEST_ROW, Format, Layout, Reject, Row, readable
+from pipeline.sources.rows import LARGEST_ROW, PLAIN, Format, Layout, Reject, Row, readable
+from pipeline.sources.spreadsheets import EXTENSIONS, read_spreadsheet
 from pipeline.sources.squad import read_squad
-from pipeline.sources.tables import read_csv, read_json_lines, read_parquet
+from pipeline.sources.tables import find_delimiter, read_csv, read_parquet, usual_delimiter
 from pipeline.sources.tagged import read_conll, read_conll_documents, read_word_tags
 from pipeline.sources.texts import (
     read_document_files,
@@ -17,6 +23,7 @@ from pipeline.sources.texts import (
     read_line_files,
     read_lines_of_text,
 )
+from pipeline.sources.unpack import COMPRESSED, unpacked
 
 __all__ = [
     "FORMATS",
@@ -38,61 +45,99 @@ __all__ = [
     "siblings",
 ]
 
-PLAIN = Layout()
+Rows = Iterator[Row | Reject]
+Reader = Callable[[Path, str, tuple[str, ...]], Rows]
+LayoutReader = Callable[..., Rows]
+
 TABLES = (".csv", ".tsv")
-READERS: dict[str, Callable[..., Iterator[Row | Reject]]] = {
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
+BINARY = (".parquet", *EXTENSIONS)
+LAID_OUT: dict[str | None, LayoutReader] = {  # readers that use more of the layout than encoding
+    **dict.fromkeys(TABLES, read_csv),
+    **dict.fromkeys(EXTENSIONS, read_spreadsheet),
+    "parallel": read_parallel,
+}
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), read_json),
     ".parquet": read_parquet,
-    ".json": read_squad,
     "squad": read_squad,
     **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
     "conll_documents": read_conll_documents,
     "word_tags": read_word_tags,
     "lines": read_lines_of_text,
     "documents": read_documents,
-    "parallel": read_parallel,
 }
-FOLDERS: dict[str | None, Callable[..., Iterator[Row | Reject]]] = {
+FOLDERS: dict[str | None, LayoutReader] = {
     None: read_folder,
     "lines": read_line_files,
     "documents": read_document_files,
 }
-FORMATS = (*TABLES, *(name for name in READERS if name.startswith(".")))
+FORMATS = (*TABLES, *EXTENSIONS, *(name for name in READERS if name.startswith(".")))
 
 
 def read_rows(
-    source: str, columns: tuple[str, ...], layout: Layout = PLAIN
+    source: str, columns: tuple[str, ...], layout: Layout = PLAIN, log: Log = no_log
 ) -> Iterator[Row | Reject]:
     """Yield all rows of a source in a fixed order, unreadable ones as `Reject`.
 
-    If the layout names no format, the file extension decides: CSV, TSV, JSON Lines, Parquet, SQuAD
-    JSON, or tokens with tags in columns. A folder holds a subfolder of text files for each label;
-    in the format `lines`, a file of lines for each label; in the format `documents`, files of
-    documents. Raises UserError if one of `columns` is missing.
+    If the layout names no format, the file extension decides: CSV, TSV, JSON, a spreadsheet,
+    Parquet, or tokens with tags in columns, also compressed. A folder holds a subfolder of text
+    files for each label; in the format `lines`, a file of lines for each label; in the format
+    `documents`, files of documents. `log` receives a delimiter that is unusual for the extension.
+    Raises UserError if one of `columns` is missing.
     """
     path = locate(source)
     shown = readable(source if source.startswith(PACKAGE) else str(path))
-    kind = layout.format or ("folder" if path.is_dir() else path.suffix.lower())
-    if kind not in TABLES:
-        if layout.header:
-            raise UserError(f"{shown}: ingest.header is for CSV and TSV alone: set it to null")
-        if not layout.quotes:
-            raise UserError(f"{shown}: ingest.quotes is for CSV and TSV alone: set it to true")
     if path.is_dir():
+        _check_options("folder", layout, shown)
         if layout.format not in FOLDERS:
             raise UserError(f"{shown}: is a folder: name a file of the format {layout.format}")
-        yield from FOLDERS[layout.format](path, shown, columns)
+        yield from FOLDERS[layout.format](path, shown, columns, layout)
         return
-    if kind in TABLES:
-        delimiter = "\t" if kind == ".tsv" else ","
-        reader: Callable[..., Iterator[Row | Reject]] = partial(
-            read_csv, delimiter=delimiter, names=layout.header, quotes=layout.quotes
-        )
-    elif kind in READERS:
-        reader = READERS[kind]
-    else:
-        raise UserError(f"{shown}: unknown format {path.suffix!r}: use one of {', '.join(FORMATS)}")
     if path.stat().st_size == 0:
         raise UserError(f"{shown}: is empty: give a file with rows")
-    yield from reader(path, shown, columns)
+    with unpacked(path, shown) as file:
+        kind = layout.format or file.suffix.lower()
+        if kind not in READERS and kind not in LAID_OUT:
+            raise UserError(
+                f"{shown}: unknown format {file.suffix!r}: use one of {', '.join(FORMATS)}, also"
+                f" packed as {', '.join(COMPRESSED)}, or set ingest.format"
+            )
+        _check_options(kind, layout, shown)
+        if file.stat().st_size == 0:
+            raise UserError(f"{shown}: is empty: give a file with rows")
+        if kind in BINARY or kind == "parallel":
+            yield from _reader(kind, layout)(file, shown, columns)
+            return
+        with as_utf8(file, shown, layout.encoding) as text:
+            if kind in TABLES and not layout.delimiter:
+                delimiter = find_delimiter(text, columns, layout)
+                layout = replace(layout, delimiter=delimiter)
+                if delimiter != usual_delimiter(text):
+                    log.info(f"{shown}: fields are separated by {delimiter!r}")
+            rows = _reader(kind, layout)(text, shown, columns)
+            yield from rows if is_utf8(layout.encoding) else _named(rows, layout.encoding)
+
+
+def _reader(kind: str, layout: Layout) -> Reader:
+    return partial(LAID_OUT[kind], layout=layout) if kind in LAID_OUT else READERS[kind]
+
+
+def _check_options(kind: str, layout: Layout, shown: str) -> None:
+    """Raise UserError for options of tables that other kinds of files do not have."""
+    if layout.header and kind not in (*TABLES, *EXTENSIONS):
+        raise UserError(f"{shown}: ingest.header is for CSV and TSV alone: set it to null")
+    if not layout.quotes and kind not in TABLES:
+        raise UserError(f"{shown}: ingest.quotes is for CSV and TSV alone: set it to true")
+    if layout.delimiter and kind not in TABLES:
+        raise UserError(f"{shown}: ingest.delimiter is for CSV and TSV alone: set it to null")
+    if kind in BINARY and not is_utf8(layout.encoding):
+        raise UserError(f"{shown}: ingest.encoding is for text files alone: set it to utf-8")
+
+
+def _named(rows: Iterator[Row | Reject], encoding: str) -> Iterator[Row | Reject]:
+    """Name the encoding of the file in the reasons of rows that do not decode."""
+    for row in rows:
+        if isinstance(row, Reject) and row.reason.startswith("is not UTF-8"):
+            yield replace(row, reason=f"is not {encoding}")
+        else:
+            yield row

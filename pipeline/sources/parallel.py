@@ -1,13 +1,17 @@
 """Reader of parallel texts: one file of lines for each language."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.sources.rows import Reject, Row, read_lines, require
+from pipeline.sources.encodings import as_utf8
+from pipeline.sources.rows import PLAIN, Layout, Reject, Row, read_lines, require
 
 
-def read_parallel(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+def read_parallel(
+    path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
+) -> Iterator[Row | Reject]:
     """Yield a row for each line number: that line of `train.en`, of `train.fr` and of every other
     file of that stem, with the suffixes as column names. A line that cannot be read in one file is
     a `Reject`. Lines that are blank in all files are skipped.
@@ -16,6 +20,17 @@ def read_parallel(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[
     """
     files = siblings(path)
     require(columns, tuple(files), shown, f"files called {path.stem} have the suffixes")
+    with ExitStack() as stack:
+        for name in columns:
+            where = str(path.with_name(files[name].name))
+            utf8 = as_utf8(files[name], where, layout.encoding)
+            files[name] = stack.enter_context(utf8)
+        yield from _read(path, shown, columns, files)
+
+
+def _read(
+    path: Path, shown: str, columns: tuple[str, ...], files: dict[str, Path]
+) -> Iterator[Row | Reject]:
     counts = {name: sum(1 for _ in read_lines(files[name], shown)) for name in columns}
     if len(set(counts.values())) > 1:
         sizes = ", ".join(f"{files[name].name} has {count:,}" for name, count in counts.items())

@@ -16,8 +16,17 @@ from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
 
 LARGEST_ROW = 10_000_000  # characters of one field or line: a longer one counts as broken
+NAMED = 20  # columns that a message names
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-Format = Literal["conll", "conll_documents", "squad", "word_tags", "lines", "documents", "parallel"]
+Format = Literal[
+    "conll",
+    "conll_documents",
+    "squad",
+    "word_tags",
+    "lines",
+    "documents",
+    "parallel",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,13 @@ class Layout:
     """Column names of a CSV or TSV file without a header line."""
     quotes: bool = True
     """True if quotes enclose fields of a CSV or TSV file."""
+    encoding: str = "utf-8"
+    """Character encoding of text files."""
+    delimiter: str | None = None
+    """Character between the fields of a CSV or TSV file; None finds it."""
+
+
+PLAIN = Layout()
 
 
 def readable(name: str) -> str:
@@ -101,14 +117,19 @@ def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def undecodable(file: str, number: int, error: UnicodeDecodeError, content: bytes) -> Reject:
-    reason = f"is not UTF-8 (byte 0x{error.object[error.start]:02x} at offset {error.start})"
-    return Reject(file, number, reason, excerpt(content[:4096].decode("utf-8", "replace")))
+def undecodable(
+    file: str, number: int, error: UnicodeDecodeError, content: bytes, encoding: str = "utf-8"
+) -> Reject:
+    byte = error.object[error.start]
+    reason = f"is not {encoding.upper()} (byte 0x{byte:02x} at offset {error.start})"
+    return Reject(file, number, reason, excerpt(content[:4096].decode(encoding, "replace")))
 
 
 def require(columns: tuple[str, ...], present: tuple[str, ...], where: str, what: str) -> None:
     """Raise UserError for the first of `columns` that is not present."""
     for column in columns:
         if column not in present:
-            hint = nearest(column, present)
-            raise UserError(f"{where}: no column {column!r}: {what} {', '.join(present)}{hint}")
+            names = ", ".join(excerpt(name, 40) for name in present[:NAMED])
+            more = f" and {len(present) - NAMED:,} more" if len(present) > NAMED else ""
+            hint = nearest(column, present) if len(present) <= NAMED else ""
+            raise UserError(f"{where}: no column {column!r}: {what} {names}{more}{hint}")

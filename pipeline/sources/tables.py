@@ -1,46 +1,84 @@
-"""Readers of tables: CSV and TSV, JSON Lines, Parquet."""
+"""Readers of tables: CSV and TSV, Parquet."""
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import parquet_batches
 from pipeline.core.text import excerpt
 from pipeline.sources.rows import (
     LARGEST_ROW,
+    PLAIN,
+    Layout,
     Reject,
     Row,
     checked,
-    read_lines,
     require,
     undecodable,
 )
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DELIMITERS = (",", ";", "\t", "|")
+HEAD = 50  # lines that are examined
+LONGEST_HEADER = 100_000  # characters
 PLAIN_QUOTES = "set ingest.quotes to false where a quote is a character like any other"
 
 
 def read_csv(
-    path: Path,
-    shown: str,
-    columns: tuple[str, ...],
-    delimiter: str,
-    names: tuple[str, ...] | None,
-    quotes: bool,
+    path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
 ) -> Iterator[Row | Reject]:
-    """Yield the rows of a CSV file. `names` are the columns of a file without a header line.
-    Without `quotes` a quote is a character like any other.
+    """Yield the rows of a CSV file; the layout gives its delimiter, its quotes and the column names
+    of a file without a header line. Without quotes a quote is a character like any other.
 
     If wrong quotes make a row span several lines, each of these lines is a `Reject` of its own, so
     that an open quote counts as many rejects as it hides lines.
     """
     csv.field_size_limit(LARGEST_ROW)
+    delimiter = layout.delimiter or usual_delimiter(path)
     # Undecodable bytes become lone surrogates, so that one bad byte costs only its row.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        table = _CsvFile(file, shown, delimiter, quotes)
-        yield from table.rows(table.header(columns, names))
+        table = _CsvFile(file, shown, delimiter, layout.quotes)
+        yield from table.rows(table.header(columns, layout.header))
+
+
+def find_delimiter(path: Path, columns: tuple[str, ...], layout: Layout = PLAIN) -> str:
+    """Return the delimiter of a CSV or TSV file: that of its extension, unless another character
+    is the first under which the header names more of `columns`.
+
+    Without a header line, it is the one that cuts the first lines into the right number of fields.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        lines = [line for line in islice(file, HEAD) if line.strip()]
+    first = lines[0][:LONGEST_HEADER] if lines else ""
+    signs = (c for c in first if not (c.isalnum() or c in " \"'_-.\r\n"))
+    candidates = dict.fromkeys((usual_delimiter(path), *DELIMITERS, *signs))
+
+    def fits(delimiter: str) -> float:
+        if layout.header:
+            fields = [len(row) for row in _split(lines, delimiter, layout.quotes)]
+            return fields.count(len(layout.header))
+        header = next(iter(_split(lines[:1], delimiter, layout.quotes)), [])
+        return len({*header} & {*columns}) or (len(header) > 1 and delimiter in DELIMITERS) / 2
+
+    return max(candidates, key=fits)  # the first of those that fit best
+
+
+def usual_delimiter(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _split(lines: list[str], delimiter: str, quotes: bool) -> list[list[str]]:
+    try:
+        quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        return list(csv.reader(lines, delimiter=delimiter, quoting=quoting))  # type: ignore[arg-type]
+    except csv.Error:
+        return []
 
 
 class _CsvFile:
@@ -143,29 +181,6 @@ def _csv_reason(error: str) -> str:
     return f"its quotes do not match ({error}): {PLAIN_QUOTES}"
 
 
-def read_json_lines(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    seen = False
-    for number, line in read_lines(path, shown):
-        if isinstance(line, Reject):
-            yield line
-            continue
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = f"is not JSON ({str(error).partition(':')[0]})"
-            yield Reject(shown, number, reason, excerpt(line))
-            continue
-        if not isinstance(content, dict):
-            yield Reject(shown, number, "is not a JSON object", excerpt(str(content)))
-            continue
-        if not seen:
-            require(columns, tuple(content), f"{shown}: row 1", "its first row has")
-            seen = True
-        yield checked(shown, number, dict.fromkeys(columns, "") | content)
-
-
 def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -173,6 +188,7 @@ def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[R
     try:
         names = tuple(pq.read_schema(path).names)
         require(columns, names, f"{shown}: row 1", "its columns are")
+        classes = class_names(pq.read_schema(path))
         number = 0
         for batch in parquet_batches(path, columns=columns):
             try:
@@ -186,9 +202,38 @@ def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[R
                 except UnicodeDecodeError as error:
                     yield undecodable(shown, number, error, error.object)
                 else:
-                    yield checked(shown, number, fields)
+                    yield checked(shown, number, named(fields, classes))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{shown}: is not a whole Parquet file ({reason}): write it again"
         ) from None
+
+
+def class_names(schema: "pa.Schema") -> dict[str, list[str]]:
+    """Return the class names of the columns that `datasets` saved as ClassLabel, single or in lists
+    (https://huggingface.co/docs/datasets/about_dataset_features)."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        inner = {name: each.get("feature", each) for name, each in features.items()}
+        return {
+            name: [str(label) for label in each["names"]]
+            for name, each in inner.items()
+            if each.get("_type") == "ClassLabel"
+        }
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def named(fields: dict[str, Any], classes: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Replace the numbers of classes by their names; -1, the number of no class, by None."""
+
+    def name(column: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(column, each) for each in value]
+        names = classes[column]
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+
+    return fields | {column: name(column, fields[column]) for column in classes if column in fields}

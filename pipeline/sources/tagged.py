@@ -18,7 +18,14 @@ from typing import NamedTuple
 
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
-from pipeline.sources.rows import LARGEST_ROW, Reject, Row, as_json, read_lines, require
+from pipeline.sources.rows import (
+    LARGEST_ROW,
+    Reject,
+    Row,
+    as_json,
+    read_lines,
+    require,
+)
 
 BLANKS = " \t"  # others, such as a full-width space, can be tokens
 DOCUMENT = "-DOCSTART-"

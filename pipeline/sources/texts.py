@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core.errors import UserError
+from pipeline.sources.encodings import as_utf8, is_utf8, recognise_texts, refuse_other
 from pipeline.sources.rows import (
     LARGEST_ROW,
+    PLAIN,
+    Layout,
     Reject,
     Row,
     read_lines,
@@ -15,9 +18,12 @@ from pipeline.sources.rows import (
 )
 
 COLUMNS = ("text", "label")
+SOME = 200  # files of a folder whose encoding is examined
 
 
-def read_folder(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+def read_folder(
+    path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
+) -> Iterator[Row | Reject]:
     """Yield the texts of a folder with a subfolder for each label and a file for each text."""
     require(columns, COLUMNS, f"{shown}: row 1", "a folder of folders gives")
     files = sorted(
@@ -31,6 +37,9 @@ def read_folder(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Ro
         raise UserError(f"{shown}: holds no files in folders: one folder a label is expected")
     for name in dict.fromkeys(label for label, *_ in files):
         _label(name, f"{shown}/{readable(name)}")
+    some = (file.read_bytes() for _, _, file in files[:SOME] if file.stat().st_size <= LARGEST_ROW)
+    refuse_other(recognise_texts(some), layout.encoding, shown, files[0][2])
+    encoding = "utf-8-sig" if is_utf8(layout.encoding) else layout.encoding
     for label, name, file in files:
         where = f"{label}/{readable(name)}"
         if file.stat().st_size > LARGEST_ROW:
@@ -38,12 +47,14 @@ def read_folder(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Ro
             continue
         content = file.read_bytes()
         try:
-            yield Row(where, 1, {"text": content.decode("utf-8-sig"), "label": label})
+            yield Row(where, 1, {"text": content.decode(encoding), "label": label})
         except UnicodeDecodeError as error:
-            yield undecodable(where, 1, error, content)
+            yield undecodable(where, 1, error, content, layout.encoding)
 
 
-def read_line_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+def read_line_files(
+    path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
+) -> Iterator[Row | Reject]:
     """Yield the texts of a folder with a .txt file for each label and a line for each text."""
     files = sorted(file for file in path.glob("*.txt") if file.is_file())
     if not files:
@@ -51,7 +62,9 @@ def read_line_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterato
     for file in files:
         _label(file.stem, f"{shown}/{readable(file.name)}")
     for file in files:
-        yield from read_lines_of_text(file, readable(file.name), columns)
+        where = readable(file.name)
+        with as_utf8(file, where, layout.encoding) as text:
+            yield from read_lines_of_text(text, where, columns)
 
 
 def read_lines_of_text(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
@@ -65,13 +78,17 @@ def read_lines_of_text(path: Path, shown: str, columns: tuple[str, ...]) -> Iter
             yield Row(shown, number, {"text": line, "label": label})
 
 
-def read_document_files(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+def read_document_files(
+    path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
+) -> Iterator[Row | Reject]:
     """Yield the documents of all .txt files of a folder, in the order of their names."""
     files = sorted(file for file in path.glob("*.txt") if file.is_file())
     if not files:
         raise UserError(f"{shown}: holds no .txt files: files of documents are expected")
     for file in files:
-        yield from read_documents(file, readable(file.name), columns)
+        where = readable(file.name)
+        with as_utf8(file, where, layout.encoding) as text:
+            yield from read_documents(text, where, columns)
 
 
 def read_documents(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:

@@ -1,13 +1,14 @@
 """Parameters of ingest."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.core.config import Settings
 from pipeline.core.records import SPLITS, Split
 from pipeline.sources import Format, Layout
+from pipeline.sources.encodings import known
 from pipeline.tasks.base import Task
 
 ROW_COLUMNS = ("id", "text", "second", "label", "split", "group", "file", "line")
@@ -38,12 +39,23 @@ class IngestParams(Settings):
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
     """True if quotes enclose fields of a CSV or TSV file; else a quote is a plain character."""
+    encoding: str
+    """Character encoding of text files, such as utf-8, utf-16, gb18030 or cp1252."""
+    delimiter: str | None = Field(min_length=1, max_length=1)
+    """Character between the fields of a CSV or TSV file; null finds it."""
     text: str
     """Column of the text."""
     second: str | None
     """Column of the second text, for tasks that have two."""
-    label: str | None
-    """Column of the label; null for tasks whose rows have none."""
+    label: str | list[str] | None
+    """Column of the label; null for tasks whose rows have none. In multi-label tasks also a list of
+    columns that are classes, with 1 or true where the row has the class, and 0, false or nothing
+    where not."""
+    separator: str | None = Field(min_length=1)
+    """Text between the classes of a cell, in multi-label tasks; null for commas or a JSON list."""
+    offsets: Literal["characters", "utf-16"]
+    """Unit of the positions in labels: characters, or UTF-16 code units, which JavaScript counts.
+    They differ behind emoji."""
     label_names: str | None
     """File with a class a line, if label cells are line numbers from 0 on (several as a JSON list
     or with commas); null if cells hold the label itself."""
@@ -68,6 +80,8 @@ class IngestParams(Settings):
             isinstance(self.source, str) or set(self.format) != set(self.source)
         ):
             raise ValueError("a format for each split needs a source for each of these splits")
+        if not known(self.encoding):
+            raise ValueError(f"encoding: Python knows no encoding {self.encoding!r}")
         for split, sources in self._by_split().items():
             formats = self._formats(split)
             if not sources:
@@ -100,12 +114,21 @@ class IngestParams(Settings):
             sources, formats = given if isinstance(given, list) else [given], self._formats(split)
             each = formats if isinstance(formats, list) else [formats] * len(sources)
             for source, form in zip(sources, each, strict=True):
-                layout = Layout(form) if form and not one else Layout(form, header, self.quotes)
+                if form and not one:
+                    layout = Layout(form, encoding=self.encoding)
+                else:
+                    layout = Layout(form, header, self.quotes, self.encoding, self.delimiter)
                 parts.append(Part(split, source, layout))
         return parts
 
     def sources(self) -> list[str]:
         return [part.source for part in self.parts()]
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that are read, each once."""
+        labels = self.label if isinstance(self.label, list) else [self.label]
+        names = (self.text, self.second, *labels, self.group, self.split, *self.carry)
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 def check(params: IngestParams, task: Task) -> None:
@@ -118,6 +141,12 @@ def check(params: IngestParams, task: Task) -> None:
         raise ValueError(f"label: {task.name} learns labels: name their column")
     if params.label and not task.labelled:
         raise ValueError(f"label: {task.name} learns from texts alone: set it to null")
+    if isinstance(params.label, list) and not task.many_classes:
+        raise ValueError(f"label: {task.name} reads one column: name one, not a list")
+    if params.separator and (not task.many_classes or isinstance(params.label, list)):
+        raise ValueError("separator: is for multi-label tasks whose label is a column of lists")
+    if params.offsets != "characters" and not task.offsets:
+        raise ValueError(f"offsets: labels of {task.name} have no positions: set it to characters")
     if task.by_group and not params.group:
         raise ValueError(f"group: {task.name} is scored by group: name the column that groups rows")
     drawn = params.split is None and not {part.split for part in params.parts()} >= set(SPLITS)

@@ -22,7 +22,7 @@ from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Intake, Split
 from pipeline.core.text import content_id, excerpt, join_texts, normalised, position
 from pipeline.sources import Reject, Row, read_rows
-from pipeline.sources.tables import read_json_lines
+from pipeline.sources.json_records import read_json
 from pipeline.stages.ingest.params import ROW_COLUMNS, IngestParams, check
 from pipeline.tasks.base import Task
 
@@ -30,6 +30,10 @@ REJECT_COLUMNS = ("file", "line", "reason", "excerpt")
 SPLIT_NAMES: dict[str, Split] = {
     **{split: split for split in SPLITS},
     **dict.fromkeys(("valid", "val", "dev"), "validation"),
+}
+FLAGS = {
+    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
+    **dict.fromkeys(("", "0", "0.0", "false", "no"), False),
 }
 BATCH, LONGEST_BATCH = 10_000, 16_000_000  # rows; characters of their texts
 
@@ -54,7 +58,7 @@ def ingest(
         check(params, task)
     except ValueError as error:
         raise UserError(f"ingest.{error}") from None
-    reader = Reader(params, task, labels)
+    reader = Reader(params, task, labels, log=log)
     rejects = reader.rejects
     counts: Counter[str] = Counter()
     columns = (*ROW_COLUMNS, *params.carry)
@@ -107,6 +111,7 @@ class Reader:
     seen: Counter[str] = field(default_factory=Counter)
     labelled: int = 0
     """Number of rows of `labels` so far."""
+    log: Log = no_log
 
     def __post_init__(self) -> None:
         self.provided = {part.split for part in self.params.parts()} - {None}
@@ -122,16 +127,11 @@ class Reader:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         params = self.params
-        names = (
-            *(params.text, params.second, params.label, params.group, params.split),
-            *params.carry,
-        )
-        columns = tuple(dict.fromkeys(name for name in names if name))
         for part in params.parts():
-            rows = read_rows(part.source, columns, part.layout)
+            rows = read_rows(part.source, params.columns(), part.layout, self.log)
             yield from self._converted(rows, partial(self._row, split=part.split), params.text)
         if self.labels and self.labels.exists():
-            rows = read_json_lines(self.labels, str(self.labels), ("text", "label"))
+            rows = read_json(self.labels, str(self.labels), ("text", "label"))
             for row in self._converted(rows, self._labelled, "text"):
                 self.labelled += 1
                 yield row
@@ -162,7 +162,7 @@ class Reader:
         group = cell(params.group, "") if params.group else ""
         if self.task.by_group and not group:
             raise ValueError(f"its {params.group!r} is empty: it belongs to no group")
-        label = cell(params.label, "").strip() if params.label else ""
+        label = self._label_cell(row)
         if label or not self.task.labelled:
             label = self.task.label(self._class_names(label), text, second)
         if params.split:
@@ -177,6 +177,19 @@ class Reader:
             )
         carried = {column: cell(column, "") for column in params.carry}
         return self._record(row, (text, second), label, split, group, carried)
+
+    def _label_cell(self, row: Row) -> str:
+        """Return the cell of the label, or the classes of several cells as a JSON list."""
+        label = self.params.label
+        if isinstance(label, list):
+            names = [name for name in label if _flag(name, row.fields.get(name, ""))]
+            return json.dumps(names, ensure_ascii=False)
+        cell = row.fields.get(label, "").strip() if label else ""
+        if self.params.separator and cell and not cell.startswith("["):
+            parts = [part.strip() for part in cell.split(self.params.separator)]
+            parts = [part for part in parts if part]
+            return ",".join(parts) if self.names else json.dumps(parts, ensure_ascii=False)
+        return cell
 
     def _labelled(self, row: Row) -> dict[str, Any]:
         """Convert a row of `labels`, always to the training split: people report answers that
@@ -237,6 +250,14 @@ class Reader:
         if len(classes) != 1:
             raise ValueError(f"{shown}, where one class is expected")
         return classes[0]
+
+
+def _flag(column: str, cell: str) -> bool:
+    """Return True if a row has the class of a column. Raises ValueError for other cells."""
+    value = cell.strip().lower()
+    if value not in FLAGS:
+        raise ValueError(f"its {column!r} is {excerpt(cell)!r}, not 0, 1, true or false")
+    return FLAGS[value]
 
 
 def read_names(source: str) -> Sequence[str]:

@@ -128,6 +128,8 @@ class Task(ABC):
     """Text to truncate if a pair is too long for the model."""
     offsets: ClassVar[bool] = False
     """True if answers need the character offsets of tokens."""
+    many_classes: ClassVar[bool] = False
+    """True if a label is a list of classes."""
     exclusive: ClassVar[bool] = False
     """True if a row has exactly one of a fixed list of classes: this allows class weights, label
     smoothing, calibration of the confidence and behaviour tests."""

@@ -1,5 +1,6 @@
 """Shared base of the tasks that assign one class to a text or to a pair of texts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,14 @@ class SingleLabel(Task):
     exclusive = True
 
     def label(self, cell: str, text: str, second: str) -> str:
-        return class_name(cell)
+        """Return the class of a cell, or of the JSON list that has it as its only element."""
+        try:
+            names = json.loads(cell) if cell.startswith("[") else [cell]
+        except (ValueError, RecursionError):
+            names = [cell]
+        if len(names) > 1:
+            raise ValueError(f"it has {len(names)} classes: set the recipe's task to multilabel")
+        return class_name(str(names[0])) if names else ""
 
     def classes(self, label: str) -> Sequence[str]:
         return (label,)

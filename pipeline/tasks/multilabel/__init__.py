@@ -49,6 +49,7 @@ class Multilabel(Task):
     head = "sequence"
     metrics = ("macro_f1", "micro_f1", "sample_f1", "accuracy")
     exact = "accuracy"
+    many_classes = True
 
     def label(self, cell: str, text: str, second: str) -> str:
         """Parse a JSON list of names, or names separated by commas."""

@@ -107,9 +107,8 @@ def test_an_article_of_another_form_is_one_bad_row(tmp_path: Path, article: Any)
     ("content", "message"),
     [
         (b'{"data": [{"title": "Ein', "is not JSON: Unterminated string starting at: line 1"),
-        (b"[" * 200_000, "is not JSON: "),
+        (b"[" * 200_000, "row 1: the array cannot be read on"),
         (b'{"data": "\xff"}', "is not UTF-8 (byte 0xff at offset 10)"),
-        (b"[]", "holds no list `data`"),
         (b'{"data": {}}', "holds no list `data`"),
         (b"", "is empty"),
     ],
@@ -118,5 +117,6 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, content: bytes, me
     path = write(tmp_path, "a.json", content)
     with pytest.raises(UserError) as caught:
         read(path, COLUMNS)
-    assert str(caught.value).startswith(f"{path}: {message}")
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)

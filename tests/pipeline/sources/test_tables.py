@@ -157,7 +157,7 @@ def test_tsv(tmp_path: Path) -> None:
         ("empty.csv", b"", "is empty"),
         ("a.csv", b"body,label\na,x\n", "row 1: no column 'text': its header names body, label"),
         ("a.csv", b"text,label,text\na,x,b\n", "'text' is named twice"),
-        ("a.xlsx", b"PK", "unknown format '.xlsx'"),
+        ("a.docx", b"PK", "unknown format '.docx'"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_refused(
