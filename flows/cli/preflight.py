@@ -1,27 +1,22 @@
 """Report of `bertline check` on a recipe before it is run."""
 
 import os
-import random
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from flows.cli.examined_rows import STOP, ExaminedRows
 from pipeline import recipe as recipes
 from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE
 from pipeline.core.errors import UserError
 from pipeline.core.files import size_of
 from pipeline.core.log import Log, no_log
-from pipeline.core.records import SPLITS
-from pipeline.core.text import excerpt
-from pipeline.core.workspace import LABELS
 from pipeline.models.bases import base_folder
 from pipeline.models.heads import head_of
 from pipeline.stages.evaluate import behaviour
-from pipeline.stages.ingest.stage import BATCH, Reader
 from pipeline.tasks.base import Task
 from pipeline.tasks.base.encoding import Texts
 
@@ -29,25 +24,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 COPIES = 7  # of the weights: checkpoints with optimizer state, model, ONNX files, cache
-SAMPLE = 500  # training rows whose tokens are counted
-SHOWN = 3  # rejects that are printed
 
 
 def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
-    """Return pairs of a name and a fact: data, base, stages that would run, time and disk.
+    """Return pairs of a name and a fact: data, rules that flag rows, base, stages that would run,
+    time and disk. `stops` tells from them whether validate would stop the run.
 
-    Raises UserError for what would stop the pipeline: an invalid recipe, a source without rows, a
-    behaviour test of unknown labels, a base that is no encoder.
+    Raises UserError for what would stop the other stages: an invalid recipe, a source without rows,
+    a behaviour test of unknown labels, a base that is no encoder.
     """
     recipe = recipes.load(name)
     started = time.monotonic()
     if not Path(recipe.watch).exists():
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
     task = tasks.get(recipe.task)
-    rows = _Rows(name, recipe, task, log)
-    facts = [("recipe", f"{name} is well formed"), *rows.facts()]
+    rows = ExaminedRows(name, recipe, task, log)
+    found = rows.facts()
+    ends = ", but its run would stop at validate" if stops(found) else ""
+    facts = [("recipe", f"{name} is well formed{ends}"), *found]
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
-    behaviour.check_labels(suites, sorted(rows.classes))
+    if not ends:
+        behaviour.check_labels(suites, sorted(rows.classes))
     weights, config, tokenizer = _base(recipe, task, rows.sample)
     facts.append(("base", f"{recipe.base.model}: {weights / 1e6:.0f} MB"))
     from flows.steps import stale_stages
@@ -72,50 +69,9 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     return [*facts, ("", f"(looked at in {time.monotonic() - started:.0f} s)")]
 
 
-class _Rows:
-    """Counts, classes and a sample of a recipe's rows, read once."""
-
-    def __init__(self, name: str, recipe: recipes.Recipe, task: Task, log: Log) -> None:
-        self.sources = recipe.ingest.sources()
-        log.info(f"reading {', '.join(self.sources)}")
-        self.by_split: Counter[str] = Counter()
-        self.classes: Counter[str] = Counter()
-        self.sample: list[Texts] = []
-        draw = random.Random(0)
-        labels = LABELS / f"{name}.jsonl"
-        self.sources += [str(labels)] if labels.exists() else []
-        reader = Reader(recipe.ingest, task, labels)
-        for row in reader.rows():
-            self.by_split[row["split"]] += 1
-            if self.by_split.total() % BATCH == 0:
-                log.info(f"{self.by_split.total():,} rows read")
-            self.classes.update(task.classes(row["label"]) if row["label"] else ())
-            if row["split"] == "train":  # reservoir sampling (Vitter 1985)
-                texts = (row["text"], row["second"])
-                place = draw.randrange(self.by_split["train"])
-                if len(self.sample) < SAMPLE:
-                    self.sample.append(texts)
-                elif place < SAMPLE:
-                    self.sample[place] = texts
-        reader.require(self.by_split.total())
-        self.rejects, self.limits = reader.rejects, recipe.validate_
-
-    def facts(self) -> Iterator[tuple[str, str]]:
-        splits = ", ".join(f"{self.by_split[split]:,} {split}" for split in SPLITS)
-        yield "data", f"{', '.join(self.sources)}: {self.by_split.total():,} rows ({splits})"
-        for reject in self.rejects[:SHOWN]:
-            yield "", f"{reject.file}, line {reject.number}: {reject.reason}"
-        if more := len(self.rejects[SHOWN:]):
-            yield "", f"and {more:,} more that cannot be used"
-        percent = 100 * len(self.rejects) / (len(self.rejects) + self.by_split.total())
-        if self.rejects and self.limits.rules.undecodable == "fail":
-            yield "", "validate.rules.undecodable is fail: the run would stop there"
-        elif percent > self.limits.max_quarantine_percent:
-            limit = "validate.max_quarantine_percent"
-            yield "", f"{percent:.0f} % of all rows, more than {limit}: the run would stop there"
-        if self.classes:
-            named = ", ".join(f"{name} {rows:,}" for name, rows in self.classes.most_common())
-            yield "label", f"{len(self.classes):,} classes: {excerpt(named, 160)}"
+def stops(facts: Sequence[tuple[str, str]]) -> bool:
+    """True if one of the facts is that validate would stop the run."""
+    return any(fact.endswith(STOP) for _, fact in facts)
 
 
 def _base(

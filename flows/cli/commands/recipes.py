@@ -124,15 +124,22 @@ def _added(name: str) -> None:
     print(f"{PARAMS_FILE}: recipes.{name} is added; next: bertline check {name}")
 
 
-@group.command("bertline check news")
-def check(recipe: Recipe) -> None:
-    """Check a recipe, its data and its base; estimate what would run, its time and disk."""
-    from flows.cli.preflight import outlook
+@group.command("bertline check news", "bertline check news --strict")
+def check(
+    recipe: Recipe,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with code 2 if the run would stop at validate.")
+    ] = False,
+) -> int:
+    """Check a recipe, its data by all rules of validate, and its base; estimate what would run, its
+    time and disk."""
+    from flows.cli.preflight import outlook, stops
     from pipeline.core.log import Console
 
     facts = outlook(recipe, log=Console("check"))
     plain = [f"{name:<7}{fact}" for name, fact in facts]
     print("\n".join(terminal.facts(facts) if terminal.watched() else plain))
+    return 2 if strict and stops(facts) else 0
 
 
 @group.command("bertline migrate")

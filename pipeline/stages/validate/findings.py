@@ -161,18 +161,21 @@ class Examination:
     def shortfalls(self) -> list[str]:
         """Sentences on what is missing in the kept rows, without which a run would stop."""
         if not self.task.outputs(self.labels):
-            return ["no training row has a class: there is nothing to learn"]
+            lost = self._taken(self.frame)
+            return [f"no training row has a class: there is nothing to learn{lost}"]
         kept, told = self.kept, []
         if len(kept) < self.fewest_kept:
-            least = shortfalls.rows(len(kept), self.fewest_kept)
-            told.append(least + self._taken(self.frame))
+            told.append(shortfalls.rows(len(kept), self.fewest_kept, len(self.frame)))
         if self.task.labelled and (labels := kept["label"].nunique()) < 2:
             told.append(shortfalls.labels(labels))
+        if told:
+            told[0] += self._taken(self.frame)
         for split in SPLITS:
             number = int((kept["split"] == split).sum())
             if number < self.params.min_rows:
                 of = self.frame[self.frame["split"] == split]
-                told.append(shortfalls.split(split, number, self.params.min_rows) + self._taken(of))
+                taken = "" if told else self._taken(of)
+                told.append(shortfalls.split(split, number, self.params.min_rows) + taken)
         return told
 
     def _taken(self, rows: "pd.DataFrame") -> str:
@@ -183,7 +186,7 @@ class Examination:
             return ""
         rule, number = fates.most_common(1)[0]
         [first, *_] = self._places(rows[rows["fate"] == rule], rule)
-        return f"; {rule} sets aside {number:,}, first {first}"
+        return f" (most by {rule}: {number:,}, first {first})"
 
     def notes(self) -> list[str]:
         """Sentences on classes that are likely mistakes; none for tasks without classes."""

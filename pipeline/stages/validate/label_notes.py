@@ -108,8 +108,8 @@ def _too_few(counts: Counts) -> Iterator[str]:
         without = sorted(name for name, by_split in counts.items() if not by_split.get(split))
         if without and len(without) < len(counts):
             totals = [(name, sum(counts[name].values())) for name in without]
-            what = "its score is not measured" if split == "test" else "it has no say in the choice"
-            yield f"{_classes(len(without), len(counts))} no {split} row ({what}): {_named(totals)}"
+            has = _classes(len(without), len(counts))
+            yield f"{has} no {split} row, hence no score there: {_named(totals)}"
 
 
 def _classes(some: int, of: int) -> str:

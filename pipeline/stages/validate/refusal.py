@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.stages.validate.findings import Examination, Finding
+from pipeline.stages.validate.shortfalls import percent
 
 NAMED = 4  # rules that are named with their first row; of further ones the numbers
 
@@ -17,7 +18,7 @@ def refusal(found: Examination, report: Path) -> str | None:
         learns = found.task.outputs(found.labels)
         return None if learns else f"{found.source}: {missing[0]}: fix the labels ({report})"
     rest = "".join(f"; besides, {sentence}" for sentence in missing)
-    return f"{_flagged(failing)}{rest}: {_advice(found, failing, report)}"
+    return f"{_flagged(failing)}{rest}: {advice(found, f'fix the rows listed in {report}')}"
 
 
 def shortage(found: Examination, report: Path, unmet: Sequence[str]) -> str:
@@ -46,15 +47,15 @@ def _counted(finding: Finding) -> str:
     return f"{finding.rule} {finding.refused:,} {'row' if finding.refused == 1 else 'rows'}"
 
 
-def _advice(found: Examination, failing: Sequence[Finding], report: Path) -> str:
-    frame = found.frame
-    aside = frame[[finding.rule for finding in failing]].any(axis=1) | (frame["fate"] != "")
-    fix = f"fix the rows listed in {report}"
+def advice(found: Examination, fix: str) -> str:
+    """Return how to go on where rules stop a run, first by `fix`, then by their policies."""
+    frame, failing = found.frame, [each.rule for each in found.findings() if each.stops]
+    aside = frame[failing].any(axis=1) | (frame["fate"] != "")
     if len(frame) - aside.sum() < found.fewest_kept:
         return (
-            f"{fix}; to set them aside would cost {100 * aside.mean():.0f} % of the rows, more than"
-            " validate.max_quarantine_percent"
+            f"{fix}; to set them aside would cost {percent(aside.sum(), len(frame))} of the rows,"
+            " more than validate.max_quarantine_percent"
         )
     if len(failing) == 1:
-        return f"{fix}, or set validate.rules.{failing[0].rule} to quarantine"
-    return f"{fix}, or set these of validate.rules to quarantine"
+        return f"{fix}, or set validate.rules.{failing[0]} to quarantine"
+    return f"{fix}, or set {', '.join(failing)} of validate.rules to quarantine"

@@ -61,8 +61,8 @@ def validate(
         fewest_kept=found.fewest_kept,
         clean_flags=[rule for rule in RULES if policies[rule] != "warn"],
     )
-    outcome = assert_suite(suite, kept, docs=out / "docs")
-    if outcome.unmet:
+    outcome = assert_suite(suite, kept, of=len(frame), docs=out / "docs")
+    if outcome.met < outcome.asserted:
         raise UserError(shortage(found, report, outcome.unmet))
 
     _write_kept(rows, kept, task.with_neighbour, out / "kept.parquet")

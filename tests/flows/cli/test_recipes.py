@@ -11,13 +11,12 @@ from flows.cli import main, recipes
 from pipeline import recipe as parsed
 from pipeline import tasks
 from pipeline.core.config import parse, read_recipe, read_recipes
-from pipeline.core.workspace import ORDER
 from pipeline.promotion import gate
 from pipeline.stages.benchmark import params as benchmark
 from pipeline.stages.evaluate import params as evaluate
 from pipeline.stages.finetune import params as finetune
 from pipeline.stages.tokenize import params as tokenize
-from tests.conftest import make_rows, news_params, toy_block, write_csv, write_params
+from tests.conftest import make_rows, news_params, write_csv, write_params
 
 SHIPPED = news_params()
 
@@ -227,91 +226,3 @@ def test_what_new_cannot_write_is_told_in_one_line(
     assert message in told
     assert told.count("\n") == 1
     assert (home / "params.yaml").read_text() == SHIPPED
-
-
-@pytest.fixture
-def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC says that nothing has run yet."""
-    monkeypatch.setattr("flows.steps.stale_stages", lambda name: set(ORDER))
-
-
-def test_check_tells_rows_classes_and_time(
-    home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_csv(home / "a.csv", make_rows(300))
-    write_params(home / "params.yaml", {"toy": toy_block(tiny_base, "a.csv")})
-    assert main.main(["check", "toy"]) == 0
-    told = capsys.readouterr().out
-    assert "recipe toy is well formed\ndata   a.csv: 300 rows (" in told
-    assert "label  3 classes: " in told
-    assert "run    ingest, validate" in told
-    assert "time   about 1 min" in told
-
-
-def test_check_shows_a_terminal_the_same_facts_and_brackets_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = [("label", "2 classes: [b] 3, " + "word " * 30), ("", "a.csv, line 2: [red]")]
-    monkeypatch.setattr("flows.cli.preflight.outlook", lambda recipe, log: told)
-    monkeypatch.setattr("flows.cli.terminal.watched", lambda: True)
-    monkeypatch.setenv("COLUMNS", "60")
-    assert main.main(["check", "toy"]) == 0
-    first, *rest = capsys.readouterr().out.splitlines()
-    assert first.startswith("label  2 classes: [b] 3, word")
-    assert {line[:7] for line in rest} == {" " * 7}
-    assert rest[-1] == "       a.csv, line 2: [red]"
-
-
-def test_check_knows_the_labels_of_any_task(
-    home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [
-        {"text": row["text"], "label": f"{row['label']}, all" if i else "[1]"}
-        for i, row in enumerate(make_rows(30))
-    ]
-    write_csv(home / "a.csv", rows)
-    assert main.main(["new", "tags", "a.csv", "--task", "multilabel"]) == 0
-    block = read_recipe("tags")
-    block["base"].update({"model": str(tiny_base), "sha256": None, "watch": str(tiny_base)})
-    block["tokenize"]["max_length"] = 24
-    write_params(home / "params.yaml", {"tags": block})
-    assert main.main(["check", "tags"]) == 0
-    told = capsys.readouterr().out
-    assert "29 rows (" in told
-    assert "a.csv, line 2: " in told
-    assert "label  4 classes: all 29" in told
-
-
-def test_check_knows_a_base_from_scratch(
-    home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_csv(home / "a.csv", make_rows(60))
-    assert main.main(["new", "words", "a.csv", "--task", "masked_lm"]) == 0
-    block = read_recipe("words")
-    network = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    network |= {"intermediate_size": 64, "max_position_embeddings": 24}
-    block["base"].update({"model": "scratch", "sha256": None, "network": network})
-    block["base"]["watch"] = "a.csv"
-    block["tokenize"]["max_length"] = 24
-    block["tokenize"]["vocabulary"] = {"size": 200, "lower_case": True, "min_frequency": 2}
-    write_params(home / "params.yaml", {"words": block})
-    assert main.main(["check", "words"]) == 0
-    told = capsys.readouterr().out
-    assert "base   scratch: 0 MB" in told
-    assert "time   about 1 min" in told
-
-
-def test_check_tells_what_would_end_the_line(
-    home: Path, tiny_base: Path, unfinished: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_params(home / "params.yaml", {"toy": toy_block(tiny_base, "a.csv")})
-    rows = write_csv(home / "a.csv", make_rows(40)).read_bytes()
-    (home / "a.csv").write_bytes(rows + "很好,film\n".encode("gbk") * 10)
-    assert main.main(["check", "toy"]) == 0
-    told = capsys.readouterr().out
-    assert "a.csv, line 42: is not UTF-8" in told
-    assert "20 % of all rows, more than validate.max_quarantine_percent" in told
-    (home / "a.csv").write_bytes(b"text,label\n" + "很好,film\n".encode("gbk") * 10)
-    assert main.main(["check", "toy"]) == 2
-    told = capsys.readouterr().err
-    assert "a.csv, line 2: no rows: all are unreadable, the first is not UTF-8" in told
