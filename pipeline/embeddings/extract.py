@@ -25,6 +25,7 @@ from pipeline.embeddings import store
 from pipeline.embeddings.embedder import Embedder, Extraction, Floats, Tokens
 from pipeline.embeddings.store import EMBEDDING, Made, embeddings_column, embeddings_of
 from pipeline.sources import PLAIN, Layout, Reject, Row, read_rows, readable, siblings
+from pipeline.sources.encodings import is_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,6 +96,7 @@ def key_of(rows: Rows, extraction: Extraction, centroids: bool = False) -> str:
         "content": rows.digest,
         "columns": [rows.text, rows.id, rows.label, rows.carry],
         "layout": [rows.layout.format, rows.layout.header, rows.layout.quotes],
+        **({} if is_utf8(rows.layout.encoding) else {"encoding": rows.layout.encoding}),
         "centroids": centroids,
         "chunks": [CHUNK, FEW, LARGEST],
     }

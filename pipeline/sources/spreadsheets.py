@@ -40,6 +40,8 @@ def read_spreadsheet(
     else:
         _, first = next(rows)
         names = [_plain(cell) for cell in first]
+        while names and not names[-1]:
+            names.pop()
     where = f"{shown}: ingest.header" if layout.header else f"{shown}: row 1"
     require(columns, tuple(name for name in names if name), where, "its header names")
     for column in columns:

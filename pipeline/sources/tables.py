@@ -51,22 +51,31 @@ def find_delimiter(path: Path, columns: tuple[str, ...], layout: Layout = PLAIN)
     """Return the delimiter of a CSV or TSV file: that of its extension, unless another character
     is the first under which the header names more of `columns`.
 
-    Without a header line, it is the one that cuts the first lines into the right number of fields.
+    Without a header line, it is the character that cuts the first lines into the right number of
+    fields. Raises UserError if several do.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         lines = [line for line in islice(file, HEAD) if line.strip()]
     first = lines[0][:LONGEST_HEADER] if lines else ""
     signs = (c for c in first if not (c.isalnum() or c in " \"'_-.\r\n"))
-    candidates = dict.fromkeys((usual_delimiter(path), *DELIMITERS, *signs))
+    candidates = list(dict.fromkeys((usual_delimiter(path), *DELIMITERS, *signs)))
 
-    def fits(delimiter: str) -> float:
-        if layout.header:
-            fields = [len(row) for row in _split(lines, delimiter, layout.quotes)]
-            return fields.count(len(layout.header))
+    def known(delimiter: str) -> float:
         header = next(iter(_split(lines[:1], delimiter, layout.quotes)), [])
         return len({*header} & {*columns}) or (len(header) > 1 and delimiter in DELIMITERS) / 2
 
-    return max(candidates, key=fits)  # the first of those that fit best
+    if not layout.header:
+        return max(candidates, key=known)  # the first of those that fit best
+    width = len(layout.header)
+    fit = [
+        delimiter
+        for delimiter in candidates
+        if {len(row) for row in _split(lines, delimiter, layout.quotes)} == {width}
+    ]
+    if len(fit) > 1 < width:
+        named = " and ".join(map(repr, fit))
+        raise UserError(f"{path.name}: {named} give {width} fields each: set ingest.delimiter")
+    return (fit or candidates)[0]
 
 
 def usual_delimiter(path: Path) -> str:

@@ -28,17 +28,10 @@ from pipeline.core.locations import PACKAGE
 from pipeline.core.log import Log, no_log
 from pipeline.core.text import content_id, join_texts, normalised
 from pipeline.retraining.row_changes import learned
-from pipeline.sources import (
-    READERS,
-    Layout,
-    Row,
-    read_conll,
-    read_conll_documents,
-    read_documents,
-    read_parallel,
-    read_rows,
-    read_squad,
-)
+from pipeline.sources import TABLES, Layout, Row, read_rows
+from pipeline.sources.encodings import is_utf8
+from pipeline.sources.json_records import shape_of
+from pipeline.sources.tables import find_delimiter
 from pipeline.upkeep.cache import FOLDER, Cache, md5_of
 from pipeline.upkeep.rows import Forgotten, records, texts_of
 
@@ -53,12 +46,8 @@ PREFECT_TEXTS = {
     "artifact_collection": ("data", "description"),
 }
 
-# formats in which a row is not a line or a record of one file
-MANY_LINES = {
-    name
-    for name, reader in READERS.items()
-    if reader in (read_conll, read_conll_documents, read_documents, read_parallel, read_squad)
-}
+# formats in which a row is a line or a record of one file
+REWRITTEN = (*TABLES, ".jsonl", ".ndjson", ".json", ".parquet", "lines", "word_tags")
 
 
 @dataclass(frozen=True)
@@ -122,9 +111,12 @@ def find(
 
 
 def source_steps(
-    places: Mapping[str, Sequence[tuple[str, int]]], root: Path, sources: Mapping[str, Layout]
+    places: Mapping[str, Sequence[tuple[str, int]]],
+    root: Path,
+    sources: Mapping[str, Layout],
+    columns: tuple[str, ...] = (),
 ) -> list[Step]:
-    """Return the steps that remove the rows from the sources.
+    """Return the steps that remove the rows from the sources, which have these `columns`.
 
     Raises UserError for a source that cannot be rewritten here.
     """
@@ -150,7 +142,7 @@ def source_steps(
         for file, number in rows:
             files.setdefault(path / file if path.is_dir() else path, set()).add(number)
         for target, numbers in files.items():
-            if (layout.format or target.suffix.lower()) in MANY_LINES:
+            if not _is_rewritten(target, layout):
                 raise UserError(
                     f"{source}: still holds {len(rows)} of the rows, the first at line"
                     f" {min(numbers)}, and is of a format that is not rewritten here: take them"
@@ -158,19 +150,26 @@ def source_steps(
                 )
             shown = f"{source}/{target.name}" if path.is_dir() else source
             what = f"rewrite {shown} without {len(numbers)} rows"
-            steps.append(Step(what, partial(_rewrite, target, numbers, layout.quotes)))
+            steps.append(Step(what, partial(_rewrite, target, numbers, layout, columns)))
     return steps
 
 
-def _rewrite(path: Path, numbers: set[int], quotes: bool) -> None:
+def _is_rewritten(path: Path, layout: Layout) -> bool:
+    kind = layout.format or path.suffix.lower()
+    is_line = kind not in (".json", ".jsonl", ".ndjson") or shape_of(path) == "lines"
+    return kind in REWRITTEN and is_utf8(layout.encoding) and is_line
+
+
+def _rewrite(path: Path, numbers: set[int], layout: Layout, columns: tuple[str, ...]) -> None:
     """Remove rows from a file; in text formats all other bytes stay the same."""
     suffix = path.suffix.lower()
     with atomic_write(path) as temporary:
         if suffix == ".parquet":
             _rewrite_parquet(path, numbers, temporary)
             return
-        if suffix in (".csv", ".tsv") and quotes:
-            parts = records(path.read_bytes(), "\t" if suffix == ".tsv" else ",")
+        if suffix in TABLES and layout.quotes:
+            delimiter = layout.delimiter or find_delimiter(path, columns, layout)
+            parts = records(path.read_bytes(), delimiter)
         else:
             with path.open("rb") as file:
                 parts = iter(list(enumerate(file, 1)))

@@ -120,6 +120,12 @@ NoQuotes = Annotated[
     bool | None,
     typer.Option("--no-quotes", help="Read quotes as any other character (ingest.quotes: false)."),
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", metavar="NAME", help="Of a text file (ingest.encoding).", show_default="utf-8"
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -209,6 +215,7 @@ def embed(
     text: Text = None,
     format_: Format = None,
     no_quotes: NoQuotes = None,
+    encoding: Encoding = None,
     model: Model = None,
     max_length: MaxLength = None,
     layers: Layers = None,
@@ -220,7 +227,7 @@ def embed(
     from flows.cli.embeddings import EmbeddingOptions, KeptColumns, embed
 
     options = EmbeddingOptions(
-        text, format_, no_quotes, model, max_length, layers, pooling, normalize, runtime
+        text, format_, no_quotes, encoding, model, max_length, layers, pooling, normalize, runtime
     )
     kept = KeptColumns(row_id, label, carry)
     print(embed(file, out, options, kept, level=level, centroids=centroids))
@@ -256,6 +263,7 @@ def search(
     text: Text = None,
     format_: Format = None,
     no_quotes: NoQuotes = None,
+    encoding: Encoding = None,
     model: Model = None,
     max_length: MaxLength = None,
     layers: Layers = None,
@@ -267,7 +275,7 @@ def search(
     from flows.cli.embeddings import EmbeddingOptions, search
 
     options = EmbeddingOptions(
-        text, format_, no_quotes, model, max_length, layers, pooling, normalize, runtime
+        text, format_, no_quotes, encoding, model, max_length, layers, pooling, normalize, runtime
     )
     for output in search(answers, queries or [], options, most=most, show=show, as_json=as_json):
         print(output, flush=True)

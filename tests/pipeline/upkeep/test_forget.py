@@ -255,6 +255,8 @@ def test_lines_leave_their_file_and_the_file_stays(tmp_path: Path, monkeypatch: 
         ("tags.conll", PLAIN, "text", "Anna B-PER\nsings O\n\nBirds O\nsing O\n", "Anna sings"),
         ("notes.txt", Layout("documents"), "text", "Anna\nsings\n\nBirds sing\n", "Anna\nsings"),
         ("songs.en", Layout("parallel"), "en", "Anna sings\nBirds sing\n", "Anna sings"),
+        ("a.json", PLAIN, "text", '[{"text": "Anna sings"},\n{"text": "x"}]', "Anna sings"),
+        ("a.csv", Layout(encoding="cp1252"), "text", "text,n\nAnna sings,1\n", "Anna sings"),
     ],
 )
 def test_a_format_of_many_lines_a_row_is_left_to_its_owner(
@@ -270,5 +272,14 @@ def test_a_format_of_many_lines_a_row_is_left_to_its_owner(
     Path(name).write_text(content)
     found = forget.find({content_id(text)}, {name: layout}, (column,), [])
     assert found.places
-    with pytest.raises(UserError, match=rf"{name}: still holds 1 of the rows, the first at line 1"):
+    with pytest.raises(UserError, match=rf"{name}: still holds 1 of the rows, the first at line"):
         forget.source_steps(found.places, tmp_path, {name: layout})
+
+
+def test_semicolons_separate_fields_here_too(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("a.csv")
+    path.write_text('text;n\n"Anna, or\nBea";1\nBirds sing;2\n')
+    found = forget.find({content_id("Anna, or\nBea")}, {"a.csv": PLAIN}, ("text",), [])
+    act(forget.source_steps(found.places, tmp_path, {"a.csv": PLAIN}, ("text",)))
+    assert path.read_text() == "text;n\nBirds sing;2\n"
