@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flows.cli import terminal
+from flows.environment import prefect_home
 from flows.line import only_line
 from flows.steps import cache_folder
 from flows.worktree import TREES
@@ -141,11 +142,11 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
         steps = [
             *forgetting.cache_steps(cache, objects),
             *forgetting.mlflow_steps(registry, recipe, forgotten, log=log),
-            *forgetting.prefect_steps(_prefect_home(), forgotten),
+            *forgetting.prefect_steps(prefect_home(), forgotten),
             *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *TEXTS, *_trees(params)]),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
-            *forgetting.source_steps(found.places, root, sources),
+            *forgetting.source_steps(found.places, root, sources, columns),
             *returned.steps(sent, forgotten),
             *forgetting.file_steps([f for f in made if f == rows], forgotten, root),
         ]
@@ -155,7 +156,7 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             if act:
                 step.go()
         left = list(forgetting.remains(root, forgotten, [ids], log=log)) if act else []
-        prefect = _prefect_home() / "prefect.db"
+        prefect = prefect_home() / "prefect.db"
         left += [prefect] if act and forgetting.in_prefect(prefect, forgotten) else []
     for line in _learned(recipe, registry.champion(recipe), trained):
         print(line)
@@ -238,10 +239,6 @@ def _beyond(
 
 def _configs() -> list[Path]:
     return [file for file in (DVC / "config", DVC / "config.local") if file.exists()]
-
-
-def _prefect_home() -> Path:
-    return Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
 
 
 @contextmanager
