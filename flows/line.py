@@ -1,15 +1,14 @@
 """Flow of one recipe: every stage through DVC, then the gate, then the alias."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Prefect reads these when it is imported
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("DO_NOT_TRACK", "1")
-# seconds: its temporary server takes more than the default of 20 on a busy machine
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+from flows import environment
+
+environment.prepare_prefect()  # before it is imported
+
+# isort: split
 
 from filelock import FileLock, Timeout
 from prefect import flow, get_run_logger, task

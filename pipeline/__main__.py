@@ -20,7 +20,7 @@ except ModuleNotFoundError:  # `.venv/bin/dvc repro` finds another `python` on t
 from pipeline.core.config import Settings, check_for_task, parse, read_recipe, read_task
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.log import Console
-from pipeline.core.workspace import DATA, LABELS, LOCK, ORDER, STATE, tracking
+from pipeline.core.workspace import DATA, LABELS, LOCK, ORDER, STATE, bypass_proxy, tracking
 
 FAILED, TRY_LATER = 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h
 
@@ -74,6 +74,7 @@ def main() -> int:
     parser.add_argument("stage", choices=ORDER, metavar="STAGE", help=", ".join(ORDER))
     parser.add_argument("recipe", metavar="RECIPE", help="a block of params.yaml")
     args = parser.parse_args()
+    bypass_proxy()
     try:
         run(args.stage, args.recipe)
         return 0

@@ -6,6 +6,7 @@ import sys
 import typer
 from typer.main import get_command
 
+from flows import environment
 from flows.cli import terminal
 from flows.cli.commands import answers, lines, recipes, upkeep, versions
 from flows.cli.group import Commands
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; a UserError is printed as one line."""
+    environment.prepare()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows import environment
 from flows.cli import completion
 from flows.cli.arguments import Recipe, at_most_one, hours, named_version
 from flows.cli.group import Group
@@ -43,7 +44,16 @@ def run(
 def _prefect() -> Iterator[None]:
     """Raise UserError if the Prefect server does not answer or denies access."""
     import httpx
+    from prefect.settings import PREFECT_API_URL
 
+    if not (remote := PREFECT_API_URL.value()):
+        environment.check_prefect_home()
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise UserError(
+            f"HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: {error}: correct it, or unset it"
+        ) from None
     try:
         yield
     except httpx.HTTPStatusError as error:
@@ -56,10 +66,13 @@ def _prefect() -> Iterator[None]:
     except RuntimeError as error:
         if " API" not in str(error):
             raise
-        raise UserError(
-            f"Prefect: {str(error).splitlines()[0]}: start the server of PREFECT_API_URL, or unset"
-            " it"
-        ) from None
+        remedy = (
+            "start the server of PREFECT_API_URL, or unset it"
+            if remote
+            else f"its temporary server on this machine did not start: its files are in"
+            f" {environment.prefect_home()}"
+        )
+        raise UserError(f"Prefect: {str(error).splitlines()[0]}: {remedy}") from None
 
 
 @group.command("bertline retrain news", "bertline retrain news --ref main --force")
