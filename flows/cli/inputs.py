@@ -1,6 +1,7 @@
 """Input of `bertline predict`: texts or pairs of texts from arguments, a file or a pipe."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ def read_texts(given: Sequence[str], file: Path | None) -> tuple[str | None, lis
     elif given == ["-"] or (not given and not sys.stdin.isatty()):
         content, name = sys.stdin.buffer.read(), "standard input"
     elif given:
-        return None, list(given)
+        return None, [decoded(text, f"text {n}") for n, text in enumerate(given, 1)]
     else:
         raise UserError("predict: give texts, --file FILE, or - for standard input")
     texts = []
@@ -37,6 +38,24 @@ def read_texts(given: Sequence[str], file: Path | None) -> tuple[str | None, lis
     if not texts:
         raise UserError(f"{name}: is empty: one text a line is expected")
     return name, texts
+
+
+def is_utf8(argument: str) -> bool:
+    """True if an argument was UTF-8: other bytes become lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
+
+
+def decoded(argument: str, what: str) -> str:
+    """Return an argument as text, also if the locale is not UTF-8 but its bytes are.
+
+    Raises UserError if they are not.
+    """
+    if is_utf8(argument):
+        return argument
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        raise UserError(f"{what}: {argument!r} is not UTF-8: set your terminal to it") from None
 
 
 def pairs(recipe: str, name: str | None, texts: list[str]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import typer
 from typer.main import get_command
 
 from flows import environment
-from flows.cli import terminal
+from flows.cli import inputs, terminal
 from flows.cli.commands import answers, lines, recipes, upkeep, versions
 from flows.cli.group import Commands
 from pipeline.core.errors import UserError
@@ -33,13 +33,20 @@ EXAMPLES = """examples:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; a UserError is printed as one line."""
     environment.prepare()
+    terminal.prepare()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = _run(given)
         sys.stdout.flush()
     except typer.TyperException as error:
         return _refused(error)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except UnicodeEncodeError:
+        if (strange := next((word for word in given if not inputs.is_utf8(word)), None)) is None:
+            raise
+        print(f"error: {UserError(f'the argument {strange!r} is not UTF-8')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

@@ -1,5 +1,7 @@
 """Tables for a terminal; a pipe gets plain lines instead."""
 
+import io
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,6 +9,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+def prepare() -> None:
+    """Let standard output write characters that its encoding lacks as escapes, such as \\u4e2d."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def as_json(content: object, indent: int | None = None) -> str:
+    """Return JSON whose characters the encoding of standard output has."""
+    plain = not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    return json.dumps(content, ensure_ascii=plain, indent=indent, default=str)
 
 
 def watched() -> bool:

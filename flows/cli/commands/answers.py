@@ -1,7 +1,6 @@
 """Commands that use models: predict, embed, search and serve, and labels for their feedback."""
 
 import gc
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +58,7 @@ def predict(
     ] = False,
 ) -> None:
     """Answer texts with the champion, through ONNX Runtime."""
-    from flows.cli import inputs
+    from flows.cli import inputs, terminal
     from pipeline.core.config import check_name
 
     check_name(recipe)
@@ -73,7 +72,7 @@ def predict(
     for (text, second), answer in zip(queries, answers, strict=True):
         if as_json:
             own = {"text": text, "second": second} if pairs else {"text": text}
-            print(json.dumps(own | answer | {"version": version}, ensure_ascii=False))
+            print(terminal.as_json(own | answer | {"version": version}))
         else:
             print(_line(loaded, answer, text, second))
 

@@ -27,6 +27,9 @@ def run(
     ] = 24.0,
 ) -> None:
     """Run the stages that are out of date, and ask the gate."""
+    from pipeline.core.config import check_name
+
+    check_name(recipe)  # before Prefect's server starts
     from flows.line import line
     from flows.summary import summary
     from pipeline.core.workspace import DATA, tracking
@@ -84,6 +87,9 @@ def retrain(
     force: Annotated[bool, typer.Option("--force", help="Train even if nothing is new.")] = False,
 ) -> None:
     """Train a recipe again if that is worth it, in a git worktree of its own."""
+    from pipeline.core.config import check_name
+
+    check_name(recipe)
     from flows.retrain import retrain
 
     with _prefect():

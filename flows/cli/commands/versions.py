@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli import completion
+from flows.cli import completion, terminal
 from flows.cli.arguments import Recipe, at_most_one, named_version
 from flows.cli.group import Group
 from pipeline.core.errors import UserError
@@ -150,7 +150,8 @@ def judge(
     if number is None:
         raise UserError(f"{recipe}: has no champion yet: name a version, or bertline run {recipe}")
     verdict = ask(_bench(recipe, number), number, keep=False)
-    print(verdict.model_dump_json(indent=2) if as_json else gate.page(verdict))
+    whole = verdict.model_dump(mode="json")
+    print(terminal.as_json(whole, indent=2) if as_json else gate.page(verdict))
     return gate.EXIT[verdict.decision]
 
 
