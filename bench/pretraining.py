@@ -96,7 +96,9 @@ def trained(
     weights = link(home, by, data)
     if start == WITHOUT:
         weights = initial_weights(by, weights, home / "data" / "begun", seed)
-    block["base"] = {"model": str(weights), "sha256": None, "watch": str(weights), "network": None}
+    block["base"].update(
+        {"model": str(weights), "sha256": None, "watch": str(weights), "network": None}
+    )
     block["finetune"]["seed"] = seed
     run(home, recipe.name, block, STAGES[: STAGES.index("evaluate") + 1])
     return home

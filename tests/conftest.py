@@ -129,7 +129,7 @@ def toy_block(base: Path | str, source: str) -> dict[str, Any]:
     """A recipe that runs in seconds."""
     block = news_block()
     block["watch"] = source
-    block["base"] = {"model": str(base), "sha256": None, "watch": str(base), "network": None}
+    block["base"].update({"model": str(base), "sha256": None, "watch": str(base)})
     block["ingest"]["source"] = source
     block["validate"]["min_rows"] = 5
     block["tokenize"]["max_length"] = 24

