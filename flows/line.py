@@ -88,6 +88,14 @@ def only_line(wait: bool, tell: Callable[[str], object] = print) -> Iterator[Non
         guard.release()
 
 
+def server() -> str | None:
+    """Return the address of Prefect's server, None if it starts a temporary one."""
+    from prefect.settings import PREFECT_API_URL
+
+    address: str | None = PREFECT_API_URL.value()
+    return address
+
+
 def is_registered(publication: Publication) -> bool:
     from pipeline.registry.versions import Registry
 

@@ -47,9 +47,10 @@ def run(
 def _prefect() -> Iterator[None]:
     """Raise UserError if the Prefect server does not answer or denies access."""
     import httpx
-    from prefect.settings import PREFECT_API_URL
 
-    if not (remote := PREFECT_API_URL.value()):
+    from flows.line import server
+
+    if not (remote := server()):
         environment.check_prefect_home()
     try:
         httpx.Client().close()
