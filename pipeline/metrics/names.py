@@ -1,6 +1,7 @@
 """Names and formats of metrics for people, the same in all outputs."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 NOTHING = "nothing"
@@ -36,14 +37,50 @@ def confused(name: str) -> str:
 
 
 def confusion(
-    confusions: Mapping[str, Mapping[str, int]], labels: Sequence[str] = ()
+    confusions: Mapping[str, Mapping[str, int]],
+    labels: Sequence[str] = (),
+    most: int | None = None,
 ) -> tuple[list[str], list[list[int]]]:
     """Return the names and counts of a confusion matrix with truths as rows, answers as columns.
 
-    The names are the classes in their order, then all others that occur, "" last.
+    The names are the classes in their order, then all others that occur, "" last. Of more than
+    `most` names, those with the most mistakes are kept, and the rest is one name at the end.
     """
     found = {*confusions, *(answer for row in confusions.values() for answer in row)}
     others = sorted(found.difference(labels), key=lambda name: (not name, name))
     names = [*labels, *others]
-    counts = [[confusions.get(truth, {}).get(answer, 0) for answer in names] for truth in names]
+    if most is not None and len(names) > most:
+        kept = _most_mistaken(confusions, names, most - 1)
+        rest = f"{len(names) - len(kept):,} others"
+        names = [name for name in names if name in kept]
+        place = {name: i for i, name in enumerate(names)}
+        names.append(rest)
+    else:
+        place = {name: i for i, name in enumerate(names)}
+    counts = [[0] * len(names) for _ in names]
+    for truth, row in confusions.items():
+        for answer, count in row.items():
+            counts[place.get(truth, -1)][place.get(answer, -1)] += count
     return names, counts
+
+
+def _most_mistaken(
+    confusions: Mapping[str, Mapping[str, int]], names: Sequence[str], most: int
+) -> set[str]:
+    """Return the names with the most mistakes, as truth or as answer."""
+    mistakes: Counter[str] = Counter(dict.fromkeys(names, 0))
+    for truth, row in confusions.items():
+        for answer, count in row.items():
+            if truth != answer:
+                mistakes.update({truth: count, answer: count})
+    return {name for name, _ in mistakes.most_common(most)}
+
+
+def most_mistaken(per_class: Mapping[str, Mapping[str, float]], most: int) -> list[str]:
+    """Return the classes of the most mistakes in their order: those whose F1 lacks the most, summed
+    over their rows."""
+    if len(per_class) <= most:
+        return list(per_class)
+    lacking = {name: (1 - each["f1"]) * each["rows"] for name, each in per_class.items()}
+    kept = {name for name, _ in Counter(lacking).most_common(most)}
+    return [name for name in per_class if name in kept]

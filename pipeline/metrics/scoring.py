@@ -5,6 +5,7 @@ A task's metrics are functions of sums of tallies over rows. Resampling rows wit
 time of a bootstrap depends on the number of distinct tallies, not on the number of rows.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -84,7 +85,12 @@ def tallies(
     else:
         units = [((t,), (a,)) for t, a in zip(truths, answers, strict=True)]
     index = {unit: i for i, unit in enumerate(dict.fromkeys(units))}
-    each = np.array([task.tally(*unit, classes) for unit in index], dtype=np.float64)
+    each = np.zeros((0, 0))
+    for unit, i in index.items():
+        tally = task.tally(*unit, classes)
+        if i == 0:
+            each = np.empty((len(index), len(tally)))
+        each[i] = tally
     table, place = distinct(each)
     return Tallies(table, place[np.array([index[unit] for unit in units], dtype=np.int64)])
 
@@ -98,9 +104,18 @@ def grouped(rows: Tallies, groups: Sequence[str]) -> Tallies:
 
 
 def distinct(rows: Floats) -> tuple[Floats, Labels]:
-    """Return the distinct rows of a table, and the index of each row among them."""
+    """Return the distinct rows of a table, and the index of each row among them.
+
+    They are sorted, except those of a large table, whose copies would not fit into memory.
+    """
     if not len(rows):
         return rows.reshape(0, 0), np.zeros(0, dtype=np.int64)
+    if rows.size > MOST_NUMBERS:
+        first: dict[bytes, int] = {}
+        keys = (hashlib.blake2b(row.tobytes(), digest_size=20).digest() for row in rows)
+        found = np.array([first.setdefault(key, i) for i, key in enumerate(keys)], dtype=np.int64)
+        kept, index = np.unique(found, return_inverse=True)
+        return rows if len(kept) == len(rows) else rows[kept], index.astype(np.int64)
     table, place = np.unique(rows, axis=0, return_inverse=True)
     return table, place.ravel().astype(np.int64)
 
@@ -115,7 +130,8 @@ def intervals(measure: Measure, tallied: Tallies, seed: int = 0) -> dict[str, In
     units = len(tallied)
     counts = np.bincount(tallied.place, minlength=len(tallied.table))
     used = np.flatnonzero(counts)
-    table, shares = tallied.table[used], counts[used] / units
+    shares = counts[used] / units
+    table = tallied.table if len(used) == len(tallied.table) else tallied.table[used]
     found: dict[str, list[Floats]] = {}
     for size in chunks(RESAMPLES, max(len(table), table.shape[1])):
         drawn = random.multinomial(units, shares, size) @ table
@@ -141,7 +157,14 @@ def chunks(draws: int, numbers: int) -> Iterator[int]:
 def per_unit_score(task: Scored, tallied: Tallies) -> Floats:
     """Score of every unit on its own, (units,): 1 or 0 if units are right or wrong."""
     table = tallied.table
-    values = task.measure(table)[task.exact] if task.exact else task.per_unit_score(table)
+    size = max(1, MOST_NUMBERS // max(table.shape[1], 1))
+    parts = [table[start : start + size] for start in range(0, len(table), size)] or [table]
+    values = np.concatenate(
+        [
+            task.measure(part)[task.exact] if task.exact else task.per_unit_score(part)
+            for part in parts
+        ]
+    )
     return np.asarray(values[tallied.place])
 
 

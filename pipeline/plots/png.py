@@ -14,11 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 MOST_NAMES = 15  # a figure of more classes or curves does not name each
+LARGEST = 40.0  # inches of a side: 4,800 pixels
 
 
 def new(width: float = 6, height: float = 4.5) -> tuple[Figure, Axes]:
-    """Return a new figure of this size in inches, and its axes."""
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    """Return a new figure of this size in inches, at most LARGEST, and its axes."""
+    size = (min(width, LARGEST), min(height, LARGEST))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 

@@ -173,6 +173,12 @@ def confusion(counts: Sequence[Sequence[int]]) -> Figure:
     return figure
 
 
+def _colour(number: int) -> tuple[float, float, float]:
+    """Return the colour of a class, far from those of the numbers near."""
+    red, green, blue = hsv_to_rgb((number * GOLDEN % 1, 0.65, 0.75))
+    return red, green, blue
+
+
 @svg.drawn
 def space(
     across: Sequence[float], up: Sequence[float], classes: Sequence[str], right: Sequence[bool]
@@ -183,13 +189,13 @@ def space(
     """
     figure, axes = svg.new(400)
     x, y, own, wrong = np.asarray(across), np.asarray(up), np.asarray(classes), ~np.asarray(right)
-    names = sorted(set(classes))
-    for number, name in enumerate(names):
-        hue = number * GOLDEN % 1
-        mine = own == name
-        axes.scatter(x[mine], y[mine], s=9, color=hsv_to_rgb((hue, 0.65, 0.75)), linewidths=0)
-        if len(names) <= MOST_NAMED:
-            axes.text(np.median(x[mine]), np.median(y[mine]), name, ha="center", va="center")
+    names, number = np.unique(own, return_inverse=True)
+    if len(names) > MOST_NAMED:
+        axes.scatter(x, y, s=9, c=[_colour(each) for each in number], linewidths=0)
+    for place, name in enumerate(names if len(names) <= MOST_NAMED else ()):
+        mine = number == place
+        axes.scatter(x[mine], y[mine], s=9, color=_colour(place), linewidths=0)
+        axes.text(np.median(x[mine]), np.median(y[mine]), name, ha="center", va="center")
     axes.scatter(x[wrong], y[wrong], s=16, color=INK, marker="x", lw=0.8, label="answered wrongly")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])

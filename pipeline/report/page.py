@@ -42,6 +42,7 @@ MOST_CONFUSIONS = 10
 MOST_SLICES = 24  # drawn; the table has all
 MOST_DECISIONS = 8  # with more, their table is closed at first
 MOST_CELLS = 15  # names; with more, the confusion matrix is a picture instead of a table
+MOST_CLASSES = 150  # in a table or picture; with more, the most frequent or mistaken ones
 Table = list[dict[str, str]]
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -68,14 +69,19 @@ def build(home: Path, recipe: str) -> str:
     scores = Scores.read(home / "evaluate" / "scores.json")
     fit = Fit.read(home / "finetune" / "fit.json")
     lock = _lock(home / "publish" / "lock.json")
-    names, counts = words.confusion(scores.test.confusions, scores.labels)
+    validation = Validation.read(home / "validate" / "validation.json")
+    names, counts = words.confusion(scores.test.confusions, scores.labels, MOST_CLASSES)
+    decision = list(_decision(fit.decision, scores.labels))
     values: dict[str, object] = {
         "recipe": recipe,
         "intake": Intake.read(home / "ingest" / "intake.json"),
-        "validation": Validation.read(home / "validate" / "validation.json"),
+        "validation": validation,
+        "kept_by_label": _frequent(validation.kept_by_label),
         "lengths": Lengths.read(home / "tokenize" / "lengths.json"),
         "fit": fit,
-        "decision": list(_decision(fit.decision, scores.labels)),
+        "decision": decision[:MOST_CLASSES],
+        "decisions": len(decision),
+        "listed": words.most_mistaken(scores.test.per_class, MOST_CLASSES),
         "scores": scores,
         "export": Export.read(home / "export" / "parity.json"),
         "runtimes": Benchmark.read(home / "benchmark" / "benchmark.json"),
@@ -86,6 +92,7 @@ def build(home: Path, recipe: str) -> str:
         "flagged": _flagged(home / "validate" / "report.csv"),
         "confused_names": names,
         "confused_counts": counts,
+        "all_confused": {*scores.labels} <= {*names},
         "confusions": _confusions(scores),
         "failures": [(test.name, case) for test in scores.behaviour for case in test.examples],
         "mistakes": _table(home / "evaluate" / "mistakes.csv")[:MOST_MISTAKES],
@@ -129,6 +136,15 @@ def _flagged(path: Path) -> Table:
         if seen[row["rule"]] <= MOST_FLAGGED:
             rows.append(row)
     return rows
+
+
+def _frequent(kept_by_label: Mapping[str, int]) -> dict[str, int]:
+    """Rows of each class; of many classes the most frequent ones and the sum of the others."""
+    if len(kept_by_label) <= MOST_CLASSES:
+        return dict(kept_by_label)
+    shown = dict(Counter(kept_by_label).most_common(MOST_CLASSES - 1))
+    others = sum(kept_by_label.values()) - sum(shown.values())
+    return {**shown, f"{len(kept_by_label) - len(shown):,} others": others}
 
 
 def _confusions(scores: Scores) -> list[tuple[str, str, int, float]]:

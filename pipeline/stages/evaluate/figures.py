@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.core.text import excerpt
 from pipeline.metrics import names as words
 from pipeline.plots import png
 from pipeline.plots.palette import BLUE, GREY, ORANGE
 
+MOST_CONFUSED = 80  # names in a picture of confusions; the rest is one name
+LONGEST_NAME = 40  # characters
+
 
 def confusion(confusions: Mapping[str, Mapping[str, int]], path: Path) -> None:
-    """Draw the counts of each answer for each truth, shaded by the share of the true class."""
-    found, counts = words.confusion(confusions)
-    names, matrix = [words.confused(name) for name in found], np.asarray(counts)
+    """Draw the counts of each answer for each truth, shaded by the share of the true class; of many
+    classes the most confused ones."""
+    found, counts = words.confusion(confusions, most=MOST_CONFUSED)
+    names = [excerpt(words.confused(name), LONGEST_NAME) for name in found]
+    matrix = np.asarray(counts)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = max(4.5, 0.45 * len(names) + 2.5)
     figure, axes = png.new(side + 1, side)

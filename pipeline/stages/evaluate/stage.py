@@ -29,6 +29,7 @@ from pipeline.core.records import (
     Validation,
 )
 from pipeline.core.text import excerpt
+from pipeline.metrics import names as words
 from pipeline.metrics import scoring
 from pipeline.metrics.calibration import calibration, calibration_error
 from pipeline.models.heads import head_of
@@ -49,7 +50,8 @@ ROC_POINTS = 50
 FEWEST_MAPPED, MOST_MAPPED = 10, 1_500  # rows
 SAMPLES = 20
 MOST_READ = 50_000  # training documents for a baseline: a corpus may be larger than memory
-NOTHING = "nothing"  # stands in a confusion for the truth or answer that is absent
+MOST_CONFUSED = 80  # names in the data of the plot of confusions; the rest is one name
+MOST_CURVES = 100  # ROC curves of classes; of more classes their mean and spread
 
 
 def evaluate(
@@ -156,9 +158,11 @@ class _Scoring:
         self.params, self.task, self.encoder, self.classes = params, task, encoder, classes
 
     def tallies(self, frame: "pd.DataFrame", answers: list[str]) -> scoring.Tallies:
-        return scoring.tallies(
-            self.task, frame["label"].tolist(), answers, self.classes, frame["group"].tolist()
-        )
+        """Tally answers in the classes that occur: a metric has no use for the others."""
+        truths = frame["label"].tolist()
+        found = {name for label in {*truths, *answers} for name in self.task.classes(label)}
+        classes = [name for name in self.classes if name in found]
+        return scoring.tallies(self.task, truths, answers, classes, frame["group"].tolist())
 
     def intervals(self, frame: "pd.DataFrame", tallied: scoring.Tallies) -> dict[str, Interval]:
         """Return the metrics with their intervals. Rows of one group, such as the questions of one
@@ -259,7 +263,7 @@ def _write_predictions(frames: dict[Split, "pd.DataFrame"], path: Path) -> None:
     import pandas as pd
 
     frame = pd.concat(frames.values(), ignore_index=True).rename(columns={"label": "truth"})
-    frame["scores"] = [list(answer.scores.values()) for answer in frame["whole"]]
+    frame["scores"] = [np.fromiter(answer.scores.values(), np.float64) for answer in frame["whole"]]
     columns = ["id", "split", "truth", "answer", "confidence", "scores"]
     with atomic_write(path) as temporary:
         frame[columns].to_parquet(temporary, index=False)
@@ -269,10 +273,11 @@ def _write_plots(
     test: "pd.DataFrame", scores: Scores, params: EvaluateParams, task: Task, out: Path
 ) -> None:
     """Write the data of DVC's plots; a plot that the task does not have is an empty table."""
+    names, counts = words.confusion(scores.test.confusions, most=MOST_CONFUSED)
     pairs = (
-        (truth or NOTHING, answer or NOTHING)
-        for truth, row in scores.test.confusions.items()
-        for answer, count in row.items()
+        (words.confused(truth), words.confused(answer))
+        for truth, row in zip(names, counts, strict=True)
+        for answer, count in zip(names, row, strict=True)
         for _ in range(count)
     )
     write_csv(out / "confusion.csv", ("actual", "predicted"), pairs)
@@ -284,18 +289,27 @@ def _write_plots(
 def _roc(
     test: "pd.DataFrame", classes: list[str], task: Task
 ) -> Iterator[tuple[str, float, float]]:
-    """Yield the points of each class's ROC curve against the rest."""
+    """Yield the points of each class's ROC curve against the rest; of many classes those of their
+    mean, and of the tenths of them with the lowest and highest curves at each point."""
     from sklearn.metrics import roc_curve
 
     answers: list[Answer] = test["whole"].tolist()
     grid = np.linspace(0, 1, ROC_POINTS)
     truths = [set(task.classes(label)) for label in test["label"]]
+    curves: dict[str, npt.NDArray[np.float64]] = {}
     for name in classes if answers[0].scores else ():
         hits = np.array([name in truth for truth in truths])
         if hits.any() and not hits.all():
             false, true, _ = roc_curve(hits, [answer.scores[name] for answer in answers])
-            for f, t in zip(grid, np.interp(grid, false, true), strict=True):
-                yield name, round(float(f), 4), round(float(t), 4)
+            curves[name] = np.interp(grid, false, true)
+    if len(curves) > MOST_CURVES:
+        every = np.stack(list(curves.values()))  # (classes, points)
+        low, high = np.quantile(every, (0.1, 0.9), axis=0)
+        mean = f"mean of {len(every):,} classes"
+        curves = {mean: every.mean(0), "lowest tenth": low, "highest tenth": high}
+    for name, curve in curves.items():
+        for f, t in zip(grid, curve, strict=True):
+            yield name, round(float(f), 4), round(float(t), 4)
 
 
 def _write_mistakes(wrong: "pd.DataFrame", task: Task, most: int, path: Path) -> None:

@@ -26,6 +26,7 @@ from pipeline.tasks.base import Task
 # rough energy of one operation in training on hardware of the 2020s, with memory and idle time; the
 # card says that these are orders of magnitude
 CPU_JOULES, GPU_JOULES = 2e-10, 1e-11
+MOST_CLASSES = 100  # that are named, and have scores in the table
 STEP_PER_ANSWER = 3  # a training step is one forward pass and a backward pass of twice its work
 
 
@@ -123,7 +124,9 @@ and data, are not recorded here: ask their providers."""
 
 def _ability(task: Task, text: str, labels: Sequence[str]) -> str:
     """Return a sentence on what the model does."""
-    classes = f"{len(labels)} classes: {', '.join(_cell(label) for label in labels)}."
+    named = ", ".join(_cell(label) for label in labels[:MOST_CLASSES])
+    more = f" and {len(labels) - MOST_CLASSES:,} more" if len(labels) > MOST_CLASSES else ""
+    classes = f"{len(labels):,} classes: {named}{more}."
     if task.exclusive:
         return f"Sorts a {text} into one of {classes}"
     if labels:
@@ -173,17 +176,19 @@ validation rows.""",
 
 
 def _classes(per_class: Mapping[str, Mapping[str, float]]) -> str:
+    listed = words.most_mistaken(per_class, MOST_CLASSES)
     rows = [
         (
             label,
-            f"{each['precision']:.3f}",
-            f"{each['recall']:.3f}",
-            f"{each['f1']:.3f}",
-            f"{each['rows']:.0f}",
+            *(f"{per_class[label][name]:.3f}" for name in ("precision", "recall", "f1")),
+            f"{per_class[label]['rows']:.0f}",
         )
-        for label, each in per_class.items()
+        for label in listed
     ]
-    return _table(("class", "precision", "recall", "F1", "in test rows"), rows)
+    table = _table(("class", "precision", "recall", "F1", "in test rows"), rows)
+    if len(listed) == len(per_class):
+        return table
+    return f"The {len(listed)} of {len(per_class):,} classes with the most mistakes:\n\n{table}"
 
 
 def _slices(scores: Scores) -> str:

@@ -6,7 +6,8 @@ store that string, and two labels are equal if their strings are.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -47,6 +48,43 @@ class Answer:
     """Probability of each class, if the task assigns classes to whole texts."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of a served answer, with values that JSON can hold."""
+
+
+class ClassScores(Mapping[str, float]):
+    """Probability of each class of one row. Rows share the names: a row takes 8 bytes a class,
+    where a dictionary takes 60."""
+
+    __slots__ = ("_places", "_row")
+
+    def __init__(self, places: Mapping[str, int], row: Floats) -> None:
+        """Take the place of each class in `row`, (classes,)."""
+        self._places, self._row = places, array("d", np.asarray(row, np.float64).tobytes())
+
+    def __getitem__(self, name: str) -> float:
+        return self._row[self._places[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    @classmethod
+    def of_rows(cls, classes: Sequence[str], rows: Floats) -> "list[ClassScores]":
+        """Scores of each row of (rows, classes)."""
+        places = {name: i for i, name in enumerate(classes)}
+        return [cls(places, row) for row in rows]
+
+    @staticmethod
+    def stacked(answers: Sequence[Answer], classes: Sequence[str]) -> Floats:
+        """Scores of answers as an array, (rows, classes)."""
+        found = np.empty((len(answers), len(classes)))
+        for row, answer in zip(found, answers, strict=True):
+            row[:] = [answer.scores[name] for name in classes]
+        return found
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ A tally has (3 classes + 2,) numbers: hits of each class, answers, truths, then 
 is right, and 1 for the row.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,19 @@ def tally(
 ) -> Floats:
     """Tally of one row from the classes of its hits, answers and truths. Names outside of `classes`
     belong to no class."""
-    counted = [Counter(each) for each in (hits, answers, truths)]
-    flat = [count[name] for count in counted for name in classes]
-    return np.array([*flat, right, 1], dtype=np.float64)
+    places = _places(tuple(classes))
+    found = np.zeros(3 * len(classes) + 2)
+    for part, names in enumerate((hits, answers, truths)):
+        for name in names:
+            if (place := places.get(name)) is not None:
+                found[part * len(classes) + place] += 1
+    found[-2:] = right, 1
+    return found
+
+
+@lru_cache(maxsize=4)
+def _places(classes: tuple[str, ...]) -> dict[str, int]:
+    return {name: i for i, name in enumerate(classes)}
 
 
 def parts(tallies: Floats) -> tuple[Floats, Floats, Floats]:

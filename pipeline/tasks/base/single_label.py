@@ -8,6 +8,7 @@ import numpy as np
 
 from . import (
     Answer,
+    ClassScores,
     Detail,
     Floats,
     Labelled,
@@ -79,9 +80,11 @@ class SingleLabel(Task):
             Answer(
                 label=classes[best],
                 confidence=float(row[best]),
-                scores=dict(zip(classes, row.tolist(), strict=True)),
+                scores=scores_of_row,
             )
-            for row, best in zip(total, total.argmax(1), strict=True)
+            for row, best, scores_of_row in zip(
+                total, total.argmax(1), ClassScores.of_rows(classes, total), strict=True
+            )
         ]
 
     def tally(
@@ -122,4 +125,4 @@ def _areas(
     hits = np.array(truths)[:, None] == np.array(classes)  # (rows, classes)
     if not len(hits) or not hits.any(0).all() or hits.all(0).any():
         return {}
-    return areas(hits, np.array([[answer.scores[name] for name in classes] for answer in answers]))
+    return areas(hits, ClassScores.stacked(answers, classes))

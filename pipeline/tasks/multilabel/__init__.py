@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ..base import (
     Answer,
+    ClassScores,
     Decision,
     Detail,
     Floats,
@@ -105,14 +106,15 @@ class Multilabel(Task):
         probabilities = _probabilities(logits, pieces, len(texts))
         chosen = _chosen(probabilities, classes, decision)
         found = []
-        for row, flags in zip(probabilities, chosen, strict=True):
+        scores = ClassScores.of_rows(classes, probabilities)
+        for row, flags, own in zip(probabilities, chosen, scores, strict=True):
             names = [name for name, flag in zip(classes, flags, strict=True) if flag]
             label = _label(names)
             found.append(
                 Answer(
                     label=label,
                     confidence=float(np.where(flags, row, 1 - row).prod()),
-                    scores=dict(zip(classes, row.tolist(), strict=True)),
+                    scores=own,
                     details={"labels": self.classes(label)},
                 )
             )
@@ -308,7 +310,7 @@ def _confusions(truth: set[str], answer: set[str]) -> list[tuple[str, str]]:
 
 def _scores(answers: Sequence[Answer], classes: Sequence[str]) -> Floats:
     """Scores of the classes, (rows, classes)."""
-    return np.array([[answer.scores[name] for name in classes] for answer in answers])
+    return ClassScores.stacked(answers, classes)
 
 
 def _regression(train: Any, wanted: Flags, features: Sequence[Any], seed: int) -> list[Floats]:

@@ -10,13 +10,16 @@ import pytest
 from pipeline.report import page
 from pipeline.report.page import build
 from tests.pipeline.report.records import (
+    AVERAGE,
     KINDS,
     Kind,
     MakeHome,
     answers,
     emotions,
+    kind,
     lengths,
     spans,
+    validation,
 )
 from tests.pipeline.report.test_page import Page
 
@@ -98,6 +101,32 @@ def test_many_labels_show_their_thresholds_and_a_picture_of_confusion(make_home:
         assert shown in told, shown
     assert 'aria-label="Confusion matrix of 29 names' in text
     assert "Test exact match" not in told  # two metrics head the page
+
+
+def test_two_thousand_classes_make_a_page_that_can_be_read(make_home: MakeHome) -> None:
+    names = [f"code {i:04d}" for i in range(2_000)]
+    found = kind(
+        names,
+        {"micro_f1": 0.5, "macro_f1": 0.5},
+        [],
+        {"decision": {"thresholds": dict.fromkeys(names, 0.5)}},
+        per_class={name: {**AVERAGE, "f1": i / 2_000, "rows": 3.0} for i, name in enumerate(names)},
+        averages=dict.fromkeys(("micro", "macro"), AVERAGE),
+        more={"roc_auc": 0.91},
+        confusions={name: {name: 2, after: 1} for name, after in pairwise(names)},
+    )
+    kept = validation(names).model_copy(update={"kept_by_label": dict.fromkeys(names, 42)})
+    text = build(make_home(**(found | {"validation": kept})), "toy")
+    assert len(text) < 800_000
+    told = Page(text).text
+    for shown in (
+        "The 150 of 2,000 classes with the most mistakes; all are in evaluate/scores.json.",
+        "The first 150 of 2,000; all are in finetune/fit.json.",
+        "1,851 others 77,742 92.55 %",
+        "From 0: the most confused of 2,000 classes; the last is all others.",
+    ):
+        assert shown in told, shown
+    assert 'aria-label="Confusion matrix of 150 names' in text
 
 
 def test_thresholds_in_a_list_are_told_by_class(make_home: MakeHome) -> None:

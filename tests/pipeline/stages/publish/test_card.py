@@ -13,6 +13,7 @@ from pipeline.stages.publish.records import Records
 from pipeline.tasks.base import Task
 from pipeline.tasks.classification import Classification
 from tests.pipeline.report.records import (
+    AVERAGE,
     DIGEST,
     Kind,
     answers,
@@ -248,3 +249,15 @@ def test_sixty_classes_and_no_slices_make_a_card() -> None:
     text = written(labels=labels, found=scores(labels, slices=()))
     assert "| class 59 |" in text
     assert "## Slices" not in text
+
+
+def test_two_thousand_classes_make_a_card_that_can_be_read() -> None:
+    labels = [f"code {i:04d}" for i in range(2_000)]
+    per_class = {label: {**AVERAGE, "rows": 3.0} for label in labels}
+    per_class["code 1234"] |= {"f1": 0.0}
+    text = written(labels=labels, found=scores(labels, per_class=per_class))
+    assert "one of 2,000 classes: code 0000, " in text
+    assert " and 1,900 more." in text
+    assert f"The {card.MOST_CLASSES} of 2,000 classes with the most mistakes:" in text
+    assert "| code 1234 | " in text
+    assert len(text) < 20_000
