@@ -263,7 +263,8 @@ def _write_predictions(frames: dict[Split, "pd.DataFrame"], path: Path) -> None:
     import pandas as pd
 
     frame = pd.concat(frames.values(), ignore_index=True).rename(columns={"label": "truth"})
-    frame["scores"] = [np.fromiter(answer.scores.values(), np.float64) for answer in frame["whole"]]
+    scores = [np.fromiter(answer.scores.values(), np.float64) for answer in frame["whole"]]
+    frame["scores"] = pd.Series(scores, index=frame.index, dtype="object")
     columns = ["id", "split", "truth", "answer", "confidence", "scores"]
     with atomic_write(path) as temporary:
         frame[columns].to_parquet(temporary, index=False)
