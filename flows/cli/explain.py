@@ -12,7 +12,7 @@ from typing import TypeVar
 from flows.summary import runtime_rows, score_rows, table, validation_text
 from pipeline.core.errors import UserError
 from pipeline.core.records import Benchmark, Fit, Intake, Record, Scores, Validation
-from pipeline.promotion.champion import champion_of, reigns
+from pipeline.promotion.champion import champion_of, no_champion, reigns
 from pipeline.promotion.summary import paragraph
 from pipeline.registry.artifacts import LOCK
 from pipeline.registry.ledger import Ledger, Written
@@ -30,7 +30,7 @@ def explain(registry: Registry, model: str, number: str | None) -> str:
     champion = champion_of(registry, model)
     number = number or champion
     if number is None:
-        raise UserError(f"{model}: has no champion yet: name a version, or bertline run {model}")
+        raise UserError(no_champion(registry, model, "name a version, or "))
     tags = registry.version_tags(model, number)
     ledger = Ledger(registry, model).written()
     lines = [f"{model}/{number}, {'in use' if number == champion else 'not in use'}"]

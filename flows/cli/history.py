@@ -7,7 +7,7 @@ from pathlib import Path
 from flows.cli import terminal
 from flows.summary import table
 from pipeline.core.errors import UserError
-from pipeline.promotion.champion import champion_of, reigns
+from pipeline.promotion.champion import champion_of, lost, reigns
 from pipeline.registry.ledger import Ledger
 from pipeline.registry.records import Entry
 from pipeline.registry.versions import Registry
@@ -36,7 +36,10 @@ def history(registry: Registry, model: str, picture: Path) -> str:
         }
         for reign in periods
     ]
-    lines = [f"{model}: {f'{model}/{champion} is in use' if champion else 'nothing is in use'}", ""]
+    used = f"{model}/{champion} is in use" if champion else "nothing is in use"
+    if champion is None and periods:
+        used += f": {lost(registry, model)}"
+    lines = [f"{model}: {used}", ""]
     shown = terminal.table if terminal.watched() else table
     lines += shown(rows) if rows else []
     if refused := _refused(entries):

@@ -2,8 +2,10 @@
 
 Every move is written to the ledger first, as an intent, and settled once the alias has moved. If a
 crash leaves an intent, the next call carries it out. If the alias is not where the ledger says, it
-was moved by hand: that is added to the ledger, and the alias stays. Each model has one lock, which
-the tracking server holds, so it works across machines.
+was moved by hand: that is added to the ledger, and the alias stays. If a hand has taken the alias
+away, no version is in use, but the ledger still knows the last champion: new versions are judged
+against it, and a rollback restores it. Each model has one lock, which the tracking server holds, so
+it works across machines.
 """
 
 import getpass
@@ -38,17 +40,63 @@ def _champion(ledger: Ledger) -> str | None:
     if moves:
         run, last, settled = moves[-1]
         if not settled:
-            if last.event != "by hand":  # then the alias has moved already
+            # the alias of a move by hand has moved already
+            if last.event != "by hand" and registry.exists(model, last.version):
                 registry.move(model, last.version)
                 found = last.version
             ledger.settle(run)
         expected = last.version or None
     if found != expected:
-        done = "moved" if found else "taken away"
-        reason = f"the alias was {done} in MLflow itself: gate not asked"
+        reason = f"{_hand(registry, model, found, expected)} in MLflow itself: gate not asked"
         entry = _entry(ledger, "by hand", found or "", expected, reason, who="unknown")
         ledger.settle(ledger.append(entry))
     return found
+
+
+def _hand(registry: Registry, model: str, found: str | None, expected: str | None) -> str:
+    """Return what a hand has done to the alias."""
+    if found:
+        return "the alias was moved"
+    if expected and not registry.exists(model, expected):
+        return f"version {expected}, the champion, was deleted"
+    return "the alias was taken away"
+
+
+def rival_of(registry: Registry, model: str) -> str | None:
+    """Return the version that others are judged against: the champion or, if its alias was taken
+    away, the last champion of the ledger that still exists. None if there is none."""
+    ledger = Ledger(registry, model)
+    with ledger.lock():
+        return _rival(ledger, _champion(ledger))
+
+
+def _rival(ledger: Ledger, champion: str | None) -> str | None:
+    """The same for a caller that holds the lock and knows the champion."""
+    if champion:
+        return champion
+    return next(iter(_standing(ledger)[::-1]), None)
+
+
+def no_champion(registry: Registry, model: str, first: str = "") -> str:
+    """Return why a model has no champion, and how to go on: a message for a UserError. `first`
+    stands before the advice to run a recipe that has none yet."""
+    if not any(entry.moves for entry in Ledger(registry, model).entries()):
+        return f"{model}: has no champion yet: {first}bertline run {model}"
+    champion_of(registry, model)  # which writes down what a hand has done
+    return f"{model}: has no champion: {lost(registry, model)}"
+
+
+def lost(registry: Registry, model: str) -> str:
+    """Return what happened to the alias, which a hand has taken away, and how to go on."""
+    ledger = Ledger(registry, model)
+    last = [entry for entry in ledger.entries() if entry.moves][-1]
+    told = f"{last.reason.partition(':')[0]}, found {last.when[:16].replace('T', ' ')}"
+    if standing := _standing(ledger):
+        return f"{told}: bertline rollback {model} restores {model}/{standing[-1]}"
+    return (
+        f"{told}, and no earlier champion is left: bertline run {model}, or bertline promote"
+        f" {model}/VERSION --override --reason TEXT"
+    )
 
 
 def decide(
@@ -73,7 +121,7 @@ def decide(
     with ledger.lock():
         champion = _champion(ledger)
         entries = ledger.entries()
-        if champion not in (verdict.champion, number) or any(
+        if _rival(ledger, champion) not in (verdict.champion, number) or any(
             _same_question(e, verdict) for e in entries
         ):
             raise Overtaken
@@ -108,6 +156,22 @@ def _same_question(entry: Entry, verdict: Verdict) -> bool:
     )
 
 
+def hold_rejected(verdict: Verdict, entries: Sequence[Entry]) -> Verdict:
+    """Hold a version that would be promoted for want of a rival if it was rejected against one, and
+    nobody has promoted it since."""
+    own = [entry for entry in entries if entry.version == verdict.version]
+    compared = [entry for entry in own if entry.moves or "champion" in entry.evidence]
+    if verdict.decision != "promote" or not compared or compared[-1].event != "reject":
+        return verdict
+    last = compared[-1]
+    reason = (
+        f"it was rejected on {last.when[:10]} against a champion that is gone ({last.reason}): that"
+        f" no rival is left is no reason to promote it: train another version, or bertline promote"
+        f" {verdict.model}/{verdict.version} --override --reason TEXT"
+    )
+    return verdict.model_copy(update={"decision": "hold", "reason": reason})
+
+
 def force(
     registry: Registry, event: Event, reason: str, verdict: Verdict, pages: Pages = ()
 ) -> Entry:
@@ -130,31 +194,43 @@ def need_reason(model: str, number: str, reason: str) -> None:
 
 
 def rollback(registry: Registry, model: str, reason: str = "asked for") -> Entry:
-    """Make the champion's predecessor the champion again.
+    """Make the champion's predecessor the champion again or, if the alias was taken away by hand,
+    the last champion. Versions that were deleted are passed over.
 
     Raises UserError if there is none.
     """
     ledger = Ledger(registry, model)
     with ledger.lock():
         champion = _champion(ledger)
-        if champion is None:
-            raise UserError(f"{model}: has no champion to roll back from")
-        versions = _rollback_versions(ledger.entries())
-        if len(versions) < 2:
+        standing = [number for number in _standing(ledger) if number != champion]
+        if not standing and champion is None:
+            moved = any(entry.moves for entry in ledger.entries())
+            why = f": {lost(registry, model)}" if moved else ""
+            raise UserError(f"{model}: has no champion to roll back from{why}")
+        if not standing:
             raise UserError(f"{model}/{champion}: has no predecessor to return to")
-        return _write(ledger, _entry(ledger, "rollback", versions[-2], champion, reason))
+        return _write(ledger, _entry(ledger, "rollback", standing[-1], champion, reason))
 
 
 def can_return(registry: Registry, model: str) -> list[str]:
     """Versions that repeated rollbacks would bring back, oldest first; the champion is the last."""
-    return _rollback_versions(Ledger(registry, model).entries())
+    return _standing(Ledger(registry, model))
+
+
+def _standing(ledger: Ledger) -> list[str]:
+    """The same of a ledger: without versions that were deleted."""
+    exists = ledger.registry.exists
+    return [each for each in _rollback_versions(ledger.entries()) if exists(ledger.model, each)]
 
 
 def _rollback_versions(entries: Sequence[Entry]) -> list[str]:
     versions: list[str] = []
     for entry in entries:
         if entry.event == "rollback":
-            del versions[-1:]
+            if entry.previous:  # else it restores the last champion
+                del versions[-1:]
+            while versions and versions[-1] != entry.version:  # passed over: deleted
+                del versions[-1:]
         elif entry.moves and entry.version and versions[-1:] != [entry.version]:
             versions.append(entry.version)
     return versions

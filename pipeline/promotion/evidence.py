@@ -22,7 +22,14 @@ from pipeline.core.log import Log, no_log
 from pipeline.core.records import Validation
 from pipeline.core.text import excerpt
 from pipeline.metrics import scoring
-from pipeline.promotion.champion import Overtaken, can_return, champion_of, decide
+from pipeline.promotion.champion import (
+    Overtaken,
+    can_return,
+    decide,
+    hold_rejected,
+    lost,
+    rival_of,
+)
 from pipeline.promotion.gate import GateParams, judge
 from pipeline.promotion.question import Question, Side
 from pipeline.registry.artifacts import ROWS
@@ -65,15 +72,14 @@ class Bench:
 def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = True) -> Verdict:
     """Judge a version: challenger and champion, each as served, answer the epoch's rows.
 
-    The champion itself is compared with its predecessor. With `rebaseline` the version is judged
-    alone, on a new frozen test set. Without `keep` a new test set is used, but not frozen.
+    The champion itself is compared with its predecessor. If the champion's alias was taken away,
+    the last champion of the ledger takes its place; without any, a version that was rejected
+    against one is held. With `rebaseline` the version is judged alone, on a new frozen test set.
+    Without `keep` a new test set is used, but not frozen.
     """
     registry, model = bench.registry, bench.model
     run = registry.version_tags(model, number)["run"]
-    champion = champion_of(registry, model)
-    if champion == number:
-        before = [v for v in can_return(registry, model) if v != number]
-        champion = before[-1] if before else None
+    champion = _champion(bench, number)
     labels = Validation.read(bench.validate / "validation.json").labels
     test_rows = _test_rows(bench)
     epoch = _epoch(bench, test_rows["id"].tolist(), rebaseline, keep)
@@ -99,7 +105,20 @@ def ask(bench: Bench, number: str, *, rebaseline: bool = False, keep: bool = Tru
         behaviour_failed=metrics.get("behaviour.failed_share", 0.0),
     )
     entries = Ledger(registry, model).entries()
-    return judge(bench.params, replace(question, number=_number(entries, question)))
+    verdict = judge(bench.params, replace(question, number=_number(entries, question)))
+    return verdict if rebaseline or old else hold_rejected(verdict, entries)
+
+
+def _champion(bench: Bench, number: str) -> str | None:
+    """Version that a version is compared with; None if it is judged alone."""
+    registry, model = bench.registry, bench.model
+    champion = rival_of(registry, model)
+    if champion and registry.champion(model) is None:
+        bench.log.info(f"{model}: has no champion: {lost(registry, model)}")
+    if champion != number:
+        return champion
+    before = [v for v in can_return(registry, model) if v != number]
+    return before[-1] if before else None
 
 
 def ask_and_decide(

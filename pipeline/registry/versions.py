@@ -103,6 +103,18 @@ class Registry:
         own = {**self._run_tags(version.run_id), **version.tags, "run": str(version.run_id)}
         return old_names.renamed(own, old_names.TAGS)
 
+    def exists(self, model: str, number: str) -> bool:
+        """True if there is a version of that number: it may have been deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.get_model_version(model, number)
+        except MlflowException as error:
+            if error.error_code in NOT_FOUND:
+                return False
+            raise _unavailable(self.tracking, error) from None
+        return True
+
     def _run_tags(self, identity: str | None) -> dict[str, str]:
         """Tags of a run; none if the run was deleted."""
         from mlflow.exceptions import MlflowException

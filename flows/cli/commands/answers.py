@@ -80,12 +80,13 @@ def predict(
 def _champion(recipe: str) -> tuple[Any, str]:
     """Load the champion. Returns MLflow's model and the name of the version."""
     from pipeline.core.workspace import tracking
+    from pipeline.promotion.champion import no_champion
     from pipeline.registry.versions import Registry
 
     registry = Registry(tracking())
     number = registry.champion(recipe)
     if number is None:
-        raise UserError(f"{recipe}: has no champion yet: bertline run {recipe}")
+        raise UserError(no_champion(registry, recipe))
     return registry.load(recipe, number), f"{recipe}/{number}"
 
 

@@ -122,7 +122,7 @@ def rollback(
         str, typer.Option(metavar="TEXT", help="Reason for the ledger.")
     ] = "asked for",
 ) -> None:
-    """Return to the champion before the current one."""
+    """Return to the champion before the current one, or restore one whose alias is gone."""
     from pipeline.core.config import check_name
     from pipeline.core.workspace import tracking
     from pipeline.promotion import champion
@@ -130,7 +130,8 @@ def rollback(
 
     check_name(recipe)
     entry = champion.rollback(Registry(tracking()), recipe, reason)
-    print(f"{recipe}/{entry.version} is the champion again, in place of {recipe}/{entry.previous}")
+    place = f"in place of {recipe}/{entry.previous}" if entry.previous else "its alias was gone"
+    print(f"{recipe}/{entry.version} is the champion again, {place}")
 
 
 @group.command("bertline judge news/3", "bertline judge news@champion --json")
@@ -141,14 +142,15 @@ def judge(
     """Show the gate's verdict on a version in full; nothing is promoted or recorded."""
     from flows import gate
     from pipeline.core.workspace import tracking
-    from pipeline.promotion.champion import champion_of
+    from pipeline.promotion.champion import champion_of, no_champion
     from pipeline.promotion.evidence import ask
     from pipeline.registry.versions import Registry
 
     recipe, number = named_version(version)
-    number = number or champion_of(Registry(tracking()), recipe)
+    registry = Registry(tracking())
+    number = number or champion_of(registry, recipe)
     if number is None:
-        raise UserError(f"{recipe}: has no champion yet: name a version, or bertline run {recipe}")
+        raise UserError(no_champion(registry, recipe, "name a version, or "))
     verdict = ask(_bench(recipe, number), number, keep=False)
     whole = verdict.model_dump(mode="json")
     print(terminal.as_json(whole, indent=2) if as_json else gate.page(verdict))

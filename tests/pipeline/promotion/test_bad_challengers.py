@@ -104,7 +104,8 @@ BAD: dict[str, tuple[str, list[Callable[[Home], None]]]] = {
 @pytest.mark.prove
 def test_of_thirty_bad_challengers_none_is_promoted(bench: Bench, published: Publish) -> None:
     bench = with_params(bench, floors={"accuracy": 0.0})
-    decided(bench, published())
+    first = published()
+    decided(bench, first)
     reasons: list[str] = []
     for kind, (told, spoils) in BAD.items():
         for place, spoil in enumerate(spoils):
@@ -113,7 +114,7 @@ def test_of_thirty_bad_challengers_none_is_promoted(bench: Bench, published: Pub
             assert verdict.decision != "promote", reasons[-1]
             assert told in verdict.reason, reasons[-1]
     # without their latency these would be promoted as the first champion
-    bench.registry.client.delete_registered_model_alias("toy", "champion")
+    bench.registry.client.delete_model_version("toy", first)
     for place in range(5):
         guardrails = bench.params.guardrails.model_copy(update={"latency_ms": 1e-3 * (place + 1)})
         late = with_params(bench, guardrails=guardrails)

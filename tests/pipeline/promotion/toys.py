@@ -43,7 +43,7 @@ def verdict(number: str, champion: str | None, decision: str = "promote", **fact
 
 
 def promote(registry: Registry, number: str) -> Entry | None:
-    judged = verdict(number, promotion.champion_of(registry, "toy"))
+    judged = verdict(number, promotion.rival_of(registry, "toy"))
     return promotion.decide(registry, judged, approved=True)
 
 
