@@ -52,7 +52,7 @@ def verdict_lines(verdict: Verdict, champion: str | None) -> list[str]:
 
 
 def validation_text(validation: Validation) -> str:
-    """Return the counts of rows read, kept and set aside by each rule."""
+    """Return the counts of rows read, kept and set aside by each rule, and notes on classes."""
     text = (
         f"{validation.rows:,} rows read, {validation.kept:,} kept,"
         f" {validation.quarantined:,} set aside"
@@ -63,7 +63,7 @@ def validation_text(validation: Validation) -> str:
         paths = ", ".join(f"{path}: {rows}" for path, rows in validation.leaks.items())
         text += f"\nnear or exact copies across splits ({paths})"
     splits = ", ".join(f"{rows:,} {split}" for split, rows in validation.kept_by_split.items())
-    return f"{text}\nsplits: {splits}"
+    return "\n".join([f"{text}\nsplits: {splits}", *validation.notes])
 
 
 def score_rows(scores: Scores) -> list[dict[str, str]]:

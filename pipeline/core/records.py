@@ -83,6 +83,8 @@ class Validation(Record):
     labels: list[str]
     expectations: int
     expectations_met: int
+    notes: list[str] = []
+    """Sentences on classes that are likely mistakes, such as two names that look alike."""
 
 
 class Lengths(Record):

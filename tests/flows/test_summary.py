@@ -1,9 +1,16 @@
 """Summary of a run."""
 
-from flows.summary import behaviour_rows, runtime_rows, score_rows, table, verdict_lines
+from flows.summary import (
+    behaviour_rows,
+    runtime_rows,
+    score_rows,
+    table,
+    validation_text,
+    verdict_lines,
+)
 from pipeline.core.records import Behaviour
 from tests.pipeline.promotion.toys import verdict
-from tests.pipeline.report.records import answers, runtimes, scores
+from tests.pipeline.report.records import answers, runtimes, scores, validation
 
 
 def test_a_behaviour_test_that_fails_is_marked() -> None:
@@ -49,3 +56,8 @@ def test_a_promotion_that_awaits_a_person_says_so() -> None:
         "  it awaits a person: bertline promote toy/2 --reason TEXT"
     ]
     assert len(verdict_lines(verdict("2", "1", "hold"), "1")) == 1
+
+
+def test_notes_on_classes_stand_below_the_counts_of_rows() -> None:
+    record = validation(["film", "Film"]).model_copy(update={"notes": ["are they one class?"]})
+    assert validation_text(record).endswith("\nare they one class?")

@@ -22,7 +22,7 @@ from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Validation
 from pipeline.core.text import excerpt
 from pipeline.stages.validate.expectations import Outcome, assert_suite, training_suite
-from pipeline.stages.validate.findings import examine
+from pipeline.stages.validate.findings import Examination, examine
 from pipeline.stages.validate.params import RULES, ValidateParams
 from pipeline.stages.validate.refusal import refusal, shortage
 from pipeline.stages.validate.survey import BATCH
@@ -46,7 +46,8 @@ def validate(
     rows, report = ingest / "rows.parquet", out / "report.csv"
     found = examine(params, task, ingest, log)
     frame, policies, labels, kept = found.frame, found.policies, found.labels, found.kept
-    for note in found.notes():
+    notes = found.notes()
+    for note in notes:
         log.info(note)
     _write_report(frame, policies, rows, report)
     if refused := refusal(found, report):
@@ -67,7 +68,7 @@ def validate(
 
     _write_kept(rows, kept, task.with_neighbour, out / "kept.parquet")
     by_label = _by_label(kept, found.classes, labels)
-    record = _record(frame, kept, policies, by_label, outcome)
+    record = _record(found, by_label, outcome, notes)
     log.info(f"{record.kept:,} of {record.rows:,} rows kept, {record.quarantined:,} set aside")
     return record.write(out / "validation.json")
 
@@ -164,12 +165,9 @@ def _neighbours(rows: "pd.DataFrame") -> dict[int, int]:
 
 
 def _record(
-    frame: "pd.DataFrame",
-    kept: "pd.DataFrame",
-    policies: dict[str, str],
-    by_label: dict[str, int],
-    outcome: Outcome,
+    found: Examination, by_label: dict[str, int], outcome: Outcome, notes: list[str]
 ) -> Validation:
+    frame, kept, policies = found.frame, found.kept, found.policies
     leaking = frame[frame["leak"] | frame["near_duplicate"]]
     paths = (leaking["split"] + " > " + leaking["leaks_to"]).value_counts()
     lost = frame["fate"].isin(["leak", "near_duplicate"]).sum()
@@ -189,4 +187,5 @@ def _record(
         labels=list(by_label),
         expectations=outcome.asserted,
         expectations_met=outcome.met,
+        notes=notes,
     )

@@ -258,6 +258,12 @@ def test_rows_that_people_labelled_are_told(make_home: MakeHome) -> None:
     assert told in build(make_home(intake=read), "toy")
 
 
+def test_notes_on_classes_are_told(make_home: MakeHome) -> None:
+    note = "'film' (9 rows) and '<b>' (1 row) differ"
+    record = validation(["film", "money"]).model_copy(update={"notes": [note]})
+    assert note in Page(build(make_home(["film", "money"], validation=record), "toy")).text
+
+
 def test_an_unfinished_line_is_told_in_one_line(make_home: MakeHome) -> None:
     home = make_home()
     (home / "benchmark" / "benchmark.json").unlink()
