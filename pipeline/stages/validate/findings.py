@@ -151,7 +151,8 @@ class Examination:
         if others.empty:
             return name
         other = others.iloc[0]
-        where = f"{other['file']}, line {other['line']}"
+        file = "" if other["file"] == row["file"] else f"{other['file']}, "
+        where = f"{file}line {other['line']}"
         if rule == "duplicate":
             return f"{name} of {where}"
         return (

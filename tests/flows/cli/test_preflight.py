@@ -136,8 +136,8 @@ def test_check_foresees_all_rules_at_once(
     assert told[start : start + 4] == [
         f"rules  unlabelled: 1 row (0.49 %), fail, first a.csv, line 202: no label{stop}",
         f"       blank: 1 row (0.49 %), fail, first a.csv, line 203: blank{stop}",
-        "       duplicate: 2 rows (0.98 %), fail, first a.csv, line 204: duplicate of a.csv, line"
-        f" 5{stop}",
+        "       duplicate: 2 rows (0.98 %), fail, first a.csv, line 204: duplicate of line 5"
+        + stop,
         "       to go on: fix these rows, or set unlabelled, blank, duplicate of validate.rules to"
         " quarantine",
     ]

@@ -92,9 +92,9 @@ def test_a_copy_is_named_with_the_row_it_is_a_copy_of(tmp_path: Path) -> None:
     other = BAD[8]["label"]
     found = {each.rule: each for each in examined(tmp_path, [*SOUND, *BAD[7:9]]).findings()}
     file = tmp_path / "a.csv"
-    assert str(found["duplicate"].first[0]) == f"{file}, line 202: duplicate of {file}, line 7"
+    assert str(found["duplicate"].first[0]) == f"{file}, line 202: duplicate of line 7"
     assert found["conflicting_labels"].first[0].reason == (
-        f"conflicting labels, {SOUND[0]['label']!r} and {other!r} in {file}, line 203"
+        f"conflicting labels, {SOUND[0]['label']!r} and {other!r} in line 203"
     )
 
 
@@ -120,7 +120,7 @@ def test_what_took_the_rows_is_named_with_its_first_row(tmp_path: Path) -> None:
     told = refused(tmp_path, rows, **changes)
     file = tmp_path / "a.csv"
     assert "4 rows are left of at least 180: 98 % of all rows, more than" in told
-    assert f"(most by duplicate: 196, first {file}, line 6: duplicate of {file}, line 2)" in told
+    assert f"(most by duplicate: 196, first {file}, line 6: duplicate of line 2)" in told
     assert "validation rows of at least 5 (min_rows)" in told
     assert told.count("most by") == 1
 
