@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from flows.cli import terminal
+from flows.cli.proposals.policies import propose_base, propose_policies
+from flows.cli.proposals.proposal import propose
 from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, check_name, nearest, parse, read_recipes
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_text
+from pipeline.core.log import Log, no_log
 from pipeline.models.heads import head_of
+from pipeline.stages.ingest.params import IngestParams
 from pipeline.tasks.base import Task
 
 GALLERY = Path(__file__).parent.parent / "gallery"
@@ -63,7 +67,7 @@ def ready(name: str) -> Ready:
     own = _yaml().load(GALLERY / f"{name}.yaml")
     description = {key: str(own.pop(key)) for key in ("about", "language", "rows", "data")}
     folder = own.pop("folder", name)
-    block = starting_block(_task(own.get("task", DEFAULT_TASK)))
+    block = starting_block(task_of(own.get("task", DEFAULT_TASK)))
     _merge(block, own)
     return Ready(name=name, folder=folder, block=block, **description)
 
@@ -165,27 +169,51 @@ def check_there(recipe: Ready, block: Mapping[str, Any]) -> None:
 
 
 def add_own(
-    name: str, file: str, ingest: Mapping[str, Any], task: str | None, like: str | None
-) -> None:
-    """Write a complete block for `file` into params.yaml. `ingest` holds the options of the file;
-    the other values are those of the recipe `like`, or the defaults of the task.
+    name: str,
+    file: str,
+    ingest: Mapping[str, Any],
+    task: str | None,
+    like: str | None,
+    *,
+    log: Log = no_log,
+) -> list[str]:
+    """Write a complete block for `file` into params.yaml. `ingest` holds the options that are
+    given; the others are proposed from the rows. Other values are those of the recipe `like`, or
+    the defaults of the task. Returns lines that explain the proposal.
 
-    Raises UserError if the name is taken, the file or a column is missing, or the options do not
-    fit the task.
+    Raises UserError if the name is taken, the file or a column is missing, the options do not fit
+    the task, and for what cannot be decided.
     """
     known = _check_free(name)
-    block = _copied(like, known, task) if like else starting_block(_task(task or DEFAULT_TASK))
-    block["watch"] = file
-    block["ingest"].update({"source": file, **ingest})
-    if Path(file).is_dir() and not ingest.get("format"):
-        block["ingest"].update({"text": "text", "label": "label"})
-    kind = _task(block["task"])
-    if not kind.labelled:
+    where = f"recipes.{name}.ingest"
+    defaults = starting_block(task_of(DEFAULT_TASK))["ingest"]
+    parse(IngestParams, {**defaults, "source": file, **ingest}, where)
+    if task or like:
+        block = _copied(like, known, task) if like else starting_block(task_of(task or ""))
+        found = propose(file, ingest, block["task"])
+    else:
+        found = propose(file, ingest, None)
+        block = starting_block(task_of(found.task))
+    source = found.ingest.get("source", file)
+    block["watch"] = file if isinstance(source, str) else str(Path(file).parent)
+    block["ingest"].update({"source": source, **found.ingest})
+    if not isinstance(source, str):
+        block["ingest"].update({f"{split}_percent": 0 for split in source if split != "train"})
+    if not task_of(block["task"]).labelled:
         block["ingest"]["label"] = None
+    _merge(block, {"validate": found.validate})
+    if found.baseline in task_of(block["task"]).baseline:
+        block["evaluate"]["baseline"] = found.baseline
     _check_readable(block, name)
+    if not like:
+        propose_base(block, found)
+    propose_policies(block, found, name, log)
     column = block["ingest"]["label"] or block["ingest"]["text"]
+    column = column if isinstance(column, str) else f"{len(column)} columns"
+    kind = task_of(block["task"])
     block["publish"]["description"] = f"{kind.display_name}: {column} of {Path(file).name}."
     _write(name, block)
+    return list(found.lines())
 
 
 def _copied(like: str, known: Sequence[str], task: str | None) -> Any:
@@ -195,7 +223,7 @@ def _copied(like: str, known: Sequence[str], task: str | None) -> Any:
     block = _yaml(quotes=True).load(PARAMS_FILE)["recipes"][like]
     if task not in (None, block["task"]):
         raise UserError(f"--task {task}: recipes.{like} is of task {block['task']}: leave one out")
-    ingest, own = block["ingest"], starting_block(_task(block["task"]))
+    ingest, own = block["ingest"], starting_block(task_of(block["task"]))
     if ingest["split"] or isinstance(ingest["source"], Mapping):  # its own percentages
         shares = "validation_percent", "test_percent"
         ingest.update({share: own["ingest"][share] for share in shares})
@@ -207,7 +235,7 @@ def _copied(like: str, known: Sequence[str], task: str | None) -> Any:
     return block
 
 
-def _task(name: str) -> Task:
+def task_of(name: str) -> Task:
     try:
         return tasks.get(name)
     except LookupError:
@@ -216,15 +244,15 @@ def _task(name: str) -> Task:
 
 def _check_readable(block: Mapping[str, Any], name: str) -> None:
     from pipeline.sources import read_rows
-    from pipeline.stages.ingest.params import IngestParams, check
+    from pipeline.stages.ingest.params import check
 
     where = f"recipes.{name}.ingest"
     params = parse(IngestParams, block["ingest"], where)
     try:
-        check(params, _task(block["task"]))
+        check(params, task_of(block["task"]))
     except ValueError as error:
         raise UserError(f"{where}.{error}") from None
-    next(read_rows(block["watch"], params.columns(), params.parts()[0].layout), None)
+    next(read_rows(params.sources()[0], params.columns(), params.parts()[0].layout), None)
 
 
 def _check_free(name: str) -> Sequence[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.core.errors import UserError
 from pipeline.core.locations import PACKAGE, locate
 from pipeline.core.log import Log, no_log
+from pipeline.sources.annotations import EXPORTS, read_tokens
 from pipeline.sources.encodings import as_utf8, is_utf8
 from pipeline.sources.json_records import read_json
 from pipeline.sources.parallel import read_parallel, siblings
@@ -54,12 +55,14 @@ BINARY = (".parquet", *EXTENSIONS)
 LAID_OUT: dict[str | None, LayoutReader] = {  # readers that use more of the layout than encoding
     **dict.fromkeys(TABLES, read_csv),
     **dict.fromkeys(EXTENSIONS, read_spreadsheet),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), read_json),
+    "squad": read_squad,
     "parallel": read_parallel,
+    "tokens": read_tokens,
 }
 READERS: dict[str, Reader] = {
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), read_json),
     ".parquet": read_parquet,
-    "squad": read_squad,
+    **EXPORTS,
     **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
     "conll_documents": read_conll_documents,
     "word_tags": read_word_tags,
@@ -71,7 +74,7 @@ FOLDERS: dict[str | None, LayoutReader] = {
     "lines": read_line_files,
     "documents": read_document_files,
 }
-FORMATS = (*TABLES, *EXTENSIONS, *(name for name in READERS if name.startswith(".")))
+FORMATS = tuple(name for name in (*LAID_OUT, *READERS) if name and name.startswith("."))
 
 
 def read_rows(
@@ -105,7 +108,7 @@ def read_rows(
         _check_options(kind, layout, shown)
         if file.stat().st_size == 0:
             raise UserError(f"{shown}: is empty: give a file with rows")
-        if kind in BINARY or kind == "parallel":
+        if file.suffix.lower() in BINARY or kind == "parallel":
             yield from _reader(kind, layout)(file, shown, columns)
             return
         with as_utf8(file, shown, layout.encoding) as text:

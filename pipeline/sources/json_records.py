@@ -1,15 +1,18 @@
 """Readers of JSON: an object per line, or an array of objects, whatever the file is called."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
+from pipeline.sources.recognition import Record, recognise_records
 from pipeline.sources.rows import (
     LARGEST_ROW,
+    PLAIN,
+    Layout,
     Reject,
     Row,
     checked,
@@ -18,15 +21,16 @@ from pipeline.sources.rows import (
 )
 from pipeline.sources.squad import read_squad
 
-Record = Mapping[str, Any]
 CHUNK = 1 << 20  # characters
-ARRAYS = ("data", "rows", "records", "examples", "annotations")  # in a file of one object
+ARRAYS = ("data", "rows", "records", "examples")  # in a file of one object
 
 
-def read_json(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+def read_json(
+    path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
+) -> Iterator[Row | Reject]:
     """Yield the records of a JSON file, or the questions of a file in SQuAD's layout."""
     if shape_of(path) == "squad":
-        yield from read_squad(path, shown, columns)
+        yield from read_squad(path, shown, columns, layout)
         return
     seen = False
     for number, record in read_records(path, shown):
@@ -34,6 +38,8 @@ def read_json(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row 
             yield record
             continue
         if not seen:
+            if not {*columns} <= record.keys() and (kind := recognise_records(record)):
+                raise UserError(f"{shown}: looks like {kind}: set ingest.format to {kind}")
             require(columns, tuple(record), f"{shown}: row 1", "its first row has")
             seen = True
         yield checked(shown, number, dict.fromkeys(columns, "") | dict(record))
@@ -66,8 +72,9 @@ def shape_of(path: Path) -> str:
             return "array" if begin == "[" else "lines"
         try:
             first = document.value()
-            if document.peek() or not {*ARRAYS} & first.keys():
-                return "lines"
+            if document.peek() or not any(isinstance(first.get(name), list) for name in ARRAYS):
+                is_document = path.suffix.lower() == ".json" and first.keys() == {"data"}
+                return "squad" if is_document else "lines"
         except (ValueError, RecursionError):  # broken, or too long to be a row
             pass
     with _open(path) as file:

@@ -26,6 +26,11 @@ Format = Literal[
     "lines",
     "documents",
     "parallel",
+    "label_studio",
+    "doccano",
+    "prodigy",
+    "argilla",
+    "tokens",
 ]
 
 
@@ -62,6 +67,10 @@ class Layout:
     """Character encoding of text files."""
     delimiter: str | None = None
     """Character between the fields of a CSV or TSV file; None finds it."""
+    utf16: bool = False
+    """True if positions count UTF-16 code units."""
+    tags: tuple[str, ...] = ()
+    """Names of the numbers of tags, in the format `tokens`."""
 
 
 PLAIN = Layout()

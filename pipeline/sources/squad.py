@@ -13,12 +13,14 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
-from pipeline.sources.rows import Reject, Row, as_json, checked, require
+from pipeline.sources.rows import PLAIN, Layout, Reject, Row, as_json, checked, require
 
 COLUMNS = ("question", "context", "answers", "id", "title")
 
 
-def read_squad(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+def read_squad(
+    path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
+) -> Iterator[Row | Reject]:
     """Yield a row for each question. The column `answers` is a JSON list of {"text",
     "answer_start"}: [] if the question has no answer, "" if the file has no answers. Offsets count
     characters.
@@ -42,7 +44,7 @@ def read_squad(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row
     number = 0
     for article, paragraph, question in _questions(content["data"]):
         number += 1
-        reason = _fault(paragraph, question)
+        reason = _fault(paragraph, question, layout.utf16)
         if reason:
             name = question.get("id") if isinstance(question, dict) else None
             reason = f"question {name!r}: {reason}" if name else reason
@@ -82,8 +84,9 @@ def _get(mapping: object, key: str) -> Any:
     return mapping.get(key) if isinstance(mapping, Mapping) else None
 
 
-def _fault(paragraph: object, question: object) -> str | None:
-    """Return the reason why a question is rejected; None if it is valid."""
+def _fault(paragraph: object, question: object, utf16: bool) -> str | None:
+    """Return the reason why a question is rejected; None if it is valid. Positions in UTF-16 units
+    are checked later, as characters."""
     context = _get(paragraph, "context")
     if not isinstance(context, str):
         return "has no context: `paragraphs` must be a list of {context, qas}"
@@ -98,6 +101,6 @@ def _fault(paragraph: object, question: object) -> str | None:
         text, start = _get(answer, "text"), _get(answer, "answer_start")
         if not isinstance(text, str) or type(start) is not int:
             return "an answer needs a `text` and a whole number `answer_start`"
-        if not text or start < 0 or not context.startswith(text, start):
+        if not text or start < 0 or not (utf16 or context.startswith(text, start)):
             return f"its answer {excerpt(text)!r} is not in its context at character {start}"
     return None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -40,10 +41,13 @@ def read_csv(
     that an open quote counts as many rejects as it hides lines.
     """
     csv.field_size_limit(LARGEST_ROW)
-    delimiter = layout.delimiter or usual_delimiter(path)
+    named = named_delimiter(path)
+    delimiter = layout.delimiter or named or usual_delimiter(path)
     # Undecodable bytes become lone surrogates, so that one bad byte costs only its row.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         table = _CsvFile(file, shown, delimiter, layout.quotes)
+        if named:
+            table.skip_line()
         yield from table.rows(table.header(columns, layout.header))
 
 
@@ -52,8 +56,11 @@ def find_delimiter(path: Path, columns: tuple[str, ...], layout: Layout = PLAIN)
     is the first under which the header names more of `columns`.
 
     Without a header line, it is the character that cuts the first lines into the right number of
-    fields. Raises UserError if several do.
+    fields. A first line such as `sep=;`, which Excel reads, decides. Raises UserError if several
+    characters fit.
     """
+    if named := named_delimiter(path):
+        return named
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         lines = [line for line in islice(file, HEAD) if line.strip()]
     first = lines[0][:LONGEST_HEADER] if lines else ""
@@ -78,6 +85,13 @@ def find_delimiter(path: Path, columns: tuple[str, ...], layout: Layout = PLAIN)
     return (fit or candidates)[0]
 
 
+def named_delimiter(path: Path) -> str | None:
+    """Return the delimiter that a first line such as `sep=;` names, if there is one."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        match = re.fullmatch(r'"?sep=(.)"?', file.readline(20).rstrip("\r\n"))
+    return match[1] if match else None
+
+
 def usual_delimiter(path: Path) -> str:
     return "\t" if path.suffix.lower() == ".tsv" else ","
 
@@ -96,6 +110,7 @@ class _CsvFile:
     def __init__(self, file: TextIO, shown: str, delimiter: str, quotes: bool) -> None:
         self.file, self.shown, self.delimiter, self.quotes = file, shown, delimiter, quotes
         self.quote_count = 0  # in the lines of the current row
+        self.skipped = 0  # lines before the header
         self.reader = csv.reader(
             self._lines(),
             delimiter=delimiter,
@@ -107,6 +122,15 @@ class _CsvFile:
         for text in self.file:
             self.quote_count += text.count('"')
             yield text
+
+    def skip_line(self) -> None:
+        self.file.readline()
+        self.skipped = 1
+
+    @property
+    def line_num(self) -> int:
+        """Number of the last line that was read."""
+        return self.reader.line_num + self.skipped
 
     def header(self, columns: tuple[str, ...], names: tuple[str, ...] | None) -> list[str]:
         """Return the names of all columns: `names`, or else those in the first line.
@@ -129,14 +153,14 @@ class _CsvFile:
 
     def rows(self, header: list[str]) -> Iterator[Row | Reject]:
         while True:
-            line, self.quote_count = self.reader.line_num + 1, 0
+            line, self.quote_count = self.line_num + 1, 0
             try:
                 values = next(self.reader)
             except StopIteration:
                 return
             except csv.Error as error:
                 reject = Reject(self.shown, line, _csv_reason(str(error)))
-                yield from _rejects(reject, self.reader.line_num)
+                yield from _rejects(reject, self.line_num)
                 continue
             if not values:  # a blank line
                 continue
@@ -147,7 +171,7 @@ class _CsvFile:
 
     def _broken(self, line: int, values: list[str], fields: int) -> tuple[Reject, int] | None:
         """Return the `Reject` of a row that cannot be used and the last line that it spans."""
-        text, end = self.delimiter.join(values), self.reader.line_num
+        text, end = self.delimiter.join(values), self.line_num
         last = line if len(values) == fields else end
         if reject := _undecodable(self.shown, line, text):
             return reject, last
@@ -199,7 +223,7 @@ def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[R
         require(columns, names, f"{shown}: row 1", "its columns are")
         classes = class_names(pq.read_schema(path))
         number = 0
-        for batch in parquet_batches(path, columns=columns):
+        for batch in parquet_batches(path, columns=columns or None):
             try:
                 rows = batch.to_pylist()
             except UnicodeDecodeError:  # which names no row

@@ -6,12 +6,10 @@ documents.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby, pairwise
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -26,14 +24,13 @@ from pipeline.sources.rows import (
     read_lines,
     require,
 )
+from pipeline.sources.tags import OUTSIDE, Span, TagSurvey
 
 BLANKS = " \t"  # others, such as a full-width space, can be tokens
 DOCUMENT = "-DOCSTART-"
-OUTSIDE = "O"
-# Letters that begin an entity, continue it, end it, and mark an entity of one token. The first two
-# schemes do not mark ends; IOB1 begins with I, and with B only right after an entity of that type.
-SCHEMES = {"IOB2": "BI", "IOB1": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
-BY_CHARACTERS = 0.95  # share of one-character tokens from which a file is tagged by characters
+BESIDE = re.compile(r"#|\d+[-.]\d+\t")
+GERMEVAL = 4  # columns: number, token, tag, tag of a nested entity
+SOME = 1000  # sentences whose numbers are examined
 # Tags of names in the People's Daily corpus of 1998 (Yu et al. 2002), and family names of two
 # characters.
 NAMES = {"nr": "PER", "ns": "LOC", "nt": "ORG"}
@@ -44,8 +41,6 @@ WORD = re.compile(r"(.+)/([A-Za-z][A-Za-z0-9]*)")
 
 PRESENT = ("text", "label", "tokens", "document")
 
-Span = tuple[int, int, str]
-
 
 # columns
 
@@ -53,10 +48,6 @@ Span = tuple[int, int, str]
 class Line(NamedTuple):
     number: int
     fields: list[str]
-
-    @property
-    def tag(self) -> str:
-        return self.fields[-1]
 
 
 class Sentence(NamedTuple):
@@ -72,13 +63,17 @@ class Survey:
     """Properties of a file that are known only after reading all of it."""
 
     columns: int
-    scheme: str
-    by_characters: bool
+    token: int
+    """Column of the token: the second if the first numbers the tokens of a sentence."""
+    tag: int
+    """Column of the tag, from the end."""
+    tags: TagSurvey
 
 
 def read_conll(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
     """Yield sentences, which blank lines separate. The first column of a line is a token, the last
-    one its tag. Tabs separate the columns of a line that has one, else spaces.
+    one its tag. Tabs separate the columns of a line that has one, else spaces. A first column that
+    numbers the tokens is passed over, as in CoNLL-U and GermEval.
 
     The number of a row is the line of its first token. A sentence is one `Reject` that names the
     line if a line cannot be read, has another number of columns than most lines, or has a tag that
@@ -114,16 +109,16 @@ def read_conll_documents(
 def _read(path: Path, shown: str) -> Iterator[tuple[int, "Sentence | Reject"]]:
     """Yield the document number of each sentence, and the sentence or its `Reject`."""
     survey = _survey(path, shown)
-    for document, lines in _sentences(path, shown):
+    for document, lines in _sentences(path, shown, numbered=survey.token > 0):
         if isinstance(lines, Reject):
             yield document, lines
-        elif fault := _fault(lines, survey):
-            words = " ".join(line.fields[0] for line in lines)
-            yield document, Reject(shown, *fault, excerpt(words))
+            continue
+        tokens = [line.fields[survey.token] for line in lines if len(line.fields) > survey.token]
+        if fault := _fault(lines, survey):
+            yield document, Reject(shown, *fault, excerpt(" ".join(tokens)))
         else:
-            tokens = [line.fields[0] for line in lines]
-            text, starts = _joined(tokens, survey.by_characters)
-            spans = _spans(lines, starts, survey.scheme)
+            tags = [line.fields[survey.tag] for line in lines]
+            text, spans = survey.tags.text_and_spans(tokens, tags)
             yield document, Sentence(lines[0].number, text, spans, tokens)
 
 
@@ -140,8 +135,14 @@ def _row(shown: str, document: int, sentences: Sequence["Sentence"]) -> Row:
     return Row(shown, sentences[0].number, fields)
 
 
-def _sentences(path: Path, shown: str) -> Iterator[tuple[int, list[Line] | Reject]]:
-    """Yield the document number and the lines of each sentence; 0 before the first -DOCSTART-."""
+def _sentences(
+    path: Path, shown: str, *, numbered: bool = False
+) -> Iterator[tuple[int, list[Line] | Reject]]:
+    """Yield the document number and the lines of each sentence; 0 before the first -DOCSTART-.
+
+    Where the tokens are `numbered`, lines that begin with # are comments, and lines of several
+    tokens or of none (2-3, 8.1 in CoNLL-U) are left out.
+    """
     document, size = 0, 0
     sentence: list[Line] = []
     fault: Reject | None = None
@@ -154,6 +155,8 @@ def _sentences(path: Path, shown: str) -> Iterator[tuple[int, list[Line] | Rejec
             if fault or sentence:
                 yield document, fault or sentence
             document, size, sentence, fault = document + begins, 0, [], None
+            continue
+        if numbered and BESIDE.match(line):
             continue
         size += len(line)
         if size > LARGEST_ROW and not fault:
@@ -172,73 +175,46 @@ def _columns(line: str) -> list[str]:
 
 
 def _survey(path: Path, shown: str) -> Survey:
-    """Read a whole file to find its most frequent number of columns and the scheme that the fewest
-    pairs of adjacent tags violate; all rules of a scheme are about two adjacent tags."""
+    """Read a whole file to find its columns and the scheme of its tags."""
+    numbered = _is_numbered(path, shown)
     widths: Counter[int] = Counter()
-    pairs: Counter[tuple[str, str]] = Counter()
-    tokens, single, wide = 0, 0, 0
     first = 0
-    for _, sentence in _sentences(path, shown):
-        if isinstance(sentence, Reject):
-            continue
-        first = first or sentence[0].number
-        widths.update(len(line.fields) for line in sentence)
-        pairs.update(pairwise(_tags(sentence)))
-        for line in sentence:
-            is_single = len(line.fields[0]) == 1
-            tokens, single = tokens + 1, single + is_single
-            wide += is_single and _width(line.fields[0]) == "wide"
+    for _, sentence in _sentences(path, shown, numbered=numbered):
+        if not isinstance(sentence, Reject):
+            first = first or sentence[0].number
+            widths.update(len(line.fields) for line in sentence)
     columns = widths.most_common(1)[0][0] if widths else 2
     if columns < 2:
         raise UserError(
             f"{shown}, line {first}: has 1 column: a token and its tag are needed (for a text a"
             " line set ingest.format to lines)"
         )
-    violations = {
-        scheme: sum(count for pair, count in pairs.items() if not _fits(*pair, scheme))
-        for scheme in SCHEMES
-    }
-    by_characters = single >= BY_CHARACTERS * tokens and 2 * wide >= tokens
-    return Survey(columns, min(violations, key=violations.__getitem__), by_characters)
+    tags = [TagSurvey(), TagSurvey()]  # of the last column and of the one before it
+    for _, sentence in _sentences(path, shown, numbered=numbered):
+        if isinstance(sentence, Reject):
+            continue
+        own = [line for line in sentence if len(line.fields) >= 2 + numbered]
+        tokens = [line.fields[numbered] for line in own]
+        for place, survey in enumerate(tags, 1):
+            survey.count(tokens, [line.fields[-place] for line in own])
+    nested = numbered and columns == GERMEVAL and _are_tags(tags[0]) and _are_tags(tags[1])
+    return Survey(columns, int(numbered), -2 if nested else -1, tags[nested])
 
 
-def _tags(sentence: Sequence[Line]) -> list[str]:
-    """Return the tags of a sentence between two O tags."""
-    return [OUTSIDE, *(line.tag for line in sentence), OUTSIDE]
+def _is_numbered(path: Path, shown: str) -> bool:
+    """True if the first column numbers the tokens of each sentence, from 1 on."""
+    right, total = 0, 0
+    for _, sentence in islice(_sentences(path, shown, numbered=True), SOME):
+        if not isinstance(sentence, Reject):
+            numbers = [line.fields[0] for line in sentence]
+            right += numbers == [str(n) for n in range(1, len(numbers) + 1)]
+            total += len(sentence[0].fields) > 2
+    return total > 0 and right >= 0.9 * total
 
 
-@lru_cache(maxsize=65536)
-def _parsed(tag: str) -> tuple[str, str]:
-    """Return the letter and the type of a tag, ("", "") if it is not a valid tag."""
-    letter, hyphen, kind = tag.partition("-")
-    if tag == OUTSIDE:
-        return OUTSIDE, ""
-    return (letter, kind) if len(letter) == 1 and hyphen and kind else ("", "")
-
-
-@lru_cache(maxsize=65536)
-def _fits(before: str, tag: str, scheme: str) -> bool:
-    """True if a scheme allows a tag right after another one."""
-    (was, old), (now, new) = _parsed(before), _parsed(tag)
-    letters = SCHEMES[scheme]
-    if now != OUTSIDE and (not now or now not in letters):
-        return False
-    if scheme == "IOB1":
-        return now != "B" or (was in ("B", "I") and old == new)
-    continues = now in letters[1:3]
-    if scheme == "IOB2":
-        return not continues or (was in ("B", "I") and old == new)
-    is_open = was != "" and was in letters[:2]
-    return continues == is_open and (old == new or not continues)
-
-
-@lru_cache(maxsize=65536)
-def _begins(before: str, tag: str, scheme: str) -> bool:
-    """True if an entity begins with a tag that the scheme allows after the tag before."""
-    (was, old), (now, new) = _parsed(before), _parsed(tag)
-    if scheme == "IOB1":
-        return now == "B" or (now == "I" and (was == OUTSIDE or old != new))
-    return now in (SCHEMES[scheme][0], SCHEMES[scheme][3:])
+def _are_tags(survey: TagSurvey) -> bool:
+    """True if a column has only tags of the scheme IOB2."""
+    return all(tag == OUTSIDE or tag[:2] in ("B-", "I-") for tag in survey.kinds)
 
 
 def _fault(sentence: Sequence[Line], survey: Survey) -> tuple[int, str] | None:
@@ -246,65 +222,10 @@ def _fault(sentence: Sequence[Line], survey: Survey) -> tuple[int, str] | None:
     for number, fields in sentence:
         if len(fields) != survey.columns:
             return number, f"has {len(fields)} columns where the file has {survey.columns}"
-        if not fields[0]:
+        if not fields[survey.token]:
             return number, "its token is empty"
-    tags = _tags(sentence)
-    for place, (before, tag) in enumerate(pairwise(tags)):
-        if _fits(before, tag, survey.scheme):
-            continue
-        number = sentence[min(place, len(sentence) - 1)].number
-        letter, _ = _parsed(tag)
-        if letter != OUTSIDE and (not letter or letter not in SCHEMES[survey.scheme]):
-            known = ", ".join(f"{letter}-TYPE" for letter in SCHEMES[survey.scheme])
-            return number, f"its tag {excerpt(tag)!r} is not {survey.scheme} ({OUTSIDE}, {known})"
-        if place == len(sentence):
-            return number, f"its tag {excerpt(before)!r} ends a sentence, against {survey.scheme}"
-        context = f"follows {excerpt(before)!r}" if place else "begins a sentence"
-        return number, f"its tag {excerpt(tag)!r} {context}, against {survey.scheme}"
-    return None
-
-
-def _spans(sentence: Sequence[Line], starts: Sequence[int], scheme: str) -> list[Span]:
-    spans: list[Span] = []
-    tags = pairwise(_tags(sentence))
-    for (_, fields), start, (before, tag) in zip(sentence, starts, tags, strict=False):
-        end = start + len(fields[0])
-        if tag == OUTSIDE:
-            continue
-        if _begins(before, tag, scheme):
-            spans.append((start, end, _parsed(tag)[1]))
-        else:
-            spans[-1] = (spans[-1][0], end, spans[-1][2])
-    return spans
-
-
-def _joined(tokens: Sequence[str], by_characters: bool) -> tuple[str, list[int]]:
-    """Join tokens to a text. Returns the text and the start of each token.
-
-    A space separates two tokens, except in Chinese or Japanese: no space between two wide
-    characters, nor between a wide one and a mark such as “ whose width is ambiguous (Unicode
-    Standard Annex 11). Korean letters are wide too, but its words are separated by spaces. In a
-    file that is tagged by characters, a space separates only two tokens of several characters.
-    """
-    starts, parts, end = [0], [tokens[0]], len(tokens[0])
-    for before, token in pairwise(tokens):
-        if by_characters:
-            spaced = len(before) > 1 and len(token) > 1
-        else:
-            widths = {_width(before[-1]), _width(token[0])}
-            spaced = "narrow" in widths or "wide" not in widths
-        parts.append(f" {token}" if spaced else token)
-        starts.append(end + spaced)
-        end = starts[-1] + len(token)
-    return "".join(parts), starts
-
-
-@lru_cache(maxsize=65536)
-def _width(character: str) -> str:
-    if "HANGUL" in unicodedata.name(character, ""):
-        return "narrow"
-    kinds = {"W": "wide", "F": "wide", "A": "either"}
-    return kinds.get(unicodedata.east_asian_width(character), "narrow")
+    fault = survey.tags.fault([line.fields[survey.tag] for line in sentence])
+    return (sentence[fault[0]].number, fault[1]) if fault else None
 
 
 # word/tag

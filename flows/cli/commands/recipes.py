@@ -54,67 +54,134 @@ def add(
     _added(add_ready(name, other, data))
 
 
+NewName = Annotated[
+    str,
+    typer.Argument(
+        metavar="[NAME]",
+        help="a-z, 0-9, - and _.",
+        show_default="that of the file",
+        parser=str,
+    ),
+]
+NewFile = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FILE", help="Rows, or a folder with a folder of texts per label.", parser=str
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASK",
+        help="Task (docs/TASKS.md).",
+        show_default="by the label",
+        autocompletion=completion.tasks,
+    ),
+]
+Text = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column of the text.", show_default="found"),
+]
+Second = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column of the second text of a pair.")
+]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the label; A,B for a column per class.",
+        show_default="found",
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column whose rows stay together in one split."),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Such as conll, squad, lines or label_studio (docs/TASKS.md).",
+        show_default="found",
+    ),
+]
+Header = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Columns of a file without a header.")
+]
+NoQuotes = Annotated[bool, typer.Option("--no-quotes", help="Read quotes as any other character.")]
+Encoding = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Encoding of a text file.", show_default="found"),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(metavar="C", help="Between the fields of a table.", show_default="found"),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(metavar="C", help="Between the classes of a cell.", show_default="found"),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column of train, validation, test.", show_default="found"),
+]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECIPE",
+        help="Recipe whose other values are copied.",
+        show_default="the task's defaults",
+        autocompletion=completion.recipes,
+    ),
+]
+
+
 @group.command(
+    "bertline new data/raw/reviews.csv",
     "bertline new reviews data/raw/reviews.csv --text review --label sentiment",
     "bertline new towns data/raw/towns.conll --task ner",
 )
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="a-z, 0-9, - and _")],
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE", help="Rows, or a folder with a folder of texts per label.", parser=str
-        ),
-    ],
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASK",
-            help="Task (docs/TASKS.md).",
-            show_default="classification",
-            autocompletion=completion.tasks,
-        ),
-    ] = None,
-    text: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the text.")] = "text",
-    second: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column of the second text of a pair.")
-    ] = None,
-    label: Annotated[str, typer.Option(metavar="COLUMN", help="Column of the label.")] = "label",
-    group: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="Column whose rows stay together in one split."),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help="conll, squad, word_tags or lines.",
-            show_default="by the extension",
-        ),
-    ] = None,
-    header: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Columns of a file without a header.")
-    ] = None,
-    no_quotes: Annotated[
-        bool, typer.Option("--no-quotes", help="Read quotes as any other character.")
-    ] = False,
-    like: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE",
-            help="Recipe whose other values are copied.",
-            show_default="the task's defaults",
-            autocompletion=completion.recipes,
-        ),
-    ] = None,
+    name: NewName,
+    file: NewFile = None,
+    task: Task = None,
+    text: Text = None,
+    second: Second = None,
+    label: Label = None,
+    group: Group = None,
+    format_: Format = None,
+    header: Header = None,
+    no_quotes: NoQuotes = False,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    separator: Separator = None,
+    split: Split = None,
+    like: Like = None,
 ) -> None:
-    """Add a recipe for your own rows to params.yaml."""
+    """Look at your own rows, propose a recipe for them, and add it to params.yaml."""
+    from flows.cli.proposals.proposal import name_for
     from flows.cli.recipes import add_own
+    from pipeline.core.log import Console
 
-    ingest = {"text": text, "second": second, "label": label, "group": group, "format": format_}
-    own = {"header": header.split(",") if header else None, "quotes": not no_quotes}
-    add_own(name, file, ingest | own, task, like)
+    if file is None:
+        name, file = name_for(name), name
+    names = label.split(",") if label and "," in label else label
+    given = {
+        "text": text,
+        "second": second,
+        "label": names,
+        "group": group,
+        "format": format_,
+        "encoding": encoding,
+        "delimiter": delimiter,
+        "separator": separator,
+        "split": split,
+        "header": header.split(",") if header else None,
+        "quotes": False if no_quotes else None,
+    }
+    own = {key: value for key, value in given.items() if value is not None}
+    print("\n".join(add_own(name, file, own, task, like, log=Console("new"))))
     _added(name)
 
 

@@ -1,6 +1,7 @@
 """Parameters of ingest."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -32,9 +33,10 @@ class IngestParams(Settings):
     format: Format | list[Format | None] | dict[Split, Format | list[Format | None] | None] | None
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
     (SQuAD's JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a
-    label), `documents` (separated by blank lines) or `parallel` (a file a language, a text a line);
-    null goes by the file's extension. One format for all sources, one for each split, or a list as
-    long as a list of sources."""
+    label), `documents` (separated by blank lines), `parallel` (a file a language, a text a line),
+    `tokens` (JSON or Parquet with lists of tokens and tags), or JSON that an annotation tool
+    exports: `label_studio`, `doccano`, `prodigy` or `argilla`; null goes by the file's extension.
+    One format for all sources, one for each split, or a list as long as a list of sources."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
@@ -114,10 +116,10 @@ class IngestParams(Settings):
             sources, formats = given if isinstance(given, list) else [given], self._formats(split)
             each = formats if isinstance(formats, list) else [formats] * len(sources)
             for source, form in zip(sources, each, strict=True):
-                if form and not one:
-                    layout = Layout(form, encoding=self.encoding)
-                else:
-                    layout = Layout(form, header, self.quotes, self.encoding, self.delimiter)
+                layout = Layout(form, encoding=self.encoding, utf16=self.offsets == "utf-16")
+                if one or not form:
+                    quotes, delimiter = self.quotes, self.delimiter
+                    layout = replace(layout, header=header, quotes=quotes, delimiter=delimiter)
                 parts.append(Part(split, source, layout))
         return parts
 

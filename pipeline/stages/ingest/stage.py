@@ -10,7 +10,7 @@ rejects.parquet (file, line, reason, excerpt) and intake.json. Labels from peopl
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
     **dict.fromkeys(("", "0", "0.0", "false", "no"), False),
 }
+TOKENS = "tokens"  # the format whose reader names the tags itself
 BATCH, LONGEST_BATCH = 10_000, 16_000_000  # rows; characters of their texts
 
 
@@ -79,6 +80,7 @@ def ingest(
                 characters = 0
         writer.write_table(pa.Table.from_pylist(batch, schema))
         reader.require(counts.total())
+        reader.check_separator()
     with atomic_write(out / "rejects.parquet") as temporary:
         listing = [
             dict(zip(REJECT_COLUMNS, (r.file, r.number, r.reason, r.excerpt), strict=True))
@@ -87,6 +89,12 @@ def ingest(
         schema = pa.schema([(name, types.get(name, pa.string())) for name in REJECT_COLUMNS])
         pq.write_table(pa.Table.from_pylist(listing, schema), temporary)
     log.info(f"{counts.total():,} rows read, {len(rejects):,} cannot be used")
+    if reader.doubts:
+        first = reader.doubts[0]
+        log.info(
+            f"{len(reader.doubts):,} labels are doubtful, the first {first.file}, line"
+            f" {first.number}: {first.reason}"
+        )
     return Intake(
         source=", ".join(
             f"{part.split}: {part.source}" if part.split else part.source for part in params.parts()
@@ -112,6 +120,10 @@ class Reader:
     labelled: int = 0
     """Number of rows of `labels` so far."""
     log: Log = no_log
+    doubts: list[Reject] = field(default_factory=list)
+    """Rows whose labels are well formed and doubtful; they are kept."""
+    classes: Counter[str] = field(default_factory=Counter)
+    """Names in the labels of a multi-label task."""
 
     def __post_init__(self) -> None:
         self.provided = {part.split for part in self.params.parts()} - {None}
@@ -125,10 +137,26 @@ class Reader:
             reason = f": all are unreadable, the first {first.reason}" if first else ""
             raise UserError(f"{where}: no rows{reason}")
 
+    def check_separator(self) -> None:
+        """Raise UserError if the names of classes are lists in another notation: then cutting them
+        at a sign makes fewer names."""
+        for sign in ";|" if not self.params.separator else "":
+            several = [name for name in self.classes if sign in name]
+            parts = {part.strip() for name in self.classes for part in name.split(sign)}
+            if several and len(parts) < len(self.classes):
+                raise UserError(
+                    f"{self.params.sources()[0]}: {len(several):,} of {len(self.classes):,} classes"
+                    f" hold {sign!r}, such as {excerpt(several[0], 40)!r}: set ingest.separator to"
+                    f" {sign!r}, or to ',' if these are names"
+                )
+
     def rows(self) -> Iterator[dict[str, Any]]:
         params = self.params
         for part in params.parts():
-            rows = read_rows(part.source, params.columns(), part.layout, self.log)
+            layout = part.layout
+            if layout.format == TOKENS:
+                layout = replace(layout, tags=tuple(self.names or ()))
+            rows = read_rows(part.source, params.columns(), layout, self.log)
             yield from self._converted(rows, partial(self._row, split=part.split), params.text)
         if self.labels and self.labels.exists():
             rows = read_json(self.labels, str(self.labels), ("text", "label"))
@@ -163,8 +191,14 @@ class Reader:
         if self.task.by_group and not group:
             raise ValueError(f"its {params.group!r} is empty: it belongs to no group")
         label = self._label_cell(row)
+        if label and params.offsets == "utf-16":
+            label = self.task.in_characters(label, text, second)
         if label or not self.task.labelled:
             label = self.task.label(self._class_names(label), text, second)
+        if doubt := self.task.doubt(label, text, second) if label else None:
+            self.doubts.append(Reject(row.file, row.number, doubt))
+        if self.task.many_classes and label:
+            self.classes.update(self.task.classes(label))
         if params.split:
             value = cell(params.split, "")
             split = SPLIT_NAMES.get(value.strip().lower())
@@ -185,6 +219,8 @@ class Reader:
             names = [name for name in label if _flag(name, row.fields.get(name, ""))]
             return json.dumps(names, ensure_ascii=False)
         cell = row.fields.get(label, "").strip() if label else ""
+        if cell.startswith('{"choices"'):  # several choices in Label Studio's JSON-MIN
+            return json.dumps(json.loads(cell)["choices"], ensure_ascii=False)
         if self.params.separator and cell and not cell.startswith("["):
             parts = [part.strip() for part in cell.split(self.params.separator)]
             parts = [part for part in parts if part]
@@ -233,7 +269,7 @@ class Reader:
     def _class_names(self, cell: str) -> str:
         """Convert a cell of numbers (with commas or as a JSON list) to names of classes: to one for
         exclusive tasks, else to a JSON list."""
-        if self.names is None:
+        if self.names is None or self.params.format == TOKENS:
             return cell
         shown = f"its {self.params.label!r} is {excerpt(cell)!r}"
         inside = cell[1:-1].strip() if cell.startswith("[") and cell.endswith("]") else cell

@@ -191,6 +191,15 @@ class Task(ABC):
         Raises ValueError with the reason if the cell is not a label of this row.
         """
 
+    def in_characters(self, cell: str, text: str, second: str) -> str:
+        """Convert the positions in a cell from UTF-16 code units to characters, for tasks with
+        `offsets`. Raises ValueError if the cell is not a label of this row."""
+        raise NotImplementedError
+
+    def doubt(self, label: str, text: str, second: str) -> str | None:
+        """Reason to look at a label again, although it is well formed; None if there is none."""
+        return None
+
     def classes(self, label: str) -> Sequence[str]:
         """Classes in a label, with repetitions; none if the task has no classes."""
         return ()

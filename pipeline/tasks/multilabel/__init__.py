@@ -10,6 +10,7 @@ best for all classes together, the more the rarer the class.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 Flags = npt.NDArray[np.bool_]
 GRID = np.linspace(-7, 7, 141)  # candidate thresholds as logits: 0.0009 to 0.9991
+QUOTED = re.compile(r"\[\s*('[^']*'[\s,]*)*\]")  # a list as Python and NumPy write it
 PARTS = 5  # of the validation rows; each is left out once for a class's own threshold
 PULL = 5  # weight of the shared threshold, in positive rows of a class
 
@@ -53,7 +55,7 @@ class Multilabel(Task):
     many_classes = True
 
     def label(self, cell: str, text: str, second: str) -> str:
-        """Parse a JSON list of names, or names separated by commas."""
+        """Parse a JSON list of names, one as Python or NumPy writes it, or names with commas."""
         cell = cell.strip()
         names = _listed(cell) if cell.startswith("[") else cell.split(",")
         names = [class_name(name) for name in names]
@@ -277,7 +279,7 @@ def _listed(cell: str) -> list[str]:
     try:
         names = json.loads(cell)
     except (ValueError, RecursionError):
-        names = None
+        names = re.findall(r"'([^']*)'", cell) if QUOTED.fullmatch(cell) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(
             'begins with [ and is no JSON list of names: write it like ["anger", "joy"]'

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base import (
-    HARMFUL,
     IGNORED,
     Answer,
     Detail,
@@ -28,9 +27,10 @@ from ..base import (
     Task,
     counts,
 )
-from ..base.encoding import Piece, Texts, trimmed
+from ..base.encoding import Piece, Texts
 from ..base.single_label import softmax
 from . import baselines as bio_baselines
+from . import spans
 from .bio import Place, Span, best_path, entities, placed, tagged, tags_of
 from .word_boundaries import plain_words, whole_words, words
 
@@ -47,23 +47,18 @@ class NamedEntities(Task):
     # rows
 
     def label(self, cell: str, text: str, second: str) -> str:
-        """Parse a JSON list of [start, end, type] or {"start": , "end": , "label": }.
-
-        White space at either end of a span is excluded from it.
-        """
-        try:
-            entries = json.loads(cell)
-        except (ValueError, RecursionError):
-            entries = None
-        if not isinstance(entries, list):
-            raise ValueError(
-                'is no JSON list of spans: write it like [[0, 4, "PER"]], or [] for none'
-            )
-        spans = sorted(_span(entry, text) for entry in entries)
-        for one, other in pairwise(spans):
+        """Parse a JSON list of spans (`spans.parse`), which do not overlap."""
+        found = spans.parse(cell, text)
+        for one, other in pairwise(found):
             if other.start < one.end:
                 raise ValueError(f"spans {_described(one)} and {_described(other)} overlap")
-        return written(spans)
+        return written(found)
+
+    def in_characters(self, cell: str, text: str, second: str) -> str:
+        return spans.in_characters(cell, text)
+
+    def doubt(self, label: str, text: str, second: str) -> str | None:
+        return spans.doubt(read(label), text)
 
     def classes(self, label: str) -> Sequence[str]:
         return [span.type for span in read(label)]
@@ -198,26 +193,6 @@ def read(label: str) -> list[Span]:
 
 def written(spans: Sequence[Span]) -> str:
     return json.dumps(spans, ensure_ascii=False, separators=(",", ":"))
-
-
-def _span(entry: Any, text: str) -> Span:
-    if isinstance(entry, dict):
-        entry = [entry.get(key) for key in ("start", "end", "label")]
-    if not isinstance(entry, list) or len(entry) != 3:
-        raise ValueError('a span is [start, end, type] or {"start": , "end": , "label": }')
-    start, end, kind = entry
-    if type(start) is not int or type(end) is not int:
-        raise ValueError("a span's start and end are whole numbers")
-    if not isinstance(kind, str) or not kind.strip() or HARMFUL.search(kind):
-        raise ValueError(f"the type of span {start} to {end} is empty or not printable")
-    if start > end:
-        raise ValueError(f"span {start} to {end} ends before it starts")
-    if not 0 <= start <= end <= len(text):
-        raise ValueError(f"span {start} to {end} lies outside of the text's {len(text)} characters")
-    start, end = trimmed(text, start, end)
-    if start == end:
-        raise ValueError(f"span {entry[0]} to {entry[1]} holds no character but white space")
-    return Span(start, end, kind.strip())
 
 
 def _described(span: Span) -> str:

@@ -95,6 +95,12 @@ def _without_emoji(word: Word, text: str) -> Word:
     return Word(word.token, start, end)
 
 
+def goes_on(text: str, place: int) -> bool:
+    """True if a position is inside a word: a letter or digit of the same word is on either side."""
+    inside = 0 < place < len(text)
+    return inside and text[place - 1].isalnum() and text[place].isalnum() and _joined(text, place)
+
+
 def _joined(text: str, place: int) -> bool:
     """True if a character can belong to the same word as the one before it."""
     return _attached(text[place]) or not (_unspaced(text[place]) or _unspaced(text[place - 1]))

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..base import Answer, Detail, Floats, Labelled, Logits, LossOptions, Setting, Target, Task
 from ..base.encoding import Piece, Texts, trimmed
+from ..base.utf16 import from_utf16
 from .baselines import tuned
 from .squad import NO_ANSWER, Span, check, read, read_cell, score, write
 
@@ -53,6 +54,10 @@ class QuestionAnswering(Task):
         for start, answer in spans:
             check(start, answer, second)
         return write(spans)
+
+    def in_characters(self, cell: str, text: str, second: str) -> str:
+        found = read_cell(cell)
+        return cell if found is None else write([(from_utf16(second, at), a) for at, a in found])
 
     def shown(self, label: str, text: str, second: str) -> str:
         return " | ".join(dict.fromkeys(answer for _, answer in read(label))) or "no answer"

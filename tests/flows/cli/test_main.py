@@ -110,7 +110,10 @@ def test_new_keeps_the_comments_of_params_yaml(
     ("arguments", "message"),
     [
         (("new", "reviews", "no.csv"), "no.csv: no such file or folder"),
-        (("new", "reviews", "reviews.csv"), "no column 'text': its header names review, stars"),
+        (
+            ("new", "reviews", "reviews.csv", "--text", "body"),
+            "no column 'body': its header names review, stars",
+        ),
         (("new", "Reviews", "reviews.csv"), "recipe name 'Reviews'"),
         (("check", "nwes"), "no recipe 'nwes'; did you mean news?"),
         (("predict", "news", "a text"), "news: has no champion yet: bertline run news"),

@@ -210,7 +210,11 @@ def test_new_does_not_copy_the_shares_of_published_splits(home: Path, published:
     [
         (("--task", "clasification"), "no task 'clasification'; did you mean classification?"),
         (("--task", "similarity"), "recipes.mine.ingest.second: similarity reads two texts"),
-        (("--second", "label"), "recipes.mine.ingest.second: classification reads one text"),
+        (("--second", "label"), "a.csv: no column is left for a label"),
+        (
+            ("--task", "classification", "--second", "label", "--label", "label"),
+            "second: classification reads one text",
+        ),
         (("--like", "nwes"), "no recipe 'nwes' to copy from; did you mean news?"),
         (("--like", "news", "--task", "similarity"), "recipes.news is of task classification"),
         (("--format", "excel"), "recipes.mine.ingest.format:"),

@@ -46,6 +46,13 @@ def test_a_file_without_a_header_has_the_delimiter_that_fits_its_names(tmp_path:
         read(path, layout=Layout(header=("text", "label")))
 
 
+def test_a_first_line_for_excel_names_the_delimiter(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", b"\xef\xbb\xbfsep=;\r\ntext;label\r\na, b;x\r\nc\r\nd;y\r\n")
+    rows = read(path)
+    assert good(rows) == [("a, b", "x"), ("d", "y")]
+    assert [row.number for row in rows] == [3, 4, 5]
+
+
 def test_a_named_delimiter_is_taken(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", b"text,label;b\nx,y;z\n")
     with pytest.raises(UserError, match="no column 'text': its header names text,label, b"):

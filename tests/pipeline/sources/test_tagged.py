@@ -278,3 +278,43 @@ def test_a_word_without_a_tag_is_named(tmp_path: Path, word: str) -> None:
     else:
         assert good(rows) == [("新", "[]")]
         assert bad(rows) == [(2, f"{word!r} is not word/tag")]
+
+
+def numbered(columns: str, lines: list[str], comments: bool) -> bytes:
+    head = "# text = x\n# sent_id = 1\n" if comments else ""
+    body = "".join(columns.format(n=n, pair=line) for n, line in enumerate(lines, 1))
+    return f"{head}{body}\n".encode() * 3
+
+
+@pytest.mark.parametrize("comments", [True, False])
+@pytest.mark.parametrize(
+    "columns",
+    ["{n}\t{pair}\n", "{n}\t{pair}\tO\n", "{n}\t{pair}\tB-DEEP\n"],
+)
+def test_a_column_of_numbers_is_no_token(tmp_path: Path, columns: str, comments: bool) -> None:
+    """CoNLL with numbers, and GermEval with the tags of nested entities behind the others."""
+    lines = ["Ann\tB-PER", "sings\tO", "#\tO"]
+    content = numbered(columns, lines, comments)
+    if columns.endswith("DEEP\n"):
+        content = content.replace(b"sings\tO\tB-DEEP", b"sings\tO\tO")
+    rows = read(write(tmp_path, "a.conll", content))
+    assert good(rows) == [("Ann sings #", '[[0, 3, "PER"]]')] * 3
+
+
+def test_conllu_has_its_tag_in_the_last_column(tmp_path: Path) -> None:
+    """Lines of several tokens and of none are passed over."""
+    lines = ["1-2\tAnns\t_\t_", "1\tAnn\tNOUN\tB-PER", "2\tsings\tVERB\tO", "2.1\t_\t_\t_"]
+    content = "# text = Ann sings\n" + "\n".join(lines) + "\n\n"
+    rows = read(write(tmp_path, "a.conll", content.encode() * 2))
+    assert good(rows) == [("Ann sings", '[[0, 3, "PER"]]')] * 2
+
+
+def test_types_alone_are_tags(tmp_path: Path) -> None:
+    content = b"Ann PER\nMiller PER\nsings O\nin O\nOslo LOC\n\n"
+    rows = read(write(tmp_path, "a.conll", content))
+    assert good(rows) == [("Ann Miller sings in Oslo", '[[0, 10, "PER"], [20, 24, "LOC"]]')]
+
+
+def test_a_small_o_is_outside(tmp_path: Path) -> None:
+    rows = read(write(tmp_path, "a.conll", b"Ann B-PER\nsings o\n\nin o\n"))
+    assert good(rows) == [("Ann sings", '[[0, 3, "PER"]]'), ("in", "[]")]

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import tasks
 from pipeline.core.errors import UserError
+from pipeline.core.log import Log, no_log
 from pipeline.core.text import content_id
 from pipeline.stages.ingest import stage
 from pipeline.stages.ingest.params import check
@@ -27,8 +28,10 @@ from tests.pipeline.stages.rows import (
 )
 
 
-def read(tmp_path: Path, source: Any, task: Task = TOPICS, **changes: Any) -> pd.DataFrame:
-    ingest(ingest_params(source, **changes), task, tmp_path / "ingest")
+def read(
+    tmp_path: Path, source: Any, task: Task = TOPICS, log: Log = no_log, **changes: Any
+) -> pd.DataFrame:
+    ingest(ingest_params(source, **changes), task, tmp_path / "ingest", log=log)
     return pd.read_parquet(tmp_path / "ingest" / "rows.parquet")
 
 

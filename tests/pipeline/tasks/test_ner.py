@@ -140,7 +140,6 @@ def test_a_label_is_written_in_one_way() -> None:
         ('[[2,2,"PER"]]', "2 to 2 holds no character"),
         ('[[3,4,"PER"]]', "3 to 4 holds no character"),
         ('[[0,5,"PER"],[4,8,"LOC"]]', r"0 to 5 \(PER\) and 4 to 8 \(LOC\) overlap"),
-        ('[[0,3,"PER"],[0,3,"PER"]]', "overlap"),
     ],
 )
 def test_what_is_no_label_of_a_text_is_refused_with_the_reason(cell: str, reason: str) -> None:

@@ -1,0 +1,1 @@
+"""Proposals of `bertline new`, which looks at a file and writes a recipe for it."""

@@ -1,0 +1,30 @@
+"""Values that `bertline new` proposes, each with its reason."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+HAN = re.compile("[\u3400-\u9fff]")
+
+
+@dataclass
+class Proposal:
+    """Values of a recipe that differ from its task's starting block, and the reasons."""
+
+    task: str
+    ingest: dict[str, Any]
+    validate: dict[str, Any] = field(default_factory=dict)
+    baseline: str | None = None
+    """Value of `evaluate.baseline`; None keeps the task's."""
+    reasons: list[tuple[str, str]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    """Sampled texts."""
+
+    def because(self, name: str, reason: str) -> None:
+        self.reasons.append((name, reason))
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines that explain the proposal."""
+        for name, reason in self.reasons:
+            yield f"{name + ':' if name else '':<11}{reason}"
