@@ -242,7 +242,7 @@ def _environment() -> dict[str, str]:
     # stages call `python`: it must be this one, even if the environment is not activated
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     own = {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-    return os.environ | own | {"PYTHONIOENCODING": "utf-8"}
+    return os.environ | own | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 def _error_of(lines: list[str]) -> str:

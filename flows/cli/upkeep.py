@@ -230,7 +230,7 @@ def _beyond(
             )
         if Path(f"{source}.dvc").exists():
             yield f"{source} is DVC's: dvc add {source}"
-    if objects and any(REMOTE.search(file.read_text()) for file in _configs()):
+    if objects and any(REMOTE.search(file.read_text(encoding="utf-8")) for file in _configs()):
         names = " ".join(f"files/md5/{name[:2]}/{name[2:]}" for name in sorted(objects))
         yield f"a DVC remote keeps what was pushed to it: delete there: {names}"
     if any(os.environ.get(f"PREFECT_API_{n}") for n in ("URL", "DATABASE_CONNECTION_URL")):

@@ -68,7 +68,7 @@ class Work:
             return TorchModel(self.finetune / "model", task, self.threads)
         from pipeline.runtimes.onnx_runtime import OnnxModel
 
-        padding = json.loads((self.export / "serving.json").read_text())["padding"]
+        padding = json.loads((self.export / "serving.json").read_text(encoding="utf-8"))["padding"]
         return OnnxModel(self.export / file, padding, self.threads)
 
 

@@ -42,8 +42,9 @@ def last_whole(state: Path) -> Path | None:
     while checkpoints:
         checkpoint = checkpoints.pop()
         try:
-            digests = json.loads((checkpoint / SEAL).read_text())
-            trainer_state = json.loads((checkpoint / "trainer_state.json").read_text())
+            digests = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+            state_file = checkpoint / "trainer_state.json"
+            trainer_state = json.loads(state_file.read_text(encoding="utf-8"))
             best = trainer_state["best_model_checkpoint"]
             if all(sha256_of(checkpoint / name) == digest for name, digest in digests.items()) and (
                 best is None or (state / Path(best).name / SEAL).exists()
