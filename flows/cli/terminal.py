@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Let standard output write characters that its encoding lacks as escapes, such as \\u4e2d."""
+    """Make standard output write characters that its encoding lacks as escapes, such as \\u4e2d."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -93,7 +93,7 @@ Label = Annotated[
         show_default="found",
     ),
 ]
-Group = Annotated[
+GroupColumn = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Column whose rows stay together in one split."),
 ]
@@ -149,7 +149,7 @@ def new(
     text: Text = None,
     second: Second = None,
     label: Label = None,
-    group: Group = None,
+    group: GroupColumn = None,
     format_: Format = None,
     header: Header = None,
     no_quotes: NoQuotes = False,

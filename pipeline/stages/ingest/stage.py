@@ -26,6 +26,7 @@ from pipeline.sources.json_records import read_json
 from pipeline.stages.ingest.params import ROW_COLUMNS, IngestParams, check
 from pipeline.tasks.base import Task
 
+ROWS = "rows.parquet"
 REJECT_COLUMNS = ("file", "line", "reason", "excerpt")
 SPLIT_NAMES: dict[str, Split] = {
     **{split: split for split in SPLITS},
@@ -52,21 +53,42 @@ def ingest(
     Raises UserError for a source that is missing, empty or lacks a column, and for settings that do
     not fit the task.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         check(params, task)
     except ValueError as error:
         raise UserError(f"ingest.{error}") from None
     reader = Reader(params, task, labels, log=log)
-    rejects = reader.rejects
-    counts: Counter[str] = Counter()
-    columns = (*ROW_COLUMNS, *params.carry)
+    counts = _write_rows(reader, out / ROWS, log)
+    _write_rejects(reader.rejects, out / "rejects.parquet")
+    log.info(f"{counts.total():,} rows read, {len(reader.rejects):,} cannot be used")
+    if reader.doubts:
+        first = reader.doubts[0]
+        doubtful = "1 label is" if len(reader.doubts) == 1 else f"{len(reader.doubts):,} labels are"
+        log.info(
+            f"{doubtful} doubtful, the first {first.file}, line {first.number}: {first.reason}"
+        )
+    return Intake(
+        source=", ".join(
+            f"{part.split}: {part.source}" if part.split else part.source for part in params.parts()
+        ),
+        rows=counts.total(),
+        undecodable=len(reader.rejects),
+        by_split={split: counts[split] for split in SPLITS},
+        rows_sha256=sha256_of(out / ROWS),
+        labelled=reader.labelled,
+    ).write(out / "intake.json")
+
+
+def _write_rows(reader: "Reader", path: Path, log: Log) -> Counter[str]:
+    """Write all rows of a reader, in batches, and return their number in each split."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = (*ROW_COLUMNS, *reader.params.carry)
     types = {"line": pa.int64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
-    rows_file = out / "rows.parquet"
-    with atomic_write(rows_file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    counts: Counter[str] = Counter()
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         batch: list[dict[str, Any]] = []
         characters = 0
         for row in reader.rows():
@@ -81,30 +103,19 @@ def ingest(
         writer.write_table(pa.Table.from_pylist(batch, schema))
         reader.require(counts.total())
         reader.check_separator()
-    with atomic_write(out / "rejects.parquet") as temporary:
-        listing = [
-            dict(zip(REJECT_COLUMNS, (r.file, r.number, r.reason, r.excerpt), strict=True))
-            for r in rejects
-        ]
-        schema = pa.schema([(name, types.get(name, pa.string())) for name in REJECT_COLUMNS])
+    return counts
+
+
+def _write_rejects(rejects: Sequence[Reject], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = ((r.file, r.number, r.reason, r.excerpt) for r in rejects)
+    listing = [dict(zip(REJECT_COLUMNS, each, strict=True)) for each in values]
+    types = {"line": pa.int64()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in REJECT_COLUMNS])
+    with atomic_write(path) as temporary:
         pq.write_table(pa.Table.from_pylist(listing, schema), temporary)
-    log.info(f"{counts.total():,} rows read, {len(rejects):,} cannot be used")
-    if reader.doubts:
-        first = reader.doubts[0]
-        log.info(
-            f"{len(reader.doubts):,} labels are doubtful, the first {first.file}, line"
-            f" {first.number}: {first.reason}"
-        )
-    return Intake(
-        source=", ".join(
-            f"{part.split}: {part.source}" if part.split else part.source for part in params.parts()
-        ),
-        rows=counts.total(),
-        undecodable=len(rejects),
-        by_split={split: counts[split] for split in SPLITS},
-        rows_sha256=sha256_of(rows_file),
-        labelled=reader.labelled,
-    ).write(out / "intake.json")
 
 
 @dataclass

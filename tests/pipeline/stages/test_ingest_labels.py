@@ -81,5 +81,5 @@ def test_spans_inside_of_words_are_told(tmp_path: Path) -> None:
     told: list[str] = []
     source = str(write_labels(tmp_path / "a.jsonl", rows))
     read(tmp_path, source, tasks.get("ner"), log=FunctionLog(told.append))
-    assert told[-1].startswith("1 labels are doubtful, the first ")
+    assert told[-1].startswith("1 label is doubtful, the first ")
     assert "line 1: span 4 to 7 (LOC) begins inside a word, 'in Oslo 0'" in told[-1]
