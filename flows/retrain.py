@@ -30,7 +30,7 @@ from pipeline import recipe as recipes
 from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, parse, read_recipe, read_task
 from pipeline.core.errors import Unavailable, UserError
-from pipeline.core.locations import HUB, PACKAGE
+from pipeline.core.locations import HUB, PACKAGE, is_local, is_remote
 from pipeline.core.log import FunctionLog
 from pipeline.core.records import Benchmark, Publication
 from pipeline.core.workspace import DATA, LABELS, STATE, tracking
@@ -278,7 +278,7 @@ def _users_database(home: Path) -> Iterator[None]:
 
 def _data_of(recipe: str, settings: recipes.Recipe) -> list[str]:
     """Return the paths of rows and weights in the user's folder."""
-    rows = [] if _is_packaged(*settings.ingest.sources()) else [settings.watch]
+    rows = [settings.watch] if any(map(is_local, settings.ingest.sources())) else []
     rows.append(str(LABELS / f"{recipe}.jsonl"))
     return rows + ([settings.base.watch] if settings.base.local else [])
 
@@ -294,7 +294,8 @@ def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs
     if settings.base.local:
         kinds[os.path.normpath(settings.base.watch)] = "base"
     if not rows:
-        kinds[os.path.normpath(settings.watch)] = "data"  # even if the base is in the same folder
+        watch = settings.watch if is_remote(settings.watch) else os.path.normpath(settings.watch)
+        kinds[watch] = "data"  # even if the base is in the same folder
     found: Inputs = {}
     for name in sorted(changed):
         if name.startswith(f"data/{recipe}/"):

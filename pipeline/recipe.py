@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.core.config import Settings, check_for_task, parse, read_recipe, read_task
 from pipeline.core.errors import UserError
-from pipeline.core.locations import HUB, PACKAGE
+from pipeline.core.locations import HUB, PACKAGE, is_remote
 from pipeline.core.workspace import DATA
 from pipeline.models.bases import BaseParams
 from pipeline.promotion import gate
@@ -95,6 +95,10 @@ def _check_behaviour(recipe: Recipe, key: str) -> None:
 def _check_watch(source: str, watch: str, key: str) -> None:
     """Refuse a local path outside of what DVC watches: its changes would go unseen."""
     if source.startswith((PACKAGE, HUB)):
+        return
+    if is_remote(source):
+        if source != watch and not source.startswith(watch.rstrip("/") + "/"):
+            raise UserError(f"params.yaml: {key}: is not {source!r}, whose changes DVC would miss")
         return
     if not Path(source).resolve().is_relative_to(Path(watch).resolve()):
         raise UserError(

@@ -13,6 +13,7 @@ from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE
 from pipeline.core.errors import UserError
 from pipeline.core.files import size_of
+from pipeline.core.locations import is_local
 from pipeline.core.log import Log, no_log
 from pipeline.models.bases import base_folder
 from pipeline.models.heads import head_of
@@ -35,7 +36,7 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     """
     recipe = recipes.load(name)
     started = time.monotonic()
-    if not Path(recipe.watch).exists():
+    if is_local(recipe.watch) and not Path(recipe.watch).exists():
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
     task = tasks.get(recipe.task)
     rows = ExaminedRows(name, recipe, task, log)

@@ -22,6 +22,7 @@ from pipeline.core.records import Publication
 from pipeline.core.workspace import DATA, FEEDBACK, LABELS, LOCK, ORDER, STATE, tracking
 from pipeline.registry.client import SQLITE
 from pipeline.registry.versions import Registry
+from pipeline.sources.remote import DOWNLOADS
 from pipeline.stages.ingest.params import IngestParams
 from pipeline.upkeep import forget as forgetting
 from pipeline.upkeep import fsck as checks
@@ -143,7 +144,9 @@ def forget(recipe: str, ids: Path, act: bool) -> int:
             *forgetting.cache_steps(cache, objects),
             *forgetting.mlflow_steps(registry, recipe, forgotten, log=log),
             *forgetting.prefect_steps(prefect_home(), forgotten),
-            *forgetting.whole_folder_steps([RESUME / recipe, ANSWERS, *TEXTS, *_trees(params)]),
+            *forgetting.whole_folder_steps(
+                [RESUME / recipe, ANSWERS, DOWNLOADS, *TEXTS, *_trees(params)]
+            ),
             *forgetting.file_steps(forgetting.below(DVC / "tmp"), forgotten, root),
             *forgetting.file_steps([f for f in made if f != rows], forgotten, root),
             *forgetting.source_steps(found.places, root, sources, columns),

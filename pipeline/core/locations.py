@@ -1,4 +1,4 @@
-"""Locations in a recipe: a path, a folder of an installed package or the hub."""
+"""Locations in a recipe: a path, a folder of an installed package, the hub, or a URL."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +7,17 @@ from pipeline.core.errors import UserError
 
 PACKAGE = "package:"
 HUB = "hub:"
+SCHEMES = ("s3://", "gs://", "gcs://", "az://", "abfs://", "https://", "http://")
+
+
+def is_remote(source: str) -> bool:
+    """True for the URL of an object in a store or on the web."""
+    return source.startswith(SCHEMES)
+
+
+def is_local(source: str) -> bool:
+    """True for a path: neither a package, nor on the hub, nor a URL."""
+    return not source.startswith((PACKAGE, HUB)) and not is_remote(source)
 
 
 def locate(source: str) -> Path:

@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.core.locations import PACKAGE, locate
+from pipeline.core.locations import is_local
 from pipeline.core.log import Log, no_log
 from pipeline.sources.annotations import EXPORTS, read_tokens
+from pipeline.sources.datasets_folder import is_saved, read_saved, read_shards, shards
 from pipeline.sources.encodings import as_utf8, is_utf8
 from pipeline.sources.json_records import read_json
 from pipeline.sources.parallel import read_parallel, siblings
+from pipeline.sources.remote import local_path
 from pipeline.sources.rows import LARGEST_ROW, PLAIN, Format, Layout, Reject, Row, readable
 from pipeline.sources.spreadsheets import EXTENSIONS, read_spreadsheet
 from pipeline.sources.squad import read_squad
@@ -51,11 +53,13 @@ Reader = Callable[[Path, str, tuple[str, ...]], Rows]
 LayoutReader = Callable[..., Rows]
 
 TABLES = (".csv", ".tsv")
+JSON = (".jsonl", ".ndjson", ".json")
+TOKENS = "tokens"
 BINARY = (".parquet", *EXTENSIONS)
 LAID_OUT: dict[str | None, LayoutReader] = {  # readers that use more of the layout than encoding
     **dict.fromkeys(TABLES, read_csv),
     **dict.fromkeys(EXTENSIONS, read_spreadsheet),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), read_json),
+    **dict.fromkeys(JSON, read_json),
     "squad": read_squad,
     "parallel": read_parallel,
     "tokens": read_tokens,
@@ -88,14 +92,42 @@ def read_rows(
     `documents`, files of documents. `log` receives a delimiter that is unusual for the extension.
     Raises UserError if one of `columns` is missing.
     """
-    path = locate(source)
-    shown = readable(source if source.startswith(PACKAGE) else str(path))
+    path = local_path(source, log)
+    shown = readable(str(Path(source)) if is_local(source) else source)
     if path.is_dir():
+        if files := _parts(path, layout):
+            yield from files(path, shown, columns)
+            return
         _check_options("folder", layout, shown)
         if layout.format not in FOLDERS:
             raise UserError(f"{shown}: is a folder: name a file of the format {layout.format}")
         yield from FOLDERS[layout.format](path, shown, columns, layout)
         return
+    yield from _read_file(path, shown, columns, layout, log)
+
+
+def _parts(path: Path, layout: Layout) -> Reader | None:
+    """Return the reader of a folder of tables; None for other folders."""
+    if layout.format not in (None, TOKENS):
+        return None
+    if is_saved(path):
+        return read_saved
+    files = shards(path, (*TABLES, *JSON, ".parquet"))
+    if not files:
+        return None
+
+    def read(folder: Path, shown: str, columns: tuple[str, ...]) -> Rows:
+        def one(file: Path, wanted: tuple[str, ...]) -> Rows:
+            where = f"{shown}/{readable(file.relative_to(folder).as_posix())}"
+            return _read_file(file, where, wanted, layout, no_log)
+
+        return read_shards(folder, files, columns, one)
+
+    return read
+
+
+def _read_file(path: Path, shown: str, columns: tuple[str, ...], layout: Layout, log: Log) -> Rows:
+    """Yield the rows of a local file."""
     if path.stat().st_size == 0:
         raise UserError(f"{shown}: is empty: give a file with rows")
     with unpacked(path, shown) as file:

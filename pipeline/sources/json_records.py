@@ -103,24 +103,23 @@ def _from_lines(path: Path, shown: str) -> Iterator[tuple[int, Any]]:
 
 def _from_array(path: Path, shown: str) -> Iterator[tuple[int, Any]]:
     with _open(path) as file:
-        document = _Document(file)
-        if document.peek() == "[":
-            document.skip("[")
-        else:
-            document.enter_array()
-        for number in count(1):
-            try:
+        document, number = _Document(file), 1
+        try:
+            if document.peek() == "[":
+                document.skip("[")
+            elif not document.enter_array():
+                raise ValueError("it holds no list of records")
+            for number in count(1):
                 if document.peek() == "]":
                     return
                 if number > 1:
                     document.skip(",")
-                value = document.value()
-            except (ValueError, RecursionError) as error:
-                reason = str(error).partition(":")[0]
-                raise UserError(
-                    f"{shown}, row {number}: the array cannot be read on ({reason}): write it again"
-                ) from None
-            yield number, value
+                yield number, document.value()
+        except (ValueError, RecursionError) as error:
+            reason = str(error).partition(":")[0]
+            raise UserError(
+                f"{shown}, row {number}: the array cannot be read on ({reason}): write it again"
+            ) from None
 
 
 def _open(path: Path) -> TextIO:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
-from pipeline.core.locations import PACKAGE
+from pipeline.core.locations import PACKAGE, is_local
 from pipeline.core.log import Log, no_log
 from pipeline.core.text import content_id, join_texts, normalised
 from pipeline.retraining.row_changes import learned
@@ -87,7 +87,7 @@ def find(
     """
     found = Found()
     for source, layout in sources.items():
-        if not source.startswith(PACKAGE) and not Path(source).exists():
+        if is_local(source) and not Path(source).exists():
             continue
         for row in read_rows(source, columns, layout):
             if not isinstance(row, Row):
@@ -128,7 +128,7 @@ def source_steps(
                 " data/raw, name the copy in the recipe's ingest.source and watch, and call again"
             )
         path = Path(source).resolve()
-        if not path.is_relative_to(root.resolve()):
+        if not is_local(source) or not path.is_relative_to(root.resolve()):
             raise UserError(
                 f"{source}: still holds {len(rows)} of the rows and lies outside of this folder:"
                 " take them out there, or copy it to data/raw, and call again"

@@ -11,11 +11,11 @@ from typing import Any
 from flows.cli.proposals import columns as roles
 from flows.cli.proposals.values import Proposal
 from pipeline.core.errors import UserError
-from pipeline.core.locations import locate
 from pipeline.core.text import excerpt
 from pipeline.sources import LAID_OUT, READERS, TABLES, Layout, siblings
 from pipeline.sources.encodings import ASCII, UNSURE, UTF8, as_utf8, recognise, recognise_texts
 from pipeline.sources.json_records import read_records, shape_of
+from pipeline.sources.remote import local_path
 from pipeline.sources.tables import find_delimiter, usual_delimiter
 from pipeline.sources.unpack import unpacked
 
@@ -27,7 +27,7 @@ WORD_TAG = re.compile(r"\S+/[A-Za-z]\w*")
 
 def find_layout(file: str, found: Proposal) -> Layout:
     """Find the format, the encoding, the delimiter and the header, and return the layout."""
-    path, ingest = locate(file), found.ingest
+    path, ingest = local_path(file), found.ingest
     header = tuple(ingest["header"]) if ingest.get("header") else None
     layout = Layout(
         ingest.get("format"),
