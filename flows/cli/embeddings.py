@@ -111,7 +111,9 @@ def search(
     """Yield the output of each query, as soon as it is read."""
     if most < 1:
         raise UserError("-k 0: ask for one row or more")
-    answers = _answers(source, options, _names(show))
+    queries = [decoded(query, "query") for query in queries]
+    names = tuple(decoded(name, "--show") for name in _names(show))
+    answers = _answers(source, options, names)
     for query in _queries(queries):
         (hits,) = answers.nearest([query], most)
         if as_json:
@@ -128,8 +130,7 @@ def _line(hit: Hit) -> str:
 
 def _queries(given: Sequence[str]) -> Iterator[str]:
     """Yield the queries given, else the lines of standard input that are not blank."""
-    for query in given:
-        yield decoded(query, "query")
+    yield from given
     if given:
         return
     for number in range(1, sys.maxsize):

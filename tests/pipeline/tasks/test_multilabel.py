@@ -79,7 +79,7 @@ def test_an_empty_name_is_refused(cell):
         TASK.label(cell, "", "")
 
 
-@pytest.mark.parametrize("cell", ["['joy']", '["joy"', "[1]", '[["joy"]]', "[null]"])
+@pytest.mark.parametrize("cell", ["['joy'", '["joy"', "[1]", '[["joy"]]', "[null]"])
 def test_what_begins_as_a_list_and_is_none_is_refused(cell):
     with pytest.raises(ValueError, match="is no JSON list of names"):
         TASK.label(cell, "", "")

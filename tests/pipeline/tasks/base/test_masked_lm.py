@@ -457,6 +457,8 @@ def test_a_base_is_made_of_random_weights_and_learned_words_and_others_start_fro
         "model": "scratch",
         "sha256": None,
         "watch": "constraints.txt",
+        "languages": None,
+        "han_characters": False,
         "network": {
             "hidden_size": 32,
             "num_hidden_layers": 1,
