@@ -46,8 +46,26 @@ def read_annotations(
 # Label Studio, https://labelstud.io/guide/export
 
 
-def label_studio(record: Record) -> dict[str, Any]:
-    """Return the data of a task with the label that its annotators agree on."""
+def read_label_studio(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    """Yield the tasks of an export. In one with spans, an annotation without results says that a
+    text has none; in others such a text is unlabelled."""
+    nothing = [] if any(map(_has_spans, read_records(path, shown))) else UNLABELLED
+    yield from read_annotations(path, shown, columns, partial(label_studio, nothing=nothing))
+
+
+def _has_spans(entry: tuple[int, Record | Reject]) -> bool:
+    _, record = entry
+    if isinstance(record, Reject):
+        return False
+    annotations = _objects(record.get("annotations") or record.get("completions"))
+    results = (result for each in annotations for result in _objects(each.get("result")))
+    values = (result.get("value") for result in results)
+    return any(isinstance(value, dict) and "start" in value for value in values)
+
+
+def label_studio(record: Record, nothing: Any = UNLABELLED) -> dict[str, Any]:
+    """Return the data of a task with the label that its annotators agree on; `nothing` is the label
+    of an annotation without results."""
     data = record.get("data")
     if not isinstance(data, dict):
         raise ValueError("has no object `data`: it is no task of Label Studio")
@@ -55,15 +73,8 @@ def label_studio(record: Record) -> dict[str, Any]:
     for annotation in _objects(record.get("annotations") or record.get("completions")):
         if not annotation.get("was_cancelled"):
             results = _objects(annotation.get("result"))
-            found.append(_result_label(results) if results else _nothing(record))
+            found.append(_result_label(results) if results else nothing)
     return dict(data) | {"label": _agreed([label for label in found if label is not UNLABELLED])}
-
-
-def _nothing(record: Record) -> Any:
-    """Return the label of an annotation without results: no entity if other annotators or a
-    prediction marked some, otherwise none."""
-    held = json.dumps([record.get("annotations"), record.get("predictions")], default=str)
-    return [] if '"start"' in held else UNLABELLED
 
 
 def _result_label(results: list[Record]) -> Any:
@@ -240,11 +251,8 @@ def _sentence(record: Record, survey: TagSurvey, names: Sequence[str]) -> dict[s
 
 
 EXPORTS: dict[str, Callable[[Path, str, tuple[str, ...]], Iterator[Row | Reject]]] = {
-    name: partial(read_annotations, convert=convert)
-    for name, convert in {
-        "label_studio": label_studio,
-        "doccano": doccano,
-        "prodigy": prodigy,
-        "argilla": argilla,
-    }.items()
+    "label_studio": read_label_studio,
+    "doccano": partial(read_annotations, convert=doccano),
+    "prodigy": partial(read_annotations, convert=prodigy),
+    "argilla": partial(read_annotations, convert=argilla),
 }

@@ -29,6 +29,7 @@ TEXTS = (
 LABELS = (
     *("label", "labels", "category", "categories", "class", "sentiment", "target", "intent"),
     *("topic", "topics", "tags", "tag", "emotion", "emotions", "type", "stars", "rating", "score"),
+    *("team", "department", "queue", "priority"),
     *("标签", "类别", "类目", "分类", "情感", "étiquette", "catégorie", "kategorie", "etiqueta"),
 )
 SPANS = ("entities", "spans", "ner", "annotations")
@@ -41,6 +42,7 @@ PAIRS = (
 SPLIT_VALUES = {"train", "training", "validation", "valid", "val", "dev", "test"}
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false", "True", "False", ""}
 SEPARATORS = (";", "|", ",", "/")
+DATE = re.compile(r"\d{1,4}[-/.年]\d{1,2}([-/.月]\d{1,4}.*)?")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 QUOTED = re.compile(r"\[\s*('[^']*'[\s,]*)*\]")  # a list as Python and NumPy write it
 LONGEST_CLASS = 80  # characters
@@ -126,6 +128,8 @@ class Column:
     def classes(self) -> bool:
         """True if its cells recur as those of classes do."""
         limit = max(2, len(self.filled) / 2)
+        if self.counts and not self.numeric and all(map(DATE.match, self.counts)):
+            return False
         return 2 <= self.distinct <= limit and self.longest <= LONGEST_CLASS
 
     def describe(self) -> str:

@@ -57,8 +57,8 @@ def test_few_recurring_values_are_classes(home: Path) -> None:
 
 
 def test_names_that_say_nothing_are_told_by_what_they_hold(home: Path) -> None:
-    rows = [(n, r["label"], r["text"]) for n, r in enumerate(ROWS)]
-    file = table("a.csv", ["n", "x1", "x2"], rows)
+    rows = [(n, f"2026-0{n % 9 + 1}-11", r["label"], r["text"]) for n, r in enumerate(ROWS)]
+    file = table("a.csv", ["n", "x0", "x1", "x2"], rows)
     assert found(file) == ("classification", {"text": "x2", "label": "x1"})
 
 

@@ -81,6 +81,11 @@ def test_label_studios_spans_say_their_text(tmp_path: Path) -> None:
     assert bad(rows)[0][1].startswith("its annotators disagree: ")
 
 
+def test_a_text_in_which_nothing_was_marked_has_no_entities(tmp_path: Path) -> None:
+    path = lines(tmp_path, task(marked()), task(marked(*SPANS)), task())
+    assert labels(path, "label_studio")[::2] == [[], ""]
+
+
 def test_annotators_who_disagree_cost_the_row(tmp_path: Path) -> None:
     path = lines(tmp_path, task(choice("sport"), choice("money")), task(choice("film")))
     rows = read(path, ("text", "label"), Layout("label_studio"))
