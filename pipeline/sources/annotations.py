@@ -49,7 +49,7 @@ def read_annotations(
 def read_label_studio(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
     """Yield the tasks of an export. In one with spans, an annotation without results says that a
     text has none; in others such a text is unlabelled."""
-    nothing = [] if any(map(_has_spans, read_records(path, shown))) else UNLABELLED
+    nothing: Any = [] if any(map(_has_spans, read_records(path, shown))) else UNLABELLED
     yield from read_annotations(path, shown, columns, partial(label_studio, nothing=nothing))
 
 
