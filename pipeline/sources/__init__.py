@@ -18,7 +18,12 @@ from pipeline.sources.rows import LARGEST_ROW, PLAIN, Format, Layout, Reject, Ro
 from pipeline.sources.spreadsheets import EXTENSIONS, read_spreadsheet
 from pipeline.sources.squad import read_squad
 from pipeline.sources.tables import find_delimiter, read_csv, read_parquet, usual_delimiter
-from pipeline.sources.tagged import read_conll, read_conll_documents, read_word_tags
+from pipeline.sources.tagged import (
+    read_conll,
+    read_conll_documents,
+    read_tagged_lines,
+    read_word_tags,
+)
 from pipeline.sources.texts import (
     read_document_files,
     read_documents,
@@ -69,6 +74,7 @@ READERS: dict[str, Reader] = {
     **EXPORTS,
     **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
     "conll_documents": read_conll_documents,
+    "tagged_lines": read_tagged_lines,
     "word_tags": read_word_tags,
     "lines": read_lines_of_text,
     "documents": read_documents,

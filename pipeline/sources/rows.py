@@ -22,6 +22,7 @@ Format = Literal[
     "conll",
     "conll_documents",
     "squad",
+    "tagged_lines",
     "word_tags",
     "lines",
     "documents",

@@ -228,6 +228,38 @@ def _fault(sentence: Sequence[Line], survey: Survey) -> tuple[int, str] | None:
     return (sentence[fault[0]].number, fault[1]) if fault else None
 
 
+# a sentence per line
+
+
+def read_tagged_lines(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
+    """Yield a row for each line: tokens separated by spaces, a tab, and as many tags."""
+    require(columns, ("text", "label", "tokens"), f"{shown}: row 1", "lines with tags give")
+    survey = TagSurvey()
+    for _, line in read_lines(path, shown):
+        if isinstance(line, str) and (parts := _parted(line)):
+            survey.count(*parts)
+    for number, line in read_lines(path, shown):
+        if isinstance(line, Reject):
+            yield line
+        elif not line.strip():
+            continue
+        elif (parts := _parted(line)) is None:
+            reason = "is not tokens, a tab, and as many tags"
+            yield Reject(shown, number, reason, excerpt(line))
+        elif fault := survey.fault(parts[1]):
+            yield Reject(shown, number, fault[1], excerpt(line))
+        else:
+            text, spans = survey.text_and_spans(*parts)
+            yield Row(shown, number, _fields(text, spans, parts[0]))
+
+
+def _parted(line: str) -> tuple[list[str], list[str]] | None:
+    """Return the tokens and the tags of a line; None if their numbers differ."""
+    words, _, marks = line.partition("\t")
+    tokens, tags = words.split(), marks.split()
+    return (tokens, tags) if tokens and len(tokens) == len(tags) else None
+
+
 # word/tag
 
 

@@ -28,15 +28,16 @@ class Part(NamedTuple):
 
 class IngestParams(Settings):
     source: str | list[str] | dict[Split, str | list[str]]
-    """File, folder with a subfolder for each label, `package:NAME/FOLDER`, a list of these, or one
-    of all this for each split."""
+    """File, folder (docs/TASKS.md), `package:NAME/FOLDER`, URL, data set `hub:NAME@REVISION`, a
+    list of these, or one of all this for each split."""
     format: Format | list[Format | None] | dict[Split, Format | list[Format | None] | None] | None
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
-    (SQuAD's JSON), `word_tags` (a text a line as word/tag), `lines` (a text a line, a file a
-    label), `documents` (separated by blank lines), `parallel` (a file a language, a text a line),
-    `tokens` (JSON or Parquet with lists of tokens and tags), or JSON that an annotation tool
-    exports: `label_studio`, `doccano`, `prodigy` or `argilla`; null goes by the file's extension.
-    One format for all sources, one for each split, or a list as long as a list of sources."""
+    (SQuAD's JSON), `word_tags` (a text a line as word/tag), `tagged_lines` (a text a line, a tab
+    and its tags), `lines` (a text a line, a file a label), `documents` (separated by blank lines),
+    `parallel` (a file a language, a text a line), `tokens` (JSON or Parquet with lists of tokens
+    and tags), or JSON that an annotation tool exports: `label_studio`, `doccano`, `prodigy` or
+    `argilla`; null goes by the file's extension. One format for all sources, one for each split, or
+    a list as long as a list of sources."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool

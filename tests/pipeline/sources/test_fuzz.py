@@ -77,6 +77,7 @@ WHOLE: dict[tuple[str, str | None], bytes] = {
     ("a.conll", None): TAGGED.encode(),
     ("b.conll", None): GERMEVAL.encode(),
     ("c.conll", "conll_documents"): f"-DOCSTART- O\n\n{TAGGED}".encode(),
+    ("t.txt", "tagged_lines"): b"Ann sings\tB-PER O\n" * 9,
     ("words.txt", "word_tags"): "安/nr 在/p 北京/ns\n".encode() * 9,
     ("x.txt", "lines"): f"{TEXT}\n".encode() * 9,
     ("y.txt", "documents"): f"{TEXT}\n{TEXT}\n\n".encode() * 9,

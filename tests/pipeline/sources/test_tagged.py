@@ -318,3 +318,14 @@ def test_types_alone_are_tags(tmp_path: Path) -> None:
 def test_a_small_o_is_outside(tmp_path: Path) -> None:
     rows = read(write(tmp_path, "a.conll", b"Ann B-PER\nsings o\n\nin o\n"))
     assert good(rows) == [("Ann sings", '[[0, 3, "PER"]]'), ("in", "[]")]
+
+
+def test_a_line_has_its_tags_behind_a_tab(tmp_path: Path) -> None:
+    content = b"Ann sings\tB-PER O\n\nin Oslo\tO B-LOC\nno tags\nAnn x\tI-PER\nx\tI-PER\n"
+    rows = read(write(tmp_path, "a.txt", content), layout=Layout("tagged_lines"))
+    assert good(rows) == [("Ann sings", '[[0, 3, "PER"]]'), ("in Oslo", '[[3, 7, "LOC"]]')]
+    assert bad(rows) == [
+        (4, "is not tokens, a tab, and as many tags"),
+        (5, "is not tokens, a tab, and as many tags"),
+        (6, "its tag 'I-PER' begins a sentence, against IOB2"),
+    ]
