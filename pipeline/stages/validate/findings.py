@@ -192,10 +192,10 @@ class Examination:
     def notes(self) -> list[str]:
         """Sentences on classes that are likely mistakes; none for tasks without classes."""
         return label_notes.notes(
-            self._counts(self.frame), self._counts(self.kept), self.task.exclusive
+            self.counts(self.frame), self.counts(self.kept), self.task.exclusive
         )
 
-    def _counts(self, rows: "pd.DataFrame") -> label_notes.Counts:
+    def counts(self, rows: "pd.DataFrame") -> label_notes.Counts:
         """Count the rows of each class in each split."""
         counts: dict[str, Counter[str]] = {}
         pairs = rows.value_counts(["label", "split"]).reset_index(name="rows")
