@@ -15,6 +15,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import size_of
 from pipeline.core.locations import is_local
 from pipeline.core.log import Log, no_log
+from pipeline.models import encoders
 from pipeline.models.bases import base_folder
 from pipeline.models.heads import head_of
 from pipeline.stages.evaluate import behaviour
@@ -47,7 +48,10 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     if not ends:
         behaviour.check_labels(suites, sorted(rows.classes))
     weights, config, tokenizer = _base(recipe, task, rows.sample)
-    facts.append(("base", f"{recipe.base.model}: {weights / 1e6:.0f} MB"))
+    texts = [text for pair in rows.sample for text in pair if text]
+    unknown = encoders.unknown_share(tokenizer.backend_tokenizer, texts)
+    known = f"knows {1 - unknown:.1%} of the tokens of the texts"
+    facts.append(("base", f"{recipe.base.model}: {weights / 1e6:.0f} MB, {known}"))
     from flows.steps import stale_stages
     from pipeline.core.workspace import ORDER
 
@@ -82,7 +86,6 @@ def _base(
 
     For a base from scratch, the tokenizer is learned from the sample.
     """
-    from pipeline.models import encoders
     from pipeline.stages.tokenize import wordpiece
 
     base, settings = recipe.base, recipe.tokenize

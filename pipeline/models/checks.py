@@ -1,0 +1,78 @@
+"""Checks of a saved base before work begins: its weights, its tokenizer and their sizes fit."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import UserError
+
+POINTER = b"version https://git-lfs.github.com/spec/"
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+LARGEST_HEADER = 100_000_000  # bytes of a safetensors file
+
+
+def check_saved(folder: Path, name: str) -> None:
+    """Raise UserError for files that are not there, not whole or do not fit each other; messages
+    call the base `name`."""
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        if _is_pointer(folder / file):
+            raise UserError(
+                f"{name}: {file} is a pointer of Git LFS, not the file: git lfs pull in its folder"
+            )
+    if not any(next(folder.glob(pattern), None) for pattern in TOKENIZERS):
+        raise UserError(
+            f"{name}: holds no tokenizer: save tokenizer.json of the same model beside its weights"
+        )
+    shapes = shapes_of(folder / "model.safetensors", name)
+    rows = next((s[0] for n, s in shapes.items() if n.endswith("word_embeddings.weight")), None)
+    tokens = _vocabulary(folder / "tokenizer.json", name)
+    if rows is not None and tokens is not None and tokens > rows:
+        raise UserError(
+            f"{name}: tokenizer.json has {tokens:,} tokens, the embeddings have {rows:,} rows: save"
+            " the model after model.resize_token_embeddings(len(tokenizer))"
+        )
+
+
+def _is_pointer(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def shapes_of(path: Path, name: str) -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of each tensor in a safetensors file
+    (https://huggingface.co/docs/safetensors). Raises UserError if its header cannot be read."""
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            if size > LARGEST_HEADER:
+                raise ValueError(f"a header of {size:,} bytes")
+            header = json.loads(file.read(size))
+        return {n: tuple(each["shape"]) for n, each in header.items() if n != "__metadata__"}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+        raise UserError(
+            f"{name}: {path.name} cannot be loaded ({error}): it may be cut short, get it again"
+        ) from None
+
+
+def _vocabulary(path: Path, name: str) -> int | None:
+    """Return the number of tokens of a tokenizer.json; None if there is none."""
+    if not path.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no other class
+        raise UserError(f"{name}: tokenizer.json cannot be read ({error}): get it again") from None
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def check_finite(model: Any, name: str) -> None:
+    """Raise UserError for weights that are not numbers, which would spoil every answer."""
+    for parameter, values in model.named_parameters():
+        if not bool(values.isfinite().all()):
+            raise UserError(f"{name}: {parameter} holds NaN or infinity: get the weights again")
