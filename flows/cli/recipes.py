@@ -201,7 +201,7 @@ def add_own(
         block["ingest"].update({f"{split}_percent": 0 for split in source if split != "train"})
     if not task_of(block["task"]).labelled:
         block["ingest"]["label"] = None
-    _merge(block, {"validate": found.validate})
+    _merge(block, {"validate": found.validate} | ({} if like else {"finetune": found.finetune}))
     if found.baseline in task_of(block["task"]).baseline:
         block["evaluate"]["baseline"] = found.baseline
     _check_readable(block, name)

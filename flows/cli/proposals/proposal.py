@@ -19,6 +19,7 @@ from pipeline.sources import Layout, Reject, Row, read_rows
 from pipeline.sources.rows import require
 
 SAMPLE = 20_000  # rows
+ROWS_SEEN, MOST_EPOCHS = 12_000, 8  # in all epochs
 FEW = 200  # rows of the files of other splits
 PARTS = {
     "validation": ("validation", "valid", "val", "dev"),
@@ -65,6 +66,7 @@ def propose(file: str, given: Mapping[str, Any], task: str | None) -> Proposal:
     _offsets(found, rows)
     _check_split_files(found, table, layout)
     _script(found)
+    _epochs(found, len(rows))
     return found
 
 
@@ -288,6 +290,14 @@ def _consecutive(label: Column) -> bool:
     """True for the numbers of classes: all from the least to the greatest."""
     numbers = {int(float(cell)) for cell in label.counts}
     return len(numbers) == max(numbers) - min(numbers) + 1
+
+
+def _epochs(found: Proposal, rows: int) -> None:
+    """Propose more epochs for few rows: a new head needs some hundred steps, whatever it learns."""
+    epochs = min(MOST_EPOCHS, ROWS_SEEN // max(rows, 1))
+    if epochs > 2 and tasks.get(found.task).labelled:
+        found.finetune["epochs"] = epochs
+        found.because("epochs", f"{epochs}: {rows:,} rows are few")
 
 
 def _script(found: Proposal) -> None:

@@ -15,6 +15,7 @@ class Proposal:
     task: str
     ingest: dict[str, Any]
     validate: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] = field(default_factory=dict)
     baseline: str | None = None
     """Value of `evaluate.baseline`; None keeps the task's."""
     reasons: list[tuple[str, str]] = field(default_factory=list)

@@ -89,7 +89,7 @@ def test_new_writes_a_whole_recipe(own: Path, capsys: pytest.CaptureFixture[str]
     block = read_recipe("reviews")
     assert block["watch"] == block["ingest"]["source"] == "reviews.csv"
     assert block["ingest"]["text"] == "review"
-    assert block["finetune"]["epochs"] == 2  # of the defaults, not of the toy
+    assert block["finetune"]["epochs"] == 8  # for few rows, not that of the toy
     assert main.main(given) == 2
     assert "recipes.reviews is there already" in capsys.readouterr().err
 

@@ -62,6 +62,15 @@ def test_names_that_say_nothing_are_told_by_what_they_hold(home: Path) -> None:
     assert found(file) == ("classification", {"text": "x2", "label": "x1"})
 
 
+def test_few_rows_are_seen_more_often(home: Path) -> None:
+    rows = [(r["text"], r["label"]) for r in make_rows(3000)]
+    for number, epochs in ((100, 8), (3000, 4)):
+        file = table(f"rows{number}.csv", ["text", "label"], rows[:number])
+        assert propose(file, {}, None).finetune == {"epochs": epochs}
+    assert main.main(["new", "mine", "rows100.csv"]) == 0
+    assert read_recipe("mine")["finetune"]["epochs"] == 8
+
+
 def test_a_file_without_a_header(home: Path) -> None:
     rows = [(r["text"], r["label"]) for r in ROWS]
     expected = {"header": ["text", "label"], "text": "text", "label": "label"}
