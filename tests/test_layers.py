@@ -31,6 +31,9 @@ FLOORS = [
     ("pipeline.tasks",),
 ]
 VENDORS = {
+    "charset_normalizer": {"pipeline/sources/encodings.py"},
+    "fsspec": {"pipeline/sources/remote.py"},
+    "python_calamine": {"pipeline/sources/spreadsheets.py"},
     "great_expectations": {"pipeline/stages/validate/expectations.py"},
     "onnx": {"pipeline/stages/export/onnx.py", "pipeline/stages/export/quantize.py"},
     "onnxruntime": {
