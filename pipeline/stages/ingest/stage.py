@@ -30,7 +30,9 @@ ROWS = "rows.parquet"
 REJECT_COLUMNS = ("file", "line", "reason", "excerpt")
 SPLIT_NAMES: dict[str, Split] = {
     **{split: split for split in SPLITS},
+    "training": "train",
     **dict.fromkeys(("valid", "val", "dev"), "validation"),
+    "testing": "test",
 }
 FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
@@ -61,9 +63,8 @@ def ingest(
     counts = _write_rows(reader, out / ROWS, log)
     _write_rejects(reader.rejects, out / "rejects.parquet")
     log.info(f"{counts.total():,} rows read, {len(reader.rejects):,} cannot be used")
-    if reader.doubts:
-        first = reader.doubts[0]
-        doubtful = "1 label is" if len(reader.doubts) == 1 else f"{len(reader.doubts):,} labels are"
+    if first := reader.first_doubt:
+        doubtful = "1 label is" if reader.doubts == 1 else f"{reader.doubts:,} labels are"
         log.info(
             f"{doubtful} doubtful, the first {first.file}, line {first.number}: {first.reason}"
         )
@@ -131,8 +132,9 @@ class Reader:
     labelled: int = 0
     """Number of rows of `labels` so far."""
     log: Log = no_log
-    doubts: list[Reject] = field(default_factory=list)
-    """Rows whose labels are well formed and doubtful; they are kept."""
+    doubts: int = 0
+    """Number of rows whose labels are well formed and doubtful; they are kept."""
+    first_doubt: Reject | None = None
     classes: Counter[str] = field(default_factory=Counter)
     """Names in the labels of a multi-label task."""
 
@@ -207,7 +209,8 @@ class Reader:
         if label or not self.task.labelled:
             label = self.task.label(self._class_names(label), text, second)
         if doubt := self.task.doubt(label, text, second) if label else None:
-            self.doubts.append(Reject(row.file, row.number, doubt))
+            self.doubts += 1
+            self.first_doubt = self.first_doubt or Reject(row.file, row.number, doubt)
         if self.task.many_classes and label:
             self.classes.update(self.task.classes(label))
         if params.split:
