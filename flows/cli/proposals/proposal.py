@@ -84,6 +84,8 @@ def _rows(file: str, found: Proposal, layout: Layout) -> list[Row]:
             more = len(unquoted) - len(rows)
             found.because("quotes", f"a character like any other: {more:,} more rows can be read")
             return unquoted
+    if not read:
+        raise UserError(f"{file}: holds no rows: give a file with a text in each row")
     if not rows:
         first = next((f", line {r.number}: {r.reason}" for r in read if isinstance(r, Reject)), "")
         raise UserError(f"{file}{first}: none of its rows can be read: name its --format")
