@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.cli import terminal
-from flows.cli.proposals.policies import propose_base, propose_policies
+from flows.cli.proposals.policies import propose_base, propose_length, propose_policies
 from flows.cli.proposals.proposal import propose
 from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, check_name, nearest, parse, read_recipes
@@ -190,12 +190,12 @@ def add_own(
     parse(IngestParams, {**defaults, "source": file, **ingest}, where)
     if task or like:
         block = _copied(like, known, task) if like else starting_block(task_of(task or ""))
-        found = propose(file, ingest, block["task"])
+        found = propose(file, ingest, block["task"], log=log)
     else:
-        found = propose(file, ingest, None)
+        found = propose(file, ingest, None, log=log)
         block = starting_block(task_of(found.task))
     source = found.ingest.get("source", file)
-    block["watch"] = file if isinstance(source, str) else str(Path(file).parent)
+    block["watch"] = source if isinstance(source, str) else str(Path(source["train"]).parent)
     block["ingest"].update({"source": source, **found.ingest})
     if not isinstance(source, str):
         block["ingest"].update({f"{split}_percent": 0 for split in source if split != "train"})
@@ -207,6 +207,7 @@ def add_own(
     _check_readable(block, name)
     if not like:
         propose_base(block, found)
+        propose_length(block, found)
     propose_policies(block, found, name, log)
     column = block["ingest"]["label"] or block["ingest"]["text"]
     column = column if isinstance(column, str) else f"{len(column)} columns"

@@ -122,6 +122,18 @@ Separator = Annotated[
     str | None,
     typer.Option(metavar="C", help="Between the classes of a cell.", show_default="found"),
 ]
+Offsets = Annotated[
+    str | None,
+    typer.Option(
+        metavar="UNIT", help="Of positions in labels: characters, utf-16.", show_default="found"
+    ),
+]
+LabelNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Names of numbered classes, one a line.", show_default="found"
+    ),
+]
 Split = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Column of train, validation, test.", show_default="found"),
@@ -156,16 +168,19 @@ def new(
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     separator: Separator = None,
+    label_names: LabelNames = None,
+    offsets: Offsets = None,
     split: Split = None,
     like: Like = None,
 ) -> None:
     """Look at your own rows, propose a recipe for them, and add it to params.yaml."""
     from flows.cli.proposals.proposal import name_for
     from flows.cli.recipes import add_own
+    from pipeline.core.config import read_recipes
     from pipeline.core.log import Console
 
     if file is None:
-        name, file = name_for(name), name
+        name, file = name_for(name, read_recipes()), name
     names = label.split(",") if label and "," in label else label
     given = {
         "text": text,
@@ -176,6 +191,8 @@ def new(
         "encoding": encoding,
         "delimiter": delimiter,
         "separator": separator,
+        "label_names": label_names,
+        "offsets": offsets,
         "split": split,
         "header": header.split(",") if header else None,
         "quotes": False if no_quotes else None,
@@ -188,7 +205,10 @@ def new(
 def _added(name: str) -> None:
     from pipeline.core.config import PARAMS_FILE
 
-    print(f"{PARAMS_FILE}: recipes.{name} is added; next: bertline check {name}")
+    print(
+        f"{PARAMS_FILE}: recipes.{name} is added; next: bertline check {name}, then bertline run"
+        f" {name}"
+    )
 
 
 @group.command("bertline check news", "bertline check news --strict")

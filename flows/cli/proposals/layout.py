@@ -2,24 +2,29 @@
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from flows.cli.proposals import columns as roles
+from flows.cli.proposals.labels import find_names
 from flows.cli.proposals.values import Proposal
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
 from pipeline.sources import LAID_OUT, READERS, TABLES, Layout, siblings
+from pipeline.sources.datasets_folder import is_saved, shards
 from pipeline.sources.encodings import ASCII, UNSURE, UTF8, as_utf8, recognise, recognise_texts
 from pipeline.sources.json_records import read_records, shape_of
+from pipeline.sources.recognition import recognise_records, tags_of
 from pipeline.sources.remote import local_path
 from pipeline.sources.tables import find_delimiter, usual_delimiter
 from pipeline.sources.unpack import unpacked
+from pipeline.stages.ingest.stage import read_names
 
 HEAD = 200  # lines of a text file
+MANY = 200  # .txt files of a folder from which they are documents, not a file for each label
 JSON = (".json", ".jsonl", ".ndjson")
 TAG = re.compile(r"O|[BIESLUM]-\S+")
 WORD_TAG = re.compile(r"\S+/[A-Za-z]\w*")
@@ -51,11 +56,7 @@ def find_layout(file: str, found: Proposal) -> Layout:
             found.because("format", f"parallel: {', '.join(languages)}, a file each")
             layout = replace(layout, format="parallel")
         if is_text and suffix != ".parquet" and not ingest.get("encoding"):
-            encoding = recognise(plain)
-            if encoding not in (ASCII, UTF8, UNSURE):
-                layout = replace(layout, encoding=encoding)
-                ingest["encoding"] = encoding
-                found.because("encoding", f"{encoding}: its bytes are not UTF-8")
+            layout = _encoded(recognise(plain), found, layout)
         if layout.format is None and suffix in JSON:
             layout = _json(plain, file, found, layout)
         elif layout.format is None and suffix == ".txt":
@@ -72,21 +73,54 @@ def columns_of_parallel(file: str) -> tuple[str, ...]:
 
 
 def _folder(path: Path, found: Proposal, layout: Layout) -> Layout:
-    if layout.format:
+    """Say what a folder is taken for, and how its files are read."""
+    if layout.format not in (None, "tokens") or is_saved(path):
+        if is_saved(path):
+            found.because("folder", "what datasets.save_to_disk wrote")
         return layout
+    if tables := shards(path, (*TABLES, *JSON, ".parquet")):
+        names = excerpt(", ".join(each.relative_to(path).as_posix() for each in tables), 60)
+        found.because("folder", f"{roles.counted(len(tables), 'table')}, read as one: {names}")
+        return _first_shard(tables[0], found, layout)
     files = sorted(path.glob("*.txt"))
     if files and not any(each.is_dir() for each in path.iterdir()):
-        found.because("format", f"lines: {len(files)} .txt files, one for each label")
-        found.ingest["format"] = "lines"
-        layout = replace(layout, format="lines")
+        with files[0].open(encoding=layout.encoding, errors="replace") as file:
+            lines = [line.strip() for line in islice(file, HEAD)]
+        name: Any = "documents" if len(files) > MANY or _has_documents(lines) else "lines"
+        what = "blank lines between documents" if name == "documents" else "a file for each label"
+        found.because("format", f"{name}: {roles.counted(len(files), '.txt file')}, {what}")
+        found.ingest["format"] = name
+        layout = replace(layout, format=name)
+    else:
+        folders = sorted(each.name for each in path.iterdir() if each.is_dir())
+        names = excerpt(", ".join(folders), 60)
+        if folders:
+            found.because("folder", f"a folder for each label, a file for each text: {names}")
     some = files[:1] or [file for file in islice(path.glob("*/*"), 200) if file.is_file()]
-    if not found.ingest.get("encoding") and some:
-        encoding = recognise(some[0]) if files else recognise_texts(p.read_bytes() for p in some)
-        if encoding not in (ASCII, UTF8, UNSURE):
-            found.ingest["encoding"] = encoding
-            found.because("encoding", f"{encoding}: its bytes are not UTF-8")
-            layout = replace(layout, encoding=encoding)
+    if some and not found.ingest.get("encoding"):
+        name = recognise(some[0]) if files else recognise_texts(p.read_bytes() for p in some)
+        layout = _encoded(name, found, layout)
     return layout
+
+
+def _first_shard(path: Path, found: Proposal, layout: Layout) -> Layout:
+    """Return the layout of a folder of tables by the first of them."""
+    with unpacked(path, path.name) as plain:
+        suffix = plain.suffix.lower()
+        if suffix == ".parquet":
+            return layout
+        if not found.ingest.get("encoding"):
+            layout = _encoded(recognise(plain), found, layout)
+        return _table(plain, found, layout) if suffix in TABLES else layout
+
+
+def _encoded(name: str, found: Proposal, layout: Layout) -> Layout:
+    """Return a layout with an encoding that was recognised, and write it if it is not UTF-8."""
+    if name in (ASCII, UTF8, UNSURE):
+        return layout
+    found.ingest["encoding"] = name
+    found.because("encoding", f"{name}: its bytes are not UTF-8")
+    return replace(layout, encoding=name)
 
 
 def _json(path: Path, file: str, found: Proposal, layout: Layout) -> Layout:
@@ -94,14 +128,26 @@ def _json(path: Path, file: str, found: Proposal, layout: Layout) -> Layout:
     if shape_of(path) == "squad":
         found.because("format", "squad: questions with contexts, as SQuAD's JSON")
         return layout
-    from pipeline.sources.recognition import recognise_records
-
     first = next((r for _, r in read_records(path, file) if isinstance(r, dict)), None)
     if first is not None and (name := recognise_records(first)):
         found.ingest["format"] = name
         found.because("format", f"{name}: the keys of its first record are {_keys(first)}")
-        return replace(layout, format=name)
+        layout = replace(layout, format=name)
+        return _named_tags(first, file, found, layout) if name == "tokens" else layout
     return layout
+
+
+def _named_tags(first: Mapping[str, Any], file: str, found: Proposal, layout: Layout) -> Layout:
+    """Return the layout of tokens with the names of tags that are numbers."""
+    tags = tags_of(first) or []
+    if not all(isinstance(tag, int) for tag in tags):
+        return layout
+    find_names(file, found, map(str, tags))
+    if not (names := found.ingest.get("label_names")):
+        raise UserError(
+            f"{file}: its tags are numbers: name them by --label-names, a file with a tag a line"
+        )
+    return replace(layout, tags=tuple(read_names(names)))
 
 
 def _keys(record: Mapping[str, Any]) -> str:
@@ -110,28 +156,64 @@ def _keys(record: Mapping[str, Any]) -> str:
 
 def _text(path: Path, found: Proposal, layout: Layout) -> Layout:
     """Tell tagged tokens, word/tag and plain lines apart."""
-    with path.open(encoding=layout.encoding, errors="replace") as file:
-        lines = [line.rstrip("\r\n") for line in islice(file, HEAD)]
-    filled = [line for line in lines if line.strip()]
-    last = [line.split()[-1] for line in filled if len(line.split()) > 1]
-    if last and sum(map(bool, map(TAG.fullmatch, last))) > 0.9 * len(filled):
-        found.because("format", "conll: a token and its tag in each line")
-        return layout
-    words = [word for line in filled for word in line.split()]
-    if words and sum(map(bool, map(WORD_TAG.fullmatch, words))) > 0.9 * len(words):
-        found.because("format", "word_tags: words with their tags, word/tag")
-        found.ingest["format"] = "word_tags"
-        return replace(layout, format="word_tags")
-    blank = len(lines) - len(filled)
-    name: Any = "documents" if blank > 1 and len(filled) > 2 * blank else "lines"
-    what = "blank lines between documents" if name == "documents" else "a text in each line"
+    lines = _head(path, layout.encoding)
+    name, what = _kind(lines)
     found.because("format", f"{name}: {what}")
+    if name == "conll":  # as the extension says
+        return layout
     found.ingest["format"] = name
     return replace(layout, format=name)
 
 
+def _head(path: Path, encoding: str) -> list[str]:
+    with path.open(encoding=encoding, errors="replace") as file:
+        return [line.rstrip("\r\n") for line in islice(file, HEAD)]
+
+
+def _kind(lines: list[str]) -> tuple[Any, str]:
+    """Return the format of the first lines of a text, and the reason."""
+    filled = [line for line in lines if line.strip()]
+    if _is_conll(lines):
+        return "conll", "a token and its tag in each line"
+    if _most(_are_tagged, filled):
+        return "tagged_lines", "tokens, a tab and as many tags in each line"
+    if _most(WORD_TAG.fullmatch, [word for line in filled for word in line.split()]):
+        return "word_tags", "words with their tags, word/tag"
+    if _has_documents(lines):
+        return "documents", "blank lines between documents"
+    return "lines", "a text in each line"
+
+
+def _most(test: Callable[[str], object], strings: list[str]) -> bool:
+    return bool(strings) and sum(map(bool, map(test, strings))) > 0.9 * len(strings)
+
+
+def _is_conll(lines: list[str]) -> bool:
+    """True for lines of a token and its tag, also with comments between."""
+    filled = [line for line in lines if line.strip() and not line.startswith(("#", "-DOC"))]
+    if any(len(line.partition("\t")[2].split()) > 1 and _are_tagged(line) for line in filled):
+        return False
+    return _most(lambda line: len(line.split()) > 1 and TAG.fullmatch(line.split()[-1]), filled)
+
+
+def _are_tagged(line: str) -> bool:
+    words, _, tags = line.partition("\t")
+    marks = tags.split()
+    return len(words.split()) == len(marks) > 0 and all(map(TAG.fullmatch, marks))
+
+
+def _has_documents(lines: list[str]) -> bool:
+    blank = sum(not line.strip() for line in lines)
+    return blank > 1 and len(lines) - blank > 2 * blank
+
+
 def _table(path: Path, found: Proposal, layout: Layout) -> Layout:
     """Find the delimiter of a table, and whether its first line is a header."""
+    lines = _head(path, layout.encoding)
+    if layout.format is None and _is_conll(lines) and not all(map(str.strip, lines)):
+        found.because("format", "conll: a token and its tag in each line")
+        found.ingest["format"] = "conll"
+        return Layout("conll", encoding=layout.encoding)
     names = [v for k in ("text", "second", "label", "group") if (v := found.ingest.get(k))]
     flat = tuple(n for v in names for n in (v if isinstance(v, list) else [v]))
     with as_utf8(path, path.name, layout.encoding) as text:

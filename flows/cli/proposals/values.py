@@ -19,8 +19,8 @@ class Proposal:
     baseline: str | None = None
     """Value of `evaluate.baseline`; None keeps the task's."""
     reasons: list[tuple[str, str]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    """Sampled texts."""
+    texts: list[tuple[str, ...]] = field(default_factory=list)
+    """Texts of the sampled rows: one, or two."""
 
     def because(self, name: str, reason: str) -> None:
         self.reasons.append((name, reason))

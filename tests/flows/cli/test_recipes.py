@@ -209,7 +209,7 @@ def test_new_does_not_copy_the_shares_of_published_splits(home: Path, published:
     ("arguments", "message"),
     [
         (("--task", "clasification"), "no task 'clasification'; did you mean classification?"),
-        (("--task", "similarity"), "recipes.mine.ingest.second: similarity reads two texts"),
+        (("--task", "similarity"), "a.csv: similarity reads two texts: name the other by --second"),
         (("--second", "label"), "a.csv: no column is left for a label"),
         (
             ("--task", "classification", "--second", "label", "--label", "label"),
