@@ -111,8 +111,10 @@ def doccano(record: Record) -> dict[str, Any]:
     fields = {key: value for key, value in record.items() if key not in ("entities", "cats")}
     if isinstance(record.get("entities"), list):
         fields["label"] = record["entities"]
+    elif isinstance(cats := record.get("cats"), dict):  # spaCy's: 1 or 0 for each category
+        fields["label"] = [name for name, given in cats.items() if given in (1, True)]
     elif "cats" in record:
-        fields["label"] = record["cats"]
+        fields["label"] = cats
     return fields
 
 

@@ -53,8 +53,8 @@ class Examined:
 def examined(params: ValidateParams, task: Task, folder: Path, log: Log) -> Examined:
     """Examine the rows that ingest wrote into a folder.
 
-    More rows than PART are examined in parts. Equal texts are in the same part, so only near copies
-    in other parts are missed. The rows of the folder are moved into the parts.
+    More rows than PART are examined in parts, into which the rows of the folder are moved. Equal
+    texts are in the same part. Near copies are then searched only if they stop the run.
     """
     import pyarrow.parquet as pq
 
@@ -74,9 +74,10 @@ def examined(params: ValidateParams, task: Task, folder: Path, log: Log) -> Exam
 def _merged(params: ValidateParams, parts: "Parts", log: Log) -> Examined:
     found = Examined()
     kept: Counter[str] = Counter()
+    near = params.rules.near_duplicate == "fail"
     counts: list[tuple[label_notes.Counts, label_notes.Counts]] = []
     for part in parts.folders:
-        examination = examine(params, parts.task, part, log)
+        examination = examine(params, parts.task, part, log, near=near)
         (part / ROWS).unlink()
         found.rows += len(examination.frame)
         _add_rules(found, examination, without=UNKNOWN)
@@ -92,11 +93,7 @@ def _merged(params: ValidateParams, parts: "Parts", log: Log) -> Examined:
     few = [split for split in SPLITS if kept[split] < params.min_rows]
     found.notes += [shortfalls.split(split, kept[split], params.min_rows) for split in few]
     found.notes += label_notes.notes(every, left, parts.task.exclusive)
-    if parts.number > 1:
-        found.notes.append(
-            f"near copies are searched within {parts.number} parts of the rows here, by validate in"
-            " all"
-        )
+    found.notes.append("near copies are left to validate, since the rows are many")
     return found
 
 

@@ -83,12 +83,11 @@ def propose_length(block: Any, found: Proposal) -> None:
     if length <= before or _share_above(before, lengths) <= CUT:
         return
     settings["max_length"] = length
-    told = (
-        f"{length}: {_share_above(before, lengths):.0%} of the texts have more than {before} tokens"
-    )
+    share = _share_above(before, lengths)
+    told = f"tokenize.max_length {length}: {share:.0%} of the texts have more than {before} tokens"
     if (cut := _share_above(length, lengths)) > CUT:
         told += f", {cut:.0%} more than {length}: tokenize.long_text: windows reads all of them"
-    found.because("max_length", told)
+    found.because("length", told)
 
 
 def _share_above(length: int, lengths: Sequence[int]) -> float:

@@ -94,10 +94,14 @@ def _sample(file: str, found: Proposal, layout: Layout, log: Log) -> Sample:
             more = plain.read - sample.read
             found.because("quotes", f"a character like any other: {more:,} more rows can be read")
             sample = plain
+    if (first := sample.first_reject) and sample.rejects > sample.read:
+        most = "none" if not sample.rows else f"only {sample.read:,}"
+        raise UserError(
+            f"{file}, line {first.number}: {first.reason}: {most} of"
+            f" {sample.rejects + sample.read:,} rows can be read: name its --format"
+        )
     if not sample.rows:
-        first = sample.first_reject
-        where = f", line {first.number}: {first.reason}" if first else ""
-        raise UserError(f"{file}{where}: none of its rows can be read: name its --format")
+        raise UserError(f"{file}: holds no rows: give a file with some")
     if len(sample.rows) < sample.read:
         found.because("sample", f"{len(sample.rows):,} of {sample.read:,} rows are looked at")
     return sample

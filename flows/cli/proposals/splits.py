@@ -11,10 +11,11 @@ from flows.cli.proposals.labels import NAMES
 from flows.cli.proposals.values import Proposal
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
-from pipeline.sources import LAID_OUT, READERS, Layout, Row, read_rows
-from pipeline.sources.datasets_folder import is_saved
+from pipeline.sources import JSON, LAID_OUT, READERS, TABLES, Layout, Row, read_rows
+from pipeline.sources.datasets_folder import is_saved, shards
 from pipeline.sources.unpack import COMPRESSED
 
+SHARDS = (*TABLES, *JSON, ".parquet")
 FEW = 200  # rows of the files of other splits
 TRAIN = ("train", "training")
 OTHERS = {
@@ -31,6 +32,11 @@ def training_file(folder: Path, found: Proposal) -> str | None:
     """
     if is_saved(folder) or found.ingest.get("format") in ("lines", "documents"):
         return None
+    inner = folder / "train"
+    if inner.is_dir() and any(inner.iterdir()) and not shards(folder, SHARDS):
+        found.because("folder", f"{inner.name} holds the training rows")
+        found.ingest["source"] = str(inner)
+        return str(inner)
     files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     train = [path for path in files if _stem(path) in TRAIN]
     if not train:
@@ -84,7 +90,7 @@ def find_split(file: str, found: Proposal, table: Mapping[str, Column]) -> None:
         found.because("split", f"{column.name!r}: its values are {values}")
         return
     path = Path(file)
-    if not path.is_file() or _split_of(path) != "train":
+    if not path.exists() or _split_of(path) != "train":
         return
     source = {"train": file, **{split: str(other) for split, other in _beside(path)}}
     if len(source) > 1:
@@ -101,7 +107,7 @@ def _beside(path: Path) -> Iterator[tuple[str, Path]]:
         exact = [path.with_name(f"{name}{rest}") for name in names]
         if other := next((each for each in exact if each.exists()), None):
             yield split, other
-        elif _stem(path) == word:  # such as test_2016.csv beside train.csv
+        elif path.is_file() and _stem(path) == word:  # such as test_2016.csv beside train.csv
             files = [each for each in path.parent.iterdir() if each.is_file()]
             alike = [each for each in files if each.suffixes[-2:] == path.suffixes[-2:]]
             others = [each for each in alike if _split_of(each) == split]

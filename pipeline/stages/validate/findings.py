@@ -206,15 +206,19 @@ class Examination:
         return counts
 
 
-def examine(params: ValidateParams, task: Task, ingest: Path, log: Log = no_log) -> Examination:
-    """Read the rows that ingest wrote into a folder, and flag them by all rules.
+def examine(
+    params: ValidateParams, task: Task, ingest: Path, log: Log = no_log, *, near: bool = True
+) -> Examination:
+    """Read the rows that ingest wrote into a folder, and flag them by all rules; unless `near`, by
+    all but `near_duplicate`, whose search takes the most time and memory.
 
     Raises UserError for columns and settings that cannot be used.
     """
     frame = survey(params, task, ingest, log)
     classes = {label: task.classes(label) for label in frame["label"].unique() if label}
     labels = labels_of(params, frame, classes)
-    flag(frame, params, task, labels, classes, ingest / "rows.parquet", log)
+    texts = ingest / "rows.parquet" if near else None
+    flag(frame, params, task, labels, classes, texts, log)
     policies = params.rules.model_dump()
     frame["fate"] = fate_of(frame, policies)
     kept = frame[frame["fate"] == ""]

@@ -39,11 +39,12 @@ def flag(
     task: Task,
     labels: Sequence[str],
     classes: Mapping[str, Sequence[str]],
-    rows: Path,
+    rows: Path | None,
     log: Log,
 ) -> None:
     """Add a boolean column for each rule, `outside` (a class of the row that is not allowed) and
-    `leaks_to` (the split that holds a copy). `classes` holds the classes of each label.
+    `leaks_to` (the split that holds a copy). `classes` holds the classes of each label; without
+    `rows`, the file of the texts, near copies are not searched.
 
     Flags do not depend on the order of rows, except for `duplicate`, which spares the first copy in
     a split.
@@ -73,7 +74,8 @@ def flag(
     frame["leaks_to"] = top[leak].map(dict(enumerate(SPLITS))).reindex(frame.index, fill_value="")
 
     unique = copies[~frame["leak"][sound] & ~frame["duplicate"][sound]]
-    near = near_copies(rows, unique["rank"].astype(int), params.near_duplicates, log)
+    ranks = unique["rank"].astype(int)
+    near = near_copies(rows, ranks, params.near_duplicates, log) if rows else {}
     # all copies in a split share the result of the first
     same = ["key", "rank"]
     found = unique.loc[list(near), same].assign(into=[SPLITS[rank] for rank in near.values()])
