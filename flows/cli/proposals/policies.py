@@ -25,16 +25,20 @@ from pipeline.stages.validate.params import ValidateParams
 
 COVERED = 1000  # texts whose tokens are counted
 LITTLE = 0.02  # share of unknown tokens from which another base is proposed
+CLIPPED = 20_000  # characters of a text whose tokens are counted
 LONGER = 256  # tokens
 CUT = 0.1  # share of cut texts from which a greater length is proposed
 ASIDE = 0.01  # share of rows that are proposed to be set aside
+SIZES = (300, 500)  # megabytes of the multilingual base, cut to languages or whole, in fp32
 KANA = re.compile("[\u3040-\u30ff]")
 
 
 def propose_base(block: Any, found: Proposal) -> None:
     """Propose the multilingual base if the vocabulary of the starting base covers little of the
     texts; say how much each covers."""
-    sample = [text for texts in found.texts[:COVERED] if (text := " ".join(texts)).strip()]
+    sample = [
+        text for texts in found.texts[:COVERED] if (text := " ".join(_clipped(texts))).strip()
+    ]
     base = parse(BaseParams, block["base"], "base")
     if base.network or not sample:
         return
@@ -59,6 +63,8 @@ def propose_base(block: Any, found: Proposal) -> None:
         "han_characters": characters,
     }
     block["base"].update(other)
+    guardrails = block["gate"]["guardrails"]
+    guardrails["megabytes"] = max(guardrails["megabytes"] or 0, SIZES[languages is None])
     share = _unknown(parse(BaseParams, block["base"], "base"), sample)
     found.because("", f"{MULTILINGUAL}: knows {1 - share:.1%}, and is taken")
 
@@ -71,7 +77,7 @@ def _unknown(base: BaseParams, sample: Sequence[str]) -> float:
 def propose_length(block: Any, found: Proposal) -> None:
     """Propose a greater length if many texts would be cut; say how many are."""
     settings, base = block["tokenize"], parse(BaseParams, block["base"], "base")
-    texts = [texts for texts in found.texts[:COVERED] if texts[0].strip()]
+    texts = [_clipped(texts) for texts in found.texts[:COVERED] if texts[0].strip()]
     if settings["long_text"] != "truncate" or base.network or not texts:
         return
     folder = base_folder(base)
@@ -92,6 +98,10 @@ def propose_length(block: Any, found: Proposal) -> None:
 
 def _share_above(length: int, lengths: Sequence[int]) -> float:
     return sum(each > length for each in lengths) / len(lengths)
+
+
+def _clipped(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text[:CLIPPED] for text in texts)
 
 
 def _pair(texts: tuple[str, ...]) -> str | tuple[str, ...]:
