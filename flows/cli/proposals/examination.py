@@ -117,12 +117,12 @@ class Parts:
 
     def __init__(self, folder: Path, number: int, task: Task) -> None:
         self.folder, self.number, self.task = folder, number, task
-        self.folders = [folder / str(part) for part in range(number)]
+        self.folders: list[Path] = []
+        """Folders of the parts that have rows, once they are written."""
         self.trained: set[str] = set()
         """Classes of the training rows."""
         self.others: dict[str, tuple[int, Place]] = {}
         """Rows of each class in other splits, and the first one."""
-        self.classes: Mapping[str, Sequence[str]] = {}
 
     def write(self) -> None:
         """Move the rows into the folders."""
@@ -130,28 +130,34 @@ class Parts:
         import pyarrow.parquet as pq
 
         schema = pq.read_schema(self.folder / ROWS)
-        pending: list[list[dict[str, Any]]] = [[] for _ in self.folders]
-        writers = []
-        rejects = self.folder / "rejects.parquet"
-        empty = pq.read_schema(rejects).empty_table()
-        for place, part in enumerate(self.folders):
-            part.mkdir()
-            writers.append(pq.ParquetWriter(part / ROWS, schema))
-            if place:
-                pq.write_table(empty, part / rejects.name)
-        rejects.replace(self.folders[0] / rejects.name)
+        pending: list[list[dict[str, Any]]] = [[] for _ in range(self.number)]
+        writers: dict[int, pq.ParquetWriter] = {}
+
+        def write(place: int) -> None:
+            if place not in writers:
+                self.folders.append(self.folder / str(place))
+                self.folders[-1].mkdir()
+                writers[place] = pq.ParquetWriter(self.folders[-1] / ROWS, schema)
+            writers[place].write_table(pa.Table.from_pylist(pending[place], schema))
+            pending[place].clear()
+
         for batch in parquet_batches(self.folder / ROWS):
             for row in batch.to_pylist():
                 place = digest(normalised(join_texts(row["text"], row["second"]))) % self.number
                 pending[place].append(row)
                 self._count(row)
                 if len(pending[place]) == FLUSHED:
-                    writers[place].write_table(pa.Table.from_pylist(pending[place], schema))
-                    pending[place].clear()
-        for rows, writer in zip(pending, writers, strict=True):
-            writer.write_table(pa.Table.from_pylist(rows, schema))
+                    write(place)
+        for place, rows in enumerate(pending):
+            if rows:
+                write(place)
+        for writer in writers.values():
             writer.close()
         (self.folder / ROWS).unlink()
+        rejects = self.folder / "rejects.parquet"
+        for part in self.folders[1:]:
+            pq.write_table(pq.read_schema(rejects).empty_table(), part / rejects.name)
+        rejects.replace(self.folders[0] / rejects.name)
 
     def _count(self, row: Mapping[str, Any]) -> None:
         names = self.task.classes(row["label"]) if row["label"] else ()
