@@ -6,6 +6,7 @@ task. `{data}` stands for the folder of the data.
 """
 
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from typing import Any
 from flows.cli import terminal
 from flows.cli.proposals.policies import propose_base, propose_length, propose_policies
 from flows.cli.proposals.proposal import propose
+from flows.cli.proposals.values import watchable
 from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, check_name, nearest, parse, read_recipes
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_text
+from pipeline.core.locations import HUB, PACKAGE, is_local, locate
 from pipeline.core.log import Log, no_log
 from pipeline.models.heads import head_of
 from pipeline.stages.ingest.params import IngestParams
@@ -155,8 +158,6 @@ def add_ready(name: str, other: str | None, folder: str | None) -> str:
 
 def check_there(recipe: Ready, block: Mapping[str, Any]) -> None:
     """Raise UserError, with the source of the data, if a file that the block names is missing."""
-    from pipeline.core.locations import PACKAGE, locate
-
     ingest = block["ingest"]
     for path in filter(None, [*_texts(ingest["source"]), ingest["label_names"]]):
         if path.startswith(PACKAGE):
@@ -195,7 +196,7 @@ def add_own(
         found = propose(file, ingest, None, log=log)
         block = starting_block(task_of(found.task))
     source = found.ingest.get("source", file)
-    block["watch"] = source if isinstance(source, str) else str(Path(source["train"]).parent)
+    block["watch"] = _watched([*_files_of(source, found.ingest), found.ingest.get("label_names")])
     block["ingest"].update({"source": source, **found.ingest})
     if not isinstance(source, str):
         block["ingest"].update({f"{split}_percent": 0 for split in source if split != "train"})
@@ -215,6 +216,36 @@ def add_own(
     block["publish"]["description"] = f"{kind.display_name}: {column} of {Path(file).name}."
     _write(name, block)
     return list(found.lines())
+
+
+def _files_of(source: Any, ingest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paths of a source, and the translations of parallel ones."""
+    for path in _texts(source):
+        yield path
+        if ingest.get("format") == "parallel":
+            yield str(Path(path).with_suffix(f".{ingest['label']}"))
+
+
+def _watched(paths: Sequence[str | None]) -> str:
+    """Return what DVC watches for some sources and files: the only one, or their folder.
+
+    Raises UserError if that folder holds the project.
+    """
+    known = list(dict.fromkeys(path for path in paths if path))
+    if known[0].startswith((PACKAGE, HUB)):
+        return "constraints.txt"
+    local = [path for path in known if is_local(path)]
+    if len(local) < 2:
+        return known[0]
+    absolute = any(map(os.path.isabs, local))
+    parents = [Path(path).parent for path in local]
+    folder = os.path.commonpath([p.resolve() if absolute else p for p in parents])
+    if not watchable(Path(folder)):
+        names = ", ".join(Path(path).name for path in local)
+        raise UserError(
+            f"{names}: move them into a folder such as data/raw/NAME, so that DVC can watch it"
+        )
+    return folder
 
 
 def _copied(like: str, known: Sequence[str], task: str | None) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.cli.proposals import columns as roles
 from flows.cli.proposals.columns import Column
-from flows.cli.proposals.values import Proposal
+from flows.cli.proposals.values import Proposal, watchable
 from pipeline import tasks
 from pipeline.core.errors import UserError
 from pipeline.core.locations import is_local
@@ -151,7 +151,7 @@ def _consecutive(label: Column) -> bool:
 
 def find_names(file: str, found: Proposal, cells: Iterable[str]) -> None:
     """Find a file beside the rows that names the numbers of their classes, a class a line."""
-    if found.ingest.get("label_names") or not is_local(file):
+    if found.ingest.get("label_names") or not is_local(file) or not watchable(Path(file).parent):
         return
     numbers = {part.strip() for cell in cells for part in cell.strip("[] ").split(",")} - {""}
     if not numbers or not all(map(str.isdecimal, numbers)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.cli.proposals import columns as roles
 from flows.cli.proposals.columns import Column
 from flows.cli.proposals.labels import NAMES
-from flows.cli.proposals.values import Proposal
+from flows.cli.proposals.values import Proposal, watchable
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
 from pipeline.sources import JSON, LAID_OUT, READERS, TABLES, Layout, Row, read_rows
@@ -93,7 +93,11 @@ def find_split(file: str, found: Proposal, table: Mapping[str, Column]) -> None:
     if not path.exists() or _split_of(path) != "train":
         return
     source = {"train": file, **{split: str(other) for split, other in _beside(path)}}
-    if len(source) > 1:
+    if len(source) > 1 and not watchable(path.parent):
+        names = ", ".join(Path(each).name for each in source.values() if each != file)
+        found.because("split", f"{names} beside it: left out, for DVC cannot watch this folder:")
+        found.because("", "move all into one of their own, such as data/raw/NAME, to take it")
+    elif len(source) > 1:
         found.ingest["source"] = source
         names = ", ".join(Path(each).name for each in source.values())
         found.because("split", f"{names}: a file each")

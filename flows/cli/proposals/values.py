@@ -3,9 +3,15 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 HAN = re.compile("[\u3400-\u9fff]")
+
+
+def watchable(folder: Path) -> bool:
+    """True if DVC can watch a folder: it does not hold the project, whose outputs change."""
+    return not Path.cwd().is_relative_to(folder.resolve())
 
 
 @dataclass

@@ -153,23 +153,27 @@ def test_texts_alone_train_a_base_on(home: Path) -> None:
 
 
 def test_parallel_files_are_translations(home: Path) -> None:
+    (home / "mine").mkdir()
     for split in ("train", "val"):
         for language in ("en", "fr"):
-            (home / f"{split}.{language}").write_text("a cat\nthe dog\nno bird\n")
-    task, ingest = found("train.en")
+            (home / "mine" / f"{split}.{language}").write_text("a cat\nthe dog\nno bird\n")
+    task, ingest = found("mine/train.en")
     assert (task, ingest["text"], ingest["label"]) == ("translation", "en", "fr")
-    assert ingest["source"] == {"train": "train.en", "validation": "val.en"}
+    assert ingest["source"] == {"train": "mine/train.en", "validation": "mine/val.en"}
+    assert main.main(["new", "mine/train.en"]) == 0
+    assert read_recipe("mine")["watch"] == "mine"
 
 
 def test_files_of_splits_side_by_side(home: Path) -> None:
     rows = [(r["text"], r["label"]) for r in ROWS]
-    file = table("train.csv", ["text", "label"], rows)
-    table("test.csv", ["text", "label"], rows[:20])
-    table("dev.csv", ["n", "text"], [(n, text) for n, (text, _) in enumerate(rows[:20])])
-    assert found(file)[1]["source"] == {"train": "train.csv", "test": "test.csv"}
+    (home / "mine").mkdir()
+    file = table("mine/train.csv", ["text", "label"], rows)
+    table("mine/test.csv", ["text", "label"], rows[:20])
+    table("mine/dev.csv", ["n", "text"], [(n, text) for n, (text, _) in enumerate(rows[:20])])
+    assert found(file)[1]["source"] == {"train": "mine/train.csv", "test": "mine/test.csv"}
     assert main.main(["new", file]) == 0
-    block = read_recipe("train")
-    assert block["watch"] == "."
+    block = read_recipe("mine")
+    assert block["watch"] == "mine"
     assert block["ingest"]["test_percent"] == 0
 
 

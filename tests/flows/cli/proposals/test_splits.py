@@ -1,7 +1,6 @@
 """Splits of rows: columns, files side by side, and folders of files or folders."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -130,25 +129,34 @@ def test_what_datasets_saved_has_its_splits() -> None:
 def test_the_only_other_file_of_a_split_may_have_a_longer_name() -> None:
     for name in ("train", "val", "test_2016"):
         for language in ("en", "fr"):
-            texts(f"{name}.{language}", "a cat\nthe dog\nno bird\n")
-    source = found("train.en")[1]["source"]
-    assert source == {"train": "train.en", "validation": "val.en", "test": "test_2016.en"}
+            texts(f"x/{name}.{language}", "a cat\nthe dog\nno bird\n")
+    source = found("x/train.en")[1]["source"]
+    assert source == {"train": "x/train.en", "validation": "x/val.en", "test": "x/test_2016.en"}
 
 
 def test_a_file_that_lacks_a_column_is_left_out_and_the_reason_told() -> None:
-    table("train.csv", HEADER, ROWS)
-    table("test.csv", ["text"], [[text] for text, _ in ROWS])
-    assert "source" not in found("train.csv")[1] or found("train.csv")[1]["source"] == "train.csv"
-    assert "test.csv is left out: row 1: no column 'label'" in told("train.csv")
+    table("x/train.csv", HEADER, ROWS)
+    table("x/test.csv", ["text"], [[text] for text, _ in ROWS])
+    assert found("x/train.csv")[1]["source"] == "x/train.csv"
+    assert "test.csv is left out: row 1: no column 'label'" in told("x/train.csv")
 
 
 def test_labels_of_another_kind_are_no_split_of_these_rows() -> None:
+    table("x/train.csv", HEADER, ROWS)
+    table("x/test.csv", HEADER, [(text, f"other {label}") for text, label in ROWS])
+    assert "test.csv is left out: its labels are others" in told("x/train.csv")
+
+
+def test_files_of_splits_in_the_folder_of_the_project_cannot_be_watched() -> None:
     table("train.csv", HEADER, ROWS)
-    table("test.csv", HEADER, [(text, f"other {label}") for text, label in ROWS])
-    assert "test.csv is left out: its labels are others" in told("train.csv")
+    table("test.csv", HEADER, ROWS)
+    assert "source" not in found("train.csv")[1]
+    assert "test.csv beside it: left out, for DVC cannot watch this folder" in told("train.csv")
+    table("x/train.csv", HEADER, ROWS)
+    assert list(found("x/train.csv")[1].get("source", [])) == []
 
 
 def test_an_empty_folder_is_refused() -> None:
-    os.makedirs("empty")
+    Path("empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no files in folders"):
         found("empty")
