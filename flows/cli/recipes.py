@@ -191,7 +191,7 @@ def add_own(
     parse(IngestParams, {**defaults, "source": file, **ingest}, where)
     if task or like:
         block = _copied(like, known, task) if like else starting_block(task_of(task or ""))
-        found = propose(file, ingest, block["task"], log=log)
+        found = propose(file, ingest, block["task"], like=like is not None, log=log)
     else:
         found = propose(file, ingest, None, log=log)
         block = starting_block(task_of(found.task))
@@ -202,7 +202,7 @@ def add_own(
         block["ingest"].update({f"{split}_percent": 0 for split in source if split != "train"})
     if not task_of(block["task"]).labelled:
         block["ingest"]["label"] = None
-    _merge(block, {"validate": found.validate} | ({} if like else {"finetune": found.finetune}))
+    _merge(block, {"validate": found.validate, "finetune": found.finetune})
     if found.baseline in task_of(block["task"]).baseline:
         block["evaluate"]["baseline"] = found.baseline
     _check_readable(block, name)

@@ -95,7 +95,8 @@ def _merged(params: ValidateParams, parts: "Parts", log: Log) -> Examined:
     few = [split for split in SPLITS if kept[split] < params.min_rows]
     found.missing = [shortfalls.split(split, kept[split], params.min_rows) for split in few]
     found.notes = label_notes.notes(every, left, parts.task.exclusive)
-    found.notes.append("near copies are left to validate, since the rows are many")
+    where = "searched within parts of them here" if near else "left to validate"
+    found.notes.append(f"near copies are {where}, since the rows are many")
     return found
 
 

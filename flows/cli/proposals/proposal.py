@@ -18,6 +18,7 @@ from flows.cli.proposals.values import HAN, Proposal
 from pipeline import tasks
 from pipeline.core.config import RECIPE_NAME, RESERVED_NAMES
 from pipeline.core.errors import UserError
+from pipeline.core.locations import is_local
 from pipeline.core.log import Log, no_log
 from pipeline.sources import Layout, Row, read_rows
 from pipeline.sources.remote import local_path
@@ -46,16 +47,22 @@ def _may_be(name: str) -> bool:
 
 
 def propose(
-    file: str, given: Mapping[str, Any], task: str | None, *, log: Log = no_log
+    file: str,
+    given: Mapping[str, Any],
+    task: str | None,
+    *,
+    like: bool = False,
+    log: Log = no_log,
 ) -> Proposal:
     """Look at a file and propose its task, its columns and how to read it.
 
-    `given` holds values of `ingest` that are settled. Raises UserError, with the option to use, for
+    `given` holds values of `ingest` that are settled; `like` if the training is settled by another
+    recipe. Raises UserError, with the option to use, for
     what cannot be decided.
     """
     found = Proposal("", dict(given))
     path = local_path(file, log)
-    if path.is_dir() and (training := training_file(path, found)):
+    if is_local(file) and path.is_dir() and (training := training_file(path, found)):
         file = training
     layout = find_layout(file, found)
     by_format = found.ingest.get("format") or Path(file).suffix.lower()
@@ -79,7 +86,8 @@ def propose(
     check_split_files(found, table, layout)
     _group(found, table)
     _script(found)
-    _epochs(found, sample.read)
+    if not like:
+        _epochs(found, sample.read)
     return found
 
 

@@ -100,8 +100,11 @@ def test_doccano_has_labels_entities_or_categories(tmp_path: Path) -> None:
         {"id": 1, "text": TEXT, "entities": entities, "relations": []},
         {"id": 2, "text": TEXT, "cats": ["travel"]},
         {"id": 3, "text": TEXT, "label": ["travel"]},
+        {"text": TEXT, "cats": {"travel": 1.0, "film": 0.0, "sport": True}},
+        {"text": TEXT, "cats": {"travel": 0, "film": False}},
     )
-    assert labels(path, "doccano") == [entities, ["travel"], ["travel"]]
+    expected = [entities, ["travel"], ["travel"], ["travel", "sport"], []]
+    assert labels(path, "doccano") == expected
 
 
 def test_prodigy_labels_what_was_accepted(tmp_path: Path) -> None:

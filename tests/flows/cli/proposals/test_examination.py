@@ -36,10 +36,10 @@ def run(folder: Path, **changes: Any) -> Examined:
 def test_parts_give_the_findings_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(tmp_path / "one")
+    whole = run(tmp_path / "one", near_duplicate="quarantine")
     monkeypatch.setattr(examination, "PART", 60)
     monkeypatch.setattr(examination, "FLUSHED", 10)
-    parts = run(tmp_path / "two")
+    parts = run(tmp_path / "two", near_duplicate="quarantine")
     assert parts.rows == whole.rows == len(ROWS)
     assert {"conflicting_labels", "control_characters", "unlabelled"} <= whole.rules.keys()
 
@@ -85,3 +85,18 @@ def test_shortfalls_are_of_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(examination, "PART", 60)
     assert not any("min_rows" in note for note in run(tmp_path / "a", min_rows=20).missing)
     assert any("(min_rows)" in note for note in run(tmp_path / "b", min_rows=200).missing)
+
+
+@pytest.mark.parametrize(("policy", "searched"), [("quarantine", False), ("fail", True)])
+def test_near_copies_among_many_rows_are_searched_only_if_they_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, searched: bool
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(
+        "pipeline.stages.validate.rules.near_copies", lambda *given: calls.append(given) or {}
+    )
+    monkeypatch.setattr(examination, "PART", 60)
+    notes = run(tmp_path / "a", near_duplicate=policy).notes
+    where = "searched within parts of them here" if searched else "left to validate"
+    assert notes[-1] == f"near copies are {where}, since the rows are many"
+    assert bool(calls) is searched

@@ -292,3 +292,29 @@ def test_nothing_is_written_when_the_rows_cannot_be_examined(
     assert main.main(["new", "mine", table("a.csv", ["text", "label"], ROWS)]) == 2
     assert (home / "params.yaml").read_text() == before
     assert not json.loads(json.dumps([str(p) for p in home.glob(".bertline/*/new-*")]))
+
+
+def test_what_a_copied_recipe_settles_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    file = table("a.csv", ["text", "label"], ROWS)
+    before = read_recipe("news")["finetune"]["epochs"]
+    assert main.main(["new", "mine", file, "--like", "news"]) == 0
+    assert read_recipe("mine")["finetune"]["epochs"] == before
+    assert "epochs:" not in capsys.readouterr().out
+
+
+def test_a_data_set_of_the_hub_keeps_its_address(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    revision = "0" * 40
+    folder = home / "hub/datasets--someone--rows/snapshots" / revision
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        table(str(folder / f"{split}.csv"), ["text", "label"], ROWS)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    source = f"hub:someone/rows@{revision}"
+    assert main.main(["new", "mine", source]) == 0
+    block = read_recipe("mine")
+    assert (block["ingest"]["source"], block["ingest"]["split"]) == (source, "split")
+    assert block["watch"] == "constraints.txt"
