@@ -68,10 +68,10 @@ def propose(
     by_format = found.ingest.get("format") or Path(file).suffix.lower()
     sample = _sample(file, found, layout, log)
     rows = sample.rows
-    table = roles.columns_of(row.fields for row in rows)
+    table: Mapping[str, Column] = roles.columns_of(row.fields for row in rows)
     _check_given(file, found.ingest, table)
     _refuse_tokens(file, table)
-    find_split(file, found, table)
+    table = find_split(file, found, table)
     if task is not None:
         found.task = task
         found.because("task", f"{task}: as given")

@@ -10,10 +10,12 @@ from flows.cli.proposals.columns import Column
 from flows.cli.proposals.labels import NAMES
 from flows.cli.proposals.values import Proposal, watchable
 from pipeline.core.errors import UserError
+from pipeline.core.locations import is_local
 from pipeline.core.text import excerpt
 from pipeline.sources import JSON, LAID_OUT, READERS, TABLES, Layout, Row, read_rows
-from pipeline.sources.datasets_folder import is_saved, shards
+from pipeline.sources.datasets_folder import is_saved, shards, split_of
 from pipeline.sources.unpack import COMPRESSED
+from pipeline.stages.ingest.stage import SPLIT_NAMES
 
 SHARDS = (*TABLES, *JSON, ".parquet")
 FEW = 200  # rows of the files of other splits
@@ -80,15 +82,39 @@ def _split_of(path: Path) -> str | None:
     return None
 
 
-def find_split(file: str, found: Proposal, table: Mapping[str, Column]) -> None:
-    """Find the column or the files that split the rows."""
+def find_split(file: str, found: Proposal, table: Mapping[str, Column]) -> Mapping[str, Column]:
+    """Find the column or the files that split the rows, and return the columns that they have."""
     if found.ingest.get("split"):
-        return
+        return table
     if (column := roles.find_split(table)) and column.name != found.ingest.get("label"):
+        values = {SPLIT_NAMES[value.lower()]: value for value in column.counts}
+        if "validation" not in values and (parts := _parts(file)):
+            found.ingest["source"] = parts
+            names = ", ".join(parts)
+            found.because("split", f"{names}: by the names of the files; validation is drawn")
+            return {name: other for name, other in table.items() if name != column.name}
         found.ingest["split"] = column.name
-        values = ", ".join(sorted(column.counts))
-        found.because("split", f"{column.name!r}: its values are {values}")
-        return
+        shown = ", ".join(sorted(column.counts))
+        found.because("split", f"{column.name!r}: its values are {shown}")
+        if "validation" not in values:
+            found.because("", "a run needs validation rows, too: name some training rows so")
+        return table
+    _find_files(file, found)
+    return table
+
+
+def _parts(file: str) -> dict[str, list[str]]:
+    """Return the tables of a folder by the splits that their names say; none for anything else."""
+    folder, parts = Path(file), dict[str, list[str]]()
+    if not is_local(file) or not folder.is_dir() or is_saved(folder):
+        return {}
+    for path in shards(folder, SHARDS):
+        parts.setdefault(split_of(path.relative_to(folder)), []).append(str(path))
+    return parts if "train" in parts and "" not in parts else {}
+
+
+def _find_files(file: str, found: Proposal) -> None:
+    """Find the files or folders of other splits beside the training rows."""
     path = Path(file)
     if not path.exists() or _split_of(path) != "train":
         return
@@ -133,14 +159,15 @@ def check_split_files(found: Proposal, table: Mapping[str, Column], layout: Layo
     known = set(table[one].counts) if one else set()
     for split in [name for name in source if name != "train"]:
         try:
-            read = islice(read_rows(source[split], columns, layout), FEW)
+            first = source[split] if isinstance(source[split], str) else source[split][0]
+            read = islice(read_rows(first, columns, layout), FEW)
             rows = [row for row in read if isinstance(row, Row)]
             fit = [row for row in rows if not known or row.fields[one].strip() in known]
             reason = "its labels are others" if len(fit) <= len(rows) / 2 else ""
         except UserError as error:
             reason = str(error).partition(": ")[2]
         if reason:
-            name = Path(source.pop(split)).name
-            found.because("", f"{name} is left out: {reason}")
+            del source[split]
+            found.because("", f"{Path(first).name} is left out: {reason}")
     if len(source) == 1:
         found.ingest["source"] = source["train"]

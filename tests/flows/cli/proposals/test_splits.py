@@ -105,6 +105,35 @@ def test_tables_without_a_header_in_a_folder() -> None:
     assert found("parts")[1]["header"] == ["text", "label"]
 
 
+def test_shards_without_validation_rows_are_named_by_split(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ["train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"]
+    for n, name in enumerate(names):
+        table(f"rows/data/{name}.csv", HEADER, ROWS[n * 40 :][:40])
+    assert main.main(["new", "rows"]) == 0
+    block = read_recipe("rows")
+    train, test = [f"rows/data/{name}.csv" for name in names[:2]], [f"rows/data/{names[2]}.csv"]
+    assert block["ingest"]["source"] == {"train": train, "test": test}
+    assert (block["ingest"]["split"], block["ingest"]["label"]) == (None, "label")
+    assert (block["watch"], block["ingest"]["validation_percent"]) == ("rows/data", 10)
+    assert "by the names of the files; validation is drawn" in capsys.readouterr().out
+    parsed.load("rows")
+
+
+def test_shards_of_all_splits_keep_their_column() -> None:
+    for n, name in enumerate(["train-0", "validation-0", "test-0"]):
+        table(f"rows/{name}.csv", HEADER, ROWS[n * 40 :][:40])
+    assert found("rows")[1] == {"split": "split", "text": "text", "label": "label"}
+
+
+def test_a_column_without_validation_rows_is_told() -> None:
+    rows = [(*row, "train" if n % 4 else "test") for n, row in enumerate(ROWS)]
+    file = table("a.csv", [*HEADER, "fold"], rows)
+    assert found(file)[1]["split"] == "fold"
+    assert "a run needs validation rows, too" in told(file)
+
+
 def test_what_datasets_saved_has_its_splits() -> None:
     import pyarrow as pa
 
