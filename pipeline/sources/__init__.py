@@ -101,7 +101,7 @@ def read_rows(
     path = local_path(source, log)
     shown = readable(str(Path(source)) if is_local(source) else source)
     if path.is_dir():
-        if files := _parts(path, layout):
+        if files := _parts(path, shown, layout):
             yield from files(path, shown, columns)
             return
         _check_options("folder", layout, shown)
@@ -112,12 +112,13 @@ def read_rows(
     yield from _read_file(path, shown, columns, layout, log)
 
 
-def _parts(path: Path, layout: Layout) -> Reader | None:
+def _parts(path: Path, shown: str, layout: Layout) -> Reader | None:
     """Return the reader of a folder of tables; None for other folders."""
     if layout.format not in (None, TOKENS):
         return None
     if is_saved(path):
-        return read_saved
+        _check_options(".parquet", layout, shown)
+        return partial(read_tokens, layout=layout) if layout.format else read_saved
     files = shards(path, (*TABLES, *JSON, ".parquet"))
     if not files:
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.text import excerpt
+from pipeline.sources.datasets_folder import read_saved
 from pipeline.sources.json_records import read_records
 from pipeline.sources.recognition import TAGS, Record, tags_of
 from pipeline.sources.rows import PLAIN, Layout, Reject, Row, as_json, checked, require
@@ -194,39 +195,42 @@ def read_tokens(
     path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
 ) -> Iterator[Row | Reject]:
     """Yield records with a list of `tokens` and a list of tags (`ner_tags`, `tags` or `labels`) as
-    texts with spans. Numbers of tags need names: those of ClassLabel in Parquet, or the layout's.
+    texts with spans. Numbers of tags need names: those of ClassLabel, or the layout's. The path is
+    that of a JSON or Parquet file, or of a folder that `datasets` saved.
     """
     survey = TagSurvey()
     for _, record in _token_records(path, shown):
         if isinstance(record, dict) and (tags := _named_tags(record, layout.tags)):
             survey.count(list(map(str, record["tokens"])), list(map(str, tags)))
     seen = False
-    for number, record in _token_records(path, shown):
+    for (file, number), record in _token_records(path, shown):
         if isinstance(record, Reject):
             yield record
             continue
         try:
             fields = _sentence(record, survey, layout.tags)
         except ValueError as error:
-            yield Reject(shown, number, str(error), excerpt(json.dumps(record)[:400]))
+            yield Reject(file, number, str(error), excerpt(json.dumps(record)[:400]))
             continue
         if not seen:
             require(columns, tuple(fields), f"{shown}: row 1", "its first record gives")
             seen = True
-        yield checked(shown, number, dict.fromkeys(columns, "") | fields)
+        yield checked(file, number, dict.fromkeys(columns, "") | fields)
 
 
-def _token_records(path: Path, shown: str) -> Iterator[tuple[int, Any]]:
-    if path.suffix.lower() != ".parquet":
-        yield from read_records(path, shown)
+def _token_records(path: Path, shown: str) -> Iterator[tuple[tuple[str, int], Any]]:
+    """Yield the records of a file or folder, and the file and number of each."""
+    if not path.is_dir() and path.suffix.lower() != ".parquet":
+        for number, record in read_records(path, shown):
+            yield (shown, number), record
         return
-    for row in read_parquet(path, shown, ()):
+    for row in (read_saved if path.is_dir() else read_parquet)(path, shown, ()):
         if isinstance(row, Reject):
-            yield row.number, row
+            yield (row.file, row.number), row
         else:
             lists = ("tokens", *TAGS)
             own = {k: json.loads(v) for k, v in row.fields.items() if k in lists and v[:1] == "["}
-            yield row.number, dict(row.fields) | own
+            yield (row.file, row.number), dict(row.fields) | own
 
 
 def _named_tags(record: Record, names: Sequence[str]) -> list[Any] | None:

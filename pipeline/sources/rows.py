@@ -5,9 +5,11 @@ costs only its own row, which is reported with its file and line.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,7 @@ from pipeline.core.text import excerpt
 
 LARGEST_ROW = 10_000_000  # characters of one field or line: a longer one counts as broken
 NAMED = 20  # columns that a message names
+EXACT = 2**53  # from here on not every whole number is a float
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Format = Literal[
     "conll",
@@ -103,7 +106,7 @@ def read_lines(path: Path, shown: str) -> Iterator[tuple[int, str | Reject]]:
 def checked(file: str, number: int, fields: Mapping[str, object]) -> Row | Reject:
     """Return a row with all cells as text, or a `Reject` if one cannot be written as UTF-8."""
     try:
-        texts = {str(name): _as_text(value) for name, value in fields.items()}
+        texts = {str(name): as_text(value) for name, value in fields.items()}
         "".join(texts.values()).encode()
     except (UnicodeEncodeError, UnicodeDecodeError) as error:
         return Reject(file, number, f"is not Unicode text ({error.reason})")
@@ -112,15 +115,36 @@ def checked(file: str, number: int, fields: Mapping[str, object]) -> Row | Rejec
     return Row(file, number, texts)
 
 
-def _as_text(value: object) -> str:
-    """Return a cell as text: "" for None and NaN; numbers, lists, dicts and bools as JSON."""
-    if value is None or value != value:
+def as_text(value: object) -> str:
+    """Return a cell as text: "" for None and NaN; numbers, lists, dicts and bools as JSON.
+
+    A whole number has no decimal places, so that 1, 1.0 and the decimal 1.00 are one class, also in
+    different files. Raises UnicodeDecodeError for bytes that are not UTF-8.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Decimal) and value.is_finite() and value != value.to_integral_value():
+        return f"{value:f}"  # exact
+    plain = _plain(value)
+    if plain is None:
         return ""
+    return plain if isinstance(plain, str) else as_json(plain)
+
+
+def _plain(value: object) -> object:
+    """Return a value, also inside of lists and dicts, as JSON can hold it."""
+    if isinstance(value, float | Decimal):
+        number = float(value)
+        if math.isnan(number):
+            return None
+        return int(number) if number.is_integer() and abs(number) < EXACT else number
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, bool | int | float | list | dict):
-        return as_json(value)
-    return str(value)
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else str(value)
 
 
 def as_json(value: object) -> str:

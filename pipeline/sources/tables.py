@@ -219,23 +219,12 @@ def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[R
     import pyarrow.parquet as pq
 
     try:
-        names = tuple(pq.read_schema(path).names)
-        require(columns, names, f"{shown}: row 1", "its columns are")
-        classes = class_names(pq.read_schema(path))
-        number = 0
+        schema = pq.read_schema(path)
+        require_once(columns, schema, shown)
+        classes, number = class_names(schema), 0
         for batch in parquet_batches(path, columns=columns or None):
-            try:
-                rows = batch.to_pylist()
-            except UnicodeDecodeError:  # which names no row
-                rows = []
-            for i in range(len(batch)):
-                number += 1
-                try:
-                    fields = rows[i] if rows else batch.slice(i, 1).to_pylist()[0]
-                except UnicodeDecodeError as error:
-                    yield undecodable(shown, number, error, error.object)
-                else:
-                    yield checked(shown, number, named(fields, classes))
+            yield from rows_of(batch, shown, number, classes)
+            number += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -243,30 +232,86 @@ def read_parquet(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[R
         ) from None
 
 
-def class_names(schema: "pa.Schema") -> dict[str, list[str]]:
-    """Return the class names of the columns that `datasets` saved as ClassLabel, single or in lists
+def parquet_columns(path: Path) -> tuple[str, ...]:
+    """Return the names of the columns of a Parquet file; none if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return tuple(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return ()
+
+
+def require_once(
+    columns: tuple[str, ...], schema: "pa.Schema", shown: str, virtual: tuple[str, ...] = ()
+) -> None:
+    """Raise UserError for the first of `columns` that a schema lacks or has twice. `virtual` are
+    columns that a reader adds."""
+    require(columns, (*schema.names, *virtual), f"{shown}: row 1", "its columns are")
+    if twice := [name for name in columns if schema.names.count(name) > 1]:
+        raise UserError(f"{shown}: the column {twice[0]!r} is there twice: rename one")
+
+
+def rows_of(
+    batch: "pa.RecordBatch", shown: str, before: int, classes: Mapping[str, Any]
+) -> Iterator[Row | Reject]:
+    """Yield the rows of a batch, which follows on `before` rows; numbers of ClassLabel become
+    names. A cell that is not UTF-8 costs its row alone."""
+    import pyarrow as pa
+
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_float32(field.type):  # 0.1, not 0.10000000149011612
+            shortest = batch.column(place).cast(pa.string()).cast(pa.float64())
+            batch = batch.set_column(place, field.name, shortest)
+    try:
+        rows = batch.to_pylist()
+    except UnicodeDecodeError:  # which names no row
+        rows = []
+    for i in range(batch.num_rows):
+        number = before + i + 1
+        try:
+            fields = rows[i] if rows else batch.slice(i, 1).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            yield undecodable(shown, number, error, error.object)
+        else:
+            yield checked(shown, number, named(fields, classes))
+
+
+def class_names(schema: "pa.Schema") -> dict[str, Any]:
+    """Return the class names of the columns that `datasets` saved with ClassLabel: a list of names,
+    or for an object a dict of this kind; also where the column holds lists of them
     (https://huggingface.co/docs/datasets/about_dataset_features)."""
     if b"huggingface" not in (schema.metadata or {}):
         return {}
     try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        inner = {name: each.get("feature", each) for name, each in features.items()}
-        return {
-            name: [str(label) for label in each["names"]]
-            for name, each in inner.items()
-            if each.get("_type") == "ClassLabel"
-        }
-    except (ValueError, LookupError, TypeError, AttributeError):
+        return _classes(json.loads(schema.metadata[b"huggingface"])["info"]["features"]) or {}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 
 
-def named(fields: dict[str, Any], classes: Mapping[str, list[str]]) -> dict[str, Any]:
+def _classes(feature: Any) -> Any:
+    """Return the names in a feature; None if it holds no ClassLabel."""
+    if isinstance(feature, list):  # earlier versions write a list of a feature so
+        return _classes(feature[0])
+    kind = feature.get("_type")
+    if kind == "ClassLabel":
+        return [str(name) for name in feature["names"]]
+    if isinstance(kind, str):
+        return _classes(feature["feature"]) if "feature" in feature else None
+    found = {name: _classes(each) for name, each in feature.items()}
+    return {name: each for name, each in found.items() if each} or None
+
+
+def named(fields: dict[str, Any], classes: Mapping[str, Any]) -> dict[str, Any]:
     """Replace the numbers of classes by their names; -1, the number of no class, by None."""
+    own = {name: _name(fields[name], each) for name, each in classes.items() if name in fields}
+    return fields | own
 
-    def name(column: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return [name(column, each) for each in value]
-        names = classes[column]
-        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
 
-    return fields | {column: name(column, fields[column]) for column in classes if column in fields}
+def _name(value: Any, classes: Any) -> Any:
+    if isinstance(value, list):
+        return [_name(each, classes) for each in value]
+    if isinstance(classes, dict):
+        return named(value, classes) if isinstance(value, dict) else value
+    return classes[value] if isinstance(value, int) and 0 <= value < len(classes) else None
