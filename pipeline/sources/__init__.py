@@ -43,6 +43,7 @@ __all__ = [
     "Layout",
     "Reject",
     "Row",
+    "holds_tables",
     "read_conll",
     "read_conll_documents",
     "read_documents",
@@ -60,6 +61,7 @@ LayoutReader = Callable[..., Rows]
 TABLES = (".csv", ".tsv")
 JSON = (".jsonl", ".ndjson", ".json")
 TOKENS = "tokens"
+TABULAR = (*TABLES, *JSON, ".parquet")
 BINARY = (".parquet", *EXTENSIONS)
 LAID_OUT: dict[str | None, LayoutReader] = {  # readers that use more of the layout than encoding
     **dict.fromkeys(TABLES, read_csv),
@@ -119,7 +121,7 @@ def _parts(path: Path, shown: str, layout: Layout) -> Reader | None:
     if is_saved(path):
         _check_options(".parquet", layout, shown)
         return partial(read_tokens, layout=layout) if layout.format else read_saved
-    files = shards(path, (*TABLES, *JSON, ".parquet"))
+    files = shards(path, TABULAR)
     if not files:
         return None
 
@@ -131,6 +133,11 @@ def _parts(path: Path, shown: str, layout: Layout) -> Reader | None:
         return read_shards(folder, files, columns, one)
 
     return read
+
+
+def holds_tables(folder: Path) -> bool:
+    """True if the rows of a folder are those of its tables, not a text for each file."""
+    return is_saved(folder) or bool(shards(folder, TABULAR))
 
 
 def _read_file(path: Path, shown: str, columns: tuple[str, ...], layout: Layout, log: Log) -> Rows:

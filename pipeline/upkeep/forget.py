@@ -28,7 +28,7 @@ from pipeline.core.locations import PACKAGE, is_local
 from pipeline.core.log import Log, no_log
 from pipeline.core.text import content_id, join_texts, normalised
 from pipeline.retraining.row_changes import learned
-from pipeline.sources import TABLES, Layout, Row, read_rows
+from pipeline.sources import TABLES, Layout, Row, holds_tables, read_rows
 from pipeline.sources.encodings import is_utf8
 from pipeline.sources.json_records import shape_of
 from pipeline.sources.tables import find_delimiter
@@ -134,7 +134,7 @@ def source_steps(
                 " take them out there, or copy it to data/raw, and call again"
             )
         layout = sources[source]
-        if path.is_dir() and layout.format is None:
+        if path.is_dir() and layout.format is None and not holds_tables(path):
             for file, _ in rows:
                 steps.append(_removal(path / file, root))
             continue
@@ -200,7 +200,10 @@ def source_objects(places: Mapping[str, Sequence[tuple[str, int]]]) -> set[str]:
     """Return DVC's names of the current sources, which its cache may hold."""
     local = {Path(source): rows for source, rows in places.items() if Path(source).exists()}
     inner = {
-        md5_of(path / file) for path, rows in local.items() if path.is_dir() for file, _ in rows
+        md5_of(path / file)
+        for path, rows in local.items()
+        for file, _ in rows
+        if path.is_dir() and (path / file).exists()
     }
     return inner | {md5_of(path) for path in local}
 

@@ -15,6 +15,7 @@ from pipeline.registry import artifacts as mlflow_files
 from pipeline.registry.tags import RECORDS_TAG
 from pipeline.sources import PLAIN, Layout
 from pipeline.upkeep import forget, fsck
+from pipeline.upkeep.cache import md5_of
 from pipeline.upkeep.forget import Step
 from pipeline.upkeep.rows import Forgotten
 from tests.pipeline.upkeep.conftest import Shop, rows_table
@@ -95,6 +96,34 @@ def test_a_folder_loses_the_files(tmp_path: Path) -> None:
         file.write_text(text)
     take_out(str(tmp_path / "letters"), tmp_path)
     assert [file.name for file in forget.below(tmp_path / "letters")] == ["0.txt", "2.txt", "4.txt"]
+
+
+def test_a_folder_of_tables_loses_the_rows_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    lines = [json.dumps({"text": text}) + "\n" for text in ROWS]
+    for name in ("train-0.jsonl", "other.jsonl"):
+        (folder / name).write_text("".join(lines))
+    assert take_out(str(folder), tmp_path) == [
+        f"rewrite {folder}/other.jsonl without 2 rows",
+        f"rewrite {folder}/train-0.jsonl without 2 rows",
+    ]
+    left = "".join(line for line in lines if TEXT not in line)
+    assert [file.read_text() for file in forget.below(folder)] == [left, left]
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_rows_of_a_saved_data_set_are_to_be_taken_out_by_hand(tmp_path: Path, splits: bool) -> None:
+    from datasets import Dataset, DatasetDict
+
+    rows = Dataset.from_dict({"text": ROWS})
+    (DatasetDict({"train": rows}) if splits else rows).save_to_disk(tmp_path / "saved")
+    before = [file.read_bytes() for file in forget.below(tmp_path / "saved")]
+    places = forget.find({NAME}, {str(tmp_path / "saved"): PLAIN}, ("text",), []).places
+    assert md5_of(tmp_path / "saved") in forget.source_objects(places)
+    with pytest.raises(UserError, match="is of a format that is not rewritten here"):
+        take_out(str(tmp_path / "saved"), tmp_path)
+    assert [file.read_bytes() for file in forget.below(tmp_path / "saved")] == before
 
 
 def test_a_source_that_cannot_be_rewritten_is_refused_with_the_way_on(tmp_path: Path) -> None:
