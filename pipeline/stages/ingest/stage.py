@@ -166,11 +166,12 @@ class Reader:
     def rows(self) -> Iterator[dict[str, Any]]:
         params = self.params
         for part in params.parts():
-            layout = part.layout
+            layout, names = part.layout, self.names
             if layout.format == TOKENS:
-                layout = replace(layout, tags=tuple(self.names or ()))
+                layout, names = replace(layout, tags=tuple(names or ())), None
             rows = read_rows(part.source, params.columns(), layout, self.log)
-            yield from self._converted(rows, partial(self._row, split=part.split), params.text)
+            convert = partial(self._row, split=part.split, names=names)
+            yield from self._converted(rows, convert, params.text)
         if self.labels and self.labels.exists():
             rows = read_json(self.labels, str(self.labels), ("text", "label"))
             for row in self._converted(rows, self._labelled, "text"):
@@ -195,8 +196,11 @@ class Reader:
                 reason = " ".join(str(error).split())
                 self.rejects.append(Reject(row.file, row.number, reason, shown))
 
-    def _row(self, row: Row, split: Split | None) -> dict[str, Any]:
-        """Convert a row of the source. Raises ValueError for an invalid group, split or label."""
+    def _row(
+        self, row: Row, split: Split | None, names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Convert a row of the source; `names` are those of the numbers in its label. Raises
+        ValueError for an invalid group, split or label."""
         params, cell = self.params, row.fields.get
         text = cell(params.text, "")
         second = cell(params.second, "") if params.second else ""
@@ -207,7 +211,7 @@ class Reader:
         if label and params.offsets == "utf-16":
             label = self.task.in_characters(label, text, second)
         if label or not self.task.labelled:
-            label = self.task.label(self._class_names(label), text, second)
+            label = self.task.label(self._class_names(label, names), text, second)
         if doubt := self.task.doubt(label, text, second) if label else None:
             self.doubts += 1
             self.first_doubt = self.first_doubt or Reject(row.file, row.number, doubt)
@@ -233,8 +237,8 @@ class Reader:
             names = [name for name in label if _flag(name, row.fields.get(name, ""))]
             return json.dumps(names, ensure_ascii=False)
         cell = row.fields.get(label, "").strip() if label else ""
-        if cell.startswith('{"choices"'):  # several choices in Label Studio's JSON-MIN
-            return json.dumps(json.loads(cell)["choices"], ensure_ascii=False)
+        if cell.startswith("{") and (self.task.many_classes or self.task.exclusive):
+            cell = _as_list(cell)
         if self.params.separator and cell and not cell.startswith("["):
             parts = [part.strip() for part in cell.split(self.params.separator)]
             parts = [part for part in parts if part]
@@ -280,26 +284,41 @@ class Reader:
             **carried,
         }
 
-    def _class_names(self, cell: str) -> str:
+    def _class_names(self, cell: str, names: Sequence[str] | None) -> str:
         """Convert a cell of numbers (with commas or as a JSON list) to names of classes: to one for
         exclusive tasks, else to a JSON list."""
-        if self.names is None or self.params.format == TOKENS:
+        if names is None:
             return cell
         shown = f"its {self.params.label!r} is {excerpt(cell)!r}"
         inside = cell[1:-1].strip() if cell.startswith("[") and cell.endswith("]") else cell
         parts = inside.split(",") if inside else []
         places = [int(part) if part.strip().isdecimal() else -1 for part in parts]
-        if not all(0 <= place < len(self.names) for place in places):
+        if not all(0 <= place < len(names) for place in places):
             raise ValueError(
-                f"{shown}, not numbers from 0 to {len(self.names) - 1}, the lines of"
+                f"{shown}, not numbers from 0 to {len(names) - 1}, the lines of"
                 f" {self.params.label_names}"
             )
-        classes = [self.names[place] for place in places]
+        classes = [names[place] for place in places]
         if not self.task.exclusive:
             return json.dumps(classes, ensure_ascii=False)
-        if len(classes) != 1:
+        if len(classes) > 1:
             raise ValueError(f"{shown}, where one class is expected")
-        return classes[0]
+        return classes[0] if classes else ""
+
+
+def _as_list(cell: str) -> str:
+    """Return the classes of a JSON object as a JSON list: several choices in Label Studio's
+    JSON-MIN or CSV, or 1 or 0 for each class, as in spaCy's `cats`. Other cells stay."""
+    try:
+        found = json.loads(cell)
+    except ValueError:
+        return cell
+    match found:
+        case {"choices": list(names)}:
+            return json.dumps(names, ensure_ascii=False)
+        case {**flags} if flags and all(flag in (0, 1) for flag in flags.values()):
+            return json.dumps([name for name, flag in flags.items() if flag], ensure_ascii=False)
+    return cell
 
 
 def _flag(column: str, cell: str) -> bool:

@@ -1,6 +1,5 @@
 """Shared base of the tasks that assign one class to a text or to a pair of texts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,9 @@ from . import (
     LossOptions,
     Target,
     Task,
-    class_name,
     counts,
 )
+from .class_lists import single_class
 from .encoding import Piece, Texts
 from .roc_auc import areas
 from .windows import row_means
@@ -34,14 +33,8 @@ class SingleLabel(Task):
     exclusive = True
 
     def label(self, cell: str, text: str, second: str) -> str:
-        """Return the class of a cell, or of the JSON list that has it as its only element."""
-        try:
-            names = json.loads(cell) if cell.startswith("[") else [cell]
-        except (ValueError, RecursionError):
-            names = [cell]
-        if len(names) > 1:
-            raise ValueError(f"it has {len(names)} classes: set the recipe's task to multilabel")
-        return class_name(str(names[0])) if names else ""
+        """Return the class of a cell, or of the list that has it as its only element."""
+        return single_class(cell)
 
     def classes(self, label: str) -> Sequence[str]:
         return (label,)

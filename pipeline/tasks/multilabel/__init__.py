@@ -10,7 +10,6 @@ best for all classes together, the more the rarer the class.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from ..base import (
     class_name,
     counts,
 )
+from ..base.class_lists import listed, refuse_object
 from ..base.encoding import Piece, Texts
 from ..base.roc_auc import areas
 from ..base.tfidf import GRAMS, tfidf
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 Flags = npt.NDArray[np.bool_]
 GRID = np.linspace(-7, 7, 141)  # candidate thresholds as logits: 0.0009 to 0.9991
-QUOTED = re.compile(r"\[\s*('[^']*'[\s,]*)*\]")  # a list as Python and NumPy write it
 PARTS = 5  # of the validation rows; each is left out once for a class's own threshold
 PULL = 5  # weight of the shared threshold, in positive rows of a class
 
@@ -57,6 +56,7 @@ class Multilabel(Task):
     def label(self, cell: str, text: str, second: str) -> str:
         """Parse a JSON list of names, one as Python or NumPy writes it, or names with commas."""
         cell = cell.strip()
+        refuse_object(cell)
         names = _listed(cell) if cell.startswith("[") else cell.split(",")
         names = [class_name(name) for name in names]
         if "" in names:
@@ -276,16 +276,13 @@ def _label(names: Sequence[str]) -> str:
 
 
 def _listed(cell: str) -> list[str]:
-    try:
-        names = json.loads(cell)
-    except (ValueError, RecursionError):
-        names = re.findall(r"'([^']*)'", cell) if QUOTED.fullmatch(cell) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    names = listed(cell)
+    if names is None or not all(isinstance(name, str) for name in names):
         raise ValueError(
             'begins with [ and is no JSON list of names: write it like ["anger", "joy"]'
             " or with commas alone"
         )
-    return names
+    return [str(name) for name in names]
 
 
 def _set_scores(truth: set[str], answer: set[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from ..base.utf16 import from_utf16
 from .bio import Span
 from .word_boundaries import goes_on
 
+LONGEST = 60  # characters of a text in a message
 FORMS = 'a span is [start, end, type] or {"start": , "end": , "label": }'
 
 
@@ -43,7 +44,7 @@ def _span(entry: Any, text: str) -> Span:
         raise ValueError(f"the type of span {start} to {end} is empty or not printable")
     if start > end:
         raise ValueError(f"span {start} to {end} ends before it starts")
-    if isinstance(own, str) and own.strip() != text[max(start, 0) : end].strip():
+    if isinstance(own, str) and _plain(own) != _plain(text[max(start, 0) : end]):
         raise ValueError(_elsewhere(start, end, own, text))
     if not 0 <= start <= end <= len(text):
         raise ValueError(f"span {start} to {end} lies outside of the text's {len(text)} characters")
@@ -66,13 +67,24 @@ def _parts(entry: Any) -> tuple[Any, Any, Any]:
     return entry[0], entry[1], entry[2]
 
 
+def _plain(text: str) -> str:
+    """Return a text for comparison: with single spaces, also for line breaks, which Label Studio
+    writes as a backslash and n."""
+    return " ".join(text.replace("\\n", "\n").split())
+
+
 def _elsewhere(start: int, end: int, own: str, text: str) -> str:
     """Return the reason of a span whose own text is not at its place."""
-    reason = f"span {start} to {end} says {own!r}, but the text there is {text[start:end]!r}"
+    there = _shown(text[max(start, 0) : end])
+    reason = f"span {start} to {end} says {_shown(own)}, but the text there is {there}"
     characters = from_utf16(text, start), from_utf16(text, end)
-    if own.strip() == text[slice(*characters)].strip():
+    if _plain(own) == _plain(text[slice(*characters)]):
         return f"{reason}: its positions count UTF-16 units, set ingest.offsets to utf-16"
     return reason
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "…")
 
 
 def in_characters(cell: str, text: str) -> str:

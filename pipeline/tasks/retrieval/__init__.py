@@ -24,9 +24,9 @@ from ..base import (
     Setting,
     Target,
     Task,
-    class_name,
     counts,
 )
+from ..base.class_lists import single_class
 from ..base.encoding import Piece, Texts
 from ..base.tfidf import GRAMS, tfidf
 from ..base.windows import row_means
@@ -44,7 +44,7 @@ class Retrieval(Task):
     display_name = "Sentence similarity"
 
     def label(self, cell: str, text: str, second: str) -> str:
-        return class_name(cell)
+        return single_class(cell)
 
     def classes(self, label: str) -> Sequence[str]:
         return (label,)
