@@ -5,12 +5,16 @@ Credentials come from the environment alone, as each service documents them.
 """
 
 import hashlib
+import mimetypes
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from filelock import FileLock
 
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.files import atomic_write
@@ -19,10 +23,22 @@ from pipeline.core.log import Log, no_log
 from pipeline.core.workspace import STATE
 
 DOWNLOADS = STATE / "downloads"
-CHUNK = 1 << 22  # bytes
+PATIENCE = 60  # seconds without a byte
+LONGEST_NAME = 200  # bytes of a file's name may be 255
+BUSY = (408, 425, 429)  # states of HTTP that pass
+MISTAKES = (  # errors of botocore that a later call meets again
+    "ConfigParseError",
+    "InvalidConfigError",
+    "NoRegionError",
+    "ParamValidationError",
+    "ProfileNotFound",
+)
 SECRETS = ("key", "token", "sig", "secret", "password", "credential", "auth")  # in names of a query
 EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
-VERSIONS = ("VersionId", "generation", "ETag", "etag", "Content-MD5", "mtime", "LastModified")
+VERSIONS = (
+    *("VersionId", "generation", "ETag", "etag", "Content-MD5"),
+    *("mtime", "LastModified", "Last-Modified"),
+)
 TABLES = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.tsv", "*.gz", "*.zst")
 
 
@@ -53,34 +69,57 @@ def check_url(url: str) -> None:
 
 
 def _downloaded(url: str, log: Log) -> Path:
+    """Return the path of a download; its folder is named after the version of the object."""
     import fsspec
 
-    options = {"client_kwargs": {"trust_env": True}} if url.startswith("http") else {}
+    options = {"client_kwargs": _http_options()} if url.startswith("http") else {}
     system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
-    info = system.info(path)
-    if info.get("type") == "directory":
-        files = dict(system.find(path, detail=True))
-        if not files:
-            raise FileNotFoundError(url)
-    else:
-        files = {path: info}
+    DOWNLOADS.mkdir(parents=True, exist_ok=True)
     home = DOWNLOADS / hashlib.sha256(url.encode()).hexdigest()[:16]
-    version = _version(files)
-    folder = home / (version or "unversioned")
-    target = folder / (Path(urlsplit(url).path.rstrip("/")).name or "index")
-    if version and target.exists():
-        return target
-    with atomic_write(folder) as temporary:
-        for name, each in files.items():
-            inside = name.removeprefix(path).lstrip("/") if len(files) > 1 or name != path else ""
-            place = temporary / target.name / inside if inside else temporary / target.name
-            if not place.resolve().is_relative_to(temporary.resolve()):
-                raise UserError(f"{url}: names a file outside of its folder: {name}")
-            _download(system, name, each.get("size"), place, url, log)
-    for other in home.iterdir():
-        if other != folder and not other.name.startswith("."):  # of earlier versions
-            shutil.rmtree(other)
+    with FileLock(f"{home}.lock"):
+        files = _files(system, path)
+        version = _version(files)
+        folder = home / (version or "unversioned")
+        target = folder / _name_of(url, files.get(path, {}))
+        if version and target.exists():
+            return target
+        with atomic_write(folder) as temporary:
+            _download(system, path, files, temporary / target.name, log, url)
+            if _version(_files(system, path)) != version:
+                raise Unavailable(f"{url}: changed while it was read: call again")
+        for other in home.iterdir():
+            if other != folder:  # an earlier version, or what a killed process left
+                shutil.rmtree(other)
     return target
+
+
+def _http_options() -> dict[str, Any]:
+    """Return settings of the web's client: proxies and .netrc as elsewhere, and no limit on the
+    whole time, which would end long downloads."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=PATIENCE)
+    return {"trust_env": True, "timeout": timeout}
+
+
+def _files(system: Any, path: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the service tells of an object, or of all objects with a prefix, by name."""
+    info = system.info(path)
+    if info.get("type") != "directory":
+        return {path: info}
+    found = {name: each for name, each in system.find(path, detail=True).items() if name != path}
+    files = {name: each for name, each in found.items() if not name.endswith("/")}  # no markers
+    if not files:
+        raise FileNotFoundError(path)
+    return files
+
+
+def _name_of(url: str, info: Mapping[str, Any]) -> str:
+    """Return the name of the local file. Without an extension the type that the server tells is
+    taken for one, but for that of any text."""
+    name = Path(urlsplit(url).path.rstrip("/")).name[-LONGEST_NAME:] or "index"
+    told = mimetypes.guess_extension(str(info.get("mimetype", ""))) or ""
+    return name if Path(name).suffix or told in ("", ".txt", ".bin") else name + told
 
 
 def _version(files: Mapping[str, Mapping[str, Any]]) -> str:
@@ -94,16 +133,38 @@ def _version(files: Mapping[str, Mapping[str, Any]]) -> str:
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 
-def _download(system: Any, name: str, size: int | None, place: Path, url: str, log: Log) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    done = 0
-    with system.open(name, "rb") as source, place.open("wb") as written:
-        while chunk := source.read(CHUNK):
-            written.write(chunk)
-            done += len(chunk)
-            log.progress(done, size or done, f"bytes of {url}")
-    if size is not None and done != size:
-        raise Unavailable(f"{url}: broke off after {done:,} of {size:,} bytes: call again")
+def _download(
+    system: Any,
+    path: str,
+    files: Mapping[str, Mapping[str, Any]],
+    target: Path,
+    log: Log,
+    url: str,
+) -> None:
+    """Write the object `path` to the file `target`, or the objects with that prefix below it.
+
+    Raises Unavailable if one does not have the size that the service tells.
+    """
+    from fsspec.callbacks import Callback
+
+    total, done = sum(info.get("size") or 0 for info in files.values()), 0
+    if not total:
+        log.info(f"{url}: is being downloaded; its size is not known")
+
+    def tell(_size: int | None, value: int, **_: Any) -> None:
+        if total:
+            log.progress(min(done + value, total), total, f"bytes of {url}")
+
+    for name, info in files.items():
+        place = target if name == path else target / name.removeprefix(path).lstrip("/")
+        if not place.resolve().is_relative_to(target.resolve()):
+            raise UserError(f"{url}: names a file outside of its folder: {name}")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        system.get_file(name, str(place), callback=Callback(hooks={"tell": tell}))
+        size, there = info.get("size"), place.stat().st_size
+        if size is not None and there != size:
+            raise Unavailable(f"{url}: broke off after {there:,} of {size:,} bytes: call again")
+        done += there
 
 
 @contextmanager
@@ -119,25 +180,44 @@ def _errors(url: str) -> Iterator[None]:
             raise _translated(url, cause) from None
         raise UserError(f"{url}: no such object: correct the source in the recipe") from None
     except ImportError as error:
-        extra = EXTRAS.get(urlsplit(url).scheme, "remote")
+        package = error.name or getattr(error.__cause__, "name", None) or "a package"
+        extra = EXTRAS.get(urlsplit(url).scheme, "line")
         raise UserError(
-            f"{url}: {error.name or error} is not installed: pip install 'bertline[{extra}]'"
+            f"{url}: {package} is not installed: pip install 'bertline[{extra}]'"
         ) from None
     except Exception as error:  # of aiohttp, botocore, gcsfs, adlfs …: no common base
         raise _translated(url, error) from None
 
 
 def _translated(url: str, error: BaseException) -> UserError:
-    name, reason = type(error).__name__, (str(error).splitlines() or [""])[0][:200]
-    status = getattr(error, "status", None)
+    name, status = type(error).__name__, _status(error)
+    reason = f"it says {status}" if status else _without_secrets(str(error)) or name
     if isinstance(error, PermissionError) or "Credential" in name or status in (401, 403):
         return UserError(
-            f"{url}: may not be read ({reason or name}): set the credentials of its service in the"
+            f"{url}: may not be read ({reason}): set the credentials of its service in the"
             " environment"
         )
-    if status is not None and 400 <= status < 500:
-        return UserError(f"{url}: the server says {status}: correct the source in the recipe")
-    return Unavailable(f"{url}: cannot be read now ({reason or name}): call again later")
+    if status is not None and 400 <= status < 500 and status not in BUSY:
+        return UserError(f"{url}: its server says {status}: correct the source in the recipe")
+    if isinstance(error, ValueError | OverflowError) or name in MISTAKES:
+        return UserError(f"{url}: cannot be read ({reason}): correct the source in the recipe")
+    return Unavailable(f"{url}: cannot be read now ({reason}): call again later")
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the status of HTTP that an error of any client holds."""
+    response = getattr(error, "response", None)
+    told = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}  # botocore
+    found = told.get("HTTPStatusCode") or getattr(error, "status", None)
+    found = found or getattr(error, "status_code", None) or getattr(error, "code", None)
+    return found if isinstance(found, int) and found >= 400 else None
+
+
+def _without_secrets(message: str) -> str:
+    """Return the first line of a message without the queries and users of its URLs, such as the
+    signature of an address to which a server has redirected."""
+    line = (message.splitlines() or [""])[0][:400]
+    return re.sub(r"(\w+://)([^/\s@]*@)?([^\s?'\"]*)(\?[^\s'\"]*)?", r"\1\3", line)[:200]
 
 
 def _from_hub(source: str) -> Path:

@@ -2,19 +2,24 @@
 
 import hashlib
 import http.server
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.core.errors import Unavailable, UserError
+from pipeline.core.log import NullLog
 from pipeline.sources import remote
 from pipeline.sources.remote import check_url, local_path
 from tests.pipeline.sources.reading import COLUMNS, good
 
 FIRST, SECOND = b"text,label\na,x\n", b"text,label\na,x\nb,y\n"
+OTHER = b"text,label\nb,x\n"  # as long as the first
 
 
 class Site:
@@ -23,6 +28,9 @@ class Site:
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
         self.short = 0
+        self.headers = ("ETag", "Content-Length")
+        self.answers: dict[str, tuple[int, str]] = {}
+        self.loading: Callable[[], object] = lambda: None
         self.loaded: list[str] = []
         site = self
 
@@ -32,19 +40,28 @@ class Site:
 
             def do_GET(self) -> None:
                 site.loaded.append(self.path)
+                site.loading()
                 self.answer(body=True)
 
             def answer(self, *, body: bool) -> None:
-                if self.path == "/secret.csv":
-                    self.send_error(403)
+                path, _, _ = self.path.partition("?")
+                status, target = site.answers.get(path, (200 if path in site.pages else 404, ""))
+                self.send_response(status)
+                if status != 200:
+                    if target:
+                        self.send_header("Location", target)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
-                if self.path not in site.pages:
-                    self.send_error(404)
-                    return
-                content = site.pages[self.path]
-                self.send_response(200)
-                self.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')
-                self.send_header("Content-Length", str(len(content)))
+                content = site.pages[path]
+                headers = {
+                    "ETag": f'"{hashlib.md5(content).hexdigest()}"',
+                    "Content-Length": str(len(content)),
+                    "Last-Modified": "Tue, 01 Dec 2026 08:00:00 GMT",
+                    "Content-Type": "text/csv; charset=utf-8",
+                }
+                for name in site.headers:
+                    self.send_header(name, headers[name])
                 self.end_headers()
                 if body:
                     self.wfile.write(content[: len(content) - site.short])
@@ -54,7 +71,8 @@ class Site:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        serve = partial(self.server.serve_forever, poll_interval=0.01)
+        threading.Thread(target=serve, daemon=True).start()
 
 
 @pytest.fixture
@@ -74,40 +92,147 @@ def texts(source: str) -> list[tuple[str, ...]]:
     return good(list(read_rows(source, COLUMNS)))
 
 
-def test_a_file_on_the_web_is_read_and_kept_until_it_changes(site: Site) -> None:
+def kept() -> list[str]:
+    """Return the names of the downloaded files."""
+    files = [file for file in remote.DOWNLOADS.rglob("*") if file.is_file()]
+    return sorted(file.name for file in files if file.suffix != ".lock")
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+def test_a_file_on_the_web_is_read_and_kept_until_it_changes(site: Site, header: str) -> None:
+    site.headers = (header, "Content-Length")
     site.pages["/rows.csv"] = FIRST
     url = f"{site.url}/rows.csv"
     assert texts(url) == texts(url) == [("a", "x")]
     assert site.loaded.count("/rows.csv") == 1
     site.pages["/rows.csv"] = SECOND
+    site.headers = ("ETag", "Content-Length")
     assert texts(url) == [("a", "x"), ("b", "y")]
-    files = [file for file in remote.DOWNLOADS.rglob("*") if file.is_file()]
-    assert [file.name for file in files] == ["rows.csv"]  # that of the earlier version is gone
+    assert kept() == ["rows.csv"]  # that of the earlier version is gone
+
+
+def test_a_file_without_a_version_is_downloaded_each_time(site: Site) -> None:
+    site.headers = ("Content-Length",)
+    site.pages["/rows.csv"] = FIRST
+    assert texts(f"{site.url}/rows.csv") == [("a", "x")]
+    site.pages["/rows.csv"] = OTHER
+    assert texts(f"{site.url}/rows.csv") == [("b", "x")]
+
+
+def test_a_large_file_of_a_server_without_ranges_is_read(site: Site) -> None:
+    site.pages["/rows.csv"] = b"text,label\n" + (b"a" * 99 + b",x\n") * 60_000
+    told: list[int] = []
+
+    class Progress(NullLog):
+        def progress(self, done: int, total: int, note: str = "") -> None:
+            assert (total, note) == (len(site.pages["/rows.csv"]), f"bytes of {site.url}/rows.csv")
+            told.append(done)
+
+    file = local_path(f"{site.url}/rows.csv", Progress())
+    assert file.read_bytes() == site.pages["/rows.csv"]
+    assert told[-1] == len(site.pages["/rows.csv"]) > told[0]
+
+
+def test_the_type_that_a_server_tells_stands_for_an_extension(site: Site) -> None:
+    site.pages["/download"] = FIRST
+    site.headers = ("Content-Type", "ETag")
+    assert texts(f"{site.url}/download?id=3") == [("a", "x")]
+    assert kept() == ["download.csv"]
 
 
 @pytest.mark.parametrize(
-    ("page", "message"),
+    ("status", "kind", "message"),
     [
-        ("none.csv", "no such object: correct the source"),
-        ("secret.csv", "may not be read"),
+        (404, UserError, "no such object: correct the source"),
+        (410, UserError, "its server says 410: correct the source"),
+        (401, UserError, r"may not be read \(it says 401\): set the credentials"),
+        (403, UserError, r"may not be read \(it says 403\): set the credentials"),
+        (429, Unavailable, "it says 429.*call again"),
+        (500, Unavailable, "it says 500.*call again"),
+        (503, Unavailable, "it says 503.*call again"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(site: Site, page: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        texts(f"{site.url}/{page}")
-    assert not list(remote.DOWNLOADS.rglob("*.csv"))
+def test_what_a_server_refuses_is_one_line(
+    site: Site, status: int, kind: type[UserError], message: str
+) -> None:
+    site.answers["/rows.csv"] = (status, "")
+    with pytest.raises(UserError, match=message) as caught:
+        texts(f"{site.url}/rows.csv")
+    assert type(caught.value) is kind
+    assert kept() == []
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_the_signature_of_an_address_that_a_server_names_is_not_told(
+    site: Site, status: int
+) -> None:
+    site.answers = {
+        "/rows.csv": (302, "/store?X-Amz-Signature=planted"),
+        "/store": (status, ""),
+    }
+    with pytest.raises(UserError, match=f"{site.url}/rows.csv: .*says {status}") as caught:
+        texts(f"{site.url}/rows.csv")
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("at https://me:word@a.b/c?sig=x twice\nmore", "at https://a.b/c twice"),
+        ("url='http://a.b/c?sig=x' s3://k:v@a/b", "url='http://a.b/c' s3://a/b"),
+        ("no address?", "no address?"),
+    ],
+)
+def test_messages_of_clients_lose_queries_and_users(message: str, shown: str) -> None:
+    assert remote._without_secrets(message) == shown
+
+
+def test_a_download_that_breaks_off_leaves_nothing(site: Site) -> None:
+    site.pages["/rows.csv"] = FIRST
+    site.short = 3
+    with pytest.raises(Unavailable, match="call again"):
+        texts(f"{site.url}/rows.csv")
+    assert kept() == []
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(site: Site) -> None:
+    site.pages["/rows.csv"] = FIRST
+    site.loading = lambda: site.pages.update({"/rows.csv": OTHER})
+    with pytest.raises(Unavailable, match="changed while it was read: call again"):
+        texts(f"{site.url}/rows.csv")
+    assert kept() == []
 
 
 def test_a_server_that_does_not_answer_is_a_state_of_the_world(site: Site) -> None:
-    site.pages["/rows.csv"] = FIRST
-    site.short = 3
-    with pytest.raises(Unavailable):
-        texts(f"{site.url}/rows.csv")
-    assert not list(remote.DOWNLOADS.rglob("rows.csv"))
     site.server.shutdown()
     site.server.server_close()
+    with pytest.raises(Unavailable, match=r"Cannot connect .*call again"):
+        texts(f"{site.url}/rows.csv")
+    with pytest.raises(Unavailable, match=r"Cannot connect .*call again"):
+        texts("https://no-such-host.invalid/rows.csv")
+
+
+def test_a_server_that_is_silent_is_a_state_of_the_world(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", 0.1)
+    site.pages["/rows.csv"] = FIRST
+    done = threading.Event()
+    site.loading = lambda: done.wait(10)
     with pytest.raises(Unavailable, match="call again"):
         texts(f"{site.url}/rows.csv")
+    done.set()
+    assert kept() == []
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///x.csv", "http://127.0.0.1:99999/x.csv"])
+def test_an_address_that_is_none_is_a_mistake(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="correct the source") as caught:
+        texts(url)
+    assert type(caught.value) is UserError
 
 
 @pytest.mark.parametrize(
@@ -125,46 +250,128 @@ def test_secrets_stay_out_of_recipes(url: str) -> None:
     assert "word" not in str(caught.value).replace("password", "")
 
 
-def test_a_service_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("gs://bucket/rows.csv", "gcsfs", "gcs"),
+        ("az://container/rows.csv", "adlfs", "azure"),
+        ("s3://bucket/rows.csv", "s3fs", "s3"),
+        ("https://host/rows.csv", "aiohttp", "line"),
+    ],
+)
+def test_a_service_without_its_package_names_the_extra(
+    url: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(import_module("fsspec.registry"), "_registry", {})
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    what = rf"{package} is not installed: pip install 'bertline\[{extra}\]'"
+    with pytest.raises(UserError, match=what) as caught:
+        local_path(url)
+    assert type(caught.value) is UserError
 
-    def missing(*_: Any, **__: Any) -> None:
-        raise ImportError("no gcsfs", name="gcsfs")
 
-    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(UserError, match=r"gcsfs is not installed: pip install 'bertline\[gcs\]'"):
-        local_path("gs://bucket/rows.csv")
+class Store:
+    """S3 store on this machine."""
+
+    def __init__(self, endpoint: str, client: Any) -> None:
+        self.endpoint, self.client = endpoint, client
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket="rows", Key=key, Body=content)
 
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Client of an S3 store on this machine with the bucket `rows`."""
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
     boto3 = pytest.importorskip("boto3")
     pytest.importorskip("s3fs")
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    keys = {"aws_access_key_id": "toy", "aws_secret_access_key": "toy"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="rows")
+    yield Store(endpoint, client)
+    server.stop()
+
+
+@pytest.fixture
+def bucket(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store, as the environment names it."""
+    import fsspec
+
     monkeypatch.chdir(tmp_path)
     known = {
         "AWS_ACCESS_KEY_ID": "toy",
         "AWS_SECRET_ACCESS_KEY": "toy",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": store.endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
     }
     for name, value in known.items():
         monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="rows")
-    yield client
-    server.stop()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    return store
 
 
-def test_objects_and_prefixes_of_s3_are_files_and_folders(bucket: Any) -> None:
-    bucket.put_object(Bucket="rows", Key="some/a.csv", Body=FIRST)
-    assert texts("s3://rows/some/a.csv") == [("a", "x")]
-    bucket.put_object(Bucket="rows", Key="some/a.csv", Body=SECOND)
-    assert texts("s3://rows/some/a.csv") == [("a", "x"), ("b", "y")]
-    bucket.put_object(Bucket="rows", Key="some/b.csv", Body=FIRST)
-    assert texts("s3://rows/some") == [("a", "x"), ("b", "y"), ("a", "x")]
-    with pytest.raises(UserError, match="no such object"):
-        texts("s3://rows/none.csv")
+def test_an_object_of_s3_is_read_and_kept_until_it_changes(bucket: Store) -> None:
+    bucket.put("one/a.csv", FIRST)
+    assert texts("s3://rows/one/a.csv") == [("a", "x")]
+    before = [file.stat().st_ino for file in remote.DOWNLOADS.rglob("*.csv")]
+    assert texts("s3://rows/one/a.csv") == [("a", "x")]
+    assert [file.stat().st_ino for file in remote.DOWNLOADS.rglob("*.csv")] == before
+    bucket.put("one/a.csv", SECOND)
+    assert texts("s3://rows/one/a.csv") == [("a", "x"), ("b", "y")]
+    assert kept() == ["a.csv"]
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_prefix_of_s3_is_a_folder(bucket: Store, end: str) -> None:
+    for key in ("many/", "many/deep/", "many/_SUCCESS"):  # as consoles and Spark write them
+        bucket.put(key, b"")
+    bucket.put("many/train-0.csv", FIRST)
+    bucket.put("many/deep/test.csv", SECOND)
+    bucket.put("many-others/a.csv", SECOND)
+    assert texts(f"s3://rows/many{end}") == [("a", "x"), ("b", "y"), ("a", "x")]
+    bucket.client.delete_object(Bucket="rows", Key="many/deep/test.csv")
+    assert texts(f"s3://rows/many{end}") == [("a", "x")]
+
+
+@pytest.mark.parametrize("url", ["s3://rows/none.csv", "s3://rows/none/", "s3://no-bucket/a.csv"])
+def test_an_object_that_s3_lacks_is_one_line(bucket: Store, url: str) -> None:
+    with pytest.raises(UserError, match=f"{url}: no such object"):
+        texts(url)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None},
+            UserError,
+            "may not be read .*set the credentials of its service in the environment",
+        ),
+        ({"AWS_PROFILE": "nobody"}, UserError, "nobody.* correct the source"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, Unavailable, "call again later"),
+    ],
+)
+def test_what_the_environment_lacks_is_one_line(
+    bucket: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str | None],
+    kind: type[UserError],
+    message: str,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name, value in changes.items():
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message) as caught:
+        texts("s3://rows/one/a.csv")
+    assert type(caught.value) is kind
