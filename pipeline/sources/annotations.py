@@ -6,21 +6,25 @@ that nobody labelled have an empty label.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
 from pipeline.sources.datasets_folder import read_saved
 from pipeline.sources.json_records import read_records
-from pipeline.sources.recognition import TAGS, Record, tags_of
+from pipeline.sources.recognition import ANSWERS, TAGS, Record, tags_of
 from pipeline.sources.rows import PLAIN, Layout, Reject, Row, as_json, checked, require
 from pipeline.sources.tables import read_parquet
 from pipeline.sources.tags import TagSurvey
 
 Convert = Callable[[Record], dict[str, Any]]
 UNLABELLED = None
+SUBMITTED = "submitted"  # status of an answer in Argilla
+MOST_NAMED = 20  # questions that a message names
+STRUCTURES = ("tokens", *TAGS, "entities", "cats", "spans", "accept", "fields", "responses")
 
 
 def read_annotations(
@@ -29,53 +33,117 @@ def read_annotations(
     """Yield the records of an export in the form of rows; `convert` raises ValueError for one that
     cannot be used."""
     seen = False
-    for number, record in read_records(path, shown):
+    for (file, number), record in _records(path, shown):
         if isinstance(record, Reject):
             yield record
             continue
         try:
             fields = convert(record)
         except (ValueError, RecursionError) as error:
-            yield Reject(shown, number, str(error), excerpt(json.dumps(record)[:400]))
+            yield Reject(file, number, str(error), _excerpt(record))
             continue
         if not seen:
             require(columns, tuple(fields), f"{shown}: row 1", "its first record has")
             seen = True
-        yield checked(shown, number, dict.fromkeys(columns, "") | fields)
+        yield checked(file, number, dict.fromkeys(columns, "") | fields)
+
+
+def _records(path: Path, shown: str) -> Iterator[tuple[tuple[str, int], Any]]:
+    """Yield the records of a file of JSON or Parquet or of a saved data set, and the file and
+    number of each."""
+    if not path.is_dir() and path.suffix.lower() != ".parquet":
+        for number, record in read_records(path, shown):
+            yield (shown, number), record
+        return
+    for row in (read_saved if path.is_dir() else read_parquet)(path, shown, ()):
+        if isinstance(row, Reject):
+            yield (row.file, row.number), row
+        else:
+            yield (row.file, row.number), {k: _structure(k, v) for k, v in row.fields.items()}
+
+
+def _structure(name: str, cell: str) -> Any:
+    """Return the list or object that a cell of Parquet holds as JSON; texts stay."""
+    if cell[:1] in ("[", "{") and (name in STRUCTURES or ANSWERS in name):
+        try:
+            return json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+    return cell
+
+
+def _excerpt(record: Record) -> str:
+    try:
+        return excerpt(json.dumps(record, ensure_ascii=False)[:400])
+    except RecursionError:
+        return ""
 
 
 # Label Studio, https://labelstud.io/guide/export
 
 
 def read_label_studio(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Row | Reject]:
-    """Yield the tasks of an export. In one with spans, an annotation without results says that a
-    text has none; in others such a text is unlabelled."""
-    nothing: Any = [] if any(map(_has_spans, read_records(path, shown))) else UNLABELLED
-    yield from read_annotations(path, shown, columns, partial(label_studio, nothing=nothing))
+    """Yield the tasks of an export: their data, and the annotations as `label` or, where several
+    questions are asked of a text, by the names of these questions (`from_name`).
+
+    Raises UserError if several questions are asked and `label` is wanted.
+    """
+    questions = _questions(path, shown)
+    nothing: Any = [] if [] in questions.values() else UNLABELLED
+    questions.pop("", None)
+    if len(questions) > 1 and "label" in columns and "label" not in questions:
+        names = ", ".join(excerpt(name, 40) for name in list(questions)[:MOST_NAMED])
+        raise UserError(f"{shown}: has answers to several questions: set ingest.label to {names}")
+    own = ({"label": nothing} if len(questions) < 2 else {}) | questions
+    wanted = {name: own[name] for name in own if name in (columns or own)}
+    convert = partial(label_studio, questions=questions, wanted=wanted)
+    yield from read_annotations(path, shown, columns, convert)
 
 
-def _has_spans(entry: tuple[int, Record | Reject]) -> bool:
-    _, record = entry
-    if isinstance(record, Reject):
-        return False
-    annotations = _objects(record.get("annotations") or record.get("completions"))
-    results = (result for each in annotations for result in _objects(each.get("result")))
-    values = (result.get("value") for result in results)
-    return any(isinstance(value, dict) and "start" in value for value in values)
+def _questions(path: Path, shown: str) -> dict[str, Any]:
+    """Return the questions that an export has answers to, and the label of an annotation without
+    results: in one with spans it says that a text has none; in others it says nothing. The name of
+    a question is "" in results without one."""
+    found: dict[str, Any] = {}
+    for _, record in _records(path, shown):
+        for annotation in [] if isinstance(record, Reject) else _annotations(record):
+            for result in _objects(annotation.get("result")):
+                label = _result_label([result])
+                if label is not UNLABELLED:
+                    name = str(result.get("from_name") or "")
+                    found[name] = [] if _are_spans(label) else found.get(name, UNLABELLED)
+    return found
 
 
-def label_studio(record: Record, nothing: Any = UNLABELLED) -> dict[str, Any]:
-    """Return the data of a task with the label that its annotators agree on; `nothing` is the label
-    of an annotation without results."""
+def _are_spans(label: Any) -> bool:
+    return isinstance(label, list) and any(isinstance(entry, dict) for entry in label)
+
+
+def _annotations(record: Record) -> list[Record]:
+    """Return the annotations that count: those that were not cancelled, or the ground truth."""
+    given = _objects(record.get("annotations") or record.get("completions"))
+    given = [each for each in given if not each.get("was_cancelled")]
+    return [each for each in given if each.get("ground_truth") is True] or given
+
+
+def label_studio(
+    record: Record, questions: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the data of a task, and the label that its annotators agree on for each of the wanted
+    names; `wanted` holds the label of an annotation without results."""
     data = record.get("data")
     if not isinstance(data, dict):
         raise ValueError("has no object `data`: it is no task of Label Studio")
-    found = []
-    for annotation in _objects(record.get("annotations") or record.get("completions")):
-        if not annotation.get("was_cancelled"):
+    fields = dict.fromkeys(("label", *questions), UNLABELLED) | data
+    for name, nothing in wanted.items():
+        found = []
+        for annotation in _annotations(record):
             results = _objects(annotation.get("result"))
+            if name in questions:
+                results = [each for each in results if each.get("from_name") == name]
             found.append(_result_label(results) if results else nothing)
-    return dict(data) | {"label": _agreed([label for label in found if label is not UNLABELLED])}
+        fields[name] = _agreed([label for label in found if label is not UNLABELLED])
+    return fields
 
 
 def _result_label(results: list[Record]) -> Any:
@@ -109,7 +177,7 @@ def _result_label(results: list[Record]) -> Any:
 
 def doccano(record: Record) -> dict[str, Any]:
     """Return a document with its `label`, its `entities` or its categories (`cats`)."""
-    fields = {key: value for key, value in record.items() if key not in ("entities", "cats")}
+    fields = dict(record)
     if isinstance(record.get("entities"), list):
         fields["label"] = record["entities"]
     elif isinstance(cats := record.get("cats"), dict):  # spaCy's: 1 or 0 for each category
@@ -123,19 +191,24 @@ def doccano(record: Record) -> dict[str, Any]:
 
 
 def prodigy(record: Record) -> dict[str, Any]:
-    """Return an example, labelled if it was accepted: with its spans, the accepted options, or its
-    label."""
-    hidden = ("spans", "accept", "options", "tokens", "label")
-    fields = {key: value for key, value in record.items() if key not in hidden}
+    """Return an example, labelled if it was accepted: with its spans (`spans`), the accepted
+    options (`accept`) or its label, which are `label`, too."""
+    own = ("label", "accept", "spans")
+    fields = {k: v for k, v in record.items() if k not in (*own, "options", "tokens")}
+    fields |= dict.fromkeys(own, UNLABELLED)
     if record.get("answer") != "accept":
-        return fields | {"label": UNLABELLED}
-    if "accept" in record:
-        return fields | {"label": record["accept"]}
+        return fields
     if "spans" in record:
+        if record.get("_is_binary") is True:
+            raise ValueError("says of one span that it is right, not which others the text has")
         keys = ("start", "end", "label")
         spans = [{key: span.get(key) for key in keys} for span in _objects(record["spans"])]
-        return fields | {"label": spans}
-    return fields | {"label": record.get("label")}
+        fields |= {"spans": spans, "label": spans}
+    elif "label" in record:
+        fields["label"] = record["label"]
+    if "accept" in record:
+        fields |= {"accept": record["accept"], "label": record["accept"]}
+    return fields
 
 
 # Argilla, https://docs.argilla.io/latest/how_to_guides/import_export
@@ -144,26 +217,49 @@ def prodigy(record: Record) -> dict[str, Any]:
 def argilla(record: Record) -> dict[str, Any]:
     """Return the fields of a record, and for each question the answer that people agree on; the
     first question's answer is `label`, too. Suggestions of models are no labels."""
-    fields = record.get("fields")
-    if not isinstance(fields, dict):
-        raise ValueError("has no object `fields`: it is no record of Argilla")
+    if isinstance(record.get("fields"), dict):
+        fields, values = dict(record["fields"]), _responses(record.get("responses"))
+    else:
+        flat = [k for k in record if k.endswith(ANSWERS)]
+        if not flat:
+            raise ValueError("has neither `fields` nor responses: it is no record of Argilla")
+        names = [name.removesuffix(ANSWERS) for name in flat]
+        fields = {
+            k: v for k, v in record.items() if not k.startswith(tuple(f"{n}." for n in names))
+        }
+        values = {name: _flat_responses(record, name) for name in names}
+    agreed = {question: _agreed(each) for question, each in values.items()}
+    return fields | {"label": next(iter(agreed.values()), UNLABELLED)} | agreed
+
+
+def _responses(responses: object) -> dict[str, list[Any]]:
+    """Return the submitted answers to each question: in a list for each question, or in an object
+    for each person."""
     values: dict[str, list[Any]] = {}
-    responses = record.get("responses")
-    if isinstance(responses, dict):  # a list for each question
-        for question, given in responses.items():
-            values[question] = [
-                each.get("value")
-                for each in _objects(given)
-                if each.get("status", "submitted") == "submitted"
-            ]
-    for response in _objects(responses):  # an object for each person
-        if response.get("status") == "submitted":
+    for question, given in responses.items() if isinstance(responses, dict) else ():
+        values[question] = [
+            each.get("value")
+            for each in _objects(given)
+            if each.get("status", SUBMITTED) == SUBMITTED
+        ]
+    for response in _objects(responses):
+        if response.get("status") == SUBMITTED:
             answers = response.get("values")
             for question, answer in answers.items() if isinstance(answers, dict) else ():
                 value = answer.get("value") if isinstance(answer, dict) else answer
                 values.setdefault(question, []).append(value)
-    agreed = {question: _agreed(each) for question, each in values.items()}
-    return dict(fields) | {"label": next(iter(agreed.values()), UNLABELLED)} | agreed
+    return values
+
+
+def _flat_responses(record: Record, question: str) -> list[Any]:
+    """Return the submitted answers to a question in a record of a flat data set."""
+    values = record[f"{question}{ANSWERS}"]
+    states = record.get(f"{question}{ANSWERS}.status")
+    if not isinstance(values, list):
+        return []
+    if not isinstance(states, list) or len(states) != len(values):
+        return values
+    return [value for value, state in zip(values, states, strict=True) if state == SUBMITTED]
 
 
 def _objects(value: object) -> list[Record]:
@@ -199,38 +295,23 @@ def read_tokens(
     that of a JSON or Parquet file, or of a folder that `datasets` saved.
     """
     survey = TagSurvey()
-    for _, record in _token_records(path, shown):
+    for _, record in _records(path, shown):
         if isinstance(record, dict) and (tags := _named_tags(record, layout.tags)):
             survey.count(list(map(str, record["tokens"])), list(map(str, tags)))
     seen = False
-    for (file, number), record in _token_records(path, shown):
+    for (file, number), record in _records(path, shown):
         if isinstance(record, Reject):
             yield record
             continue
         try:
             fields = _sentence(record, survey, layout.tags)
         except ValueError as error:
-            yield Reject(file, number, str(error), excerpt(json.dumps(record)[:400]))
+            yield Reject(file, number, str(error), _excerpt(record))
             continue
         if not seen:
             require(columns, tuple(fields), f"{shown}: row 1", "its first record gives")
             seen = True
         yield checked(file, number, dict.fromkeys(columns, "") | fields)
-
-
-def _token_records(path: Path, shown: str) -> Iterator[tuple[tuple[str, int], Any]]:
-    """Yield the records of a file or folder, and the file and number of each."""
-    if not path.is_dir() and path.suffix.lower() != ".parquet":
-        for number, record in read_records(path, shown):
-            yield (shown, number), record
-        return
-    for row in (read_saved if path.is_dir() else read_parquet)(path, shown, ()):
-        if isinstance(row, Reject):
-            yield (row.file, row.number), row
-        else:
-            lists = ("tokens", *TAGS)
-            own = {k: json.loads(v) for k, v in row.fields.items() if k in lists and v[:1] == "["}
-            yield (row.file, row.number), dict(row.fields) | own
 
 
 def _named_tags(record: Record, names: Sequence[str]) -> list[Any] | None:

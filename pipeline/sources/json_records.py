@@ -38,11 +38,17 @@ def read_json(
             yield record
             continue
         if not seen:
-            if not {*columns} <= record.keys() and (kind := recognise_records(record)):
+            kind = recognise_records(record)
+            if kind and (not {*columns} <= record.keys() or _hides_answers(kind, columns)):
                 raise UserError(f"{shown}: looks like {kind}: set ingest.format to {kind}")
             require(columns, tuple(record), f"{shown}: row 1", "its first row has")
             seen = True
         yield checked(shown, number, dict.fromkeys(columns, "") | dict(record))
+
+
+def _hides_answers(kind: str, columns: tuple[str, ...]) -> bool:
+    """True if labels that annotators rejected would count as labels."""
+    return kind == "prodigy" and bool(columns) and "answer" not in columns
 
 
 def read_records(path: Path, shown: str) -> Iterator[tuple[int, Record | Reject]]:

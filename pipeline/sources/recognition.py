@@ -6,7 +6,8 @@ from typing import Any
 from pipeline.sources.rows import Format
 
 Record = Mapping[str, Any]
-TAGS = ("ner_tags", "tags", "labels", "label")  # names of the list of tags
+ANSWERS = ".responses"  # behind the name of a question in Argilla's flat data sets
+TAGS = ("ner_tags", "tags", "labels", "label", "ner")  # names of the list of tags
 
 
 def recognise_records(record: Record) -> Format | None:
@@ -16,6 +17,8 @@ def recognise_records(record: Record) -> Format | None:
     ):
         return "label_studio"
     if isinstance(record.get("fields"), dict) and "responses" in record:
+        return "argilla"
+    if any(str(name).endswith(ANSWERS) for name in record):
         return "argilla"
     if record.get("answer") in ("accept", "reject", "ignore"):
         return "prodigy"

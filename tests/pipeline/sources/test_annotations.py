@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import UserError
@@ -93,6 +95,37 @@ def test_annotators_who_disagree_cost_the_row(tmp_path: Path) -> None:
     assert good(rows) == [(TEXT, '["film"]')]
 
 
+def named(name: str, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**result, "from_name": name} for result in results]
+
+
+def test_of_several_questions_one_is_named(tmp_path: Path) -> None:
+    entities, topic = named("entities", marked(*SPANS)), choice("sport")
+    path = lines(tmp_path, task([*entities, *topic]), task(topic), task(entities), task([]), task())
+    with pytest.raises(UserError, match=r"several questions: set ingest.label to entities, topic$"):
+        read(path, layout=Layout("label_studio"))
+    rows = read(path, ("text", "entities", "topic"), Layout("label_studio"))
+    found = good(rows, ("entities", "topic"))
+    assert [topic for _, topic in found] == ['["sport"]', '["sport"]', "", "", ""]
+    counts = [len(json.loads(spans)) if spans else None for spans, _ in found]
+    assert counts == [2, 0, 2, 0, None]
+
+
+def test_a_disagreement_about_another_question_costs_no_row(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path, task([*choice("a"), *named("mood", choice("x"))], named("mood", choice("y")))
+    )
+    assert good(read(path, ("text", "topic"), Layout("label_studio")), ("topic",)) == [('["a"]',)]
+    rows = read(path, ("text", "topic", "mood"), Layout("label_studio"))
+    assert bad(rows) == [(1, 'its annotators disagree: ["x"] and ["y"]')]
+
+
+def test_the_ground_truth_counts_alone(tmp_path: Path) -> None:
+    record = task(choice("sport"), choice("money"))
+    record["annotations"][1]["ground_truth"] = True
+    assert labels(lines(tmp_path, record), "label_studio") == [["money"]]
+
+
 def test_doccano_has_labels_entities_or_categories(tmp_path: Path) -> None:
     entities = [{"id": 0, "label": k, "start_offset": a, "end_offset": b} for a, b, k in SPANS]
     path = lines(
@@ -121,6 +154,28 @@ def test_prodigy_labels_what_was_accepted(tmp_path: Path) -> None:
     assert labels(path, "prodigy") == [spans, "", ["sport"], "sport", ""]
 
 
+def test_prodigy_has_columns_of_what_was_accepted(tmp_path: Path) -> None:
+    span = {"start": 0, "end": 3, "label": "PER"}
+    both = {"text": TEXT, "spans": [span], "accept": ["sport"]}
+    path = lines(tmp_path, {**both, "answer": "accept"}, {**both, "answer": "reject"})
+    rows = read(path, ("text", "spans", "accept"), Layout("prodigy"))
+    assert good(rows, ("spans", "accept")) == [(json.dumps([span]), '["sport"]'), ("", "")]
+
+
+def test_a_span_that_was_judged_alone_says_nothing_of_the_others(tmp_path: Path) -> None:
+    span = {"start": 0, "end": 3, "label": "PER"}
+    path = lines(tmp_path, {"text": TEXT, "spans": [span], "answer": "accept", "_is_binary": True})
+    rows = read(path, layout=Layout("prodigy"))
+    assert bad(rows) == [(1, "says of one span that it is right, not which others the text has")]
+
+
+def test_rejected_answers_are_no_labels_under_any_format(tmp_path: Path) -> None:
+    path = lines(tmp_path, {"text": TEXT, "label": "sport", "answer": "reject"})
+    with pytest.raises(UserError, match=r"looks like prodigy: set ingest.format to prodigy$"):
+        read(path)
+    assert good(read(path, ("text", "answer")), ("answer",)) == [("reject",)]
+
+
 def test_argilla_has_answers_of_people(tmp_path: Path) -> None:
     suggestion = {"topic": {"value": "film", "agent": "a model"}}
     path = lines(
@@ -142,6 +197,21 @@ def test_argilla_has_answers_of_people(tmp_path: Path) -> None:
     )
     assert labels(path, "argilla") == ["sport", "", "money"]
     assert labels(path, "argilla", ("text", "topic")) == ["sport", "", "money"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_flat_data_sets_of_argilla_are_read(tmp_path: Path, suffix: str) -> None:
+    states = ["submitted", "discarded"]
+    rows: list[dict[str, Any]] = [
+        {"text": TEXT, "topic.responses": ["sport", "film"], "topic.responses.status": states},
+        {"text": TEXT, "topic.responses": None, "topic.responses.status": None},
+    ]
+    rows = [{**row, "topic.suggestion": "film"} for row in rows]
+    path = lines(tmp_path, *rows)
+    if suffix == ".parquet":
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    assert labels(path, "argilla") == ["sport", ""]
 
 
 TOKENS = TEXT.split()
@@ -183,6 +253,7 @@ def test_parquet_of_datasets_names_its_tags(tmp_path: Path) -> None:
         (task(choice("sport")), "label_studio"),
         ({"text": TEXT, "label": "x", "answer": "accept"}, "prodigy"),
         ({"fields": {"text": TEXT}, "responses": {}}, "argilla"),
+        ({"text": TEXT, "a.responses": ["x"], "a.suggestion": "y"}, "argilla"),
         ({"data": TEXT, "entities": [{"start_offset": 0, "end_offset": 3}]}, "doccano"),
         ({"tokens": TOKENS, "ner_tags": TAGS}, "tokens"),
     ],
@@ -202,6 +273,11 @@ def test_the_format_is_named_where_it_is_missing(
         {"data": 3, "fields": 3, "tokens": 3, "ner_tags": 3, "entities": 3, "answer": 3},
         {"data": {}, "annotations": 7, "fields": {}, "responses": 7, "spans": 7},
         {"data": {}, "annotations": [7, {"result": 7}, {"result": [7, {"value": 7}]}]},
+        {"a.responses": 7, "b.responses": [7], "b.responses.status": 7, "tokens": ["a"], "ner": 3},
+        {
+            "data": {},
+            "annotations": [{"result": [{"value": {"choices": [7, {}]}, "from_name": 7}]}],
+        },
         {"fields": {}, "responses": {"a": 7, "b": [7, {}]}, "tokens": [7], "ner_tags": [None]},
         {"fields": {}, "responses": [7, {"status": "submitted", "values": 7}], "tokens": []},
         {"answer": "accept", "spans": [7, {}], "tokens": ["a", ""], "ner_tags": ["O", "O"]},
