@@ -287,20 +287,24 @@ def _is_packaged(*sources: str) -> bool:
     return all(source.startswith((PACKAGE, HUB)) for source in sources)
 
 
+def _normalised(watch: str) -> str:
+    """Return a path or URL that DVC watches in one form: DVC tells it without an end slash."""
+    return watch.rstrip("/") if is_remote(watch) else os.path.normpath(watch)
+
+
 def _by_kind(recipe: str, changed: set[str], settings: recipes.Recipe) -> Inputs:
     """Group changed inputs by kind, without the outputs of earlier stages."""
     rows = _is_packaged(*settings.ingest.sources())
     kinds: dict[str, Kind] = {PINS: "pins", f"recipes.{recipe}.base": "base", str(LABELS): "data"}
     if settings.base.local:
-        kinds[os.path.normpath(settings.base.watch)] = "base"
+        kinds[_normalised(settings.base.watch)] = "base"
     if not rows:
-        watch = settings.watch if is_remote(settings.watch) else os.path.normpath(settings.watch)
-        kinds[watch] = "data"  # even if the base is in the same folder
+        kinds[_normalised(settings.watch)] = "data"  # even if the base is in the same folder
     found: Inputs = {}
     for name in sorted(changed):
         if name.startswith(f"data/{recipe}/"):
             continue
-        kind = kinds.get(name if name.startswith("recipes.") else os.path.normpath(name))
+        kind = kinds.get(name if name.startswith("recipes.") else _normalised(name))
         if kind is None and name.startswith("recipes."):
             kind = "recipe"
         elif kind is None and name.startswith("data/behaviour"):

@@ -12,6 +12,7 @@ from pipeline.models.bases import BaseParams
 from pipeline.promotion import gate
 from pipeline.promotion.gate import GateParams
 from pipeline.retraining.plan import RetrainParams
+from pipeline.sources.remote import check_url
 from pipeline.stages.benchmark import params as benchmark
 from pipeline.stages.benchmark.params import BenchmarkParams
 from pipeline.stages.evaluate import behaviour
@@ -56,6 +57,8 @@ def load(name: str) -> Recipe:
             f"params.yaml: recipes.{name}.evaluate.slices: {sorted(missing)[0]!r} is not carried:"
             " add it to ingest.carry"
         )
+    if is_remote(recipe.watch):
+        check_url(recipe.watch)
     for source in recipe.ingest.sources():
         _check_watch(source, recipe.watch, f"recipes.{name}.watch")
     if recipe.ingest.label_names:
@@ -97,7 +100,10 @@ def _check_watch(source: str, watch: str, key: str) -> None:
     if source.startswith((PACKAGE, HUB)):
         return
     if is_remote(source):
-        if source != watch and not source.startswith(watch.rstrip("/") + "/"):
+        check_url(source)
+        own, watched = source.rstrip("/"), watch.rstrip("/")
+        inside = own.startswith(f"{watched}/") and not own.startswith("http")  # has no folders
+        if own != watched and not inside:
             raise UserError(f"params.yaml: {key}: is not {source!r}, whose changes DVC would miss")
         return
     if not Path(source).resolve().is_relative_to(Path(watch).resolve()):

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
+from tests.servers import bucket, site, store  # noqa: F401 - fixtures of every test
+
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 

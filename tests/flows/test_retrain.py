@@ -31,6 +31,20 @@ def test_rows_are_data_however_their_path_is_written(watch: str) -> None:
     assert found == {"data": ["data/raw"]}
 
 
+@pytest.mark.parametrize(
+    ("watch", "told"),
+    [
+        ("https://host/a//rows.csv", "https://host/a//rows.csv"),
+        ("s3://bucket/rows.csv", "s3://bucket/rows.csv"),
+        ("s3://bucket/rows/", "s3://bucket/rows"),
+    ],
+)
+def test_a_url_that_has_changed_is_new_data(watch: str, told: str) -> None:
+    remote = settings(watch=watch, ingest__source=watch)
+    assert retrain._by_kind("toy", {told}, remote) == {"data": [told]}
+    assert retrain._data_of("toy", remote) == ["data/labels/toy.jsonl", "base"]
+
+
 def test_changed_inputs_are_told_by_what_they_mean() -> None:
     changed = {
         "data/raw/toy.csv",

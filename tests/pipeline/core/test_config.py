@@ -166,6 +166,50 @@ def test_files_inside_a_watched_folder_are_watched(
     assert recipes.load("news").watch == "rows"
 
 
+@pytest.mark.parametrize(
+    ("source", "watch"),
+    [
+        ("https://host/rows.csv", "https://host/rows.csv"),
+        ("s3://bucket/rows/a.csv", "s3://bucket/rows"),
+        ("s3://bucket/rows/", "s3://bucket/rows"),
+        (
+            {"train": "s3://bucket/rows/a.csv", "test": "s3://bucket/rows/b.csv"},
+            "s3://bucket/rows/",
+        ),
+    ],
+)
+def test_a_url_is_watched_by_itself_or_a_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: object, watch: str
+) -> None:
+    write_params(
+        tmp_path / "params.yaml", {"news": changed("ingest.source", source) | {"watch": watch}}
+    )
+    monkeypatch.chdir(tmp_path)
+    assert recipes.load("news").watch == watch
+
+
+@pytest.mark.parametrize(
+    ("source", "watch", "message"),
+    [
+        ("s3://bucket/rows.csv", "constraints.txt", "whose changes DVC would miss"),
+        ("s3://bucket/rows-2/a.csv", "s3://bucket/rows", "whose changes DVC would miss"),
+        ("https://host/rows/a.csv", "https://host/rows", "whose changes DVC would miss"),
+        ("rows.csv", "https://host/rows.csv", "whose changes DVC would miss"),
+        ("https://me:planted@host/a.csv", "https://me:planted@host/a.csv", "environment variables"),
+        ("rows.csv", "https://host/a.csv?sig=planted", "environment variables"),
+    ],
+)
+def test_a_url_that_dvc_does_not_watch_or_that_holds_a_secret_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, watch: str, message: str
+) -> None:
+    block = changed("ingest.source", source) | {"watch": watch}
+    write_params(tmp_path / "params.yaml", {"news": block})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message) as caught:
+        recipes.load("news")
+    assert "planted" not in str(caught.value)
+
+
 def test_a_slice_that_is_not_carried_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
