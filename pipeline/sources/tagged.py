@@ -29,6 +29,7 @@ from pipeline.sources.tags import OUTSIDE, Span, TagSurvey
 BLANKS = " \t"  # others, such as a full-width space, can be tokens
 DOCUMENT = "-DOCSTART-"
 BESIDE = re.compile(r"#|\d+[-.]\d+\t")
+COMMENT = "# "
 GERMEVAL = 4  # columns: number, token, tag, tag of a nested entity
 SOME = 1000  # sentences whose numbers are examined
 # Tags of names in the People's Daily corpus of 1998 (Yu et al. 2002), and family names of two
@@ -109,7 +110,8 @@ def read_conll_documents(
 def _read(path: Path, shown: str) -> Iterator[tuple[int, "Sentence | Reject"]]:
     """Yield the document number of each sentence, and the sentence or its `Reject`."""
     survey = _survey(path, shown)
-    for document, lines in _sentences(path, shown, numbered=survey.token > 0):
+    every = _sentences(path, shown, numbered=survey.token > 0, columns=survey.columns)
+    for document, lines in every:
         if isinstance(lines, Reject):
             yield document, lines
             continue
@@ -136,12 +138,13 @@ def _row(shown: str, document: int, sentences: Sequence["Sentence"]) -> Row:
 
 
 def _sentences(
-    path: Path, shown: str, *, numbered: bool = False
+    path: Path, shown: str, *, numbered: bool = False, columns: int = 0
 ) -> Iterator[tuple[int, list[Line] | Reject]]:
     """Yield the document number and the lines of each sentence; 0 before the first -DOCSTART-.
 
     Where the tokens are `numbered`, lines that begin with # are comments, and lines of several
-    tokens or of none (2-3, 8.1 in CoNLL-U) are left out.
+    tokens or of none (2-3, 8.1 in CoNLL-U) are left out. In a file of so many `columns`, comments
+    of another width stand before a sentence.
     """
     document, size = 0, 0
     sentence: list[Line] = []
@@ -157,6 +160,9 @@ def _sentences(
             document, size, sentence, fault = document + begins, 0, [], None
             continue
         if numbered and BESIDE.match(line):
+            continue
+        before = columns > 0 and not sentence and not fault
+        if before and line.startswith(COMMENT) and len(_columns(line)) != columns:
             continue
         size += len(line)
         if size > LARGEST_ROW and not fault:
@@ -190,7 +196,7 @@ def _survey(path: Path, shown: str) -> Survey:
             " line set ingest.format to lines)"
         )
     tags = [TagSurvey(), TagSurvey()]  # of the last column and of the one before it
-    for _, sentence in _sentences(path, shown, numbered=numbered):
+    for _, sentence in _sentences(path, shown, numbered=numbered, columns=columns):
         if isinstance(sentence, Reject):
             continue
         own = [line for line in sentence if len(line.fields) >= 2 + numbered]
@@ -202,12 +208,13 @@ def _survey(path: Path, shown: str) -> Survey:
 
 
 def _is_numbered(path: Path, shown: str) -> bool:
-    """True if the first column numbers the tokens of each sentence, from 1 on."""
+    """True if the first column numbers the tokens of each sentence, from 1 or 0 on."""
     right, total = 0, 0
     for _, sentence in islice(_sentences(path, shown, numbered=True), SOME):
         if not isinstance(sentence, Reject):
             numbers = [line.fields[0] for line in sentence]
-            right += numbers == [str(n) for n in range(1, len(numbers) + 1)]
+            count = [str(n) for n in range(len(numbers) + 1)]
+            right += numbers in (count[1:], count[:-1])
             total += len(sentence[0].fields) > 2
     return total > 0 and right >= 0.9 * total
 

@@ -14,7 +14,8 @@ OUTSIDE = "O"
 # schemes do not mark ends; IOB1 begins with I, and with B only right after an entity of that type.
 SCHEMES = {"IOB2": "BI", "IOB1": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
 BY_CHARACTERS = 0.95  # share of one-character tokens from which a file is tagged by characters
-PLAIN_TYPE = re.compile(r"[A-Z][A-Za-z_]{0,19}")
+# Types without a letter before or behind them that would mark an entity's beginning, as in PER-B.
+PLAIN_TYPE = re.compile(r"(?![BIESLUM][-_])(?!.*[-_][BIESLUM]$)[^\W\d_][\w/-]{0,39}")
 PLAIN_OUTSIDE = 0.3  # least share of O among tags without letters
 
 Span = tuple[int, int, str]

@@ -280,9 +280,9 @@ def test_a_word_without_a_tag_is_named(tmp_path: Path, word: str) -> None:
         assert bad(rows) == [(2, f"{word!r} is not word/tag")]
 
 
-def numbered(columns: str, lines: list[str], comments: bool) -> bytes:
+def numbered(columns: str, lines: list[str], comments: bool, first: int = 1) -> bytes:
     head = "# text = x\n# sent_id = 1\n" if comments else ""
-    body = "".join(columns.format(n=n, pair=line) for n, line in enumerate(lines, 1))
+    body = "".join(columns.format(n=n, pair=line) for n, line in enumerate(lines, first))
     return f"{head}{body}\n".encode() * 3
 
 
@@ -301,6 +301,20 @@ def test_a_column_of_numbers_is_no_token(tmp_path: Path, columns: str, comments:
     assert good(rows) == [("Ann sings #", '[[0, 3, "PER"]]')] * 3
 
 
+def test_numbers_of_tokens_may_begin_at_0(tmp_path: Path) -> None:
+    content = numbered("{n}\t{pair}\n", ["Ann\tB-PER", "sings\tO"], comments=False, first=0)
+    rows = read(write(tmp_path, "a.conll", content))
+    assert good(rows) == [("Ann sings", '[[0, 3, "PER"]]')] * 3
+
+
+def test_comments_before_a_sentence_are_no_tokens(tmp_path: Path) -> None:
+    """A number sign before a tag is a token, also as the first one."""
+    content = b"# id 7f-3\tdomain=en\nAnn _ B-PER\nsings _ O\n\n# id = 8\n# _ O\n# _ O\n\n"
+    rows = read(write(tmp_path, "a.conll", content))
+    assert good(rows) == [("Ann sings", '[[0, 3, "PER"]]'), ("# #", "[]")]
+    assert [row.number for row in rows] == [2, 6]
+
+
 def test_conllu_has_its_tag_in_the_last_column(tmp_path: Path) -> None:
     """Lines of several tokens and of none are passed over."""
     lines = ["1-2\tAnns\t_\t_", "1\tAnn\tNOUN\tB-PER", "2\tsings\tVERB\tO", "2.1\t_\t_\t_"]
@@ -313,6 +327,22 @@ def test_types_alone_are_tags(tmp_path: Path) -> None:
     content = b"Ann PER\nMiller PER\nsings O\nin O\nOslo LOC\n\n"
     rows = read(write(tmp_path, "a.conll", content))
     assert good(rows) == [("Ann Miller sings in Oslo", '[[0, 10, "PER"], [20, 24, "LOC"]]')]
+
+
+def test_types_alone_may_be_small_and_hold_hyphens(tmp_path: Path) -> None:
+    content = b"Ann person\nsings O\nin O\nNo art-film\nOslo loc/city\n\n"
+    rows = read(write(tmp_path, "a.conll", content))
+    types = [kind for _, _, kind in json.loads(good(rows)[0][1])]
+    assert types == ["person", "art-film", "loc/city"]
+
+
+@pytest.mark.parametrize("tags", [("B_PER", "I_PER"), ("PER-B", "PER-I"), ("PER_B", "PER_I")])
+def test_letters_that_are_written_otherwise_are_no_part_of_a_type(
+    tmp_path: Path, tags: tuple[str, str]
+) -> None:
+    content = f"Ann {tags[0]}\nMiller {tags[1]}\nsings O\nin O\n\n"
+    rows = read(write(tmp_path, "a.conll", content.encode()))
+    assert bad(rows) == [(1, f"its tag '{tags[0]}' is not IOB2 (O, B-TYPE, I-TYPE)")]
 
 
 def test_a_small_o_is_outside(tmp_path: Path) -> None:
