@@ -15,6 +15,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
 from pipeline.sources.rows import PLAIN, Layout, Reject, Row, as_json, checked, require
 
+UTF16 = ": its position counts UTF-16 units, set ingest.offsets to utf-16"
 COLUMNS = ("question", "context", "answers", "id", "title")
 
 
@@ -102,5 +103,12 @@ def _fault(paragraph: object, question: object, utf16: bool) -> str | None:
         if not isinstance(text, str) or type(start) is not int:
             return "an answer needs a `text` and a whole number `answer_start`"
         if not text or start < 0 or not (utf16 or context.startswith(text, start)):
-            return f"its answer {excerpt(text)!r} is not in its context at character {start}"
+            hint = UTF16 if start >= 0 and _in_units(context, text, start) else ""
+            return f"its answer {excerpt(text)!r} is not in its context at character {start}{hint}"
     return None
+
+
+def _in_units(context: str, text: str, start: int) -> bool:
+    """True if a text stands at a position in UTF-16 code units."""
+    units, own = (each.encode("utf-16-le", "surrogatepass") for each in (context, text))
+    return bool(own) and units.startswith(own, 2 * start)

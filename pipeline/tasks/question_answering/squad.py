@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from ..base.utf16 import from_utf16
+
 Span = tuple[int, str]
 """First character and text of an answer."""
 NO_ANSWER = "[]"  # label of a context without an answer
@@ -68,6 +70,8 @@ def check(start: int, answer: str, context: str) -> None:
     there = context[start : start + len(answer)] if start >= 0 else ""
     if there != answer:
         place = f"its context has {there[:40]!r} at character {start}, not {answer[:40]!r}"
+        if context.startswith(answer, from_utf16(context, start)) and start >= 0:
+            place += ": its position counts UTF-16 units, set ingest.offsets to utf-16"
         raise ValueError(f"the answer is not where it should be: {place}")
 
 

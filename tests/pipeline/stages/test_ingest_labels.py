@@ -133,8 +133,17 @@ def test_answers_in_utf_16_units_become_characters(tmp_path: Path) -> None:
     article = {"paragraphs": [{"context": "🎉 in Oslo", "qas": [question]}]}
     (tmp_path / "a.json").write_text(json.dumps({"data": [article]}))
     columns = {"text": "question", "second": "context", "label": "answers", "offsets": "utf-16"}
-    frame = read(tmp_path, str(tmp_path / "a.json"), tasks.get("question_answering"), **columns)
+    task = tasks.get("question_answering")
+    frame = read(tmp_path, str(tmp_path / "a.json"), task, **columns)
     assert frame["label"].tolist() == ['[[5,"Oslo"]]']
+    row = {"question": "Where?", "context": "🎉 in Oslo", "answers": [answer]}
+    write_labels(tmp_path / "b.jsonl", [row])
+    assert read(tmp_path, str(tmp_path / "b.jsonl"), task, **columns).equals(
+        frame.assign(file=str(tmp_path / "b.jsonl"))
+    )
+    for name in ("a.json", "b.jsonl"):
+        with pytest.raises(UserError, match=r"counts UTF-16 units, set ingest.offsets to utf-16$"):
+            read(tmp_path, str(tmp_path / name), task, **columns | {"offsets": "characters"})
 
 
 def test_spans_inside_of_words_are_told(tmp_path: Path) -> None:
