@@ -13,7 +13,7 @@ from flows.cli.inputs import decoded
 from pipeline import recipe as recipes
 from pipeline.core.config import PARAMS_FILE, RECIPE_NAME
 from pipeline.core.errors import UserError
-from pipeline.core.locations import HUB, PACKAGE
+from pipeline.core.locations import HUB, PACKAGE, is_local
 from pipeline.core.log import Console
 from pipeline.core.text import excerpt
 from pipeline.core.workspace import DATA, STATE
@@ -190,7 +190,7 @@ def _names(given: str | None) -> tuple[str, ...]:
 
 
 def _rows(source: str, options: EmbeddingOptions, **columns: Any) -> Rows:
-    if not source.startswith(PACKAGE) and not Path(source).exists():
+    if is_local(source) and not Path(source).exists():
         raise UserError(f"{source}: no such file or folder")
     if options.format is not None and options.format not in get_args(Format):
         raise UserError(f"--format {options.format}: use one of {', '.join(get_args(Format))}")

@@ -162,7 +162,7 @@ def check_there(recipe: Ready, block: Mapping[str, Any]) -> None:
     for path in filter(None, [*_texts(ingest["source"]), ingest["label_names"]]):
         if path.startswith(PACKAGE):
             locate(path)
-        elif not Path(path).exists():
+        elif is_local(path) and not Path(path).exists():
             raise UserError(
                 f"{path}: no such file: name the folder of the data by --data, or put it there:"
                 f" {recipe.data}"

@@ -19,13 +19,13 @@ from filelock import FileLock, Timeout
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, sha256_of, size_of
-from pipeline.core.locations import locate
 from pipeline.core.log import Log, no_log
 from pipeline.embeddings import store
 from pipeline.embeddings.embedder import Embedder, Extraction, Floats, Tokens
 from pipeline.embeddings.store import EMBEDDING, Made, embeddings_column, embeddings_of
 from pipeline.sources import PLAIN, Layout, Reject, Row, read_rows, readable, siblings
 from pipeline.sources.encodings import is_utf8
+from pipeline.sources.remote import local_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ class Rows:
     """Rows to embed: their source and the names of the columns that are read."""
 
     source: str
-    """File, folder or `package:NAME/FOLDER`."""
+    """File, folder, `package:NAME/FOLDER`, URL or `hub:NAME@REVISION`."""
     text: str = "text"
     id: str | None = None
     """Column of the row's id; None for its line number."""
@@ -57,7 +57,7 @@ class Rows:
 
     def content(self) -> str:
         """Hash the current content of the source."""
-        path = locate(self.source)
+        path = local_path(self.source)
         files = siblings(path).values() if self.layout.format == "parallel" else [path]
         return " ".join(f"{readable(file.name)} {sha256_of(file)}" for file in files)
 
@@ -81,7 +81,7 @@ class Rows:
 
     @cached_property
     def many_files(self) -> bool:
-        return locate(self.source).is_dir()
+        return local_path(self.source).is_dir()
 
     def id_of(self, row: Row) -> str:
         if self.id:
@@ -120,7 +120,7 @@ def embed(
     `out` that cannot be written and a source without rows.
     """
     _check(rows, extraction, out, centroids)
-    if size_of(locate(rows.source)) > 1e9:
+    if size_of(local_path(rows.source, log)) > 1e9:
         log.info(f"{rows.source}: hashing it")
     key = key_of(rows, extraction, centroids)
     if store.is_made(out) and (made := store.made_of(out)).key == key:
@@ -159,7 +159,7 @@ def embed(
 def _check(rows: Rows, extraction: Extraction, out: Path, centroids: bool) -> None:
     if out.suffix not in store.KINDS:
         raise UserError(f"--out {out}: name a file that ends in {' or '.join(store.KINDS)}")
-    source = locate(rows.source)
+    source = local_path(rows.source)
     for file in (out, store.columns_file(out)):
         if file.is_dir():
             raise UserError(f"--out {out}: {file.name} is a folder: name another")

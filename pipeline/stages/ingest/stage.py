@@ -17,12 +17,12 @@ from typing import Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, sha256_of
-from pipeline.core.locations import locate
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Intake, Split
 from pipeline.core.text import content_id, excerpt, join_texts, normalised, position
 from pipeline.sources import Reject, Row, read_rows
 from pipeline.sources.json_records import read_json
+from pipeline.sources.remote import local_path
 from pipeline.stages.ingest.params import ROW_COLUMNS, IngestParams, check
 from pipeline.tasks.base import Task
 
@@ -332,7 +332,7 @@ def _flag(column: str, cell: str) -> bool:
 def read_names(source: str) -> Sequence[str]:
     """Read the classes in a file, one a line. Raises UserError for a blank or repeated one."""
     try:
-        text = locate(source).read_text(encoding="utf-8-sig")
+        text = local_path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{source}: cannot be read ({error}): give a file with a class a line"

@@ -8,6 +8,7 @@ from flows.cli import main
 from pipeline.core.config import read_recipe
 from pipeline.core.workspace import ORDER
 from tests.conftest import make_rows, news_params, toy_block, write_csv, write_params
+from tests.servers import Site
 
 
 @pytest.fixture
@@ -35,6 +36,19 @@ def test_check_tells_rows_classes_and_time(
     assert "label  3 classes: " in told
     assert "run    ingest, validate" in told
     assert "time   about 1 min" in told
+
+
+def test_check_reads_rows_of_the_web(
+    home: Path, tiny_base: Path, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.pages["/a.csv"] = write_csv(home / "a.csv", make_rows(300)).read_bytes()
+    url = f"{site.url}/a.csv"
+    write_params(home / "params.yaml", {"toy": toy_block(tiny_base, url)})
+    assert main.main(["check", "toy"]) == 0
+    assert f"data   {url}: 300 rows (" in capsys.readouterr().out
+    del site.pages["/a.csv"]
+    assert main.main(["check", "toy"]) == 2
+    assert f"{url}: no such object: correct the source" in capsys.readouterr().err
 
 
 def test_check_shows_a_terminal_the_same_facts_and_brackets_as_they_are(

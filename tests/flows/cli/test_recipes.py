@@ -17,6 +17,7 @@ from pipeline.stages.evaluate import params as evaluate
 from pipeline.stages.finetune import params as finetune
 from pipeline.stages.tokenize import params as tokenize
 from tests.conftest import make_rows, news_params, write_csv, write_params
+from tests.servers import Site
 
 SHIPPED = news_params()
 
@@ -151,6 +152,22 @@ def test_missing_data_is_told_with_where_to_get_it(
 ) -> None:
     assert main.main(["add", "banking77"]) == 2
     assert recipes.ready("banking77").data in capsys.readouterr().err
+
+
+def test_data_of_a_ready_recipe_may_be_in_a_store(home: Path) -> None:
+    assert main.main(["add", "imdb", "--as", "films", "--data", "s3://bucket/imdb/"]) == 0
+    block = read_recipe("films")
+    assert block["ingest"]["source"]["test"] == "s3://bucket/imdb/test.parquet"
+    assert block["watch"] == "s3://bucket/imdb"
+    assert parsed.load("films").watch == "s3://bucket/imdb"
+
+
+def test_new_reads_and_watches_a_file_on_the_web(home: Path, site: Site) -> None:
+    site.pages["/a.csv"] = write_csv(home / "a.csv", make_rows(40)).read_bytes()
+    url = f"{site.url}/a.csv"
+    assert main.main(["new", "mine", url]) == 0
+    block = read_recipe("mine")
+    assert block["watch"] == block["ingest"]["source"] == url
 
 
 def test_new_fits_the_task(home: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.embeddings.embedder import Embedder, Extraction
 from pipeline.embeddings.extract import Rows, embed
 from pipeline.sources import Layout, Row
 from tests.pipeline.embeddings.conftest import Embeds, Opened, how
+from tests.servers import Site
 
 
 def texts_of(source: Path) -> list[str]:
@@ -129,6 +130,22 @@ def test_nothing_is_done_twice_and_all_that_changes_is_done_again(
     assert again(Rows(str(source), label="label"), max_length=8)
     store.Made.path_for(out).unlink()  # as after an unfinished run
     assert again(Rows(str(source), label="label"), max_length=8)
+
+
+def test_rows_of_the_web_are_embedded_again_when_they_change(
+    source: Path, tmp_path: Path, tiny_base: Path, embedded: Embeds, site: Site
+) -> None:
+    said: list[str] = []
+    out, rows = tmp_path / "out.npy", Rows(f"{site.url}/rows.csv")
+    site.pages["/rows.csv"] = source.read_bytes()
+    log = FunctionLog(said.append)
+    embedded(rows, out, how(tiny_base), log=log)
+    before = np.load(out).shape
+    embedded(Rows(rows.source), out, how(tiny_base), log=log)
+    assert any("is up to date" in each for each in said)
+    site.pages["/rows.csv"] += b"one more row,sport,name\n"
+    embedded(Rows(rows.source), out, how(tiny_base), log=log)
+    assert np.load(out).shape == (before[0] + 1, before[1])
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.npy"])

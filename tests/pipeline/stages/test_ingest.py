@@ -26,6 +26,7 @@ from tests.pipeline.stages.rows import (
     Spans,
     ingest_params,
 )
+from tests.servers import Site
 
 
 def read(
@@ -235,6 +236,13 @@ def numbered(tmp_path: Path, cells: list[str], names: str, task: Task) -> list[s
     source = str(write_csv(tmp_path / "a.csv", rows))
     frame = read(tmp_path, source, task, label_names=str(tmp_path / "names.txt"))
     return list(frame["label"])
+
+
+def test_rows_and_names_of_classes_may_be_on_the_web(tmp_path: Path, site: Site) -> None:
+    site.pages["/names.txt"] = b"joy\nfear\n"
+    site.pages["/a.jsonl"] = b'{"text": "a", "label": 1.0}\n{"text": "b", "label": null}\n'
+    frame = read(tmp_path, f"{site.url}/a.jsonl", label_names=f"{site.url}/names.txt")
+    assert frame["label"].tolist() == ["fear", ""]
 
 
 def test_numbers_of_classes_become_their_names(tmp_path: Path) -> None:
