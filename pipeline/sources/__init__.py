@@ -9,6 +9,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.locations import is_local
 from pipeline.core.log import Log, no_log
 from pipeline.sources.annotations import EXPORTS, read_tokens
+from pipeline.sources.brat import read_brat
 from pipeline.sources.datasets_folder import is_saved, read_saved, read_shards, shards
 from pipeline.sources.encodings import as_utf8, is_utf8
 from pipeline.sources.json_records import read_json
@@ -85,6 +86,7 @@ FOLDERS: dict[str | None, LayoutReader] = {
     None: read_folder,
     "lines": read_line_files,
     "documents": read_document_files,
+    "brat": read_brat,
 }
 FORMATS = tuple(name for name in (*LAID_OUT, *READERS) if name and name.startswith("."))
 
@@ -96,9 +98,9 @@ def read_rows(
 
     If the layout names no format, the file extension decides: CSV, TSV, JSON, a spreadsheet,
     Parquet, or tokens with tags in columns, also compressed. A folder holds a subfolder of text
-    files for each label; in the format `lines`, a file of lines for each label; in the format
-    `documents`, files of documents. `log` receives a delimiter that is unusual for the extension.
-    Raises UserError if one of `columns` is missing.
+    files for each label; in the format `lines`, a file of lines for each label; in the formats
+    `documents` and `brat`, files of documents. `log` receives a delimiter that is unusual for the
+    extension. Raises UserError if one of `columns` is missing.
     """
     path = local_path(source, log)
     shown = readable(str(Path(source)) if is_local(source) else source)
@@ -146,6 +148,8 @@ def _read_file(path: Path, shown: str, columns: tuple[str, ...], layout: Layout,
         raise UserError(f"{shown}: is empty: give a file with rows")
     with unpacked(path, shown) as file:
         kind = layout.format or file.suffix.lower()
+        if layout.format and kind not in READERS and kind not in LAID_OUT:
+            raise UserError(f"{shown}: is a file: name the folder of the format {layout.format}")
         if kind not in READERS and kind not in LAID_OUT:
             raise UserError(
                 f"{shown}: unknown format {file.suffix!r}: use one of {', '.join(FORMATS)}, also"

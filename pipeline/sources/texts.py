@@ -33,6 +33,8 @@ def read_folder(
         for file in folder.iterdir()
         if file.is_file() and not file.name.startswith(".")
     )
+    if any(note.with_suffix(".txt").is_file() for note in path.rglob("*.ann")):
+        raise UserError(f"{shown}: looks like brat: set ingest.format to brat")
     if not files:
         raise UserError(f"{shown}: holds no files in folders: one folder a label is expected")
     for name in dict.fromkeys(label for label, *_ in files):

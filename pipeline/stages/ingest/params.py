@@ -36,8 +36,8 @@ class IngestParams(Settings):
     and its tags), `lines` (a text a line, a file a label), `documents` (separated by blank lines),
     `parallel` (a file a language, a text a line), `tokens` (JSON or Parquet with lists of tokens
     and tags), or JSON that an annotation tool exports: `label_studio`, `doccano`, `prodigy` or
-    `argilla`; null goes by the file's extension. One format for all sources, one for each split, or
-    a list as long as a list of sources."""
+    `argilla`, or `brat` (a folder of .txt and .ann files); null goes by the file's extension. One
+    format for all sources, one for each split, or a list as long as a list of sources."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool
