@@ -33,8 +33,7 @@ def read_folder(
         for file in folder.iterdir()
         if file.is_file() and not file.name.startswith(".")
     )
-    if any(note.with_suffix(".txt").is_file() for note in path.rglob("*.ann")):
-        raise UserError(f"{shown}: looks like brat: set ingest.format to brat")
+    _refuse_brat(path, shown)
     if not files:
         raise UserError(f"{shown}: holds no files in folders: one folder a label is expected")
     for name in dict.fromkeys(label for label, *_ in files):
@@ -58,6 +57,7 @@ def read_line_files(
     path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
 ) -> Iterator[Row | Reject]:
     """Yield the texts of a folder with a .txt file for each label and a line for each text."""
+    _refuse_brat(path, shown)
     files = sorted(file for file in path.glob("*.txt") if file.is_file())
     if not files:
         raise UserError(f"{shown}: holds no .txt files: one file of lines a label is expected")
@@ -125,6 +125,12 @@ def read_documents(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator
             else:
                 lines.append(line)
     yield from document()
+
+
+def _refuse_brat(path: Path, shown: str) -> None:
+    """Raise UserError for a folder of texts with annotations, whose names would be labels."""
+    if any(note.with_suffix(".txt").is_file() for note in path.rglob("*.ann")):
+        raise UserError(f"{shown}: looks like brat: set ingest.format to brat")
 
 
 def _label(name: str, where: str) -> str:

@@ -102,8 +102,9 @@ def test_texts_of_brat_have_an_encoding_too(tmp_path: Path) -> None:
 
 def test_the_format_and_its_folder_are_named(tmp_path: Path) -> None:
     pair(tmp_path / "in")
-    with pytest.raises(UserError, match=r"in: looks like brat: set ingest.format to brat$"):
-        read(tmp_path / "in")
+    for other in (Layout(), Layout("lines")):
+        with pytest.raises(UserError, match=r"in: looks like brat: set ingest.format to brat$"):
+            read(tmp_path / "in", layout=other)
     with pytest.raises(UserError, match=r"is a file: name the folder of the format brat$"):
         read(tmp_path / "in" / "a.txt", layout=BRAT)
     write(tmp_path, "plain/a.txt", b"text")
