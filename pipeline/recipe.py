@@ -12,7 +12,7 @@ from pipeline.models.bases import BaseParams
 from pipeline.promotion import gate
 from pipeline.promotion.gate import GateParams
 from pipeline.retraining.plan import RetrainParams
-from pipeline.sources.remote import check_url
+from pipeline.sources.urls import check_url
 from pipeline.stages.benchmark import params as benchmark
 from pipeline.stages.benchmark.params import BenchmarkParams
 from pipeline.stages.evaluate import behaviour

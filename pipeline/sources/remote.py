@@ -1,18 +1,17 @@
-"""Sources elsewhere: objects in S3, Google Cloud Storage and Azure, files on the web, and data sets
-of the Hugging Face hub. Each is downloaded once for each of its versions.
+"""Sources elsewhere: objects in S3, Google Cloud Storage and Azure, and files on the web. Each is
+downloaded once for each of its versions.
 
 Credentials come from the environment alone, as each service documents them.
 """
 
 import hashlib
 import mimetypes
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -21,6 +20,8 @@ from pipeline.core.files import atomic_write
 from pipeline.core.locations import HUB, is_remote, locate
 from pipeline.core.log import Log, no_log
 from pipeline.core.workspace import STATE
+from pipeline.sources.hub import from_hub
+from pipeline.sources.urls import check_url, without_secrets
 
 DOWNLOADS = STATE / "downloads"
 PATIENCE = 60  # seconds without a byte
@@ -33,13 +34,11 @@ MISTAKES = (  # errors of botocore that a later call meets again
     "ParamValidationError",
     "ProfileNotFound",
 )
-SECRETS = ("key", "token", "sig", "secret", "password", "credential", "auth")  # in names of a query
 EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
 VERSIONS = (
     *("VersionId", "generation", "ETag", "etag", "Content-MD5"),
     *("mtime", "LastModified", "Last-Modified"),
 )
-TABLES = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.tsv", "*.gz", "*.zst")
 
 
 def local_path(source: str, log: Log = no_log) -> Path:
@@ -49,23 +48,12 @@ def local_path(source: str, log: Log = no_log) -> Path:
     service does not answer.
     """
     if source.startswith(HUB):
-        return _from_hub(source)
+        return from_hub(source)
     if not is_remote(source):
         return locate(source)
     check_url(source)
     with _errors(source):
         return _downloaded(source, log)
-
-
-def check_url(url: str) -> None:
-    """Raise UserError for a URL that holds a secret: recipes are stored in MLflow and git."""
-    parts = urlsplit(url)
-    names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    held = next((name for name in sorted(names) if any(s in name for s in SECRETS)), None)
-    if parts.username or parts.password or held:
-        what = f"the secret {held!r}" if held else "a user or password"
-        shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
-        raise UserError(f"{shown}: holds {what}: give credentials by environment variables")
 
 
 def _downloaded(url: str, log: Log) -> Path:
@@ -191,7 +179,7 @@ def _errors(url: str) -> Iterator[None]:
 
 def _translated(url: str, error: BaseException) -> UserError:
     name, status = type(error).__name__, _status(error)
-    reason = f"it says {status}" if status else _without_secrets(str(error)) or name
+    reason = f"it says {status}" if status else without_secrets(str(error)) or name
     if isinstance(error, PermissionError) or "Credential" in name or status in (401, 403):
         return UserError(
             f"{url}: may not be read ({reason}): set the credentials of its service in the"
@@ -211,28 +199,3 @@ def _status(error: BaseException) -> int | None:
     found = told.get("HTTPStatusCode") or getattr(error, "status", None)
     found = found or getattr(error, "status_code", None) or getattr(error, "code", None)
     return found if isinstance(found, int) and found >= 400 else None
-
-
-def _without_secrets(message: str) -> str:
-    """Return the first line of a message without the queries and users of its URLs, such as the
-    signature of an address to which a server has redirected."""
-    line = (message.splitlines() or [""])[0][:400]
-    return re.sub(r"(\w+://)([^/\s@]*@)?([^\s?'\"]*)(\?[^\s'\"]*)?", r"\1\3", line)[:200]
-
-
-def _from_hub(source: str) -> Path:
-    """Return the folder of a data set `hub:NAME@REVISION`."""
-    name, _, revision = source.removeprefix(HUB).partition("@")
-    if not name or not revision:
-        raise UserError(f"{source}: name the revision as hub:NAME@REVISION (a commit's hash)")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(
-            name, repo_type="dataset", revision=revision, allow_patterns=list(TABLES)
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{source}: cannot be downloaded from the hub: {reason}") from None
-    return Path(found)

@@ -1,4 +1,4 @@
-"""Folders that `datasets` saved, shards of tables, and data sets of the hub."""
+"""Folders that `datasets` saved, and shards of tables."""
 
 import gzip
 import json
@@ -192,29 +192,3 @@ def test_names_of_files_say_their_split(tmp_path: Path) -> None:
     assert good(rows, COLUMNS) == [("b", "pos", "test"), ("a", "neg", "train")]
     with pytest.raises(UserError, match="no column 'topic'"):
         read(tmp_path / "set", ("text", "topic"))
-
-
-def test_the_hub_needs_a_revision() -> None:
-    from pipeline.sources.remote import local_path
-
-    with pytest.raises(UserError, match="name the revision as hub:NAME@REVISION"):
-        local_path("hub:someone/rows")
-
-
-def test_a_data_set_of_the_hub_is_read_from_its_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    revision = "a" * 40
-    folder = tmp_path / "hub/datasets--someone--rows/snapshots" / revision
-    (folder / "data").mkdir(parents=True)
-    dataset(("a", 0)).to_parquet(folder / "data/train-00000-of-00001.parquet")
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    from pipeline.sources import read_rows
-
-    rows = list(read_rows(f"hub:someone/rows@{revision}", COLUMNS))
-    assert good(rows, COLUMNS) == [("a", "neg", "train")]
-    with pytest.raises(UserError, match="cannot be downloaded from the hub"):
-        list(read_rows(f"hub:someone/rows@{'b' * 40}", COLUMNS))

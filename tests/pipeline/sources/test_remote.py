@@ -10,7 +10,7 @@ import pytest
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.log import NullLog
 from pipeline.sources import remote
-from pipeline.sources.remote import check_url, local_path
+from pipeline.sources.remote import local_path
 from tests.pipeline.sources.reading import COLUMNS, good
 from tests.servers import Site, Store
 
@@ -107,18 +107,6 @@ def test_the_signature_of_an_address_that_a_server_names_is_not_told(
     assert "planted" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("message", "shown"),
-    [
-        ("at https://me:word@a.b/c?sig=x twice\nmore", "at https://a.b/c twice"),
-        ("url='http://a.b/c?sig=x' s3://k:v@a/b", "url='http://a.b/c' s3://a/b"),
-        ("no address?", "no address?"),
-    ],
-)
-def test_messages_of_clients_lose_queries_and_users(message: str, shown: str) -> None:
-    assert remote._without_secrets(message) == shown
-
-
 def test_a_download_that_breaks_off_leaves_nothing(site: Site) -> None:
     site.pages["/rows.csv"] = FIRST
     site.short = 3
@@ -165,21 +153,6 @@ def test_an_address_that_is_none_is_a_mistake(
     with pytest.raises(UserError, match="correct the source") as caught:
         texts(url)
     assert type(caught.value) is UserError
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://me:word@example.com/rows.csv",
-        "https://example.com/rows.csv?X-Amz-Signature=abc",
-        "https://example.com/rows.csv?api_key=abc",
-    ],
-)
-def test_secrets_stay_out_of_recipes(url: str) -> None:
-    with pytest.raises(UserError, match="give credentials by environment variables") as caught:
-        check_url(url)
-    assert "abc" not in str(caught.value)
-    assert "word" not in str(caught.value).replace("password", "")
 
 
 @pytest.mark.parametrize(
