@@ -22,6 +22,7 @@ from pipeline.core.log import FunctionLog
 from pipeline.core.records import Benchmark, Publication, Scores, Validation
 from pipeline.core.workspace import DATA, ORDER, STATE, tracking
 from pipeline.registry.records import Verdict
+from pipeline.sources.remote import check_watched
 
 
 def _without_trace(record: object) -> bool:
@@ -44,6 +45,7 @@ def line(recipe: str, wait: bool = True, stage_timeout: float = DAY) -> Verdict:
     `stage_timeout` is in seconds. Raises UserError for what the user can fix.
     """
     settings = recipes.load(recipe)
+    check_watched(settings.watch)
     with only_line(wait, get_run_logger().info):
         verdict: Verdict = gate(settings, make(recipe, stage_timeout))
         return verdict

@@ -44,6 +44,7 @@ from pipeline.registry.records import Decision, Verdict
 from pipeline.registry.versions import Registry
 from pipeline.retraining.plan import Channel, Kind, Past, Plan, Rescore, RetrainParams, plan
 from pipeline.retraining.row_changes import Changes, compare
+from pipeline.sources.remote import check_watched
 from pipeline.tasks.base import Task
 
 PINS = "constraints.txt"
@@ -181,6 +182,7 @@ def decide(
     and an artifact, and logged.
     """
     logger = get_run_logger()
+    check_watched(settings.watch)
     registry = Registry(tracking())
     champion = promotion.champion_of(registry, recipe)
     known = _known(registry, recipe, (champion, registry.last_version(recipe)))

@@ -18,6 +18,7 @@ from pipeline.core.log import Log, no_log
 from pipeline.models import encoders
 from pipeline.models.bases import base_folder
 from pipeline.models.heads import head_of
+from pipeline.sources.remote import check_watched
 from pipeline.stages.evaluate import behaviour
 from pipeline.tasks.base import Task
 from pipeline.tasks.base.encoding import Texts
@@ -39,6 +40,7 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     started = time.monotonic()
     if is_local(recipe.watch) and not Path(recipe.watch).exists():
         raise UserError(f"{PARAMS_FILE}: recipes.{name}.watch: {recipe.watch}: no such file")
+    check_watched(recipe.watch)
     task = tasks.get(recipe.task)
     rows = ExaminedRows(name, recipe, task, log)
     found = rows.facts()

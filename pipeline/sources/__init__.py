@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.core.locations import is_local
+from pipeline.core.locations import is_local, is_remote
 from pipeline.core.log import Log, no_log
 from pipeline.sources.annotations import EXPORTS, read_tokens
 from pipeline.sources.brat import read_brat
@@ -102,6 +102,11 @@ def read_rows(
     `documents` and `brat`, files of documents. `log` receives a delimiter that is unusual for the
     extension. Raises UserError if one of `columns` is missing.
     """
+    if layout.format == "parallel" and is_remote(source):
+        raise UserError(
+            f"{source}: parallel texts are read from local files: download those of all languages"
+            " into one folder"
+        )
     path = local_path(source, log)
     shown = readable(str(Path(source)) if is_local(source) else source)
     if path.is_dir():

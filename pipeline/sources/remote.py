@@ -56,12 +56,37 @@ def local_path(source: str, log: Log = no_log) -> Path:
         return _downloaded(source, log)
 
 
-def _downloaded(url: str, log: Log) -> Path:
-    """Return the path of a download; its folder is named after the version of the object."""
+def check_watched(url: str) -> None:
+    """Check an object that DVC watches; a path or package passes.
+
+    DVC takes an object whose server is away for a deleted one, and one without a version for the
+    same as long as its size is. Raises UserError if it does not exist, may not be read or has no
+    version, and Unavailable if its service does not answer.
+    """
+    if not is_remote(url):
+        return
+    check_url(url)
+    with _errors(url):
+        system, path = _system(url)
+        if not _version(_files(system, path)):
+            raise UserError(
+                f"{url}: its server tells no version (ETag), so DVC would miss changes: download"
+                " it, and name the file in the recipe's ingest.source and watch"
+            )
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the object's name in it."""
     import fsspec
 
     options = {"client_kwargs": _http_options()} if url.startswith("http") else {}
-    system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    found: tuple[Any, str] = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    return found
+
+
+def _downloaded(url: str, log: Log) -> Path:
+    """Return the path of a download; its folder is named after the version of the object."""
+    system, path = _system(url)
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     home = DOWNLOADS / hashlib.sha256(url.encode()).hexdigest()[:16]
     with FileLock(f"{home}.lock"):

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 
-from flows import retrain, steps
+from flows import line, retrain, steps
+from flows.cli import preflight
 from pipeline import recipe as recipes
-from tests.conftest import Workspace, toy_block
+from pipeline.core.errors import Unavailable
+from tests.conftest import Workspace, toy_block, write_params
 from tests.servers import Site, Store
 
 
@@ -51,3 +54,23 @@ def test_a_changed_object_is_new_data(
     assert retrain._by_kind("toy", changed, settings) == {"data": [watch.url]}
     assert work.repro("ingest@toy") == ["ingest@toy"]
     assert json.loads(made.read_text())["rows"] == 40
+
+
+def test_a_server_that_is_away_has_deleted_no_rows(
+    site: Site, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{site.url}/rows.csv"
+    site.server.shutdown()
+    site.server.server_close()
+    write_params(tmp_path / "params.yaml", {"toy": toy_block(str(tiny_base), url)})
+    monkeypatch.chdir(tmp_path)
+    settings = recipes.load("toy")
+    with disable_run_logger():
+        for work in (
+            lambda: line.line.fn("toy"),
+            lambda: retrain.decide.fn("toy", tmp_path, settings, False, None),
+            lambda: preflight.outlook("toy"),
+        ):
+            with pytest.raises(Unavailable, match=f"{url}: cannot be read now"):
+                work()
+    assert not (tmp_path / "data").exists()

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.core.errors import Unavailable, UserError
 from pipeline.core.log import NullLog
-from pipeline.sources import remote
-from pipeline.sources.remote import local_path
+from pipeline.sources import Layout, read_rows, remote
+from pipeline.sources.remote import check_watched, local_path
 from tests.pipeline.sources.reading import COLUMNS, good
 from tests.servers import Site, Store
 
@@ -19,8 +19,6 @@ OTHER = b"text,label\nb,x\n"  # as long as the first
 
 
 def texts(source: str) -> list[tuple[str, ...]]:
-    from pipeline.sources import read_rows
-
     return good(list(read_rows(source, COLUMNS)))
 
 
@@ -145,6 +143,28 @@ def test_a_server_that_is_silent_is_a_state_of_the_world(
     assert kept() == []
 
 
+def test_an_object_that_dvc_watches_has_a_version(site: Site) -> None:
+    """DVC hashes what the server tells: by its size alone, other rows of the same size are old."""
+    site.pages["/rows.csv"] = FIRST
+    url = f"{site.url}/rows.csv"
+    check_watched(url)
+    site.headers = ("Last-Modified", "Content-Length")
+    check_watched(url)
+    site.headers = ("Content-Length",)
+    with pytest.raises(UserError, match=r"tells no version \(ETag\), so DVC would miss changes"):
+        check_watched(url)
+    site.server.shutdown()
+    site.server.server_close()
+    with pytest.raises(Unavailable, match="call again"):
+        check_watched(url)
+    check_watched("constraints.txt")
+
+
+def test_parallel_texts_are_local(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="parallel texts are read from local files"):
+        list(read_rows("https://host/a.en", ("en", "fr"), Layout(format="parallel")))
+
+
 @pytest.mark.parametrize("url", ["http://", "http:///x.csv", "http://127.0.0.1:99999/x.csv"])
 def test_an_address_that_is_none_is_a_mistake(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,7 +188,7 @@ def test_a_service_without_its_package_names_the_extra(
     url: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(import_module("fsspec.registry"), "_registry", {})
+    monkeypatch.setattr(import_module("fsspec.registry"), "registry", {})
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
     what = rf"{package} is not installed: pip install 'bertline\[{extra}\]'"

@@ -238,6 +238,23 @@ def numbered(tmp_path: Path, cells: list[str], names: str, task: Task) -> list[s
     return list(frame["label"])
 
 
+def test_splits_and_classes_of_a_saved_data_set_are_those_of_the_rows(tmp_path: Path) -> None:
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
+    splits = {
+        name: Dataset.from_dict({"text": [name], "label": [label]}, features=features)
+        for name, label in (("train", 0), ("validation", 1), ("test", -1))
+    }
+    DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    frame = read(tmp_path, str(tmp_path / "saved"), split="split")
+    assert frame[["file", "line", "split", "label"]].values.tolist() == [
+        ["train", 1, "train", "neg"],
+        ["validation", 1, "validation", "pos"],
+        ["test", 1, "test", ""],
+    ]
+
+
 def test_rows_and_names_of_classes_may_be_on_the_web(tmp_path: Path, site: Site) -> None:
     site.pages["/names.txt"] = b"joy\nfear\n"
     site.pages["/a.jsonl"] = b'{"text": "a", "label": 1.0}\n{"text": "b", "label": null}\n'
