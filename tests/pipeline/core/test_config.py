@@ -197,6 +197,7 @@ def test_a_url_is_watched_by_itself_or_a_prefix(
         ("rows.csv", "https://host/rows.csv", "whose changes DVC would miss"),
         ("https://me:planted@host/a.csv", "https://me:planted@host/a.csv", "environment variables"),
         ("rows.csv", "https://host/a.csv?sig=planted", "environment variables"),
+        ("s3://rows/a/b.csv?token=planted", "s3://rows/a", "environment variables"),
     ],
 )
 def test_a_url_that_dvc_does_not_watch_or_that_holds_a_secret_is_refused(

@@ -4,6 +4,7 @@ import sys
 import threading
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,6 +111,23 @@ def test_a_download_that_breaks_off_leaves_nothing(site: Site) -> None:
     site.short = 3
     with pytest.raises(Unavailable, match="call again"):
         texts(f"{site.url}/rows.csv")
+    assert kept() == []
+
+
+def test_a_client_that_hands_over_less_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut:
+        def info(self, path: str) -> dict[str, Any]:
+            return {"name": path, "size": len(FIRST), "ETag": "1", "type": "file"}
+
+        def get_file(self, name: str, place: str, callback: object) -> None:
+            Path(place).write_bytes(FIRST[:-2])
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(remote, "_system", lambda url: (Cut(), "a.csv"))
+    with pytest.raises(Unavailable, match="broke off after 13 of 15 bytes: call again"):
+        local_path("s3://bucket/a.csv")
     assert kept() == []
 
 
