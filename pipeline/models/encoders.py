@@ -18,10 +18,12 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 BEHIND_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions start after the padding's
+MEAN_POOLING = "bertline_mean_pooling"  # model_type of modeling_mean_pooling.py
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Read a model's config.json; messages call the model `name`.
+    """Read a model's config.json; messages call the model `name`. Of a classifier on the mean of an
+    encoder's states, return the encoder's.
 
     Raises UserError for a model that is not an encoder of the ENCODERS, which can be exported with
     fused attention.
@@ -30,6 +32,8 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: config.json cannot be read ({error}): get it again") from None
+    if config.get("model_type") == MEAN_POOLING:
+        config = config["text_config"]
     kind = config.get("model_type")
     if kind not in ENCODERS or config.get("is_decoder") or config.get("is_encoder_decoder"):
         raise UserError(
@@ -37,6 +41,12 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
             f" one of {', '.join(ENCODERS)}"
         )
     return dict(config)
+
+
+def is_mean_pooling(folder: Path) -> bool:
+    """True for the folder of a classifier on the mean of an encoder's states."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get("model_type") == MEAN_POOLING)
 
 
 def most_tokens(folder: Path, wanted: int, name: str) -> int:
@@ -70,7 +80,8 @@ def load_tokenizer(folder: Path, name: str) -> Any:
         raise UserError(f"{name}: has no fast tokenizer: save a tokenizer.json beside its weights")
     # without the folder's path: two clones must save the same bytes
     tokenizer.name_or_path = ""
-    tokenizer.init_kwargs.pop("name_or_path", None)
+    for name in ("name_or_path", "is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(name, None)
     return tokenizer
 
 
@@ -147,6 +158,7 @@ def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    settings = _of_encoder(kind, folder, settings)
     try:
         model = kind.from_pretrained(
             folder,
@@ -166,9 +178,35 @@ def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
     return model
 
 
+def _of_encoder(kind: Any, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that load a class of transformers from the encoder of a classifier on its
+    mean; of another model, return `settings`."""
+    from transformers import AutoConfig
+
+    prefix = getattr(kind, "base_model_prefix", None)
+    if not is_mean_pooling(folder) or prefix == "encoder":
+        return settings
+    settings = dict(settings)
+    attention = settings.pop("attn_implementation", None)
+    ignored = settings.pop("ignore_mismatched_sizes", False)
+    config = AutoConfig.for_model(**read_config(folder, str(folder)) | settings)
+    prefix = prefix or kind._model_mapping[type(config)].base_model_prefix
+    return {
+        "config": config,
+        "key_mapping": {r"^encoder\.": f"{prefix}."},
+        "attn_implementation": attention,
+        "ignore_mismatched_sizes": ignored,
+    }
+
+
+def encoder_config(model: Any) -> Any:
+    """Return the configuration of a model's encoder, which is mostly the model's own."""
+    return getattr(model.config, "text_config", None) or model.config
+
+
 def pooling(model: Any) -> str:
     """Pooling of a model's sequence head: "cls" or "mean"."""
-    return getattr(model.config, "classifier_pooling", "cls")
+    return getattr(encoder_config(model), "classifier_pooling", "cls")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Pooling for heads on whole texts: the state of the first token, or the mean over all tokens.
+"""Shortcut of heads that read the first token only.
 
 Import it inside a function: it loads PyTorch.
 """
@@ -6,31 +6,6 @@ Import it inside a function: it loads PyTorch.
 from typing import Any
 
 import torch
-
-
-def by_mean(model: Any) -> None:
-    """Replace the encoder's output by the mean over real tokens, (batch, 1, width), which the head
-    then reads as its first token.
-
-    Most bases of sentence-transformers were trained with this pooling (Reimers and Gurevych 2019,
-    https://sbert.net/docs/package_reference/sentence_transformer/models.html#pooling); their first
-    token was not trained and takes epochs to catch up. A pooler, which reads it, is removed.
-    """
-    encoder = model.base_model
-    pooled = getattr(encoder, "pooler", None) is not None
-    if pooled:
-        encoder.pooler = None
-
-    def mean(_: Any, __: Any, inputs: dict[str, Any], output: Any) -> Any:
-        states = output.last_hidden_state
-        real = inputs["attention_mask"][:, :, None].to(states.dtype)
-        state = (states * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
-        output.last_hidden_state = state
-        if pooled:
-            output["pooler_output"] = state[:, 0]
-        return output
-
-    encoder.register_forward_hook(mean, with_kwargs=True)
 
 
 def first_token_only(model: Any) -> None:

@@ -14,17 +14,21 @@ from torch.nn.functional import normalize
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pipeline.core.files import write_json
+from pipeline.models.modeling_mean_pooling import mean_of
 
 
 class TextEncoder(torch.nn.Module):
-    """Encoder whose first state is a text's embedding: the logits, (batch, width), of length 1.
-    `by_mean` puts the mean of all states there."""
+    """Encoder whose pooled state is a text's embedding: the logits, (batch, width), of length 1.
+    `pooling` is "cls" or "mean"."""
 
     base_model_prefix = "encoder"
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: Any, pooling: str) -> None:
         super().__init__()
         self.encoder, self.config = encoder, encoder.config
+        self.config.classifier_pooling = pooling
+        if pooling == "mean" and getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # reads the first token
 
     @property
     def base_model(self) -> Any:
@@ -34,7 +38,9 @@ class TextEncoder(torch.nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> SequenceClassifierOutput:
         read = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        state = read.last_hidden_state[:, 0]
+        states = read.last_hidden_state
+        by_mean = self.config.classifier_pooling == "mean"
+        state = mean_of(states, attention_mask) if by_mean else states[:, 0]
         return SequenceClassifierOutput(logits=normalize(state))
 
     def save_pretrained(self, folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.models.encoders import encoder_config
 from pipeline.models.heads import head_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class TorchModel:
         self.head = head_of(task)
         model = self.head.load(folder, str(folder), attn_implementation=attention)
         self.model = model.eval().to(self.device)
-        self.padding = int(self.model.config.pad_token_id or 0)
-        self.typed = self.head.typed(self.model.config, task)
+        config = encoder_config(self.model)
+        self.padding = int(config.pad_token_id or 0)
+        self.typed = self.head.typed(config, task)
         self.provider = f"PyTorch {self.device.type} {attention}"
 
     def _padded(self, rows: list[list[int]], value: int) -> "torch.Tensor":

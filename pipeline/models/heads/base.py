@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pipeline.core.errors import UserError
-from pipeline.models.encoders import ENCODERS, read_config
+from pipeline.models.encoders import ENCODERS, encoder_config, read_config
 from pipeline.tasks.base import Task
 from pipeline.tasks.base.encoding import Piece
 from pipeline.tasks.base.runtime import Step
@@ -47,6 +47,10 @@ class Start:
     """Dropout probabilities under the names that the base's family uses."""
     tokenizer: Path
     """Folder of the tokenizers."""
+    dropout: float = 0.0
+    """Dropout probability of the head's input."""
+    problem_type: str | None = None
+    """What the outputs mean (`Task.problem_type`)."""
     decoder: Any = None
     """Settings of the decoder, for heads that generate text."""
 
@@ -143,7 +147,7 @@ class Head(ABC):
         """Return the collator that turns rows of tokens and targets into a batch."""
         from pipeline.models.collation import Collator
 
-        return Collator(model.config.pad_token_id or 0, typed)
+        return Collator(encoder_config(model).pad_token_id or 0, typed)
 
     def extras(self, pieces: Sequence[Piece]) -> Mapping[str, tuple[list[list[int]], int]]:
         """Return further inputs by name: the rows of each, and the value that pads them."""
@@ -171,4 +175,4 @@ def plain_graph(
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else []), *extra]
     dynamic = [*inputs, "logits"] if by_token else inputs
     axes = {name: {0: "batch", 1: "length"} for name in dynamic}
-    return Graph(model, model.config, inputs, "logits", axes, first_token)
+    return Graph(model, encoder_config(model), inputs, "logits", axes, first_token)

@@ -16,17 +16,24 @@ class Classifier(Head):
         """Return that class."""
 
     def build(self, start: Start) -> Any:
-        outputs = start.outputs
         return self.load(
             start.folder,
             start.name,
-            num_labels=len(outputs),
-            id2label=dict(enumerate(outputs)),
-            label2id={output: i for i, output in enumerate(outputs)},
             ignore_mismatched_sizes=True,
+            **label_settings(start),
             **start.dropouts,
         )
 
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         encoders.read_config(folder, name)
         return encoders.load(self.kind(), folder, name, **settings)
+
+
+def label_settings(start: Start) -> dict[str, Any]:
+    """Return the settings of a configuration that describe the outputs of a head."""
+    return {
+        "num_labels": len(start.outputs),
+        "id2label": dict(enumerate(start.outputs)),
+        "label2id": {output: i for i, output in enumerate(start.outputs)},
+        "problem_type": start.problem_type,
+    }

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.models import encoders
 from pipeline.models.heads.base import Start, Training
-from pipeline.models.heads.sequence import SequenceHead, pooled
+from pipeline.models.heads.sequence import SequenceHead
 from pipeline.tasks.base import Task
 
 
@@ -41,8 +41,8 @@ class EmbeddingHead(SequenceHead):
         from pipeline.models.text_encoder import TextEncoder
 
         encoders.read_config(folder, name)
-        model = TextEncoder(encoders.load(AutoModel, folder, name, **settings))
-        return pooled(model, folder)
+        pooling = encoders.pooling_of(folder)
+        return TextEncoder(encoders.load(AutoModel, folder, name, **settings), pooling)
 
     def save_extras(self, folder: Path, pooling: str, max_length: int) -> None:
         from pipeline.models.text_encoder import save_modules

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models import encoders
-from pipeline.models.heads.base import Graph, plain_graph
-from pipeline.models.heads.classifier import Classifier
+from pipeline.models.heads.base import Graph, Start, plain_graph
+from pipeline.models.heads.classifier import Classifier, label_settings
 
 
 class SequenceHead(Classifier):
-    """Head on the state that the configuration's `classifier_pooling` names, "cls" or "mean": the
-    one that the base was trained with."""
+    """Head on the state that the base was trained with: the first token's, in transformers' class
+    of the family, or the mean of all, in modeling_mean_pooling.py."""
 
     pooled = True
 
@@ -19,22 +19,32 @@ class SequenceHead(Classifier):
 
         return AutoModelForSequenceClassification
 
+    def build(self, start: Start) -> Any:
+        if encoders.pooling_of(start.folder) == "cls":
+            model = super().build(start)
+            model.config.classifier_pooling = "cls"
+            return model
+        from transformers import AutoModel
+
+        from pipeline.models import modeling_mean_pooling as mean_pooling
+
+        encoder = encoders.load(AutoModel, start.folder, start.name, **start.dropouts)
+        encoder.config.classifier_pooling = "mean"
+        config = mean_pooling.MeanPoolingConfig(
+            text_config=encoder.config, classifier_dropout=start.dropout, **label_settings(start)
+        )
+        return mean_pooling.MeanPoolingForSequenceClassification(config, encoder)
+
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
-        return pooled(super().load(folder, name, **settings), folder)
+        if not encoders.is_mean_pooling(folder):
+            return super().load(folder, name, **settings)
+        from pipeline.models.modeling_mean_pooling import MeanPoolingForSequenceClassification
+
+        return encoders.load(MeanPoolingForSequenceClassification, folder, name, **settings)
 
     def graph(self, model: Any, typed: bool) -> Graph:
         first_token = encoders.pooling(model) == "cls"
         return plain_graph(model, typed, by_token=False, first_token=first_token)
-
-
-def pooled(model: Any, folder: Path) -> Any:
-    """Make a model's head read the pooling that its base was trained with; return the model."""
-    from pipeline.models.pooling import by_mean
-
-    model.config.classifier_pooling = encoders.pooling_of(folder)
-    if encoders.pooling(model) == "mean":
-        by_mean(model)
-    return model
 
 
 HEAD = SequenceHead()

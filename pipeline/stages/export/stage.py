@@ -131,13 +131,13 @@ class _Comparison:
         """Compare an ONNX file with the reference at all shapes."""
         from pipeline.runtimes.onnx_runtime import OnnxModel
 
-        runtime, task = OnnxModel(file, padding), self.task
+        runtime, task, of = OnnxModel(file, padding), self.task, self.decision
         differences, flips = [], []
         for shape, (reference, expected) in zip(self.shapes, self.expected, strict=True):
             logits, answers = self._outcome(runtime, *shape)
             differences.append(
                 max(
-                    float(np.abs(task.comparable(a) - task.comparable(b)).max())
+                    float(np.abs(task.comparable(a, of) - task.comparable(b, of)).max())
                     for a, b in zip(logits, reference, strict=True)
                 )
             )

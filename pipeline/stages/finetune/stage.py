@@ -8,16 +8,17 @@ fit.json. An interrupted training resumes from its last complete checkpoint. Che
 depend on; they are removed when training has ended.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.files import atomic_write, sha256_of, write_csv
+from pipeline.core.files import atomic_write, sha256_of, write_csv, write_json
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Fit, Validation
 from pipeline.models.bases import BaseParams, base_folder
-from pipeline.models.encoders import new_bert
+from pipeline.models.encoders import encoder_config, new_bert
 from pipeline.models.heads import head_of
 from pipeline.registry.live_run import LiveRun
 from pipeline.stages.finetune.checkpoints import abandoned
@@ -113,7 +114,17 @@ def _save(result: Any, task: Task, tokenizer: Path, max_length: int, folder: Pat
         result.model.save_pretrained(temporary)
         for file in sorted(tokenizer.iterdir()):
             shutil.copyfile(file, temporary / file.name)
-        head_of(task).save_extras(temporary, result.pooling, max_length)
+        head = head_of(task)
+        typed = head.typed(encoder_config(result.model), task)
+        _describe_tokenizer(temporary / "tokenizer_config.json", max_length, typed)
+        head.save_extras(temporary, result.pooling, max_length)
+
+
+def _describe_tokenizer(path: Path, max_length: int, typed: bool) -> None:
+    """Write into a tokenizer's configuration what this model takes: transformers reads it."""
+    names = ["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"]
+    config = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, config | {"model_max_length": max_length, "model_input_names": names})
 
 
 def _curves(

@@ -221,6 +221,8 @@ def _build(job: Job) -> _Built:
         job.task.outputs(job.validator.classes),
         _dropouts(job),
         job.tokenize / "tokenizer",
+        params.dropout,
+        job.task.problem_type,
         params.decoder,
     )
     model = head.build(start)
@@ -251,7 +253,7 @@ def _configure(job: Job, model: Any, data: dict[Split, Any], log: Log, point: Po
         if head.contrastive
         else LengthSampler(lengths_of(data["train"]), batch, params.seed)
     )
-    collator = head.collator(model, head.typed(model.config, task))
+    collator = head.collator(model, head.typed(encoders.encoder_config(model), task))
     if warning := collator.warning(data["train"]):
         log.info(warning)
     rows = _rows_of_each(data["train"], job.validator.classes) if task.exclusive else None
@@ -283,6 +285,9 @@ def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
     if checkpoint:
         log.info(f"going on from step {checkpoint.name.split('-')[1]}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    validator = job.validator
+    validator.prepared, scale, offset = job.task.folded(validator.prepared)
+    _rescale(trainer.model, scale, offset)
     if job.params.lora:
         from pipeline.stages.finetune import lora
 
@@ -304,6 +309,17 @@ def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
         best_value=float(state.best_metric or 0),
         stopped_early=last["step"] < state.max_steps,
     )
+
+
+def _rescale(model: Any, scale: float, offset: float) -> None:
+    """Fold a scale and an offset into the layer that outputs a number."""
+    if (scale, offset) == (1.0, 0.0):
+        return
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.out_features == 1:
+            with torch.no_grad():
+                module.weight.mul_(scale)
+                module.bias.mul_(scale).add_(offset)
 
 
 def _arguments(job: Job, batch_size: int, steps_per_epoch: int) -> TrainingArguments:

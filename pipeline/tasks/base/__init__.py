@@ -145,8 +145,11 @@ class Task(ABC):
 
     head: ClassVar[str]
     """Name of a file in pipeline/models/heads: `sequence` scores a whole text, `token` each token,
-    `embedding` computes an embedding, `masked_lm` predicts masked tokens, `seq2seq` generates a
-    text."""
+    `span` each token as a start and an end, `embedding` computes an embedding, `masked_lm` predicts
+    masked tokens, `seq2seq` generates a text."""
+    problem_type: ClassVar[str | None] = None
+    """Meaning of a sequence head's outputs in transformers' configurations, by which its pipelines
+    choose softmax, sigmoid or neither."""
     metrics: ClassVar[tuple[str, ...]]
     """Names of the metrics, higher is better; the first is the task's main metric."""
     exact: ClassVar[str | None] = None
@@ -241,6 +244,11 @@ class Task(ABC):
         """Scale stacked targets for `loss`, in training and validation."""
         return targets
 
+    def folded(self, decision: Decision) -> tuple[Decision, float, float]:
+        """Scale and offset that turn a trained model's outputs into labels, so that any program
+        reads them, and the decision for a model whose output layer contains both."""
+        return decision, 1.0, 0.0
+
     @abstractmethod
     def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
         """Sum the loss over all targets that count.
@@ -329,8 +337,9 @@ class Task(ABC):
         """Share of each answer that two models agree on, (rows,), in [0, 1]."""
         return self.same(answers, others).astype(np.float64)
 
-    def comparable(self, logits: Logits) -> Logits:
-        """Logits of a piece that must be nearly equal in all runtimes."""
+    def comparable(self, logits: Logits, decision: Decision) -> Logits:
+        """Logits of a piece that must be nearly equal in all runtimes, in a unit that does not
+        depend on the labels'."""
         return logits
 
     def error_severity(self, label: str, answer: Answer) -> float:

@@ -151,7 +151,7 @@ class MaskedLanguageModel(Task):
         pairs = zip(map(_read, answers), map(_read, others), strict=True)
         return np.array([_agreement(*pair) for pair in pairs])
 
-    def comparable(self, logits: Logits) -> Logits:
+    def comparable(self, logits: Logits, decision: Decision) -> Logits:
         return logits[:, : 1 + BEST]  # the rest are token ids
 
     def error_severity(self, label: str, answer: Answer) -> float:

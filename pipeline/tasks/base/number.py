@@ -2,8 +2,9 @@
 
 A label is the shortest decimal that reads back as the same number, as Python's repr: 3.5.
 
-The head predicts standardized labels (minus the mean of the training labels, over their standard
-deviation), so one learning rate fits ratings and prices. Labels with a standard deviation below a
+The head learns standardized labels (minus the mean of the training labels, over their standard
+deviation), so one learning rate fits ratings and prices; after training both are folded into its
+output layer. Labels with a standard deviation below a
 millionth of their size count as constant: subtract a constant from such labels first.
 """
 
@@ -25,10 +26,12 @@ LARGEST = 1e12  # squares of larger labels would lose precision when summed
 SMALLEST_SPREAD = 1e-6  # relative standard deviation below which labels count as constant
 ALIKE = 0.1  # standard deviations that two equal answers may differ by
 DIGITS = 4  # decimals of an answer, in standard deviations
+FARTHEST = 1e4  # deviations from 0 to the mean, beyond which float32 would blur the differences
 
 
 class Number(Task):
     head = "sequence"
+    problem_type = "regression"
     metrics = ("pearson", "r2")
 
     def label(self, cell: str, text: str, second: str) -> str:
@@ -64,6 +67,16 @@ class Number(Task):
     def scaled(self, targets: "Tensor", decision: Decision) -> "Tensor":
         return (targets - decision["mean"]) / decision["deviation"]
 
+    def folded(self, decision: Decision) -> tuple[Decision, float, float]:
+        """Deviation and mean of the labels. A mean beyond FARTHEST stays in the decision."""
+        mean, deviation = decision["mean"], decision["deviation"]
+        offset = mean if abs(mean) <= FARTHEST * deviation else 0.0
+        left = {"mean": mean - offset, "deviation": 1.0, "spread": deviation}
+        return left, deviation, offset
+
+    def comparable(self, logits: Logits, decision: Decision) -> Logits:
+        return np.asarray(logits / decision["spread"])
+
     def loss(self, logits: "Tensor", targets: "Tensor", options: LossOptions) -> "Tensor":
         """Squared error, in standard deviations."""
         from torch.nn.functional import mse_loss
@@ -88,7 +101,7 @@ class Number(Task):
             return []
         deviation = decision["deviation"]
         scores = row_means(np.stack(logits).astype(np.float64), pieces, len(texts))[:, 0]
-        digits = DIGITS - math.floor(math.log10(deviation))
+        digits = DIGITS - math.floor(math.log10(decision.get("spread", deviation)))
         values = (
             round(value, digits) for value in (decision["mean"] + deviation * scores).tolist()
         )

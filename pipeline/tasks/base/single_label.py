@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 class SingleLabel(Task):
     head = "sequence"
+    problem_type = "single_label_classification"
     metrics = ("accuracy", "macro_f1")
     exact = "accuracy"
     exclusive = True

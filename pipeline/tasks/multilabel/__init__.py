@@ -49,6 +49,7 @@ PULL = 5  # weight of the shared threshold, in positive rows of a class
 
 class Multilabel(Task):
     head = "sequence"
+    problem_type = "multi_label_classification"
     metrics = ("macro_f1", "micro_f1", "sample_f1", "accuracy")
     exact = "accuracy"
     many_classes = True

@@ -27,7 +27,7 @@ CANDIDATES = 20  # spans that share the confidence: the n best of Devlin et al. 
 
 
 class QuestionAnswering(Task):
-    head = "token"
+    head = "span"
     metrics = ("f1", "exact_match")
     exact = "exact_match"
     two_texts = True

@@ -127,7 +127,7 @@ class Translation(Task):
                 found[place] = np.array([score, *tokens], np.float32)
         return found
 
-    def comparable(self, logits: Logits) -> Logits:
+    def comparable(self, logits: Logits, decision: Decision) -> Logits:
         return logits[:1]
 
     def answers(
