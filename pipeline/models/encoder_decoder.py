@@ -17,6 +17,7 @@ from transformers import (
     DynamicCache,
     EncoderDecoderCache,
     EncoderDecoderModel,
+    GenerationConfig,
 )
 
 from pipeline.models import encoders
@@ -54,6 +55,15 @@ def new(
     model = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(config))
     model.config.decoder_start_token_id = begin
     model.config.pad_token_id = source.pad_token_id or 0
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=begin,
+        bos_token_id=begin,
+        eos_token_id=end,
+        pad_token_id=padding,
+        max_length=decoder.max_length,
+        num_beams=decoder.num_beams,
+        length_penalty=decoder.length_penalty,
+    )
     for each in (model.config, source, config):
         each._name_or_path = ""
     return model

@@ -8,6 +8,8 @@ contains this file, so that it loads with `trust_remote_code=True`
 class would answer wrongly. It therefore imports nothing of this project.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -15,12 +17,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 class MeanPoolingConfig(PreTrainedConfig):
     model_type = "bertline_mean_pooling"
-    sub_configs = {"text_config": AutoConfig}
-    text_config: dict | PreTrainedConfig | None = None
-    """Configuration of the encoder."""
+    sub_configs: ClassVar = {"text_config": AutoConfig}
+    text_config: Any = None
+    """Configuration of the encoder, or its dictionary."""
     classifier_dropout: float = 0.0
 
-    def __post_init__(self, **settings):
+    def __post_init__(self, **settings: Any) -> None:
         if isinstance(self.text_config, dict):
             self.text_config = AutoConfig.for_model(**self.text_config)
         # PreTrainedConfig would reset a loaded encoder's implementation of attention
@@ -37,7 +39,7 @@ class MeanPoolingForSequenceClassification(PreTrainedModel):
     base_model_prefix = "encoder"
     _supports_sdpa = _supports_flash_attn = _supports_attention_backend = True
 
-    def __init__(self, config: MeanPoolingConfig, encoder: PreTrainedModel | None = None):
+    def __init__(self, config: MeanPoolingConfig, encoder: Any = None) -> None:
         """Initialize the classifier at random, and the encoder too if there is none."""
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -52,15 +54,21 @@ class MeanPoolingForSequenceClassification(PreTrainedModel):
             torch.nn.init.normal_(self.classifier.weight, std=self._deviation())
             torch.nn.init.zeros_(self.classifier.bias)
 
-    def _deviation(self):
+    def _deviation(self) -> float:
         return getattr(self.config.text_config, "initializer_range", 0.02)
 
-    def _init_weights(self, module):
+    def _init_weights(self, module: Any) -> None:
         if module is self.classifier:
             torch.nn.init.normal_(module.weight, std=self._deviation())
             torch.nn.init.zeros_(module.bias)
 
-    def forward(self, input_ids=None, attention_mask=None, labels=None, **inputs):
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> SequenceClassifierOutput:
         """Return logits, (batch, labels), and the loss if there are labels."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

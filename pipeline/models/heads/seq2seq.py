@@ -1,5 +1,7 @@
 """Head that generates text: a decoder that attends to the encoder's output."""
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from pipeline.core.config import Settings
+from pipeline.core.files import write_json
 from pipeline.models import encoders
 from pipeline.models.heads.base import DecoderGraph, Graph, Head, Start
 from pipeline.tasks.base import Task
@@ -61,6 +64,22 @@ class Seq2SeqHead(Head):
         from transformers import EncoderDecoderModel
 
         return encoders.load(EncoderDecoderModel, folder, name, **settings)
+
+    def save_extras(self, folder: Path, pooling: str, max_length: int) -> None:
+        """Write the code of a tokenizer that decodes with the target's vocabulary."""
+        code = Path(__file__).parents[1] / "tokenization_translation.py"
+        shutil.copyfile(code, folder / code.name)
+        path = folder / "tokenizer_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        name = "TranslationTokenizer"
+        write_json(
+            path,
+            config
+            | {
+                "tokenizer_class": name,
+                "auto_map": {"AutoTokenizer": [None, f"{code.stem}.{name}"]},
+            },
+        )
 
     def collator(self, model: Any, typed: bool) -> "Collator":
         from pipeline.models.collation import Seq2SeqCollator

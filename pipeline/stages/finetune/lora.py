@@ -4,6 +4,7 @@ Import it inside a function: it loads PyTorch.
 """
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,14 @@ def attach(model: Any, rank: int, alpha: float, dropout: float) -> Any:
         # peft uses names that transformers has deprecated
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(model, config)
+
+
+def save(model: Any, base: str, folder: Path) -> None:
+    """Save the trained weights as `PeftModel.from_pretrained` loads them on the base, whose name is
+    `base`."""
+    model.peft_config["default"].base_model_name_or_path = base
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # a template
 
 
 def merged(model: Any) -> Any:

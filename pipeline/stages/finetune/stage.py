@@ -118,6 +118,8 @@ def _save(result: Any, task: Task, tokenizer: Path, max_length: int, folder: Pat
         typed = head.typed(encoder_config(result.model), task)
         _describe_tokenizer(temporary / "tokenizer_config.json", max_length, typed)
         head.save_extras(temporary, result.pooling, max_length)
+        if result.adapter:
+            shutil.copytree(result.adapter, temporary / result.adapter.name)
 
 
 def _describe_tokenizer(path: Path, max_length: int, typed: bool) -> None:

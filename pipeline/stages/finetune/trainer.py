@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.core.errors import UserError
+from pipeline.core.locations import HUB
 from pipeline.core.log import Log
 from pipeline.core.records import SPLITS, Split
 from pipeline.models import encoders
@@ -44,6 +45,8 @@ from pipeline.stages.finetune.losses import Loss
 from pipeline.stages.finetune.params import FinetuneParams
 from pipeline.stages.finetune.validation import Validator
 from pipeline.tasks.base import Task
+
+ADAPTER = "adapter"  # folder of the trained weights of LoRA
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -84,6 +87,8 @@ class Result:
     best_step: int
     best_value: float
     stopped_early: bool
+    adapter: Path | None
+    """Folder of the weights that LoRA has trained."""
 
 
 def threads() -> int:
@@ -291,6 +296,7 @@ def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
     if job.params.lora:
         from pipeline.stages.finetune import lora
 
+        lora.save(trainer.model, job.name.removeprefix(HUB), job.state / ADAPTER)
         trainer.model = lora.merged(trainer.model)
     state, metric = trainer.state, f"eval_{job.params.metric}"
     evaluations = [entry for entry in state.log_history if metric in entry]
@@ -308,6 +314,7 @@ def _run(job: Job, built: _Built, trainer: _Trainer, log: Log) -> Result:
         best_step=int(best["step"]),
         best_value=float(state.best_metric or 0),
         stopped_early=last["step"] < state.max_steps,
+        adapter=job.state / ADAPTER if job.params.lora else None,
     )
 
 

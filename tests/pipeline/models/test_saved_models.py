@@ -1,6 +1,7 @@
 """A trained folder answers in other programs as it does here, or is refused by them."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,20 +10,23 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
-from pipeline.core.errors import UserError
+from pipeline.core.config import read_task
 from pipeline.core.records import Fit, Validation
-from pipeline.models import encoders
+from pipeline.models.heads import head_of
+from pipeline.models.heads.base import Start
 from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
+from pipeline.stages.finetune.params import Lora
 from pipeline.stages.finetune.stage import finetune
 from pipeline.tasks.base.answering import Answering
+from pipeline.tasks.base.encoding import Texts
 from tests.pipeline.conftest import Home, up_to_tokens
 from tests.pipeline.tasks.test_contract import asked_texts, make
 from tests.pipeline.tasks.toys import TOYS
 
 BY_TEXT = ("classification", "multilabel", "pair", "ranking", "regression", "similarity")
-SUMMED = {"add_special_tokens": True, "truncation": True}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,7 @@ def trained(task: str, base: Path, folder: Path, **finetuned: Any) -> Home:
     """A toy recipe up to its trained model."""
     home = make(task, TOYS[task](120, Random(3)), folder, base)
     home.recipe.finetune.__dict__.update(finetuned)
+    home.recipe.tokenize.__dict__.update(max_length=64)
     up_to_tokens(home)
     r = home.recipe
     finetune(
@@ -56,11 +61,18 @@ def trained(task: str, base: Path, folder: Path, **finetuned: Any) -> Home:
     return home
 
 
+def asked(home: Home) -> list[Texts]:
+    """Test rows that are not cut into several pieces."""
+    texts = asked_texts(home)
+    pieces = artifacts.encoder(home.tokenize, home.task).pieces(texts)
+    count = Counter(piece.row for piece in pieces)
+    return [text for row, text in enumerate(texts) if count[row] == 1]
+
+
 def own(home: Home) -> tuple[list[Any], list[Any]]:
     """Logits and answers of this project to the test rows."""
     encoder = artifacts.encoder(home.tokenize, home.task)
     model = TorchModel(home.finetune / "model", home.task)
-    texts = asked_texts(home)
     answering = Answering(
         home.task,
         encoder,
@@ -68,11 +80,12 @@ def own(home: Home) -> tuple[list[Any], list[Any]]:
         Validation.read(home.validate / "validation.json").labels,
         Fit.read(home.finetune / "fit.json").decision,
     )
-    return model.logits(encoder.pieces(texts)), answering(texts)
+    assert asked(home)
+    return model.logits(encoder.pieces(asked(home))), answering(asked(home))
 
 
 def inputs(home: Home, tokenizer: Any) -> Any:
-    firsts, seconds = (list(each) for each in zip(*asked_texts(home), strict=True))
+    firsts, seconds = (list(each) for each in zip(*asked(home), strict=True))
     texts = (firsts, seconds) if home.task.two_texts else (firsts,)
     return tokenizer(*texts, truncation=True, padding=True, return_tensors="pt")
 
@@ -100,7 +113,7 @@ def test_a_classifier_of_texts_answers_the_same_in_transformers(
     classify = transformers.pipeline("text-classification", str(folder), trust_remote_code=trust)
     texts = [
         {"text": text, "text_pair": second} if home.task.two_texts else text
-        for text, second in asked_texts(home)
+        for text, second in asked(home)
     ]
     told = classify(texts, truncation=True, top_k=None)
     for each, answer in zip(told, answers, strict=True):
@@ -109,3 +122,125 @@ def test_a_classifier_of_texts_answers_the_same_in_transformers(
             assert scores == pytest.approx(dict(answer.scores), abs=1e-5)
         else:
             assert scores["score"] == pytest.approx(float(answer.label), rel=1e-3, abs=1e-4)
+
+
+def test_words_have_the_same_tags_in_transformers(tiny_base: Path, tmp_path: Path) -> None:
+    home = trained("ner", tiny_base, tmp_path / "home", epochs=8)
+    logits, answers = own(home)
+    folder = home.finetune / "model"
+    model = transformers.AutoModelForTokenClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        found = model(**inputs(home, tokenizer)).logits.numpy()
+    for each, mine in zip(found, logits, strict=True):
+        assert each[: len(mine)] == pytest.approx(mine, abs=1e-4)
+    tag = transformers.pipeline("ner", str(folder), aggregation_strategy="first")
+    named = [
+        [[each["start"], each["end"], each["entity_group"]] for each in told]
+        for told in tag([text for text, _ in asked(home)])
+    ]
+    same = [json.loads(answer.label) == spans for answer, spans in zip(answers, named, strict=True)]
+    assert any(json.loads(answer.label) for answer in answers)
+    assert np.mean(same) > 0.9  # this project never lets an I- follow another type
+
+
+def test_answers_are_the_same_spans_in_transformers(tiny_base: Path, tmp_path: Path) -> None:
+    home = trained("question_answering", tiny_base, tmp_path / "home")
+    logits, _ = own(home)
+    folder = home.finetune / "model"
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        found = model(**inputs(home, tokenizer))
+    for start, end, mine in zip(found.start_logits, found.end_logits, logits, strict=True):
+        both = torch.stack([start, end], -1)[: len(mine)].numpy()
+        assert both == pytest.approx(mine, abs=1e-4)
+
+
+def test_translations_are_the_same_in_transformers(
+    tiny_base: Path, tmp_path: Path, code: None
+) -> None:
+    home = trained("translation", tiny_base, tmp_path / "home", epochs=20, learning_rate=3e-3)
+    folder = home.finetune / "model"
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    written = model.generate(**inputs(home, tokenizer))
+    found = tokenizer.batch_decode(written, skip_special_tokens=True)
+    encoder = artifacts.encoder(home.tokenize, home.task)
+    decision = Fit.read(home.finetune / "fit.json").decision
+    own = TorchModel(folder, home.task)
+    answers = Answering(home.task, encoder, own, [], decision)(asked(home))
+    same = [mine.label == other for mine, other in zip(answers, found, strict=True)]
+    assert len(set(found)) > 1
+    assert np.mean(same) > 0.9  # beams differ in ties
+
+
+@pytest.mark.parametrize("task", ["masked_lm", "pretraining"])
+def test_masked_words_are_filled_in_by_transformers(
+    task: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    home = trained(task, tiny_base, tmp_path / "home")
+    folder = home.finetune / "model"
+    filled = transformers.pipeline("fill-mask", str(folder))("the match [MASK]")
+    model = head_of(home.task).load(folder, "model").eval()
+    ids = filled and transformers.AutoTokenizer.from_pretrained(folder)("the match [MASK]")
+    place = ids["input_ids"].index(4)
+    given = {name: torch.tensor([ids[name]]) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        states = model.bert(**given).last_hidden_state[:, place]
+        expected = model.cls.predictions(states).softmax(-1)[0]
+    assert filled[0]["score"] == pytest.approx(float(expected.max()), abs=1e-5)
+    assert filled[0]["token"] == int(expected.argmax())
+
+
+def test_embeddings_are_the_same_in_sentence_transformers(by_mean: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    home = trained("retrieval", by_mean, tmp_path / "home")
+    logits, _ = own(home)
+    found = SentenceTransformer(str(home.finetune / "model"), device="cpu").encode(
+        [text for text, _ in asked(home)]
+    )
+    assert found == pytest.approx(np.stack(logits), abs=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_adapter_of_a_training_with_lora_is_loaded_by_peft(
+    pooling: str, tiny_base: Path, by_mean: Path, tmp_path: Path, code: None
+) -> None:
+    from peft import PeftModel
+
+    base = by_mean if pooling == "mean" else tiny_base
+    lora = Lora(rank=2, alpha=4.0, dropout=0.0)
+    home = trained("regression", base, tmp_path / "home", lora=lora)
+    logits, _ = own(home)
+    folder = home.finetune / "model"
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    if pooling == "mean":
+        with pytest.raises(ValueError, match="No modules were targeted"):
+            PeftModel.from_pretrained(plain, folder / "adapter")
+        merged = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, trust_remote_code=True
+        )
+        encoder = transformers.AutoModel.from_pretrained(base)
+        plain = type(merged)(merged.config, encoder)
+    model = PeftModel.from_pretrained(plain, folder / "adapter").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        found = model(**inputs(home, tokenizer)).logits.numpy()
+    assert found == pytest.approx(np.stack(logits), abs=1e-3)
+
+
+@pytest.mark.parametrize("task", ["classification", "ner", "retrieval", "masked_lm"])
+def test_a_trained_folder_is_a_base(task: str, by_mean: Path, tmp_path: Path) -> None:
+    """Of a classifier by the mean, the encoder."""
+    first = trained("classification", by_mean, tmp_path / "first").finetune / "model"
+    start = Start(first, "base", ["a", "b"], {}, first)
+    model = head_of(read_task(task, "task")).build(start)
+    saved = load_file(first / "model.safetensors")
+    built = model.base_model.state_dict()
+    names = {name for name in built if not name.startswith("pooler.")}
+    assert {f"encoder.{name}" for name in names} == {n for n in saved if "classifier" not in n}
+    assert all(torch.equal(built[name], saved[f"encoder.{name}"]) for name in names)
