@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils.logging import disable_progress_bar
 
-from pipeline.core.errors import UserError
+from pipeline.models import encoders
+from pipeline.models.families import family_of
 from pipeline.models.heads import sequence, token
 from pipeline.models.heads.base import Head
 from pipeline.runtimes.pytorch import TorchModel
@@ -35,10 +34,7 @@ class Extractor(torch.nn.Module):
         self.encoder, self.config = encoder, encoder.config
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
-        stack = encoder.transformer if self.config.model_type == "distilbert" else encoder.encoder
-        # at least one layer: an encoder without any returns no hidden states
-        stack.layer = stack.layer[: max(layers) or 1]
-        self.config.num_hidden_layers = max(layers)
+        _cut(encoder, max(layers))
         self.config.classifier_pooling = pooling
 
     def forward(
@@ -52,6 +48,19 @@ class Extractor(torch.nn.Module):
         if self.normalize:
             embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
         return SequenceClassifierOutput(logits=embeddings)
+
+
+def _cut(encoder: Any, highest: int) -> None:
+    """Remove the layers above that one, and the normalization of the last layer's states."""
+    family, config = family_of(encoder.config), encoder.config
+    kept = max(highest, 1)  # an encoder without any layer returns no hidden states
+    if family.last_norm and highest < config.num_hidden_layers:
+        setattr(encoder, family.last_norm, torch.nn.Identity())
+    if family.layers:
+        owner, _, name = family.layers.rpartition(".")
+        stack = encoder.get_submodule(owner)
+        setattr(stack, name, getattr(stack, name)[:kept])
+    config.num_hidden_layers = kept
 
 
 def _pooled(states: torch.Tensor, mask: torch.Tensor, pooling: str | None) -> torch.Tensor:
@@ -82,35 +91,9 @@ class TorchExtractor(TorchModel):
         if threads:
             torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        encoder = _encoder(folder, name, attention)
+        encoder = encoders.load(AutoModel, folder, name, attn_implementation=attention)
         self.padding = int(encoder.config.pad_token_id or 0)
         self.model = Extractor(encoder, layers, pooling, normalize).eval().to(self.device)
         self.head: Head = token.HEAD if pooling is None else sequence.HEAD  # for the export
         self.typed = False
         self.provider = f"PyTorch {self.device.type} {attention}"
-
-
-def _encoder(folder: Path, name: str, attention: str) -> Any:
-    disable_progress_bar()
-    try:
-        encoder, loading = AutoModel.from_pretrained(
-            folder,
-            attn_implementation=attention,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{name}: model.safetensors cannot be loaded ({reason}): get it again"
-        ) from None
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise UserError(
-            f"{name}: model.safetensors lacks {len(missing)} of the encoder's weights, such as"
-            f" {missing[0]}: give a folder that holds a whole encoder"
-        )
-    return encoder

@@ -10,6 +10,7 @@ from pipeline.core.errors import UserError
 
 POINTER = b"version https://git-lfs.github.com/spec/"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+POOLER = "pooler"
 LARGEST_HEADER = 100_000_000  # bytes of a safetensors file
 
 
@@ -76,3 +77,31 @@ def check_finite(model: Any, name: str) -> None:
     for parameter, values in model.named_parameters():
         if not bool(values.isfinite().all()):
             raise UserError(f"{name}: {parameter} holds NaN or infinity: get the weights again")
+
+
+def check_loaded(model: Any, loading: Mapping[str, Any], name: str, *, new_head: bool) -> None:
+    """Raise UserError for weights that transformers found missing, or of another shape, and has
+    filled at random: of the encoder or, without `new_head`, of the head too.
+
+    `loading` is what `from_pretrained` tells of its loading. Weights of a pooler may be missing:
+    encoders are saved without those that no head reads.
+    """
+    prefix = f"{model.base_model_prefix}."
+    headed = model.base_model is not model
+
+    def counts(key: str) -> bool:
+        return POOLER not in key.split(".") and (
+            not new_head or not headed or key.startswith(prefix)
+        )
+
+    if missing := sorted(filter(counts, loading["missing_keys"])):
+        raise UserError(
+            f"{name}: model.safetensors lacks {len(missing)} of the weights that config.json names,"
+            f" such as {missing[0]}: give a folder that holds a whole encoder"
+        )
+    if other := sorted(each for each in loading["mismatched_keys"] if counts(each[0])):
+        key, found, expected = other[0]
+        raise UserError(
+            f"{name}: {key} has the shape {tuple(found)}, by config.json {tuple(expected)}: give"
+            " config.json and weights of the same model"
+        )

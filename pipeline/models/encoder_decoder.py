@@ -21,21 +21,31 @@ from transformers import (
 )
 
 from pipeline.models import encoders
+from pipeline.models.families import BERT, family_of
 
 if TYPE_CHECKING:
     from pipeline.tasks.base.runtime import Ints, Step
 
 
 def new(
-    folder: Path, name: str, decoder: Any, tokenizer: Any, dropouts: Mapping[str, float]
+    folder: Path,
+    name: str,
+    decoder: Any,
+    tokenizer: Any,
+    dropouts: Mapping[str, float],
+    dropout: float = 0.0,
 ) -> Any:
     """Return the encoder of a base with a new decoder of random weights.
 
     The decoder is as wide as the encoder and attends to its output (Rothe et al. 2020); `decoder`
-    holds its settings, `tokenizer` (`tokenizers.Tokenizer`) its vocabulary.
+    holds its settings, `tokenizer` (`tokenizers.Tokenizer`) its vocabulary. `dropouts` are the
+    encoder's settings, `dropout` is that of the decoder's states.
     """
-    encoder = encoders.load(AutoModel, folder, name, add_pooling_layer=False, **dropouts)
+    encoder = encoders.load(AutoModel, folder, name, **dropouts)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # the decoder reads each token
     source = encoder.config
+    attention_dropout = dropouts.get(family_of(source).attention_dropout, 0.0)
     begin, end, padding = (tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]", "[PAD]"))
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -50,7 +60,7 @@ def new(
         pad_token_id=padding,
         bos_token_id=begin,
         eos_token_id=end,
-        **{name: value for name, value in dropouts.items() if name in BertConfig().to_dict()},
+        **BERT.dropouts(dropout, attention_dropout),
     )
     model = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(config))
     model.config.decoder_start_token_id = begin

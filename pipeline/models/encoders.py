@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
-from pipeline.models.checks import check_finite, shapes_of
+from pipeline.models.checks import check_finite, check_loaded, shapes_of
+from pipeline.models.families import FAMILIES, FIRST_TOKEN, family_of
 
 if TYPE_CHECKING:
     from pipeline.models.bases import Network
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-ENCODERS = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
-BEHIND_PADDING = ("camembert", "roberta", "xlm-roberta")  # positions start after the padding's
 MEAN_POOLING = "bertline_mean_pooling"  # model_type of modeling_mean_pooling.py
 
 
@@ -25,8 +24,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     """Read a model's config.json; messages call the model `name`. Of a classifier on the mean of an
     encoder's states, return the encoder's.
 
-    Raises UserError for a model that is not an encoder of the ENCODERS, which can be exported with
-    fused attention.
+    Raises UserError for a model that is not an encoder of one of the FAMILIES.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -35,10 +33,10 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     if config.get("model_type") == MEAN_POOLING:
         config = config["text_config"]
     kind = config.get("model_type")
-    if kind not in ENCODERS or config.get("is_decoder") or config.get("is_encoder_decoder"):
+    if kind not in FAMILIES or config.get("is_decoder") or config.get("is_encoder_decoder"):
         raise UserError(
             f"{name}: config.json has model_type {kind!r}, which is not a supported encoder: use"
-            f" one of {', '.join(ENCODERS)}"
+            f" one of {', '.join(FAMILIES)}"
         )
     return dict(config)
 
@@ -59,8 +57,7 @@ def most_tokens(folder: Path, wanted: int, name: str) -> int:
             (f"{s[0]}, as in its weights" for n, s in shapes.items() if n.endswith(ends)), ""
         )
         raise UserError(f"{name}: config.json has no max_position_embeddings: write it: {rows}")
-    lost = config.get("pad_token_id", 1) + 1 if config["model_type"] in BEHIND_PADDING else 0
-    most = int(config["max_position_embeddings"]) - lost
+    most = int(config["max_position_embeddings"]) - family_of(config).lost_positions(config)
     if wanted > most:
         raise UserError(f"{name}: takes at most {most} tokens: set tokenize.max_length to {most}")
     return most
@@ -119,11 +116,13 @@ def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, po
 
 
 def pooling_of(folder: Path) -> str:
-    """Return the pooling that a base was trained with: "mean" over tokens if its folder says so in
-    sentence-transformers' files, else "cls" (the first token)."""
-    if own := read_config(folder, str(folder)).get("classifier_pooling"):
-        return str(own)  # a model of this project
+    """Return the pooling that a base was trained with, "mean" over tokens or "cls" (the first
+    token), by sentence-transformers' files in its folder, else by its configuration."""
     _, pooling = sentence_modules(folder)
+    if pooling is None:
+        config = read_config(folder, str(folder))
+        pooling = config.get("classifier_pooling", family_of(config).pooling)
+        return "cls" if pooling in FIRST_TOKEN else "mean"
     return "mean" if pooling == "mean" else "cls"
 
 
@@ -147,25 +146,30 @@ def sentence_modules(folder: Path) -> tuple[list[str], str | None]:
     return list(kinds), modes if isinstance(modes, str) else " and ".join(modes) or "mean"
 
 
-def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
+def load(kind: Any, folder: Path, name: str, *, new_head: bool = False, **settings: Any) -> Any:
     """Load a model of a transformers class from a local folder; messages call the model `name`.
 
-    `settings` go to its configuration (dropout, attention implementation). Raises UserError if the
-    weights cannot be loaded.
+    `settings` go to its configuration (dropout, attention implementation). With `new_head` the
+    layers behind the encoder may be missing: they are then random. Raises UserError if the weights
+    cannot be loaded, or other ones are missing.
     """
     import torch
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    if "attn_implementation" in settings and not family_of(_encoder_config(folder)).sdpa:
+        settings["attn_implementation"] = "eager"
     settings = _of_encoder(kind, folder, settings)
     try:
-        model = kind.from_pretrained(
+        model, loading = kind.from_pretrained(
             folder,
             dtype=torch.float32,  # whatever the file has: training may lower it
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,  # models/bases.py fetches from the hub
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
             **settings,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -173,9 +177,16 @@ def load(kind: Any, folder: Path, name: str, **settings: Any) -> Any:
             f"{name}: model.safetensors cannot be loaded ({_first_line(error)}):"
             " it may be cut short, get it again"
         ) from None
+    check_loaded(model, loading, name, new_head=new_head)
     check_finite(model, name)
     model.config._name_or_path = ""
     return model
+
+
+def _encoder_config(folder: Path) -> Any:
+    """Return the encoder's part of a model's config.json."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config.get("text_config") or config.get("encoder") or config
 
 
 def _of_encoder(kind: Any, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -188,14 +199,12 @@ def _of_encoder(kind: Any, folder: Path, settings: dict[str, Any]) -> dict[str, 
         return settings
     settings = dict(settings)
     attention = settings.pop("attn_implementation", None)
-    ignored = settings.pop("ignore_mismatched_sizes", False)
     config = AutoConfig.for_model(**read_config(folder, str(folder)) | settings)
     prefix = prefix or kind._model_mapping[type(config)].base_model_prefix
     return {
         "config": config,
         "key_mapping": {r"^encoder\.": f"{prefix}."},
         "attn_implementation": attention,
-        "ignore_mismatched_sizes": ignored,
     }
 
 
@@ -206,7 +215,8 @@ def encoder_config(model: Any) -> Any:
 
 def pooling(model: Any) -> str:
     """Pooling of a model's sequence head: "cls" or "mean"."""
-    return getattr(encoder_config(model), "classifier_pooling", "cls")
+    pooled = getattr(encoder_config(model), "classifier_pooling", "cls")
+    return "cls" if pooled in FIRST_TOKEN else "mean"
 
 
 def _first_line(error: Exception) -> str:

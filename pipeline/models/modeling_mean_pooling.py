@@ -66,10 +66,13 @@ class MeanPoolingForSequenceClassification(PreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **inputs: Any,
     ) -> SequenceClassifierOutput:
         """Return logits, (batch, labels), and the loss if there are labels."""
+        if token_type_ids is not None:  # which some encoders do not take
+            inputs["token_type_ids"] = token_type_ids
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs)[0]

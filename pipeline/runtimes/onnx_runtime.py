@@ -94,7 +94,9 @@ class OnnxModel:
                 inputs["targets"] = np.full_like(ids, IGNORED)
                 for place, i in enumerate(rows):
                     inputs["targets"][place, : len(pieces[i].ids)] = pieces[i].targets
-            logits = self.session.run(None, inputs)[0]
+            outputs = self.session.run(None, inputs)
+            # of starts and of ends, (batch, tokens) each, for answers in texts
+            logits = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
             for i, row in zip(rows, logits, strict=True):
                 result[i] = row if row.ndim == 1 else row[: len(pieces[i].ids)]
         return result

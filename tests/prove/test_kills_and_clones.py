@@ -24,8 +24,8 @@ SAME = (
     "finetune/fit.json",
     "evaluate/scores.json",
     "evaluate/predictions.parquet",
-    "export/fp32.onnx",
-    "export/int8.onnx",
+    "export/onnx/model.onnx",
+    "export/onnx/model_quantized.onnx",
 )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pipeline.core.errors import UserError
-from pipeline.models.encoders import ENCODERS, encoder_config, read_config
+from pipeline.models.encoders import encoder_config, read_config
+from pipeline.models.families import FAMILIES, Family, family_of
 from pipeline.tasks.base import Task
 from pipeline.tasks.base.encoding import Piece
 from pipeline.tasks.base.runtime import Step
@@ -50,7 +51,7 @@ class Start:
     dropout: float = 0.0
     """Dropout probability of the head's input."""
     problem_type: str | None = None
-    """What the outputs mean (`Task.problem_type`)."""
+    """Meaning of the outputs (`Task.problem_type`)."""
     decoder: Any = None
     """Settings of the decoder, for heads that generate text."""
 
@@ -74,7 +75,7 @@ class Graph:
     module: Any
     config: Any
     inputs: Sequence[str]
-    output: str
+    outputs: Sequence[str]
     axes: Axes
     first_token: bool = False
     """True if only the first token's state is used."""
@@ -84,8 +85,6 @@ class Graph:
 class Head(ABC):
     """Build, load, feed, export and check a model with this head."""
 
-    families: ClassVar[tuple[str, ...]] = ENCODERS
-    """`model_type` of the encoders that it supports."""
     pooled: ClassVar[bool] = False
     """True if it reads one state of a text: of the first token, or the mean over all."""
     contrastive: ClassVar[bool] = False
@@ -112,12 +111,17 @@ class Head(ABC):
 
     def check_base(self, folder: Path, name: str, task: Task) -> None:
         """Raise UserError for an encoder that this head does not support."""
-        kind = read_config(folder, name)["model_type"]
-        if kind not in self.families:
+        config = read_config(folder, name)
+        if not self.supports(family_of(config)):
+            usable = [kind for kind, family in FAMILIES.items() if self.supports(family)]
             raise UserError(
-                f"{name}: is a {kind}, and {task.name} needs {' or '.join(self.families)}:"
+                f"{name}: is a {config['model_type']}, and {task.name} needs {' or '.join(usable)}:"
                 " give another base"
             )
+
+    def supports(self, family: Family) -> bool:
+        """True for the families of encoders that it can be built on."""
+        return True
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
         """Return the values of a new recipe that differ from the general defaults."""
@@ -163,6 +167,17 @@ class Head(ABC):
 
     # export
 
+    def config(self, model: Any) -> dict[str, Any]:
+        """Return the config.json of the exported model, by which other programs know its family,
+        class and outputs: a graph needs no code of ours."""
+        encoder, own = encoder_config(model), model.config
+        labels = {name: getattr(own, name) for name in ("id2label", "label2id", "problem_type")}
+        return {**encoder.to_dict(), **labels, "architectures": [self.architecture(model)]}
+
+    def architecture(self, model: Any) -> str:
+        """Return the name of transformers' class that has the exported model's outputs."""
+        return type(model).__name__
+
     def graph(self, model: Any, typed: bool) -> Graph:
         """Return the export form of a model: by default from token ids to logits of each token."""
         return plain_graph(model, typed, by_token=True)
@@ -175,4 +190,4 @@ def plain_graph(
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if typed else []), *extra]
     dynamic = [*inputs, "logits"] if by_token else inputs
     axes = {name: {0: "batch", 1: "length"} for name in dynamic}
-    return Graph(model, encoder_config(model), inputs, "logits", axes, first_token)
+    return Graph(model, encoder_config(model), inputs, ["logits"], axes, first_token)

@@ -19,7 +19,7 @@ class Classifier(Head):
         return self.load(
             start.folder,
             start.name,
-            ignore_mismatched_sizes=True,
+            new_head=True,
             **label_settings(start),
             **start.dropouts,
         )

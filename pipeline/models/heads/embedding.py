@@ -44,6 +44,9 @@ class EmbeddingHead(SequenceHead):
         pooling = encoders.pooling_of(folder)
         return TextEncoder(encoders.load(AutoModel, folder, name, **settings), pooling)
 
+    def architecture(self, model: Any) -> str:
+        return type(model.encoder).__name__
+
     def save_extras(self, folder: Path, pooling: str, max_length: int) -> None:
         from pipeline.models.text_encoder import save_modules
 

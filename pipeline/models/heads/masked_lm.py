@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.core.errors import UserError
 from pipeline.models import encoders
+from pipeline.models.families import Family
 from pipeline.models.heads.base import Graph, plain_graph
 from pipeline.models.heads.classifier import Classifier
 from pipeline.tasks.base import IGNORED, Task
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 
 class MaskedLMHead(Classifier):
-    families = ("bert",)
     adapters = False
+
+    def supports(self, family: Family) -> bool:
+        return family.pretrains
 
     def check_base(self, folder: Path, name: str, task: Task) -> None:
         super().check_base(folder, name, task)

@@ -11,6 +11,7 @@ from pydantic import Field
 from pipeline.core.config import Settings
 from pipeline.core.files import write_json
 from pipeline.models import encoders
+from pipeline.models.families import Family
 from pipeline.models.heads.base import DecoderGraph, Graph, Head, Start
 from pipeline.tasks.base import Task
 from pipeline.tasks.base.encoding import WRITTEN
@@ -38,9 +39,11 @@ class Decoder(Settings):
 
 
 class Seq2SeqHead(Head):
-    families = ("bert", "camembert", "roberta", "xlm-roberta")
     generates = True
     adapters = False
+
+    def supports(self, family: Family) -> bool:
+        return family.decodes
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
         return {
@@ -58,7 +61,9 @@ class Seq2SeqHead(Head):
         from pipeline.models import encoder_decoder
 
         target = Tokenizer.from_file(str(start.tokenizer / WRITTEN))
-        return encoder_decoder.new(start.folder, start.name, start.decoder, target, start.dropouts)
+        return encoder_decoder.new(
+            start.folder, start.name, start.decoder, target, start.dropouts, start.dropout
+        )
 
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         from transformers import EncoderDecoderModel
@@ -67,19 +72,14 @@ class Seq2SeqHead(Head):
 
     def save_extras(self, folder: Path, pooling: str, max_length: int) -> None:
         """Write the code of a tokenizer that decodes with the target's vocabulary."""
-        code = Path(__file__).parents[1] / "tokenization_translation.py"
-        shutil.copyfile(code, folder / code.name)
+        from pipeline.models import tokenization_translation as code
+
+        file, name = Path(code.__file__), code.TranslationTokenizer.__name__
+        shutil.copyfile(file, folder / file.name)
         path = folder / "tokenizer_config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
-        name = "TranslationTokenizer"
-        write_json(
-            path,
-            config
-            | {
-                "tokenizer_class": name,
-                "auto_map": {"AutoTokenizer": [None, f"{code.stem}.{name}"]},
-            },
-        )
+        auto = {"AutoTokenizer": [None, f"{file.stem}.{name}"]}
+        write_json(path, config | {"tokenizer_class": name, "auto_map": auto})
 
     def collator(self, model: Any, typed: bool) -> "Collator":
         from pipeline.models.collation import Seq2SeqCollator
@@ -102,6 +102,9 @@ class Seq2SeqHead(Head):
 
         return encoder_decoder.steps(model, ids, mask)
 
+    def config(self, model: Any) -> dict[str, Any]:
+        return dict(model.config.to_dict())
+
     def graph(self, model: Any, typed: bool) -> Graph:
         from pipeline.models import encoder_decoder
 
@@ -122,7 +125,7 @@ class Seq2SeqHead(Head):
             encoder_decoder.EncoderExport(model).eval(),
             model.encoder.config,
             ["input_ids", "attention_mask"],
-            "read",
+            ["read"],
             {"input_ids": TEXTS, "attention_mask": TEXTS, "read": {1: "batch", 3: "length"}},
             decoder=decoder,
         )

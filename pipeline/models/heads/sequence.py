@@ -1,9 +1,11 @@
 """Head that scores a whole text from one pooled state."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.models import encoders
+from pipeline.models.families import family_of
 from pipeline.models.heads.base import Graph, Start, plain_graph
 from pipeline.models.heads.classifier import Classifier, label_settings
 
@@ -21,9 +23,7 @@ class SequenceHead(Classifier):
 
     def build(self, start: Start) -> Any:
         if encoders.pooling_of(start.folder) == "cls":
-            model = super().build(start)
-            model.config.classifier_pooling = "cls"
-            return model
+            return self._on_first_token(start)
         from transformers import AutoModel
 
         from pipeline.models import modeling_mean_pooling as mean_pooling
@@ -35,12 +35,24 @@ class SequenceHead(Classifier):
         )
         return mean_pooling.MeanPoolingForSequenceClassification(config, encoder)
 
+    def _on_first_token(self, start: Start) -> Any:
+        first_token = family_of(encoders.read_config(start.folder, start.name)).first_token
+        if first_token:
+            settings = {**start.dropouts, "classifier_pooling": first_token}
+            return super().build(replace(start, dropouts=settings))
+        model = super().build(start)
+        model.config.classifier_pooling = "cls"
+        return model
+
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         if not encoders.is_mean_pooling(folder):
             return super().load(folder, name, **settings)
         from pipeline.models.modeling_mean_pooling import MeanPoolingForSequenceClassification
 
         return encoders.load(MeanPoolingForSequenceClassification, folder, name, **settings)
+
+    def architecture(self, model: Any) -> str:
+        return str(self.kind()._model_mapping[type(encoders.encoder_config(model))].__name__)
 
     def graph(self, model: Any, typed: bool) -> Graph:
         first_token = encoders.pooling(model) == "cls"

@@ -25,8 +25,8 @@ from pipeline.tasks.base.runtime import Runtime
 REFERENCE = "pytorch"
 CANDIDATES: dict[str, str | None] = {
     REFERENCE: None,  # the folder of the fine-tuned model
-    "onnx-fp32": "fp32.onnx",
-    "onnx-int8": "int8.onnx",
+    "onnx-fp32": "onnx/model.onnx",
+    "onnx-int8": "onnx/model_quantized.onnx",
 }
 SCORED: tuple[Split, ...] = ("validation", "test")
 MOST_TIMED = 1000  # texts that are used for timings

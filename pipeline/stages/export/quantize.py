@@ -12,7 +12,7 @@ def quantize(
 ) -> None:
     """Write int8 weights; activations are quantized at run time (dynamic quantization).
 
-    In the first `spared` layers, whose errors pass through all others, the matrices after the fused
+    In the first `spared` layers, whose errors pass through all others, the matrices outside a fused
     attention stay in fp32.
     """
     import onnx
@@ -24,7 +24,7 @@ def quantize(
     defaults = [tensor for tensor in model.graph.initializer if tensor.name in inputs]
     for tensor in defaults:
         model.graph.initializer.remove(tensor)
-    layers = tuple(f"/layer.{layer}/" for layer in range(spared))
+    layers = [f"/{name}.{layer}/" for name in ("layer", "layers") for layer in range(spared)]
     excluded = [
         node.name
         for node in model.graph.node

@@ -2,8 +2,11 @@
 
     python -m pipeline export news
 
-Writes fp32.onnx, int8.onnx, the other files that a server needs (tokenizer.json, serving.json) and
-parity.json: the differences of each file from PyTorch on real texts at several shapes.
+Writes a folder as the model hub's ONNX models are laid out, which transformers.js, optimum and
+others open (https://huggingface.co/docs/transformers.js/custom_usage): onnx/model.onnx,
+onnx/model_quantized.onnx, config.json and the tokenizer; serving.json, the rest that a server of
+this project needs; and parity.json, the differences of each file from PyTorch on real texts at
+several shapes.
 """
 
 import shutil
@@ -25,6 +28,7 @@ from pipeline.tasks.base.runtime import Runtime
 if TYPE_CHECKING:
     from pipeline.runtimes.pytorch import TorchModel
 
+FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"
 BATCHES = (1, 8, 32)
 
 
@@ -48,8 +52,10 @@ def export(
     lengths = Lengths.read(tokenize / "lengths.json")
     classes = Validation.read(validate / "validation.json").labels
     decision = Fit.read(finetune / "fit.json").decision
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(tokenize / "tokenizer" / "tokenizer.json", out / "tokenizer.json")
+    (out / FP32).parent.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(finetune / "model" / name, out / name)
+    write_json(out / "config.json", model.head.config(model.model))
     serving = {
         "task": task.name,
         "classes": classes,
@@ -72,12 +78,12 @@ def export(
     texts = artifacts.texts_of(rows)
     comparison = _Comparison(task, texts, shapes, classes, decision, reference=model)
     parities = [
-        comparison.parity(out / name, model.padding, fused if name == "fp32.onnx" else {}, log)
-        for name in ("fp32.onnx", "int8.onnx")
+        comparison.parity(out / name, model.padding, fused if name == FP32 else {}, log)
+        for name in (FP32, INT8)
     ]
     if parities[0].max_difference > params.max_difference:
         raise UserError(
-            f"{out / 'fp32.onnx'}: differs from PyTorch by {parities[0].max_difference:.2g}"
+            f"{out / FP32}: differs from PyTorch by {parities[0].max_difference:.2g}"
             f" where export.max_difference is {params.max_difference:.2g}"
         )
     return Export(parities=parities).write(out / "parity.json")
@@ -88,12 +94,12 @@ def _write_graphs(model: "TorchModel", params: ExportParams, out: Path, log: Log
     from pipeline.stages.export.onnx import export_fused
     from pipeline.stages.export.quantize import quantize
 
-    with atomic_write(out / "fp32.onnx") as temporary:
+    with atomic_write(out / FP32) as temporary:
         fused = export_fused(model, temporary)
-    log.info(f"fp32.onnx: {fused} fused")
-    with atomic_write(out / "int8.onnx") as temporary:
+    log.info(f"{FP32}: {fused} fused")
+    with atomic_write(out / INT8) as temporary:
         quantize(
-            out / "fp32.onnx",
+            out / FP32,
             temporary,
             per_channel=params.per_channel,
             reduce_range=params.reduce_range,

@@ -11,6 +11,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from pipeline.models.families import BERT, FAMILIES
+
 NAME = "products"  # among transformers' implementations of attention
 LONGEST = 512  # tokens; the weights of longer texts take too much memory
 CACHED = 2**20  # bytes of weights that a core computes at once, so that they stay in its cache
@@ -83,8 +85,9 @@ def attended(
 ) -> tuple[torch.Tensor, None]:
     """Compute attention through transformers' interface
     (https://huggingface.co/docs/transformers/attention_interface). PyTorch's own is used in fp32,
-    where it is fast, with dropout, and for long texts. `more` may hold `is_causal`."""
-    if query.dtype != torch.bfloat16 or dropout or key.shape[2] > LONGEST:
+    where it is fast, with dropout, for long texts, and for heads that share keys. `more` may hold `is_causal`."""
+    grouped = key.shape[1] != query.shape[1]
+    if query.dtype != torch.bfloat16 or dropout or grouped or key.shape[2] > LONGEST:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **more
         )
@@ -110,7 +113,8 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def fast_attention(model: Any) -> None:
-    """Make a model use this attention."""
+    """Make a model use this attention, but for the parts of families that have only their own."""
     for module in model.modules():
-        if hasattr(module, "config"):
-            module.config._attn_implementation = NAME
+        config = getattr(module, "config", None)
+        if config is not None and FAMILIES.get(config.model_type, BERT).sdpa:
+            config._attn_implementation = NAME

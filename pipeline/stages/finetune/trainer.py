@@ -19,6 +19,7 @@ from pipeline.core.locations import HUB
 from pipeline.core.log import Log
 from pipeline.core.records import SPLITS, Split
 from pipeline.models import encoders
+from pipeline.models.families import family_of
 from pipeline.models.heads import head_of
 from pipeline.models.heads.base import Start
 from pipeline.models.pooling import first_token_only
@@ -220,11 +221,12 @@ def train(job: Job, log: Log, point: Point) -> Result:
 def _build(job: Job) -> _Built:
     """Build the model: a head on the base, with fast layers, and with LoRA if the recipe has it."""
     params, head = job.params, head_of(job.task)
+    family = family_of(encoders.read_config(job.base, job.name))
     start = Start(
         job.base,
         job.name,
         job.task.outputs(job.validator.classes),
-        _dropouts(job),
+        family.dropouts(params.dropout, params.attention_dropout),
         job.tokenize / "tokenizer",
         params.dropout,
         job.task.problem_type,
@@ -367,22 +369,6 @@ def _arguments(job: Job, batch_size: int, steps_per_epoch: int) -> TrainingArgum
         label_names=["labels"],
         remove_unused_columns=False,
     )
-
-
-def _dropouts(job: Job) -> dict[str, float]:
-    """Return the dropout settings under the names that the base's family uses."""
-    params = job.params
-    if encoders.read_config(job.base, job.name)["model_type"] == "distilbert":
-        return {
-            "dropout": params.dropout,
-            "attention_dropout": params.attention_dropout,
-            "seq_classif_dropout": params.dropout,
-        }
-    return {
-        "hidden_dropout_prob": params.dropout,
-        "attention_probs_dropout_prob": params.attention_dropout,
-        "classifier_dropout": params.dropout,
-    }
 
 
 def shares(batch_size: int, devices: int) -> tuple[int, int]:

@@ -122,7 +122,7 @@ def _artifacts(
 def _run_tags(made: Records, served: Mapping[str, str], tokenize: Path) -> dict[str, str]:
     return {
         RUNTIME_TAG: made.served.name,
-        MODEL_TAG: served[str(made.served.file)],
+        MODEL_TAG: served[PurePosixPath(str(made.served.file)).name],
         WEIGHTS_TAG: made.fit.weights_sha256,
         TOKENIZER_TAG: sha256_of(tokenize / "tokenizer" / "tokenizer.json"),
     }

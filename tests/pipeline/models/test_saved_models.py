@@ -235,7 +235,7 @@ def test_the_adapter_of_a_training_with_lora_is_loaded_by_peft(
 
 @pytest.mark.parametrize("task", ["classification", "ner", "retrieval", "masked_lm"])
 def test_a_trained_folder_is_a_base(task: str, by_mean: Path, tmp_path: Path) -> None:
-    """Of a classifier by the mean, the encoder."""
+    """The encoder of a classifier by the mean begins another training."""
     first = trained("classification", by_mean, tmp_path / "first").finetune / "model"
     start = Start(first, "base", ["a", "b"], {}, first)
     model = head_of(read_task(task, "task")).build(start)

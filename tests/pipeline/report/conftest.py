@@ -53,7 +53,7 @@ def make_home(tmp_path: Path) -> MakeHome:
             "export/parity.json": Export(
                 parities=[
                     Parity(
-                        file="int8.onnx",
+                        file="onnx/model_quantized.onnx",
                         sha256=DIGEST,
                         bytes=23_000_000,
                         max_difference=0.4,

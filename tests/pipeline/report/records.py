@@ -169,7 +169,9 @@ def runtimes(metrics: Mapping[str, float] = ONE_OF_SEVERAL) -> Benchmark:
         test_flips=0.0,
         verdict="the reference",
     )
-    int8 = pytorch.model_copy(update={"name": "onnx-int8", "file": "int8.onnx", "speedup": 1.9})
+    int8 = pytorch.model_copy(
+        update={"name": "onnx-int8", "file": "onnx/model.onnx", "speedup": 1.9}
+    )
     machine = Machine(
         processor="A processor",
         cores=2,

@@ -139,12 +139,12 @@ def test_the_champion_answers_whatever_breaks_or_ends(
     registry.move("toy", "2")  # another champion takes over
     until(lambda: server.answers_by() == "toy/2")
 
-    model = tmp_path / "store" / "3" / "artifacts" / "fp32.onnx"  # a damaged one does not
+    model = tmp_path / "store" / "3" / "artifacts" / "model.onnx"  # a damaged one does not
     sound = model.read_bytes()
     model.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     registry.move("toy", "3")
     refused = until(lambda: server.ready()["refused"])
-    assert refused == {"3": "artifacts/fp32.onnx of toy/3 has changed: it is not served"}
+    assert refused == {"3": "artifacts/model.onnx of toy/3 has changed: it is not served"}
     assert server.answers_by() == "toy/2"
 
     model.write_bytes(sound)  # until somebody mends it

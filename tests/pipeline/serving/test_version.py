@@ -43,7 +43,7 @@ def test_a_version_answers_by_its_own_files(tmp_path: Path) -> None:
     (answer,) = version.answer([(TEXT, "")], 8)
     assert (answer.label, version.name, version.classes) == ("sport", "toy/1", CLASSES)
     assert type(answer).__module__.startswith("registered_")
-    assert version.model_bytes == (tmp_path / "1" / "artifacts" / "fp32.onnx").stat().st_size
+    assert version.model_bytes == (tmp_path / "1" / "artifacts" / "model.onnx").stat().st_size
     try_out(version)
     check_files("toy/1", tmp_path / "1", files)  # opening it has left nothing there
 
@@ -87,7 +87,7 @@ def _change(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "do", "what"),
     [
-        ("artifacts/fp32.onnx", _change, "has changed"),
+        ("artifacts/model.onnx", _change, "has changed"),
         ("artifacts/tasks/base/answering.py", _change, "has changed"),
         ("artifacts/tokenizer.json", Path.unlink, "is missing"),
         ("artifacts/tasks/more.py", Path.touch, "is not among its registered files"),
@@ -122,7 +122,7 @@ def test_compiled_files_beside_the_code_are_neither_read_nor_written(tmp_path: P
     assert [file.name for file in cache.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize("name", ["fp32.onnx", "serving.json", "runtime.py", "tasks/__init__.py"])
+@pytest.mark.parametrize("name", ["model.onnx", "serving.json", "runtime.py", "tasks/__init__.py"])
 def test_a_version_that_cannot_be_loaded_is_told_in_one_line(tmp_path: Path, name: str) -> None:
     make_version(tmp_path / "1")
     (tmp_path / "1" / "artifacts" / name).write_text("no\nsense")

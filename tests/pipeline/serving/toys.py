@@ -33,7 +33,7 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = [*special, *(w for name in CLASSES for w in WORDS[name])]
     _write_tokenizer(artifacts / "tokenizer.json", words)
-    _write_model(artifacts / "fp32.onnx", words, weight, len(outputs), own.head)
+    _write_model(artifacts / "model.onnx", words, weight, len(outputs), own.head)
     serving = {
         "task": task,
         "classes": CLASSES,
@@ -56,7 +56,7 @@ def make_version(folder: Path, weight: float = 1.0, task: str = "classification"
     shutil.copyfile(onnx_runtime.__file__, artifacts / "runtime.py")
     copy_code(own, artifacts / "tasks")
     names = {
-        "model": "fp32.onnx",
+        "model": "model.onnx",
         "tokenizer": "tokenizer.json",
         "settings": "serving.json",
         "runtime": "runtime.py",
@@ -84,7 +84,7 @@ def _write_model(file: Path, words: list[str], weight: float, outputs: int, head
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
         for name in ("input_ids", "attention_mask")
     )
-    by_token = head in ("token", "masked_lm")
+    by_token = head in ("token", "span", "masked_lm")
     shape = ["batch", "length", outputs] if by_token else ["batch", outputs]
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
     nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]

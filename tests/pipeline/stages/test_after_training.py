@@ -17,6 +17,8 @@ from pipeline import tasks
 from pipeline.core.errors import UserError
 from pipeline.core.log import FunctionLog
 from pipeline.core.records import Benchmark, Candidate, Export, Scores
+from pipeline.models.heads import head_of
+from pipeline.models.heads.base import Start
 from pipeline.runtimes.onnx_runtime import OnnxModel
 from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
@@ -25,6 +27,7 @@ from pipeline.stages.benchmark.machine import peak_memory_mb
 from pipeline.stages.benchmark.params import BenchmarkParams
 from pipeline.stages.benchmark.stage import pick
 from pipeline.stages.evaluate.stage import _Scoring, _write_mistakes, evaluate
+from pipeline.stages.export.stage import FP32
 from pipeline.tasks.base import Answer
 from pipeline.tasks.base.answering import Answering
 from tests.conftest import tiny_config
@@ -218,7 +221,7 @@ def test_raw_text_is_answered_as_in_pytorch(line: Home) -> None:
     asked = [*texts, ("", ""), ("goal " * 5000, "")]
     pieces = artifacts.encoder(line.tokenize, line.task).pieces(asked)
     reference = TorchModel(line.finetune / "model", line.task).logits(pieces)
-    answer = OnnxModel(line.export / "fp32.onnx", padding=0).logits(pieces)
+    answer = OnnxModel(line.export / FP32, padding=0).logits(pieces)
     assert np.abs(np.stack(answer) - np.stack(reference)).max() < 1e-4
 
 
@@ -233,7 +236,8 @@ class Tokens:
 
 @pytest.mark.parametrize("family", ["roberta", "distilbert", "electra"])
 @pytest.mark.parametrize(
-    ("head", "pooling"), [("sequence", "cls"), ("sequence", "mean"), ("token", "cls")]
+    ("head", "pooling"),
+    [("sequence", "cls"), ("sequence", "mean"), ("token", "cls"), ("span", "cls")],
 )
 def test_other_encoder_families_fuse_too(
     family: str, head: str, pooling: str, tmp_path: Path
@@ -245,12 +249,10 @@ def test_other_encoder_families_fuse_too(
 
     config = tiny_config(family)
     config.classifier_pooling = pooling
-    kind = {
-        "sequence": transformers.AutoModelForSequenceClassification,
-        "token": transformers.AutoModelForTokenClassification,
-    }[head]
-    kind.from_config(config).save_pretrained(tmp_path / "model")
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "base")
     task = SimpleNamespace(head=head, two_texts=family == "electra")
+    start = Start(tmp_path / "base", "base", ["start", "end"], {}, tmp_path)
+    head_of(task).build(start).save_pretrained(tmp_path / "model")
     eager = TorchModel(tmp_path / "model", task, attention="eager")
     assert eager.typed == (family == "electra")
     fused = export_fused(eager, tmp_path / "fp32.onnx")
@@ -314,7 +316,7 @@ def test_what_is_answered_in_parts_is_told(line: Home, monkeypatch: pytest.Monke
     answering = Answering(
         task,
         artifacts.encoder(line.tokenize, task),
-        OnnxModel(line.export / "fp32.onnx", serving["padding"]),
+        OnnxModel(line.export / FP32, serving["padding"]),
         serving["classes"],
         serving["decision"],
     )

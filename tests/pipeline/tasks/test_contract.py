@@ -22,6 +22,7 @@ from pipeline.runtimes.pytorch import TorchModel
 from pipeline.stages import artifacts
 from pipeline.stages.benchmark import candidates
 from pipeline.stages.benchmark import stage as runtimes
+from pipeline.stages.export.stage import FP32
 from pipeline.tasks.base.answering import Answering
 from pipeline.tasks.base.encoding import Texts
 from tests.conftest import toy_block, write_csv
@@ -127,7 +128,7 @@ def test_a_task_goes_the_whole_line(
     _records_fit(home)
     texts = asked_texts(home)[:8]
     fp32 = said(home, TorchModel(home.finetune / "model", home.task), texts)
-    assert home.task.same(fp32, said(home, OnnxModel(home.export / "fp32.onnx", 0), texts)).all()
+    assert home.task.same(fp32, said(home, OnnxModel(home.export / FP32, 0), texts)).all()
 
     registry = publish_and_promote(home, tracking)
     served = Benchmark.read(home.benchmark / "benchmark.json")

@@ -25,11 +25,11 @@ def test_a_flipped_bit_is_named_with_what_it_is_and_the_way_on(shop: Shop) -> No
     name = shop.keep(b"weights")
     folder = shop.keep_folder({"train.arrow": b"rows"})
     damage(shop.cache.path(name))
-    [line] = told(fsck.check_cache(shop.cache, {name: "data/toy/export/int8.onnx"}))
-    assert f"{shop.cache.path(name)} (data/toy/export/int8.onnx)" in line
+    [line] = told(fsck.check_cache(shop.cache, {name: "data/toy/export/onnx/model.onnx"}))
+    assert f"{shop.cache.path(name)} (data/toy/export/onnx/model.onnx)" in line
     assert line.endswith(f"rm -f {shop.cache.path(name)}, then dvc pull, or dvc repro")
-    write_text(Path("data/toy/export/int8.onnx"), "weights")
-    [line] = told(fsck.check_cache(shop.cache, {name: "data/toy/export/int8.onnx"}))
+    write_text(Path("data/toy/export/onnx/model.onnx"), "weights")
+    [line] = told(fsck.check_cache(shop.cache, {name: "data/toy/export/onnx/model.onnx"}))
     assert line.endswith("then dvc commit, which takes it from the working file")
     damage(shop.cache.path(folder), 5)
     assert len(told(fsck.check_cache(shop.cache, {folder: "data/toy/tokenize/tokens"}))) == 2

@@ -51,7 +51,7 @@ def history(shop: Shop) -> dict[str, str]:
     weights = {}
     for number in range(1, 7):
         weights[str(number)] = shop.keep(f"weights {number}".encode() * 1000)
-        shop.version({"data/toy/export/int8.onnx": weights[str(number)]})
+        shop.version({"data/toy/export/onnx/model.onnx": weights[str(number)]})
     shop.enter("promote", "2")
     shop.enter("hold", "3", previous="2")
     shop.enter("promote", "4", previous="2")
