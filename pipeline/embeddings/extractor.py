@@ -35,7 +35,7 @@ class Extractor(torch.nn.Module):
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
         _cut(encoder, max(layers))
-        self.config.classifier_pooling = pooling
+        self.config.classifier_pooling = "cls" if pooling == "cls" else "mean"
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor

@@ -211,16 +211,15 @@ def _split_skips(model: Any) -> None:
 
     for fused in model.get_nodes_by_op_type("SkipLayerNormalization"):
         states, skip, *weights = fused.input
-        (normal,) = fused.output
+        normal, *more = fused.output
+        total = more[-1] if more else f"{normal}_sum"  # which later layers read too
         if len(weights) == 3:
             model.add_node(helper.make_node("Add", [states, weights.pop()], [f"{normal}_biased"]))
             states = f"{normal}_biased"
-        model.add_node(helper.make_node("Sum", [states, skip], [f"{normal}_sum"]))
+        model.add_node(helper.make_node("Sum", [states, skip], [total]))
         epsilon = helper.get_node_attr_value(fused, "epsilon")
         model.add_node(
-            helper.make_node(
-                "LayerNormalization", [f"{normal}_sum", *weights], [normal], epsilon=epsilon
-            )
+            helper.make_node("LayerNormalization", [total, *weights], [normal], epsilon=epsilon)
         )
         model.remove_node(fused)
     model.topological_sort()
