@@ -9,9 +9,10 @@ this project needs; and parity.json, the differences of each file from PyTorch o
 several shapes.
 """
 
+import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,8 +54,8 @@ def export(
     classes = Validation.read(validate / "validation.json").labels
     decision = Fit.read(finetune / "fit.json").decision
     (out / FP32).parent.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(finetune / "model" / name, out / name)
+    shutil.copyfile(finetune / "model" / "tokenizer.json", out / "tokenizer.json")
+    write_json(out / "tokenizer_config.json", _tokenizer_config(finetune / "model", model.typed))
     write_json(out / "config.json", model.head.config(model.model))
     serving = {
         "task": task.name,
@@ -87,6 +88,23 @@ def export(
             f" where export.max_difference is {params.max_difference:.2g}"
         )
     return Export(parities=parities).write(out / "parity.json")
+
+
+def _tokenizer_config(folder: Path, typed: bool) -> dict[str, Any]:
+    """Return the configuration of a model's tokenizer. If the model takes token types and the
+    tokenizer is BERT's but for its class, name that class: transformers.js passes types of no
+    other."""
+    config: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    normalizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))["normalizer"] or {}
+    generic = config.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    if typed and generic and normalizer.get("type") == "BertNormalizer":
+        config |= {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": normalizer["lowercase"],
+            "strip_accents": normalizer["strip_accents"],
+            "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+        }
+    return config
 
 
 def _write_graphs(model: "TorchModel", params: ExportParams, out: Path, log: Log) -> dict[str, int]:
