@@ -32,7 +32,7 @@ def new(
     name: str,
     decoder: Any,
     tokenizer: Any,
-    dropouts: Mapping[str, float],
+    dropouts: Mapping[str, Any],
     dropout: float = 0.0,
 ) -> Any:
     """Return the encoder of a base with a new decoder of random weights.

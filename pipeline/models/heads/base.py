@@ -44,7 +44,7 @@ class Start:
     """Name of the base in messages."""
     outputs: Sequence[str]
     """Names of the head's outputs."""
-    dropouts: Mapping[str, float]
+    dropouts: Mapping[str, Any]
     """Dropout probabilities under the names that the base's family uses."""
     tokenizer: Path
     """Folder of the tokenizers."""

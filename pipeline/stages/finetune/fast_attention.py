@@ -85,7 +85,8 @@ def attended(
 ) -> tuple[torch.Tensor, None]:
     """Compute attention through transformers' interface
     (https://huggingface.co/docs/transformers/attention_interface). PyTorch's own is used in fp32,
-    where it is fast, with dropout, for long texts, and for heads that share keys. `more` may hold `is_causal`."""
+    where it is fast, with dropout, for long texts, and for heads that share keys. `more` may hold
+    `is_causal`."""
     grouped = key.shape[1] != query.shape[1]
     if query.dtype != torch.bfloat16 or dropout or grouped or key.shape[2] > LONGEST:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
