@@ -63,7 +63,8 @@ class Run:
     """Artifacts as (folder in the run, local file or folder)."""
     card: str
     model: Mapping[str, Path]
-    """model, tokenizer, settings and smoke: the served files, and examples of their answers."""
+    """model, tokenizer, settings and smoke: the served files, and examples of their answers; and
+    what other programs need beside them."""
     task: Task
     """Task whose code is stored with the version."""
     tags: Mapping[str, str]

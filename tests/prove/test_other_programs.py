@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -22,7 +23,7 @@ from tests.pipeline.tasks.toys import TOYS
 
 pytestmark = pytest.mark.prove
 TRANSFORMERS_JS = "@huggingface/transformers@4.3.2"
-OPTIMUM = ("optimum-onnx==0.1.0", "onnxruntime", "torch==2.13.0")
+OPTIMUM = ("optimum-onnx==0.1.0", "onnxruntime==1.32.0", "torch==2.13.0")
 ROWS = 200
 KINDS = {
     "classification": "text-classification",
@@ -33,6 +34,13 @@ KINDS = {
     "ner": "AutoModelForTokenClassification",
     "question_answering": "AutoModelForQuestionAnswering",
     "retrieval": "feature-extraction",
+}
+
+
+OF_OPTIMUM = {
+    "ner": "TokenClassification",
+    "question_answering": "QuestionAnswering",
+    "retrieval": "CustomTasks",
 }
 
 
@@ -98,6 +106,17 @@ def read(told: Any, labels: list[str]) -> Any:
     return told["logits"] if isinstance(told, dict) else told
 
 
+@pytest.fixture(scope="module")
+def optimum(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with optimum, which needs transformers 4."""
+    folder = tmp_path_factory.mktemp("optimum")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=300)
+    python = folder / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", *OPTIMUM]
+    subprocess.run(install, check=True, capture_output=True, timeout=1200)
+    return python
+
+
 def softmax(logits: Any) -> Any:
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()
@@ -122,3 +141,25 @@ def test_transformers_js_answers_the_same(
         for each, mine in zip(json.loads(told.stdout), expected, strict=True):
             wanted = softmax(mine) if KINDS[task] == "text-classification" else mine
             assert read(each, labels) == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_optimum_answers_the_same(
+    task: str, optimum: Path, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    home = exported(task, bases["mean"], tmp_path / "toy")
+    texts = texts_of(home)
+    kind = OF_OPTIMUM.get(task, "SequenceClassification")
+    script = Path(__file__).with_name("answers_of_optimum.py")
+    for name in (Path(FP32).name, Path(INT8).name):
+        told = subprocess.run(
+            [optimum, script, home.export, f"ORTModelFor{kind}", name],
+            input=json.dumps(texts),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert told.returncode == 0, told.stderr
+        expected = own(home, f"onnx/{name}", texts)
+        for each, mine in zip(json.loads(told.stdout), expected, strict=True):
+            assert read(each, []) == pytest.approx(mine, abs=1e-4)

@@ -1,6 +1,6 @@
-"""Commands for versions: promote, rollback, judge, history, explain and report."""
+"""Commands for versions: promote, rollback, judge, history, explain, push and report."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -178,6 +178,47 @@ def explain(version: Version) -> None:
     from pipeline.registry.versions import Registry
 
     print(explain(Registry(tracking()), *named_version(version)))
+
+
+@group.command(
+    "bertline push news@champion hub:ORG/news --licence apache-2.0",
+    "bertline push news/3 news-3 --licence mit --format pytorch",
+)
+def push(
+    version: Version,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="hub:ORG/NAME, or a new folder.")],
+    licence: Annotated[
+        str,
+        typer.Option(
+            "--licence", "--license", metavar="ID", help="Licence for its card, such as apache-2.0."
+        ),
+    ],
+    base_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME", help="Base on the hub.", show_default="by the version's records"
+        ),
+    ] = None,
+    layout: Annotated[
+        Literal["onnx", "pytorch"],
+        typer.Option("--format", help="The judged ONNX model, or the weights it was made of."),
+    ] = "onnx",
+    private: Annotated[
+        bool, typer.Option("--private", help="A new repository is private.")
+    ] = False,
+) -> None:
+    """Push a version with its card to the model hub; the token comes from HF_TOKEN."""
+    from flows.cli.push import Push, push
+    from pipeline.core.workspace import tracking
+    from pipeline.registry.versions import Registry
+
+    registry = Registry(tracking())
+    recipe, number = named_version(version)
+    number = number or registry.champion(recipe)
+    if number is None:
+        raise UserError(f"{recipe}: has no champion: name a version, {recipe}/1")
+    pushed = Push(recipe, number, licence, base_model, layout)
+    print(push(registry, pushed, target, private))
 
 
 @group.command("bertline report news")

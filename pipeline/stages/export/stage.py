@@ -96,7 +96,7 @@ def _tokenizer_config(folder: Path, typed: bool) -> dict[str, Any]:
     other."""
     config: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     normalizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))["normalizer"] or {}
-    generic = config.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    generic = config.get("tokenizer_class") == "PreTrainedTokenizerFast"
     if typed and generic and normalizer.get("type") == "BertNormalizer":
         config |= {
             "tokenizer_class": "BertTokenizer",

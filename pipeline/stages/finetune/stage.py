@@ -17,8 +17,8 @@ from typing import Any
 from pipeline.core.files import atomic_write, sha256_of, write_csv, write_json
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import Fit, Validation
-from pipeline.models.bases import BaseParams, base_folder
-from pipeline.models.encoders import encoder_config, new_bert
+from pipeline.models.bases import BaseParams, base_folder, new_bert
+from pipeline.models.encoders import encoder_config
 from pipeline.models.heads import head_of
 from pipeline.registry.live_run import LiveRun
 from pipeline.stages.finetune.checkpoints import abandoned
@@ -126,6 +126,10 @@ def _describe_tokenizer(path: Path, max_length: int, typed: bool) -> None:
     """Write into a tokenizer's configuration what this model takes: transformers reads it."""
     names = ["input_ids", *(["token_type_ids"] if typed else []), "attention_mask"]
     config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = (
+            "PreTrainedTokenizerFast"  # the same, as transformers 4 knows it
+        )
     write_json(path, config | {"model_max_length": max_length, "model_input_names": names})
 
 

@@ -91,6 +91,8 @@ def _files(served: Candidate, export: Path, benchmark: Path) -> dict[str, Path]:
         "model": export / served.file,
         "tokenizer": export / "tokenizer.json",
         "settings": export / "serving.json",
+        "config": export / "config.json",
+        "tokenizer_config": export / "tokenizer_config.json",
         "smoke": benchmark / "smoke.json",
     }
 

@@ -207,7 +207,9 @@ def _random(task: Task, tokens: int, width: int, draw: np.random.Generator) -> L
     """Return random logits of a piece."""
     if task.head == "seq2seq":
         return np.array([-1.5, *draw.integers(4, 30, 6)], np.float32)
-    found = draw.normal(size=(tokens, width) if task.head in ("token", "span", "masked_lm") else width)
+    found = draw.normal(
+        size=(tokens, width) if task.head in ("token", "span", "masked_lm") else width
+    )
     if task.head == "masked_lm":  # log probabilities and tokens
         found[:, : 1 + BEST] = -np.abs(found[:, : 1 + BEST])
         found[:, 1 + BEST :] = draw.integers(4, 30, (tokens, BEST))
