@@ -31,8 +31,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.records import Machine, Scores, Split
 from pipeline.metrics import scoring
 from pipeline.metrics.scoring import Tallies
-from pipeline.models.bases import BaseParams, base_folder
-from pipeline.models.encoders import new_bert, pooling_of
+from pipeline.models.bases import BaseParams, base_folder, new_bert
+from pipeline.models.encoders import pooling_of
 from pipeline.sources import Row
 from pipeline.stages import artifacts
 from pipeline.stages.benchmark.machine import this_machine

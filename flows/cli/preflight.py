@@ -49,7 +49,7 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
     if not ends:
         behaviour.check_labels(suites, sorted(rows.classes))
-    weights, config, tokenizer = _base(recipe, task, rows.sample)
+    weights, config, tokenizer = _base(recipe, task, rows.sample, log)
     texts = [text for pair in rows.sample for text in pair if text]
     unknown = encoders.unknown_share(tokenizer.backend_tokenizer, texts)
     known = f"knows {1 - unknown:.1%} of the tokens of the texts"
@@ -82,7 +82,7 @@ def stops(facts: Sequence[tuple[str, str]]) -> bool:
 
 
 def _base(
-    recipe: recipes.Recipe, task: Task, sample: Sequence[Texts]
+    recipe: recipes.Recipe, task: Task, sample: Sequence[Texts], log: Log
 ) -> tuple[float, dict[str, Any], "PreTrainedTokenizerFast"]:
     """Return the size of the base's weights in bytes, its configuration and its tokenizer.
 
@@ -103,7 +103,7 @@ def _base(
         width, inner = network["hidden_size"], network["intermediate_size"]
         weights = vocabulary.size * width + _weights(network["num_hidden_layers"], width, inner)
         return 4 * weights, network, wordpiece.saved(learned, vocabulary.lower_case)
-    folder = base_folder(base)
+    folder = base_folder(base, log=log)
     head_of(task).check_base(folder, base.model, task)
     encoders.most_tokens(folder, settings.max_length, base.model)
     config = encoders.read_config(folder, base.model)

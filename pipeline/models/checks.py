@@ -7,33 +7,78 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
+from pipeline.models.families import BERT, FAMILIES
 
 POINTER = b"version https://git-lfs.github.com/spec/"
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
 POOLER = "pooler"
 LARGEST_HEADER = 100_000_000  # bytes of a safetensors file
 
 
-def check_saved(folder: Path, name: str) -> None:
-    """Raise UserError for files that are not there, not whole or do not fit each other; messages
-    call the base `name`."""
-    for file in ("config.json", "model.safetensors", "tokenizer.json"):
-        if _is_pointer(folder / file):
-            raise UserError(
-                f"{name}: {file} is a pointer of Git LFS, not the file: git lfs pull in its folder"
-            )
+def check_given(folder: Path, name: str) -> None:
+    """Raise UserError for a folder without the configuration or the tokenizer of an encoder, and
+    for pointers in place of files; messages call the base `name`."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{name}: holds no config.json: give the folder of a saved encoder")
+    for pattern in (*WEIGHTS, "config.json", *TOKENIZERS):
+        for path in sorted(folder.glob(pattern)):
+            if _is_pointer(path):
+                raise UserError(
+                    f"{name}: {path.name} is a pointer of Git LFS, not the file: git lfs pull in"
+                    " its folder"
+                )
     if not any(next(folder.glob(pattern), None) for pattern in TOKENIZERS):
         raise UserError(
             f"{name}: holds no tokenizer: save tokenizer.json of the same model beside its weights"
         )
-    shapes = shapes_of(folder / "model.safetensors", name)
-    rows = next((s[0] for n, s in shapes.items() if n.endswith("word_embeddings.weight")), None)
+
+
+def check_saved(folder: Path, name: str) -> None:
+    """Raise UserError for a model.safetensors, tokenizer.json and config.json that are not whole or
+    do not fit each other; messages call the base `name`."""
+    rows = word_rows(folder, name)
     tokens = _vocabulary(folder / "tokenizer.json", name)
-    if rows is not None and tokens is not None and tokens > rows:
+    if rows is not None and tokens > rows:
         raise UserError(
             f"{name}: tokenizer.json has {tokens:,} tokens, the embeddings have {rows:,} rows: save"
             " the model after model.resize_token_embeddings(len(tokenizer))"
         )
+    config = _config(folder, name)
+    positions, most = position_rows(folder, name), config.get("max_position_embeddings")
+    if positions is not None and most is not None and positions != most:
+        raise UserError(
+            f"{name}: config.json has max_position_embeddings {most}, the weights have {positions}"
+            " positions: give config.json and weights of the same model"
+        )
+    if config.get("pad_token_id", 0) is None:
+        raise UserError(
+            f"{name}: config.json has no pad_token_id: write the number of the tokenizer's padding"
+        )
+
+
+def word_rows(folder: Path, name: str) -> int | None:
+    """Return the number of tokens in the word embeddings of a model; None without such weights."""
+    family = FAMILIES.get(_config(folder, name).get("model_type", ""), BERT)
+    return _rows(folder, family.words, name)
+
+
+def position_rows(folder: Path, name: str) -> int | None:
+    """Return the number of positions in the weights of a model; None if it has no such weights."""
+    return _rows(folder, "position_embeddings.weight", name)
+
+
+def _rows(folder: Path, end: str, name: str) -> int | None:
+    shapes = shapes_of(folder / "model.safetensors", name)
+    return next((shape[0] for key, shape in shapes.items() if key.endswith(end)), None)
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return dict(config.get("text_config") or config)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{name}: config.json cannot be read ({error}): get it again") from None
 
 
 def _is_pointer(path: Path) -> bool:
@@ -59,10 +104,8 @@ def shapes_of(path: Path, name: str) -> Mapping[str, tuple[int, ...]]:
         ) from None
 
 
-def _vocabulary(path: Path, name: str) -> int | None:
-    """Return the number of tokens of a tokenizer.json; None if there is none."""
-    if not path.is_file():
-        return None
+def _vocabulary(path: Path, name: str) -> int:
+    """Return the number of tokens of a tokenizer.json."""
     from tokenizers import Tokenizer
 
     try:

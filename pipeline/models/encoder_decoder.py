@@ -45,14 +45,14 @@ def new(
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # the decoder reads each token
     source = encoder.config
-    attention_dropout = dropouts.get(family_of(source).attention_dropout, 0.0)
+    family = family_of(source)
     begin, end, padding = (tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]", "[PAD]"))
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=source.hidden_size,
         num_hidden_layers=decoder.layers,
         num_attention_heads=source.num_attention_heads,
-        intermediate_size=source.intermediate_size,
+        intermediate_size=getattr(source, family.inner_size),
         max_position_embeddings=decoder.max_length,
         type_vocab_size=1,
         is_decoder=True,
@@ -60,7 +60,7 @@ def new(
         pad_token_id=padding,
         bos_token_id=begin,
         eos_token_id=end,
-        **BERT.dropouts(dropout, attention_dropout),
+        **BERT.dropouts(dropout, dropouts.get(family.attention_dropout, 0.0)),
     )
     model = EncoderDecoderModel(encoder=encoder, decoder=BertLMHeadModel(config))
     model.config.decoder_start_token_id = begin

@@ -4,15 +4,11 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_write
-from pipeline.models.checks import check_finite, check_loaded, shapes_of
+from pipeline.models.checks import check_finite, check_loaded, position_rows
 from pipeline.models.families import FAMILIES, FIRST_TOKEN, family_of
-
-if TYPE_CHECKING:
-    from pipeline.models.bases import Network
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -51,30 +47,38 @@ def most_tokens(folder: Path, wanted: int, name: str) -> int:
     """Return the longest input of a base in tokens. Raises UserError if `wanted` is longer."""
     config = read_config(folder, name)
     if "max_position_embeddings" not in config:
-        shapes = shapes_of(folder / "model.safetensors", name)
-        ends = "position_embeddings.weight"
-        rows = next(
-            (f"{s[0]}, as in its weights" for n, s in shapes.items() if n.endswith(ends)), ""
-        )
-        raise UserError(f"{name}: config.json has no max_position_embeddings: write it: {rows}")
+        rows = position_rows(folder, name)
+        told = "" if rows is None else f": {rows}, as in its weights"
+        raise UserError(f"{name}: config.json has no max_position_embeddings: write it{told}")
     most = int(config["max_position_embeddings"]) - family_of(config).lost_positions(config)
     if wanted > most:
         raise UserError(f"{name}: takes at most {most} tokens: set tokenize.max_length to {most}")
     return most
 
 
-def load_tokenizer(folder: Path, name: str) -> Any:
-    """Load the fast tokenizer of a model folder. Raises UserError if there is none."""
+def load_tokenizer(folder: Path, name: str, **settings: Any) -> Any:
+    """Load the fast tokenizer of a model folder; `settings` overrule its own.
+
+    Raises UserError if there is none, or it has no token for padding.
+    """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            folder, use_fast=True, trust_remote_code=False, local_files_only=True
+            folder, trust_remote_code=False, local_files_only=True, **settings
         )
     except Exception as error:  # of the library tokenizers, which has no class of its own
         raise UserError(f"{name}: its tokenizer cannot be loaded: {_first_line(error)}") from None
     if not tokenizer.is_fast:
-        raise UserError(f"{name}: has no fast tokenizer: save a tokenizer.json beside its weights")
+        raise UserError(
+            f"{name}: its tokenizer, a {type(tokenizer).__name__}, has no fast form: give a base"
+            " with a tokenizer.json"
+        )
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"{name}: its tokenizer has no token for padding: write pad_token into"
+            " tokenizer_config.json"
+        )
     # without the folder's path: two clones must save the same bytes
     tokenizer.name_or_path = ""
     for name in ("name_or_path", "is_local", "local_files_only"):
@@ -90,29 +94,6 @@ def unknown_share(tokenizer: Any, texts: Iterable[str]) -> float:
     found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     tokens = [token for encoding in found for token in encoding.ids]
     return sum(token in unknown for token in tokens) / max(len(tokens), 1)
-
-
-def new_bert(folder: Path, network: "Network", tokenizer: Path, seed: int, *, pooling: str) -> Path:
-    """Save a BERT of random weights for the vocabulary of a saved tokenizer, and return its folder.
-
-    The same seed gives the same weights. `pooling` is what `pooling_of` will return for it.
-    """
-    import torch
-    from transformers import AutoTokenizer, BertConfig, BertModel
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    vocabulary = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    torch.manual_seed(seed)
-    config = BertConfig(
-        **network.model_dump(),
-        vocab_size=len(vocabulary),
-        pad_token_id=vocabulary.pad_token_id,
-        classifier_pooling=pooling,
-    )
-    with atomic_write(folder) as temporary:
-        BertModel(config).save_pretrained(temporary)
-    return folder
 
 
 def pooling_of(folder: Path) -> str:

@@ -37,8 +37,8 @@ class Family:
     """Layers whose attention ONNX Runtime does not fuse; None for all."""
     answers: bool = True
     """True if transformers has a class for answers in texts."""
-    decodes: bool = True
-    """True if it can be the encoder of an encoder-decoder model."""
+    inner_size: str = "intermediate_size"
+    """Setting for the width of its feed-forward networks."""
 
     pretrains: bool = False
     """True if it can be pretrained here."""
@@ -73,6 +73,7 @@ FAMILIES: Mapping[str, Family] = {
         hidden_dropout=("dropout",),
         attention_dropout="attention_dropout",
         classifier_dropout=("seq_classif_dropout",),
+        inner_size="hidden_dim",
         layers="transformer.layer",
         behind_attention="sa_layer_norm",
     ),

@@ -11,7 +11,6 @@ from pydantic import Field
 from pipeline.core.config import Settings
 from pipeline.core.files import write_json
 from pipeline.models import encoders
-from pipeline.models.families import Family
 from pipeline.models.heads.base import DecoderGraph, Graph, Head, Start
 from pipeline.tasks.base import Task
 from pipeline.tasks.base.encoding import WRITTEN
@@ -41,9 +40,6 @@ class Decoder(Settings):
 class Seq2SeqHead(Head):
     generates = True
     adapters = False
-
-    def supports(self, family: Family) -> bool:
-        return family.decodes
 
     def defaults(self, task: Task) -> Mapping[str, Any]:
         return {

@@ -218,7 +218,7 @@ def _tokenizer(
             raise UserError(
                 f"tokenize.vocabulary: {base.model} has a vocabulary of its own: set it to null"
             )
-        folder = base_folder(base)
+        folder = base_folder(base, log=log)
         head_of(task).check_base(folder, base.model, task)
         most_tokens(folder, params.max_length, base.model)
         return load_tokenizer(folder, base.model)

@@ -68,9 +68,7 @@ def test_every_runtime_gives_the_encoders_own_states(
     eager = TorchExtractor(folder, family, layers, pooling, normalize, attention="eager")
     fused = export_fused(eager, tmp_path / "fp32.onnx")
     unfused = FAMILIES[family].unfused
-    assert fused.get("Attention", 0) == (
-        0 if unfused is None else max(max(layers) - unfused, 0)
-    )
+    assert fused.get("Attention", 0) == (0 if unfused is None else max(max(layers) - unfused, 0))
     quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", per_channel=True, reduce_range=True)
     whole = OnnxModel(tmp_path / "fp32.onnx", model.padding)
     small = OnnxModel(tmp_path / "int8.onnx", model.padding)
