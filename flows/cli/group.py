@@ -95,8 +95,9 @@ class Group:
         self.panel = panel
         self.app = typer.Typer()
 
-    def command(self, *examples: str) -> Callable[[F], F]:
-        """Declare a function as a command; `examples` are calls of it, shown in the help."""
+    def command(self, *examples: str, name: str | None = None) -> Callable[[F], F]:
+        """Declare a function as a command; `examples` are calls of it, shown in the help. `name` is
+        its name if that is a word of Python."""
         head = "example" if len(examples) == 1 else "examples"
         shown = "\n  ".join([f"{head}:", *examples])
-        return self.app.command(cls=Command, rich_help_panel=self.panel, epilog=shown)
+        return self.app.command(name, cls=Command, rich_help_panel=self.panel, epilog=shown)

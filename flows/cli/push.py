@@ -69,6 +69,7 @@ def push(registry: Registry, pushed: Push, target: str, private: bool) -> str:
     The token of the hub comes from the environment (HF_TOKEN). Raises UserError if a file has
     changed or the target is refused, Unavailable if the hub does not answer.
     """
+    registry.version_tags(pushed.recipe, pushed.number)  # there is such a version
     if not target.startswith(HUB):
         out = Path(target)
         if out.exists():

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.cli import terminal
-from flows.cli.proposals.policies import propose_base, propose_length, propose_policies
+from flows.cli.proposals.policies import (
+    propose_base,
+    propose_length,
+    propose_policies,
+    take_trained,
+)
 from flows.cli.proposals.proposal import propose
 from flows.cli.proposals.values import watchable
 from pipeline import tasks
@@ -176,11 +181,13 @@ def add_own(
     task: str | None,
     like: str | None,
     *,
+    trained: str | None = None,
     log: Log = no_log,
 ) -> list[str]:
     """Write a complete block for `file` into params.yaml. `ingest` holds the options that are
     given; the others are proposed from the rows. Other values are those of the recipe `like`, or
-    the defaults of the task. Returns lines that explain the proposal.
+    the defaults of the task. `trained` is a model that is taken as it is instead of a training.
+    Returns lines that explain the proposal.
 
     Raises UserError if the name is taken, the file or a column is missing, the options do not fit
     the task, and for what cannot be decided.
@@ -206,7 +213,9 @@ def add_own(
     if found.baseline in task_of(block["task"]).baseline:
         block["evaluate"]["baseline"] = found.baseline
     _check_readable(block, name)
-    if not like:
+    if trained:
+        take_trained(block, found, trained)
+    elif not like:
         propose_base(block, found)
         propose_length(block, found)
     propose_policies(block, found, name, log)

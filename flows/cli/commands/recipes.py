@@ -202,6 +202,51 @@ def new(
     _added(name)
 
 
+@group.command(
+    "bertline import models/reviews data/raw/reviews.csv",
+    "bertline import hub:org/reviews@1f3c data/raw/reviews.csv --name films --label sentiment",
+    name="import",
+)
+def import_(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Folder of transformers, or hub:NAME@REVISION."),
+    ],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Rows to judge it by.", parser=str)],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the recipe.", show_default="that of the file"),
+    ] = None,
+    task: Task = None,
+    text: Text = None,
+    second: Second = None,
+    label: Label = None,
+    format_: Format = None,
+    label_names: LabelNames = None,
+    split: Split = None,
+) -> None:
+    """Add a recipe for a model that was trained elsewhere: it goes the line without training."""
+    from flows.cli.proposals.proposal import name_for
+    from flows.cli.recipes import add_own
+    from pipeline.core.config import read_recipes
+    from pipeline.core.log import Console
+
+    name = name or name_for(file, read_recipes())
+    names = label.split(",") if label and "," in label else label
+    given = {
+        "text": text,
+        "second": second,
+        "label": names,
+        "format": format_,
+        "label_names": label_names,
+        "split": split,
+    }
+    own = {key: value for key, value in given.items() if value is not None}
+    lines = add_own(name, file, own, task, None, trained=model, log=Console("import"))
+    print("\n".join(lines))
+    _added(name)
+
+
 def _added(name: str) -> None:
     from pipeline.core.config import PARAMS_FILE
 

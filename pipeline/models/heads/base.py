@@ -137,6 +137,15 @@ class Head(ABC):
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         """Load a trained model from its folder. Raises UserError for broken weights."""
 
+    def adopt(self, start: Start) -> Any:
+        """Load a model that was trained elsewhere, with its outputs in the order of `start`'s.
+
+        Raises UserError for one without this head, and for other outputs.
+        """
+        raise UserError(
+            f"{start.name}: a model with this head cannot be imported: set finetune.epochs to train"
+        )
+
     def save_extras(self, folder: Path, pooling: str, max_length: int) -> None:
         """Write what other libraries need beside a saved model."""
         return

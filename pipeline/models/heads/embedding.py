@@ -35,6 +35,9 @@ class EmbeddingHead(SequenceHead):
     def build(self, start: Start) -> Any:
         return self.load(start.folder, start.name, **start.dropouts)
 
+    def adopt(self, start: Start) -> Any:
+        return self.load(start.folder, start.name)
+
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         from transformers import AutoModel
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.core.errors import UserError
 from pipeline.models import encoders
 from pipeline.models.families import Family
-from pipeline.models.heads.base import Graph, plain_graph
+from pipeline.models.heads.base import Graph, Start, plain_graph
 from pipeline.models.heads.classifier import Classifier
 from pipeline.tasks.base import IGNORED, Task
 from pipeline.tasks.base.encoding import Piece
@@ -36,6 +36,9 @@ class MaskedLMHead(Classifier):
         from pipeline.models.pretraining_heads import BertForPreTraining
 
         return BertForPreTraining
+
+    def adopt(self, start: Start) -> Any:
+        return self.load(start.folder, start.name)
 
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         model = super().load(folder, name, **settings)

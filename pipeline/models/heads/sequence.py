@@ -44,6 +44,12 @@ class SequenceHead(Classifier):
         model.config.classifier_pooling = "cls"
         return model
 
+    def adopt(self, start: Start) -> Any:
+        model = super().adopt(start)
+        if not encoders.is_mean_pooling(start.folder):
+            model.config.classifier_pooling = own_pooling(model)
+        return model
+
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         if not encoders.is_mean_pooling(folder):
             return super().load(folder, name, **settings)
@@ -57,6 +63,13 @@ class SequenceHead(Classifier):
     def graph(self, model: Any, typed: bool) -> Graph:
         first_token = encoders.pooling(model) == "cls"
         return plain_graph(model, typed, by_token=False, first_token=first_token)
+
+
+def own_pooling(model: Any) -> str:
+    """Return the pooling of one of transformers' own classes, whatever its base was trained with:
+    that of its configuration if its family has the setting, else the first token's."""
+    family = family_of(model.config)
+    return str(model.config.classifier_pooling) if family.first_token else "cls"
 
 
 HEAD = SequenceHead()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models.families import Family
-from pipeline.models.heads.base import Graph, plain_graph
+from pipeline.models.heads.base import Graph, Start, plain_graph
 from pipeline.models.heads.classifier import Classifier
 
 
@@ -19,6 +19,9 @@ class SpanHead(Classifier):
         from transformers import AutoModelForQuestionAnswering
 
         return AutoModelForQuestionAnswering
+
+    def adopt(self, start: Start) -> Any:
+        return self.load(start.folder, start.name)
 
     def load(self, folder: Path, name: str, **settings: Any) -> Any:
         model = super().load(folder, name, **settings)

@@ -67,8 +67,11 @@ def roc(points: Path, path: Path) -> None:
 
 
 def curves(training: Path, validation: Path, path: Path) -> None:
-    """Draw training loss, validation loss and the first validation metric over steps."""
+    """Draw training loss, validation loss and the first validation metric over steps; nothing for a
+    model that was trained elsewhere."""
     train, valid = _columns(training), _columns(validation)
+    if not valid:
+        return
     figure, axes = png.new()
     axes.plot(train["step"], train["loss"], color=BLUE, lw=1, label="training loss")
     axes.plot(valid["step"], valid["loss"], color=BLUE, marker="o", label="validation loss")

@@ -25,7 +25,8 @@ class Lora(Settings):
 
 
 class FinetuneParams(Settings):
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
+    """Passes over the training rows; 0 takes the base with its own head, as trained elsewhere."""
     max_steps: int | None = Field(ge=1)
     """Most steps, if the epochs have more: the learning rate decays to 0 by then."""
     batch_size: int = Field(ge=1)
@@ -78,6 +79,12 @@ def check(params: FinetuneParams, task: Task) -> None:
         )
     head = head_of(task)
     head.check(params, task)
+    if not params.epochs and params.metric == "loss":
+        raise ValueError(
+            f"metric: nothing is trained in 0 epochs: set it to {' or '.join(task.metrics)}"
+        )
+    if not params.epochs and params.lora:
+        raise ValueError("lora: nothing is trained in 0 epochs: set it to null")
     for key, plain in (("class_weights", "none"), ("label_smoothing", 0.0)):
         fits = task.exclusive or (head.generates and key == "label_smoothing")
         if getattr(params, key) != plain and not fits:

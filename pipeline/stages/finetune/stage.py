@@ -61,7 +61,12 @@ def finetune(
         job = trainer.Job(
             params, task, folder, base.model, tokenize, validator, state / key, precision
         )
-        result = trainer.train(job, log, live.point)
+        if params.epochs:
+            result = trainer.train(job, log, live.point)
+        else:
+            from pipeline.stages.finetune.adoption import adopted
+
+            result = adopted(job, validate, log)
     decided = task.tunes or task.remembers
     decision = validator.decision(result.predict()) if decided else validator.prepared
     _save(result, task, tokenize / "tokenizer", validator.encoder.max_length, out / "model")

@@ -218,11 +218,11 @@ def train(job: Job, log: Log, point: Point) -> Result:
     return _run(job, built, trainer, log)
 
 
-def _build(job: Job) -> _Built:
-    """Build the model: a head on the base, with fast layers, and with LoRA if the recipe has it."""
-    params, head = job.params, head_of(job.task)
+def start_of(job: Job) -> Start:
+    """Return what a head needs to build its model."""
+    params = job.params
     family = family_of(encoders.read_config(job.base, job.name))
-    start = Start(
+    return Start(
         job.base,
         job.name,
         job.task.outputs(job.validator.classes),
@@ -232,7 +232,12 @@ def _build(job: Job) -> _Built:
         job.task.problem_type,
         params.decoder,
     )
-    model = head.build(start)
+
+
+def _build(job: Job) -> _Built:
+    """Build the model: a head on the base, with fast layers, and with LoRA if the recipe has it."""
+    params, head = job.params, head_of(job.task)
+    model = head.build(start_of(job))
     if head.pooled and encoders.pooling(model) == "cls":
         first_token_only(model)
     parameters = _count(model)

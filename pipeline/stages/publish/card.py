@@ -92,11 +92,13 @@ def _hub_metric(name: str) -> str:
 def _origin(fit: Fit, served: Candidate, lineage: str) -> str:
     early = ", stopped early" if fit.stopped_early else ""
     part = fit.trained / fit.parameters
-    trained = f", {part:.2%} of them trained" if part < 1 else ""
+    trained = f", {part:.2%} of them trained" if 0 < part < 1 else ""
     how = ", its head on the mean of a text's tokens" if fit.pooling == "mean" else ""
+    begun = "Fine-tuned from" if fit.epochs else "Trained elsewhere and imported as it is,"
+    training = f", {fit.epochs:.1f} epochs in {fit.precision}{early}" if fit.epochs else ""
     return (
-        f"Fine-tuned from {_code(fit.base)} ({fit.parameters / 1e6:.1f} M parameters{trained}{how},"
-        f" {fit.epochs:.1f} epochs in {fit.precision}{early}), served as `{served.name}`"
+        f"{begun} {_code(fit.base)} ({fit.parameters / 1e6:.1f} M parameters{trained}{how}"
+        f"{training}), served as `{served.name}`"
         f" ({served.bytes / 1e6:.0f} MB). Lineage `{lineage}`, weights `{fit.weights_sha256}`."
     )
 
@@ -241,6 +243,8 @@ Measured on {_line(machine.processor)}, {runtimes.threads} threads,
 
 
 def _effort(lengths: Lengths, fit: Fit, runtimes: Benchmark) -> str:
+    if not fit.epochs:
+        return ""
     rows_read, pieces = lengths.rows["train"], lengths.pieces["train"]
     tokens = min(rows_read * _mean_tokens(lengths), pieces * lengths.maximum)
     # forward and backward pass through all parameters, and gradients of the trained ones
