@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.cli.examined_rows import STOP, ExaminedRows
 from pipeline import recipe as recipes
@@ -17,6 +17,7 @@ from pipeline.core.locations import is_local
 from pipeline.core.log import Log, no_log
 from pipeline.models import encoders
 from pipeline.models.bases import base_folder
+from pipeline.models.families import family_of
 from pipeline.models.heads import head_of
 from pipeline.sources.remote import check_watched
 from pipeline.stages.evaluate import behaviour
@@ -49,7 +50,7 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     suites = map(behaviour.read_suite, recipe.evaluate.behaviour)
     if not ends:
         behaviour.check_labels(suites, sorted(rows.classes))
-    weights, config, tokenizer = _base(recipe, task, rows.sample, log)
+    weights, layers, tokenizer = _base(recipe, task, rows.sample, log)
     texts = [text for pair in rows.sample for text in pair if text]
     unknown = encoders.unknown_share(tokenizer.backend_tokenizer, texts)
     known = f"knows {1 - unknown:.1%} of the tokens of the texts"
@@ -69,7 +70,7 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
             batch = finetune.gradient_accumulation * finetune.batch_size
             passes = min(passes, finetune.max_steps * batch)
         tokens = passes * _tokens(tokenizer, recipe, task, rows.sample)
-        seconds = _training_seconds(config, tokens)
+        seconds = _training_seconds(layers, tokens)
         minutes = max(1, round(seconds / 60))
         facts.append(("time", f"about {minutes:,} min to train, on this processor"))
     facts.append(("disk", f"about {COPIES * weights / 1e9:.1f} GB, of {_free() / 1e9:.1f} GB free"))
@@ -83,11 +84,14 @@ def stops(facts: Sequence[tuple[str, str]]) -> bool:
 
 def _base(
     recipe: recipes.Recipe, task: Task, sample: Sequence[Texts], log: Log
-) -> tuple[float, dict[str, Any], "PreTrainedTokenizerFast"]:
-    """Return the size of the base's weights in bytes, its configuration and its tokenizer.
+) -> tuple[float, int, "PreTrainedTokenizerFast"]:
+    """Return the size of the base's weights in bytes, the number of weights in the matrices of its
+    layers, and its tokenizer.
 
     For a base from scratch, the tokenizer is learned from the sample.
     """
+    from transformers import AutoModel
+
     from pipeline.stages.tokenize import wordpiece
 
     base, settings = recipe.base, recipe.tokenize
@@ -101,14 +105,18 @@ def _base(
         )
         network = base.network.model_dump()
         width, inner = network["hidden_size"], network["intermediate_size"]
-        weights = vocabulary.size * width + _weights(network["num_hidden_layers"], width, inner)
-        return 4 * weights, network, wordpiece.saved(learned, vocabulary.lower_case)
+        layers = _weights(network["num_hidden_layers"], width, inner)
+        weights = vocabulary.size * width + layers
+        return 4 * weights, layers, wordpiece.saved(learned, vocabulary.lower_case)
     folder = base_folder(base, log=log)
     head_of(task).check_base(folder, base.model, task)
     encoders.most_tokens(folder, settings.max_length, base.model)
-    config = encoders.read_config(folder, base.model)
+    # damaged weights, and those of another configuration, are found here
+    config = encoders.load(AutoModel, folder, base.model).config
+    inner = getattr(config, family_of(config).inner_size)
+    layers = _weights(config.num_hidden_layers, config.hidden_size, inner)
     tokenizer = encoders.load_tokenizer(folder, base.model)
-    return size_of(folder / "model.safetensors"), config, tokenizer
+    return size_of(folder / "model.safetensors"), layers, tokenizer
 
 
 def _tokens(
@@ -131,17 +139,14 @@ def _tokens(
         return sum(map(len, encoder.pieces(sample))) / max(len(sample), 1)
 
 
-def _training_seconds(config: dict[str, Any], tokens: float) -> float:
+def _training_seconds(weights: int, tokens: float) -> float:
     """Estimate the time of 6 operations per weight and token (Kaplan et al. 2020).
 
     The speed of a processor is measured with a matrix product.
     """
     import torch
 
-    width = config.get("hidden_size") or config["dim"]
-    inner = config.get("intermediate_size") or config["hidden_dim"]
-    layers = config.get("num_hidden_layers") or config["n_layers"]
-    work = 6 * _weights(layers, width, inner) * tokens
+    work = 6 * weights * tokens
     if torch.cuda.is_available():
         return float(work / 5e13)
     matrix = torch.randn(1536, 1536)

@@ -145,7 +145,7 @@ def test_the_digest_of_shards_is_that_of_all_one_behind_the_other(folder: Path) 
 
 
 class Attack:
-    """What a pickle can do to those who load it."""
+    """Object whose unpickling makes a folder."""
 
     def __reduce__(self) -> Any:
         return os.mkdir, ("attacked",)
