@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pipeline.core.config import read_task
 from pipeline.core.records import Fit, Validation
+from pipeline.models.families import FAMILIES
 from pipeline.models.heads import head_of
 from pipeline.models.heads.base import Start
 from pipeline.runtimes.pytorch import TorchModel
@@ -23,6 +24,7 @@ from pipeline.stages.finetune.stage import finetune
 from pipeline.tasks.base.answering import Answering
 from pipeline.tasks.base.encoding import Texts
 from tests.pipeline.conftest import Home, up_to_tokens
+from tests.pipeline.models.test_families import saved
 from tests.pipeline.tasks.test_contract import asked_texts, make
 from tests.pipeline.tasks.toys import TOYS
 
@@ -122,6 +124,43 @@ def test_a_classifier_of_texts_answers_the_same_in_transformers(
             assert scores == pytest.approx(dict(answer.scores), abs=1e-5)
         else:
             assert scores["score"] == pytest.approx(float(answer.label), rel=1e-3, abs=1e-4)
+
+
+CLASSES = {
+    "classification": transformers.AutoModelForSequenceClassification,
+    "ner": transformers.AutoModelForTokenClassification,
+    "question_answering": transformers.AutoModelForQuestionAnswering,
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "pooling"),
+    [
+        ("classification", "cls"),
+        ("classification", "mean"),
+        ("ner", ""),
+        ("question_answering", ""),
+    ],
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_loads_in_transformers(
+    family: str, task: str, pooling: str, tmp_path: Path, code: None
+) -> None:
+    kind, head = read_task(task, "task"), head_of(read_task(task, "task"))
+    if not head.supports(FAMILIES[family]):
+        pytest.skip(f"{family} has no class for {task}")
+    base = saved(tmp_path / "base", family, pooling)
+    outputs = ["start", "end"] if task == "question_answering" else ["a", "b", "c"]
+    head.build(Start(base, "base", outputs, {}, base)).save_pretrained(tmp_path / "model")
+    ours = TorchModel(tmp_path / "model", kind).model
+    plain = CLASSES[task].from_pretrained(tmp_path / "model", trust_remote_code=pooling == "mean")
+    ids = torch.tensor([[2, 7, 9, 30, 3], [2, 8, 3, 0, 0]])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    with torch.inference_mode():
+        expected, found = ours(**inputs).logits, plain.eval()(**inputs)
+    logits = found.logits if "logits" in found else torch.stack([*found.values()], -1)
+    real = inputs["attention_mask"].bool() if logits.ndim == 3 else slice(None)
+    assert torch.allclose(logits[real], expected[real], atol=1e-5)
 
 
 def test_words_have_the_same_tags_in_transformers(tiny_base: Path, tmp_path: Path) -> None:
@@ -239,8 +278,8 @@ def test_a_trained_folder_is_a_base(task: str, by_mean: Path, tmp_path: Path) ->
     first = trained("classification", by_mean, tmp_path / "first").finetune / "model"
     start = Start(first, "base", ["a", "b"], {}, first)
     model = head_of(read_task(task, "task")).build(start)
-    saved = load_file(first / "model.safetensors")
+    weights = load_file(first / "model.safetensors")
     built = model.base_model.state_dict()
     names = {name for name in built if not name.startswith("pooler.")}
-    assert {f"encoder.{name}" for name in names} == {n for n in saved if "classifier" not in n}
-    assert all(torch.equal(built[name], saved[f"encoder.{name}"]) for name in names)
+    assert {f"encoder.{name}" for name in names} == {n for n in weights if "classifier" not in n}
+    assert all(torch.equal(built[name], weights[f"encoder.{name}"]) for name in names)
