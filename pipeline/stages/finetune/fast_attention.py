@@ -11,7 +11,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from pipeline.models.families import BERT, FAMILIES
+from pipeline.models.families import FAMILIES
 
 NAME = "products"  # among transformers' implementations of attention
 LONGEST = 512  # tokens; the weights of longer texts take too much memory
@@ -114,8 +114,12 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def fast_attention(model: Any) -> None:
-    """Make a model use this attention, but for the parts of families that have only their own."""
+    """Make a model use this attention, but for encoders of families that have only their own.
+
+    The configuration of a composite model would set it for all parts.
+    """
     for module in model.modules():
         config = getattr(module, "config", None)
-        if config is not None and FAMILIES.get(config.model_type, BERT).sdpa:
+        family = FAMILIES.get(getattr(config, "model_type", ""))
+        if config is not None and family is not None and family.sdpa:
             config._attn_implementation = NAME

@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 from sentencepiece import sentencepiece_model_pb2 as spm
+from tokenizers import ByteLevelBPETokenizer
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256_of
@@ -284,6 +285,25 @@ def test_a_vocabulary_with_capital_letters_keeps_them(told: bool, folder: Path) 
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
     tokenizer = encoders.load_tokenizer(base_folder(base("base")), "base")
     assert ("The" in tokenizer.tokenize("The goal")) == (not told)
+
+
+def test_a_vocabulary_of_bytes_becomes_the_same_tokenizer(folder: Path) -> None:
+    learned = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    learned.train_from_iterator([TEXT, "the goal"] * 20, vocab_size=290, special_tokens=special)
+    slow(folder, "RobertaTokenizer")
+    learned.save_model(str(folder))
+    rows = {"vocab_size": learned.get_vocab_size(), "model_type": "roberta"}
+    config = json.loads((folder / "config.json").read_text()) | rows
+    (folder / "config.json").write_text(json.dumps(config))
+    own = encoders.load_tokenizer(folder, "base")  # of the files themselves
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    shape = transformers.RobertaConfig(**rows | small, max_position_embeddings=64)
+    transformers.RobertaModel(shape).save_pretrained(folder)
+    made = encoders.load_tokenizer(base_folder(base("base")), "base")
+    text = f"{TEXT} é"
+    assert made(text, add_special_tokens=False).input_ids == learned.encode(text).ids
+    assert made(text).input_ids == own(text).input_ids == [0, *learned.encode(text).ids, 2]
 
 
 def pieces(*first: str) -> bytes:
