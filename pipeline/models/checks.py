@@ -126,16 +126,16 @@ def check_loaded(model: Any, loading: Mapping[str, Any], name: str, *, new_head:
     """Raise UserError for weights that transformers found missing, or of another shape, and has
     filled at random: of the encoder or, without `new_head`, of the head too.
 
-    `loading` is what `from_pretrained` tells of its loading. Weights of a pooler may be missing:
-    encoders are saved without those that no head reads.
+    `loading` is what `from_pretrained` tells of its loading. Weights of a pooler may be missing
+    where a head is new or there is none: encoders are saved without those that no head reads.
     """
     prefix = f"{model.base_model_prefix}."
     headed = model.base_model is not model
 
     def counts(key: str) -> bool:
-        return POOLER not in key.split(".") and (
-            not new_head or not headed or key.startswith(prefix)
-        )
+        if POOLER in key.split("."):
+            return headed and not new_head
+        return not new_head or not headed or key.startswith(prefix)
 
     if missing := sorted(filter(counts, loading["missing_keys"])):
         raise UserError(

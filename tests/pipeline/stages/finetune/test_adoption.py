@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipeline.core.errors import UserError
 from pipeline.core.records import Fit, Validation
@@ -107,3 +107,15 @@ def test_numbered_classes_are_those_of_numbered_rows(
     assert adopted.config.id2label == {0: "2", 1: "0", 2: "1"}
     config = json.loads((model / "config.json").read_text())
     assert config["id2label"]["2"] == "LABEL_2"
+
+
+def test_a_classifier_without_its_pooler_is_refused(
+    tokens: Home, tiny_base: Path, tmp_path: Path
+) -> None:
+    """transformers would make one up, and every answer would be noise."""
+    model = elsewhere(tiny_base, tmp_path / "model", classes(tokens))
+    weights = load_file(model / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "pooler" not in name}
+    save_file(kept, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="pooler"):
+        imported(tokens, model, tmp_path / "out")
