@@ -61,12 +61,7 @@ def finetune(
         job = trainer.Job(
             params, task, folder, base.model, tokenize, validator, state / key, precision
         )
-        if params.epochs:
-            result = trainer.train(job, log, live.point)
-        else:
-            from pipeline.stages.finetune.adoption import adopted
-
-            result = adopted(job, validate, log)
+        result = _result(job, validate, log, live.point)
     decided = task.tunes or task.remembers
     decision = validator.decision(result.predict()) if decided else validator.prepared
     _save(result, task, tokenize / "tokenizer", validator.encoder.max_length, out / "model")
@@ -93,6 +88,17 @@ def finetune(
     ).write(out / "fit.json")
     shutil.rmtree(state, ignore_errors=True)
     return fit
+
+
+def _result(job: Any, validate: Path, log: Log, point: Any) -> Any:
+    """Train, or take a model that was trained elsewhere."""
+    if job.params.epochs:
+        from pipeline.stages.finetune.trainer import train
+
+        return train(job, log, point)
+    from pipeline.stages.finetune.adoption import adopted
+
+    return adopted(job, validate, log)
 
 
 def _base(base: BaseParams, task: Task, tokenizer: Path, state: Path, seed: int) -> Path:
