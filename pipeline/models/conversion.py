@@ -45,6 +45,8 @@ def _shards(index: Path, name: str) -> list[Path]:
     try:
         files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         shards = [index.with_name(Path(file).name) for file in sorted(files)]
+        if not shards:
+            raise ValueError("it names no file")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{name}: {index.name} cannot be read ({error}): get it again") from None
     for shard in shards:

@@ -192,6 +192,11 @@ def cut_index(folder: Path) -> None:
     path.write_text(path.read_text()[:50])
 
 
+def empty_index(folder: Path) -> None:
+    sharded(folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+
+
 def pointer(form: Callable[[Path], None], pattern: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         form(folder)
@@ -220,6 +225,7 @@ def only(*names: str) -> Callable[[Path], None]:
         (empty_pickle, r"pytorch_model.bin cannot be loaded \(EOFError\)"),
         (without_a_shard, "index.json names model-00002-of-000.+, which is missing: get it"),
         (cut_shard, r"model-00002-of-.+ cannot be loaded \(.+\): it may be cut short"),
+        (empty_index, r"index.json cannot be read \(it names no file\): get it again"),
         (cut_index, r"model.safetensors.index.json cannot be read \(.+\): get it again"),
         (pointer(pickled, "pytorch_model.bin"), "pytorch_model.bin is a pointer of Git LFS"),
         (pointer(sharded, "model-00003-*"), "model-00003-of-.+ is a pointer of Git LFS"),
