@@ -32,6 +32,12 @@ class Classifier(Head):
 
     def adopt(self, start: Start) -> Any:
         model = self.load(start.folder, start.name)
+        own = model.config.problem_type
+        if own and start.problem_type and own != start.problem_type:
+            raise UserError(
+                f"{start.name}: config.json has problem_type {own!r}, and the recipe's task needs"
+                f" {start.problem_type!r}: give another task"
+            )
         _arrange(model, start)
         model.config.update(label_settings(start))
         return model

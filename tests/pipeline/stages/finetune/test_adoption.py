@@ -92,6 +92,17 @@ def test_other_classes_are_refused(tokens: Home, tiny_base: Path, tmp_path: Path
     )
 
 
+def test_another_kind_of_classifier_is_refused(
+    tokens: Home, tiny_base: Path, tmp_path: Path
+) -> None:
+    model = elsewhere(tiny_base, tmp_path / "model", classes(tokens))
+    config = json.loads((model / "config.json").read_text())
+    config["problem_type"] = "multi_label_classification"
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="'multi_label_classification', and the recipe's task need"):
+        imported(tokens, model, tmp_path / "out")
+
+
 def test_numbered_classes_are_those_of_numbered_rows(
     tokens: Home, tiny_base: Path, tmp_path: Path
 ) -> None:
