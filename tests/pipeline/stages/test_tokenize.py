@@ -135,7 +135,11 @@ def test_a_base_that_is_not_an_encoder_is_refused(tokens: Home, tmp_path: Path, 
             {"model_type": "bert", "type_vocab_size": 1},
             "has no token types for two texts",
         ),
-        ("translation", {"model_type": "electra"}, "is a electra, and translation needs"),
+        (
+            "question_answering",
+            {"model_type": "nomic_bert"},
+            "is a nomic_bert, and question_answering needs albert or",
+        ),
     ],
 )
 def test_a_base_that_a_tasks_heads_do_not_fit_is_refused(
