@@ -57,7 +57,7 @@ def test_a_missing_key_is_named() -> None:
     [
         ("finetune.epochs", "three", "valid integer"),
         ("finetune.epochs", 2.5, "integer"),
-        ("finetune.epochs", 0, "greater than or equal to 1"),
+        ("finetune.epochs", -1, "greater than or equal to 0"),
         ("finetune.learning_rate", "2e-5", "valid number"),
         ("finetune.learning_rate", -1.0, "greater than 0"),
         ("finetune.precision", "fp8", "'auto', 'fp32' or 'bf16'"),

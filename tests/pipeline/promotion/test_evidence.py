@@ -108,7 +108,7 @@ def test_a_version_of_another_task_is_unfit(bench: Bench, published: Publish) ->
 
 def test_a_model_that_does_not_load_is_unfit(bench: Bench, published: Publish) -> None:
     def cut(home: Home) -> None:
-        for path in home.export.glob("*.onnx"):
+        for path in home.export.rglob("*.onnx"):
             path.write_bytes(path.read_bytes()[:1000])
 
     verdict = decided(bench, published("cut", cut))

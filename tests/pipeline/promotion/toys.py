@@ -69,7 +69,7 @@ def spoiled_onnx(change: Callable[[str, np.ndarray], np.ndarray | None]) -> Call
     def spoil(home: Home) -> None:
         from onnx import load, numpy_helper, save
 
-        for path in home.export.glob("*.onnx"):
+        for path in home.export.rglob("*.onnx"):
             model = load(path)
             for tensor in model.graph.initializer:
                 changed = change(tensor.name, numpy_helper.to_array(tensor).copy())

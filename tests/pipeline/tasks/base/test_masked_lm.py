@@ -24,6 +24,7 @@ from pipeline.models import pretraining_heads
 from pipeline.models.collation import MaskedLMCollator
 from pipeline.models.encoders import pooling_of
 from pipeline.models.heads import masked_lm
+from pipeline.models.heads.base import Start
 from pipeline.recipe import Recipe
 from pipeline.stages import artifacts
 from pipeline.stages.finetune.batching import LengthSampler, MaskedPassages, lengths_of
@@ -502,5 +503,6 @@ def test_what_goes_on_learning_stands_for_a_text_as_its_base_did(
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "classifier_pooling": "mean"}))
     for folder, pooling in ((base, "mean"), (tiny_base, "cls")):
-        masked_lm.HEAD.load(folder, "base").save_pretrained(tmp_path / pooling)
+        start = Start(folder, "base", [], {}, folder)
+        masked_lm.HEAD.build(start).save_pretrained(tmp_path / pooling)
         assert pooling_of(tmp_path / pooling) == pooling
