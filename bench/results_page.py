@@ -154,7 +154,7 @@ def _best_baseline(result: Mapping[str, Any], metric: str) -> tuple[str, float] 
 
 def _cost(result: Mapping[str, Any]) -> tuple[str, ...]:
     served, main = result["served"], next(iter(result["scores"]))
-    epochs = f"{result['epochs']:g} epoch{'' if result['epochs'] == 1 else 's'}"
+    epochs = f"{result['epochs']:.3g} epoch{'' if result['epochs'] == 1 else 's'}"
     return (
         result["recipe"],
         *(f"{result['kept'][split]:,}" for split in ("train", "validation", "test")),
