@@ -27,9 +27,9 @@ BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "serving.jso
 USE: dict[Format, str] = {
     "onnx": """
 ```js
-import {{ AutoModel, AutoTokenizer }} from "@huggingface/transformers";
+import {{ AutoTokenizer, {kind} }} from "@huggingface/transformers";
 const tokenizer = await AutoTokenizer.from_pretrained("{name}");
-const model = await AutoModel.from_pretrained("{name}", {{ dtype: "{dtype}" }});
+const model = await {kind}.from_pretrained("{name}", {{ dtype: "{dtype}" }});
 ```
 
 `serving.json` holds what an answer needs besides the model's outputs, such as thresholds.
@@ -144,7 +144,6 @@ def _card(text: str, pushed: Push, fit: Fit, folder: Path, name: str) -> str:
 
 def _names(folder: Path) -> dict[str, str]:
     """Return the names that the code of a card needs."""
-
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     quantized = (folder / "onnx" / "model_quantized.onnx").exists()
     kind = config["architectures"][0]

@@ -181,23 +181,21 @@ def new(
 
     if file is None:
         name, file = name_for(name, read_recipes()), name
-    names = label.split(",") if label and "," in label else label
-    given = {
-        "text": text,
-        "second": second,
-        "label": names,
-        "group": group,
-        "format": format_,
-        "encoding": encoding,
-        "delimiter": delimiter,
-        "separator": separator,
-        "label_names": label_names,
-        "offsets": offsets,
-        "split": split,
-        "header": header.split(",") if header else None,
-        "quotes": False if no_quotes else None,
-    }
-    own = {key: value for key, value in given.items() if value is not None}
+    own = _own(
+        label,
+        text=text,
+        second=second,
+        group=group,
+        format=format_,
+        encoding=encoding,
+        delimiter=delimiter,
+        separator=separator,
+        label_names=label_names,
+        offsets=offsets,
+        split=split,
+        header=header.split(",") if header else None,
+        quotes=False if no_quotes else None,
+    )
     print("\n".join(add_own(name, file, own, task, like, log=Console("new"))))
     _added(name)
 
@@ -232,19 +230,23 @@ def import_(
     from pipeline.core.log import Console
 
     name = name or name_for(file, read_recipes())
-    names = label.split(",") if label and "," in label else label
-    given = {
-        "text": text,
-        "second": second,
-        "label": names,
-        "format": format_,
-        "label_names": label_names,
-        "split": split,
-    }
-    own = {key: value for key, value in given.items() if value is not None}
+    own = _own(
+        label,
+        text=text,
+        second=second,
+        format=format_,
+        label_names=label_names,
+        split=split,
+    )
     lines = add_own(name, file, own, task, None, trained=model, log=Console("import"))
     print("\n".join(lines))
     _added(name)
+
+
+def _own(label: str | None, **given: object) -> dict[str, object]:
+    """Return the settings of ingest that options give; a label may name several columns."""
+    names = label.split(",") if label and "," in label else label
+    return {key: value for key, value in {"label": names, **given}.items() if value is not None}
 
 
 def _added(name: str) -> None:

@@ -45,7 +45,7 @@ def test_the_judged_model_is_laid_out_as_the_hub_has_it(line: Home, tmp_path: Pa
     card: Any = ModelCard.load("out/README.md")
     assert (card.data.license, card.data.base_model) == ("apache-2.0", "org/base")
     assert card.data.library_name == "onnx"
-    assert 'AutoModel.from_pretrained("out"' in card.text
+    assert 'await AutoModelForSequenceClassification.from_pretrained("out"' in card.text
     assert card.data.eval_results
 
 
