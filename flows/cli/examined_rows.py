@@ -33,7 +33,7 @@ class ExaminedRows:
         STATE.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix="check-", dir=STATE) as home:
             folder = Path(home)
-            self.by_split = ingest(recipe.ingest, task, folder, labels, log=log).by_split
+            self.intake = ingest(recipe.ingest, task, folder, labels, log=log)
             self.sample = _sample(folder / "rows.parquet")
             log.info("examining the rows by the rules of validate")
             self.found = examine(recipe.validate_, task, folder, log)
@@ -47,9 +47,10 @@ class ExaminedRows:
         return [*self._counts(), *self._rules(), *self._classes()]
 
     def _counts(self) -> Iterator[tuple[str, str]]:
-        splits = ", ".join(f"{self.by_split[split]:,} {split}" for split in SPLITS)
-        total = sum(self.by_split.values())
-        yield "data", f"{', '.join(self.sources)}: {total:,} rows ({splits})"
+        splits = ", ".join(f"{self.intake.by_split[split]:,} {split}" for split in SPLITS)
+        yield "data", f"{', '.join(self.sources)}: {self.intake.rows:,} rows ({splits})"
+        if self.intake.doubts:
+            yield "", self.intake.doubtful()
 
     def _rules(self) -> Iterator[tuple[str, str]]:
         found = self.found.findings()

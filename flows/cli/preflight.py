@@ -65,7 +65,7 @@ def outlook(name: str, *, log: Log = no_log) -> list[tuple[str, str]]:
     facts.append(("run", ", ".join(would) or "nothing: all stages are fresh"))
     if "finetune" in would:
         finetune = recipe.finetune
-        passes = finetune.epochs * rows.by_split["train"]
+        passes = finetune.epochs * rows.intake.by_split["train"]
         if finetune.max_steps:
             batch = finetune.gradient_accumulation * finetune.batch_size
             passes = min(passes, finetune.max_steps * batch)

@@ -14,14 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.cli import terminal
-from flows.cli.proposals.policies import (
-    propose_base,
-    propose_length,
-    propose_policies,
-    take_trained,
-)
+from flows.cli.proposals.policies import propose_base, propose_policies
 from flows.cli.proposals.proposal import propose
-from flows.cli.proposals.values import watchable
+from flows.cli.proposals.values import Proposal, watchable
 from pipeline import tasks
 from pipeline.core.config import PARAMS_FILE, check_name, nearest, parse, read_recipes
 from pipeline.core.errors import UserError
@@ -181,12 +176,12 @@ def add_own(
     task: str | None,
     like: str | None,
     *,
-    trained: str | None = None,
+    base: Callable[[Any, Proposal], None] | None = None,
     log: Log = no_log,
 ) -> list[str]:
     """Write a complete block for `file` into params.yaml. `ingest` holds the options that are
     given; the others are proposed from the rows. Other values are those of the recipe `like`, or
-    the defaults of the task. `trained` is a model that is taken as it is instead of a training.
+    the defaults of the task. `base` takes a base or a trained model that is given into the block.
     Returns lines that explain the proposal.
 
     Raises UserError if the name is taken, the file or a column is missing, the options do not fit
@@ -213,11 +208,8 @@ def add_own(
     if found.baseline in task_of(block["task"]).baseline:
         block["evaluate"]["baseline"] = found.baseline
     _check_readable(block, name)
-    if trained:
-        take_trained(block, found, trained)
-    elif not like:
-        propose_base(block, found)
-        propose_length(block, found)
+    if base or not like:
+        (base or propose_base)(block, found)
     propose_policies(block, found, name, log)
     column = block["ingest"]["label"] or block["ingest"]["text"]
     column = column if isinstance(column, str) else f"{len(column)} columns"

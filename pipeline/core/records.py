@@ -62,6 +62,16 @@ class Intake(Record):
     rows_sha256: str
     labelled: int = 0
     """Number of these rows that come from data/labels: feedback that people labelled."""
+    doubts: int = 0
+    """Number of rows whose labels are well formed and doubtful, such as spans that begin inside a
+    word; they are kept."""
+    first_doubt: str = ""
+    """File, line and reason of the first of them."""
+
+    def doubtful(self) -> str:
+        """Return a sentence on the doubtful labels."""
+        labels = "1 label is" if self.doubts == 1 else f"{self.doubts:,} labels are"
+        return f"{labels} doubtful, the first {self.first_doubt}"
 
 
 class Validation(Record):

@@ -1,5 +1,6 @@
 """Commands for recipes: recipes, add, new, check and migrate."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -147,6 +148,14 @@ Like = Annotated[
         autocompletion=completion.recipes,
     ),
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Encoder to start from: a folder, package:NAME or hub:NAME@REVISION.",
+        show_default="by the texts",
+    ),
+]
 
 
 @group.command(
@@ -172,8 +181,10 @@ def new(
     offsets: Offsets = None,
     split: Split = None,
     like: Like = None,
+    base: Base = None,
 ) -> None:
     """Look at your own rows, propose a recipe for them, and add it to params.yaml."""
+    from flows.cli.proposals.policies import take_base
     from flows.cli.proposals.proposal import name_for
     from flows.cli.recipes import add_own
     from pipeline.core.config import read_recipes
@@ -196,7 +207,8 @@ def new(
         header=header.split(",") if header else None,
         quotes=False if no_quotes else None,
     )
-    print("\n".join(add_own(name, file, own, task, like, log=Console("new"))))
+    given = partial(take_base, model=base) if base else None
+    print("\n".join(add_own(name, file, own, task, like, base=given, log=Console("new"))))
     _added(name)
 
 
@@ -224,6 +236,7 @@ def import_(
     split: Split = None,
 ) -> None:
     """Add a recipe for a model that was trained elsewhere: it goes the line without training."""
+    from flows.cli.proposals.policies import take_trained
     from flows.cli.proposals.proposal import name_for
     from flows.cli.recipes import add_own
     from pipeline.core.config import read_recipes
@@ -238,7 +251,8 @@ def import_(
         label_names=label_names,
         split=split,
     )
-    lines = add_own(name, file, own, task, None, trained=model, log=Console("import"))
+    given = partial(take_trained, model=model)
+    lines = add_own(name, file, own, task, None, base=given, log=Console("import"))
     print("\n".join(lines))
     _added(name)
 

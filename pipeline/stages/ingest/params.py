@@ -66,12 +66,14 @@ class IngestParams(Settings):
     """Column whose equal values (an author, a thread, a document) keep rows in one split, if the
     split is drawn."""
     split: str | None
-    """Column that names train, validation or test."""
+    """Column that names train, validation or test. A split that it never names is drawn from the
+    training rows."""
     carry: list[str]
     """Further columns to keep, for slices."""
     validation_percent: float = Field(ge=0, lt=100)
     test_percent: float = Field(ge=0, lt=100)
-    """Shares of the rows, drawn by hash, if the source does not split them itself."""
+    """Shares of the rows, drawn by hash, if the source does not split them itself: of the training
+    rows, if it has no other split of that name."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -152,6 +154,6 @@ def check(params: IngestParams, task: Task) -> None:
         raise ValueError(f"offsets: labels of {task.name} have no positions: set it to characters")
     if task.by_group and not params.group:
         raise ValueError(f"group: {task.name} is scored by group: name the column that groups rows")
-    drawn = params.split is None and not {part.split for part in params.parts()} >= set(SPLITS)
+    drawn = not {part.split for part in params.parts()} >= set(SPLITS)
     if params.group and not drawn and not task.by_group:
         raise ValueError("group: keeps rows together by hash: the source splits them already")

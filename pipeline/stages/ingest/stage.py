@@ -9,14 +9,14 @@ rejects.parquet (file, line, reason, excerpt) and intake.json. Labels from peopl
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_write, sha256_of
+from pipeline.core.files import atomic_write, parquet_batches, sha256_of
 from pipeline.core.log import Log, no_log
 from pipeline.core.records import SPLITS, Intake, Split
 from pipeline.core.text import content_id, excerpt, join_texts, normalised, position
@@ -61,14 +61,11 @@ def ingest(
         raise UserError(f"ingest.{error}") from None
     reader = Reader(params, task, labels, log=log)
     counts = _write_rows(reader, out / ROWS, log)
+    if params.split:
+        counts = _draw_splits(reader, out / ROWS, counts, log)
     _write_rejects(reader.rejects, out / "rejects.parquet")
     log.info(f"{counts.total():,} rows read, {len(reader.rejects):,} cannot be used")
-    if first := reader.first_doubt:
-        doubtful = "1 label is" if reader.doubts == 1 else f"{reader.doubts:,} labels are"
-        log.info(
-            f"{doubtful} doubtful, the first {first.file}, line {first.number}: {first.reason}"
-        )
-    return Intake(
+    intake = Intake(
         source=", ".join(
             f"{part.split}: {part.source}" if part.split else part.source for part in params.parts()
         ),
@@ -77,7 +74,12 @@ def ingest(
         by_split={split: counts[split] for split in SPLITS},
         rows_sha256=sha256_of(out / ROWS),
         labelled=reader.labelled,
-    ).write(out / "intake.json")
+        doubts=reader.doubts,
+        first_doubt=reader.first_doubt,
+    )
+    if intake.doubts:
+        log.info(intake.doubtful())
+    return intake.write(out / "intake.json")
 
 
 def _write_rows(reader: "Reader", path: Path, log: Log) -> Counter[str]:
@@ -107,6 +109,35 @@ def _write_rows(reader: "Reader", path: Path, log: Log) -> Counter[str]:
     return counts
 
 
+def _draw_splits(reader: "Reader", path: Path, counts: Counter[str], log: Log) -> Counter[str]:
+    """Draw the splits that the split column never names from its training rows. Returns the number
+    of rows in each split."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    params, provided = reader.params, {split for split in SPLITS if counts[split]}
+    shares = {"validation": params.validation_percent, "test": params.test_percent}
+    drawn = [split for split, percent in shares.items() if percent and split not in provided]
+    if not drawn:
+        return counts
+    own, before, after = counts.total() - reader.labelled, 0, Counter[str]()
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, pq.read_schema(path)) as out:
+        for batch in parquet_batches(path):
+            splits = [
+                hashed_split(_key(row["text"], row["second"], row["group"]), params, provided)
+                if row["split"] == "train" and number < own
+                else row["split"]
+                for number, row in enumerate(batch.to_pylist(), before)
+            ]
+            place = batch.schema.get_field_index("split")
+            out.write_batch(batch.set_column(place, "split", pa.array(splits, pa.string())))
+            before += batch.num_rows
+            after.update(splits)
+    told = " and ".join(f"{after[split]:,} {split} rows" for split in drawn)
+    log.info(f"the column {params.split!r} names none: {told} are drawn from its training rows")
+    return after
+
+
 def _write_rejects(rejects: Sequence[Reject], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -134,7 +165,7 @@ class Reader:
     log: Log = no_log
     doubts: int = 0
     """Number of rows whose labels are well formed and doubtful; they are kept."""
-    first_doubt: Reject | None = None
+    first_doubt: str = ""
     classes: Counter[str] = field(default_factory=Counter)
     """Names in the labels of a multi-label task."""
 
@@ -214,7 +245,7 @@ class Reader:
             label = self.task.label(self._class_names(label, names), text, second)
         if doubt := self.task.doubt(label, text, second) if label else None:
             self.doubts += 1
-            self.first_doubt = self.first_doubt or Reject(row.file, row.number, doubt)
+            self.first_doubt = self.first_doubt or f"{row.file}, line {row.number}: {doubt}"
         if self.task.many_classes and label:
             self.classes.update(self.task.classes(label))
         if params.split:
@@ -224,9 +255,7 @@ class Reader:
                 shown = repr(excerpt(value))
                 raise ValueError(f"its {params.split!r} is {shown}, not train, validation or test")
         if split is None or (split == "train" and self.provided):
-            split = hashed_split(
-                group or normalised(join_texts(text, second)), params, self.provided
-            )
+            split = hashed_split(_key(text, second, group), params, self.provided)
         carried = {column: cell(column, "") for column in params.carry}
         return self._record(row, (text, second), label, split, group, carried)
 
@@ -345,9 +374,12 @@ def read_names(source: str) -> Sequence[str]:
     return names
 
 
-def hashed_split(
-    key: str, params: IngestParams, provided: set[Split | None] | frozenset[Split] = frozenset()
-) -> Split:
+def _key(text: str, second: str, group: str) -> str:
+    """Return what decides the split of a row: equal texts, and rows of a group, stay together."""
+    return group or normalised(join_texts(text, second))
+
+
+def hashed_split(key: str, params: IngestParams, provided: Collection[Split | None] = ()) -> Split:
     """Return the split of a key by its hash, independent of other rows.
 
     No training row is drawn into a split that the source itself provides.

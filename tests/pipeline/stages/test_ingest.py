@@ -179,7 +179,6 @@ def test_case_and_spacing_do_not_part_copies_of_pairs(tmp_path: Path) -> None:
         (Pairs(), {}, "second: rows reads two texts: name the column of the second"),
         (TOPICS, {"second": "reply"}, "second: classification reads one text: set it to null"),
         (Ranking(), {"second": "reply"}, "group: rows is scored by group"),
-        (TOPICS, {"group": "author", "split": "part"}, "group: keeps rows together by hash"),
     ],
 )
 def test_a_task_gets_the_columns_that_it_needs(
@@ -203,6 +202,35 @@ def test_a_group_stays_together_where_validation_is_drawn_from_train(tmp_path: P
     drawn = frame[frame["split"] != "test"]
     assert (drawn.groupby("group")["split"].nunique() == 1).all()
     assert set(drawn["split"]) == {"train", "validation"}
+
+
+def test_splits_that_a_column_never_names_are_drawn_from_train(tmp_path: Path) -> None:
+    rows = [row | {"author": str(i % 40)} for i, row in enumerate(make_rows(400))]
+    parts = [row | {"part": "test" if i >= 350 else "train"} for i, row in enumerate(rows)]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"text": "reported", "label": "sports"}\n' * 9)
+    params = ingest_params(str(write_csv(tmp_path / "a.csv", parts)), split="part", group="author")
+    counts = ingest(params, TOPICS, tmp_path / "ingest", labels).by_split
+    frame = pd.read_parquet(tmp_path / "ingest" / "rows.parquet")
+    assert counts == dict(frame["split"].value_counts())
+    assert frame["split"][350:400].unique() == ["test"]
+    assert frame["split"][400:].unique() == ["train"]  # labels from feedback
+    drawn = frame[:350]
+    assert set(drawn["split"]) == {"train", "validation"}
+    assert (drawn.groupby("group")["split"].nunique() == 1).all()
+    source = {
+        "train": str(write_csv(tmp_path / "train.csv", rows[:350])),
+        "test": str(write_csv(tmp_path / "test.csv", rows[350:])),
+    }
+    files = read(tmp_path, source, group="author")
+    assert files["split"].tolist() == frame["split"][:400].tolist()
+
+
+def test_a_column_of_all_splits_is_kept(tmp_path: Path) -> None:
+    names = ["train", "dev", "test"] * 100
+    rows = [row | {"part": name} for row, name in zip(make_rows(300), names, strict=True)]
+    frame = read(tmp_path, str(write_csv(tmp_path / "a.csv", rows)), split="part")
+    assert frame["split"].tolist() == ["train", "validation", "test"] * 100
 
 
 def test_a_row_to_rank_without_a_group_is_named(tmp_path: Path) -> None:

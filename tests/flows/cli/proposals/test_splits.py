@@ -105,7 +105,7 @@ def test_tables_without_a_header_in_a_folder() -> None:
     assert found("parts")[1]["header"] == ["text", "label"]
 
 
-def test_shards_without_validation_rows_are_named_by_split(
+def test_shards_without_validation_rows_draw_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = ["train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"]
@@ -113,11 +113,9 @@ def test_shards_without_validation_rows_are_named_by_split(
         table(f"rows/data/{name}.csv", HEADER, ROWS[n * 40 :][:40])
     assert main.main(["new", "rows"]) == 0
     block = read_recipe("rows")
-    train, test = [f"rows/data/{name}.csv" for name in names[:2]], [f"rows/data/{names[2]}.csv"]
-    assert block["ingest"]["source"] == {"train": train, "test": test}
-    assert (block["ingest"]["split"], block["ingest"]["label"]) == (None, "label")
-    assert (block["watch"], block["ingest"]["validation_percent"]) == ("rows/data", 10)
-    assert "by the names of the files; validation is drawn" in capsys.readouterr().out
+    assert (block["ingest"]["source"], block["ingest"]["split"]) == ("rows", "split")
+    assert (block["watch"], block["ingest"]["validation_percent"]) == ("rows", 10)
+    assert "validation rows are drawn from the training rows" in capsys.readouterr().out
     parsed.load("rows")
 
 
@@ -131,7 +129,7 @@ def test_a_column_without_validation_rows_is_told() -> None:
     rows = [(*row, "train" if n % 4 else "test") for n, row in enumerate(ROWS)]
     file = table("a.csv", [*HEADER, "fold"], rows)
     assert found(file)[1]["split"] == "fold"
-    assert "a run needs validation rows, too" in told(file)
+    assert "validation rows are drawn from the training rows" in told(file)
 
 
 def test_what_datasets_saved_has_its_splits() -> None:
