@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.core.records import Benchmark, Interval, Publication, Scores, Validation
+from pipeline.core.records import (
+    Benchmark,
+    Fit,
+    Interval,
+    Lengths,
+    Publication,
+    Scores,
+    Validation,
+)
 from pipeline.metrics import names as words
 from pipeline.registry.records import Verdict
 
@@ -11,12 +19,15 @@ from pipeline.registry.records import Verdict
 def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str:
     """Return the summary of a run from the records in `home`; `champion` is the current one."""
     validation = Validation.read(home / "validate" / "validation.json")
+    lengths = Lengths.read(home / "tokenize" / "lengths.json")
+    fit = Fit.read(home / "finetune" / "fit.json")
     scores = Scores.read(home / "evaluate" / "scores.json")
     runtimes = Benchmark.read(home / "benchmark" / "benchmark.json")
     publication = Publication.read(home / "publish" / "publication.json")
     verdict = Verdict.read(home / "gate" / "verdict.json")
     lines = [f"\n{recipe}, lineage {publication.lineage[:12]}", "", "data"]
     lines += [f"  {line}" for line in validation_text(validation).splitlines()]
+    lines += [f"  {line}" for line in base_lines(lengths, fit)]
     lines += ["", f"scores on {scores.test.rows:,} test rows (95 % intervals)"]
     lines += table(score_rows(scores))
     if scores.behaviour:
@@ -64,6 +75,15 @@ def validation_text(validation: Validation) -> str:
         text += f"\nnear or exact copies across splits ({paths})"
     splits = ", ".join(f"{rows:,} {split}" for split, rows in validation.kept_by_split.items())
     return "\n".join([f"{text}\nsplits: {splits}", *validation.notes])
+
+
+def base_lines(lengths: Lengths, fit: Fit) -> list[str]:
+    """Return how much of the texts the vocabulary of the base covers, and how many are too long."""
+    lines = [f"vocabulary of {fit.base}: knows {lengths.coverage:.1%} of the tokens of the texts"]
+    share = lengths.truncated_share["test"]
+    if share and lengths.long_text != "windows":
+        lines.append(f"{share:.1%} of the test texts are cut to {lengths.maximum} tokens")
+    return lines
 
 
 def score_rows(scores: Scores) -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,28 +22,45 @@ from pipeline.sources.rows import (
 from pipeline.sources.squad import read_squad
 
 CHUNK = 1 << 20  # characters
+FIRST = 1000  # records of which one has to have a column
 ARRAYS = ("data", "rows", "records", "examples")  # in a file of one object
 
 
 def read_json(
     path: Path, shown: str, columns: tuple[str, ...], layout: Layout = PLAIN
 ) -> Iterator[Row | Reject]:
-    """Yield the records of a JSON file, or the questions of a file in SQuAD's layout."""
+    """Yield the records of a JSON file, or the questions of a file in SQuAD's layout. What a record
+    lacks is empty. Raises UserError for a column that none of the first records has."""
     if shape_of(path) == "squad":
         yield from read_squad(path, shown, columns, layout)
         return
-    seen = False
-    for number, record in read_records(path, shown):
+    records = read_records(path, shown)
+    first: list[tuple[int, Record | Reject]] = []
+    names: dict[str, None] = {}
+    for number, record in records:
+        first.append((number, record))
+        if isinstance(record, Reject):
+            continue
+        if not names:
+            _check_plain(record, shown, columns)
+        names |= dict.fromkeys(map(str, record))
+        if {*columns} <= names.keys() or len(first) == FIRST:
+            break
+    if names:
+        rows = "first row has" if len(first) == 1 else f"first {len(first):,} rows have"
+        require(columns, tuple(names), f"{shown}: row 1", f"its {rows}")
+    for number, record in chain(first, records):
         if isinstance(record, Reject):
             yield record
-            continue
-        if not seen:
-            kind = recognise_records(record)
-            if kind and (not {*columns} <= record.keys() or _hides_answers(kind, columns)):
-                raise UserError(f"{shown}: looks like {kind}: set ingest.format to {kind}")
-            require(columns, tuple(record), f"{shown}: row 1", "its first row has")
-            seen = True
-        yield checked(shown, number, dict.fromkeys(columns, "") | dict(record))
+        else:
+            yield checked(shown, number, dict.fromkeys(columns, "") | dict(record))
+
+
+def _check_plain(record: Record, shown: str, columns: tuple[str, ...]) -> None:
+    """Raise UserError if the first record is of an export whose labels would not be read."""
+    kind = recognise_records(record)
+    if kind and (not {*columns} <= record.keys() or _hides_answers(kind, columns)):
+        raise UserError(f"{shown}: looks like {kind}: set ingest.format to {kind}")
 
 
 def _hides_answers(kind: str, columns: tuple[str, ...]) -> bool:

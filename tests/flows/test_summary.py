@@ -1,6 +1,7 @@
 """Summary of a run."""
 
 from flows.summary import (
+    base_lines,
     behaviour_rows,
     runtime_rows,
     score_rows,
@@ -10,7 +11,7 @@ from flows.summary import (
 )
 from pipeline.core.records import Behaviour
 from tests.pipeline.promotion.toys import verdict
-from tests.pipeline.report.records import answers, runtimes, scores, validation
+from tests.pipeline.report.records import answers, fit, lengths, runtimes, scores, validation
 
 
 def test_a_behaviour_test_that_fails_is_marked() -> None:
@@ -61,3 +62,12 @@ def test_a_promotion_that_awaits_a_person_says_so() -> None:
 def test_notes_on_classes_stand_below_the_counts_of_rows() -> None:
     record = validation(["film", "Film"]).model_copy(update={"notes": ["are they one class?"]})
     assert validation_text(record).endswith("\nare they one class?")
+
+
+def test_a_vocabulary_that_covers_little_and_cut_texts_are_told() -> None:
+    few = lengths().model_copy(update={"coverage": 0.6123})
+    assert base_lines(few, fit()) == [
+        "vocabulary of package:toy/model: knows 61.2% of the tokens of the texts",
+        "5.0% of the test texts are cut to 64 tokens",
+    ]
+    assert len(base_lines(few.model_copy(update={"long_text": "windows"}), fit())) == 1

