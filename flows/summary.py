@@ -35,7 +35,7 @@ def summary(recipe: str, home: Path, tracking: str, champion: str | None) -> str
         lines += ["", f"behaviour: {broken} of {len(scores.behaviour)} tests fail"]
         lines += table(behaviour_rows(scores))
         lines.append(f"  every case that failed: {home / 'evaluate' / 'behaviour.csv'}")
-    lines += ["", f"runtimes on {runtimes.machine.processor}, {runtimes.threads} threads"]
+    lines += ["", runtime_line(runtimes)]
     lines += table(runtime_rows(runtimes))
     for candidate in runtimes.candidates:
         lines.append(f"  {candidate.name}: {candidate.verdict}")
@@ -110,6 +110,14 @@ def behaviour_rows(scores: Scores) -> list[dict[str, str]]:
         }
         for test in scores.behaviour
     ]
+
+
+def runtime_line(runtimes: Benchmark) -> str:
+    """Return the machine of the timings, and how busy it was."""
+    line = f"runtimes on {runtimes.machine.processor}, {runtimes.threads} threads"
+    if runtimes.neighbours >= 0.01:
+        line += f", beside programs that took {runtimes.neighbours:.0%} of the processors"
+    return line
 
 
 def runtime_rows(runtimes: Benchmark) -> list[dict[str, str]]:

@@ -260,6 +260,9 @@ class Candidate(Record):
     provider: str
     single: Timing
     """Timing at batch 1 over real texts at their own lengths; `length` is their median."""
+    turns: list[float] = []
+    """Median milliseconds of each turn of these timings, in the order of the rounds, in which each
+    candidate had one turn."""
     grid: list[Timing]
     speedup: float
     """Median latency of the reference over this candidate's, batch 1, real texts."""
@@ -291,6 +294,8 @@ class Benchmark(Record):
     threads: int
     candidates: list[Candidate]
     machine: Machine
+    neighbours: float = 0.0
+    """Median share of the processors that other programs took during the timings at batch 1."""
 
     def candidate(self, name: str) -> Candidate:
         return next(candidate for candidate in self.candidates if candidate.name == name)

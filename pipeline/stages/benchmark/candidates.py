@@ -17,6 +17,7 @@ from pipeline.core.records import Fit, Split, Timing, Validation
 from pipeline.stages import artifacts
 from pipeline.stages.benchmark.latency import WARM_UP_TEXTS, milliseconds, timing
 from pipeline.stages.benchmark.machine import peak_memory_mb
+from pipeline.stages.benchmark.turns import Turn, neighbours
 from pipeline.tasks.base import Answer, Task
 from pipeline.tasks.base.answering import AT_ONCE, Answering
 from pipeline.tasks.base.encoding import MOST_WINDOWS, Piece, Texts
@@ -100,9 +101,13 @@ class Rig:
     def run(self, pieces: list[Piece], batch_size: int) -> None:
         self.task.run(self.runtime, pieces, batch_size, self.answering.decision)
 
-    def turn(self, seconds: float) -> list[float]:
-        """Return the milliseconds of real texts, one at a time, until `seconds` have passed."""
-        return milliseconds(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
+    def turn(self, seconds: float) -> Turn:
+        """Time real texts, one at a time, until `seconds` have passed."""
+        turn = Turn()
+        with neighbours(turn):
+            times = milliseconds(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
+        turn.milliseconds = times
+        return turn
 
     def answers(self, split: Split, start: int) -> list[str]:
         """Return the answers to one batch of rows from `start` on."""
@@ -135,7 +140,7 @@ def begin(work: Work) -> int:
     return _rig.length
 
 
-def turn(seconds: float) -> list[float]:
+def turn(seconds: float) -> Turn:
     """Call `Rig.turn`."""
     return _rig.turn(seconds)
 

@@ -3,8 +3,9 @@
     python -m pipeline benchmark news
 
 Each candidate runs alone in its own process on the same number of threads. Single texts are timed
-in turns, so that other load on the machine slows all candidates alike. The fastest candidate whose
-answers on *validation* stay within the recipe's budget is picked; test scores are reported only.
+in turns (turns.py), so that other load on the machine slows all candidates alike. Of the candidates
+whose answers on *validation* stay within the recipe's budget, the fastest is picked, or one that
+changes fewer answers if the difference in speed is within the noise; test scores are reported only.
 Writes benchmark.json, pictures/runtimes.png and smoke.json: made-up texts with the answers of the
 picked candidate, by which a server checks that it answers the same.
 """
@@ -29,10 +30,10 @@ from pipeline.stages.benchmark.candidates import CANDIDATES, REFERENCE, SCORED, 
 from pipeline.stages.benchmark.latency import timing
 from pipeline.stages.benchmark.machine import this_machine
 from pipeline.stages.benchmark.params import BenchmarkParams
+from pipeline.stages.benchmark.turns import ROUNDS, Turn, busy, faster, rounds
 from pipeline.tasks.base import Answer, Labelled, Task
 from pipeline.tasks.base.encoding import Texts
 
-TURNS = 8  # of each candidate in the timing of single texts
 SMOKE = 16  # made-up texts in smoke.json
 Answers = dict[Split, list[str]]  # labels, in the order of the rows
 
@@ -73,7 +74,8 @@ def benchmark(
         )
         for name in CANDIDATES
     ]
-    runs = _measure(works, rows, _reference_answers(evaluate / "predictions.parquet"), log)
+    reference = _reference_answers(evaluate / "predictions.parquet")
+    runs, share = _measure(works, rows, reference, log)
 
     classes = Validation.read(validate / "validation.json").labels
     runtimes = [
@@ -88,6 +90,7 @@ def benchmark(
         threads=threads,
         candidates=[r.model_copy(update={"verdict": reasons[r.name]}) for r in runtimes],
         machine=machine,
+        neighbours=share,
     )
     with atomic_write(out / "pictures") as temporary:
         temporary.mkdir()
@@ -108,30 +111,38 @@ class _CandidateRun:
 
     single: Timing
     """Timing of one text at a time."""
+    turns: list[float]
+    """Median of each turn in milliseconds."""
     answers: Answers
     measured: Measured
 
 
 def _measure(
     works: Sequence[Work], rows: dict[Split, Labelled], reference: Answers, log: Log
-) -> dict[str, _CandidateRun]:
+) -> tuple[dict[str, _CandidateRun], float]:
     """Measure each candidate in its own process: first the time of single texts, in turns, then the
-    answers (those of the `reference` are known) and the grid."""
+    answers (those of the `reference` are known) and the grid. Also return the share of the
+    processors that other programs took during these turns."""
     runs: dict[str, _CandidateRun] = {}
     with ExitStack() as stack:
         processes, length = _start(works, stack)
         log.info(f"measuring {', '.join(processes)} in turns on {works[0].threads} threads")
-        times: dict[str, list[float]] = {name: [] for name in processes}
-        for _ in range(TURNS):
-            for name, process in processes.items():
-                turn = process.submit(candidates.turn, 4 * works[0].seconds / TURNS)
-                times[name] += turn.result()
+        seconds = 4 * works[0].seconds / ROUNDS
+
+        def turn(name: str) -> Turn:
+            found: Turn = processes[name].submit(candidates.turn, seconds).result()
+            return found
+
+        found = rounds(turn, list(processes), log)
         for name, process in processes.items():
-            log.info(f"{name}: {np.median(times[name]):.1f} ms a text; now its answers and grid")
+            own = [each[name] for each in found]
+            times = [time for turn in own for time in turn.milliseconds]
+            log.info(f"{name}: {np.median(times):.1f} ms a text; now its answers and grid")
             answers = reference if name == REFERENCE else _answers(process, rows, log)
             measured = process.submit(candidates.measure).result()
-            runs[name] = _CandidateRun(timing(times[name], 1, length), answers, measured)
-    return runs
+            medians = [turn.median for turn in own]
+            runs[name] = _CandidateRun(timing(times, 1, length), medians, answers, measured)
+    return runs, busy(found)
 
 
 def _start(works: Sequence[Work], stack: ExitStack) -> tuple[dict[str, ProcessPoolExecutor], int]:
@@ -167,7 +178,8 @@ def _reference_answers(predictions: Path) -> Answers:
 
 
 def pick(measured: list[Candidate], params: BenchmarkParams) -> tuple[str, dict[str, str]]:
-    """Return the fastest candidate within the budget on validation, and a reason for each one.
+    """Return the candidate that serves, and a reason for each one: of those within the budget on
+    validation the fastest, or one that changes fewer answers if the difference is noise.
 
     The reference itself is never picked: a registered version contains no PyTorch. Raises UserError
     if no other candidate is within the budget.
@@ -194,14 +206,25 @@ def pick(measured: list[Candidate], params: BenchmarkParams) -> tuple[str, dict[
     if not fit:
         details = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise UserError(f"benchmark: no runtime stays within the budget: {details}")
-    best = min(fit, key=lambda candidate: candidate.single.p50_ms)
+    safest, *others = sorted(fit, key=lambda each: _risk(each, params.metric))
+    best = safest
+    for candidate in others:
+        best = candidate if faster(candidate.turns, best.turns) else best
     for candidate in fit:
+        slower = candidate.single.p50_ms >= best.single.p50_ms
         reasons[candidate.name] = (
             "the fastest within the budget"
             if candidate is best
             else f"within the budget, but slower than {best.name}"
+            if slower
+            else f"within the budget, but not faster than {best.name} by more than the noise"
         )
     return best.name, reasons
+
+
+def _risk(candidate: Candidate, metric: str) -> tuple[float, float]:
+    """Return how much a candidate changes on validation rows: answers first, then the metric."""
+    return candidate.validation_flips, -candidate.validation[metric]
 
 
 def _candidate(
@@ -229,6 +252,7 @@ def _candidate(
         peak_memory_mb=own.measured.peak_memory_mb,
         provider=own.measured.provider,
         single=own.single,
+        turns=own.turns,
         grid=own.measured.grid,
         speedup=reference.single.p50_ms / own.single.p50_ms,
         validation=scores["validation"],

@@ -333,7 +333,9 @@ def candidate(
     template: Candidate, name: str, ms: float, accuracy: float, flips: float
 ) -> Candidate:
     single = template.single.model_copy(update={"p50_ms": ms})
-    values = {"validation": {"accuracy": accuracy}, "validation_flips": flips, "single": single}
+    turns = [round(ms * speed, 6) for speed in (1, 3, 0.9, 1.1, 1.3, 0.8, 2, 1.2)]
+    values = {"validation": {"accuracy": accuracy}, "validation_flips": flips}
+    values |= {"single": single, "turns": turns}
     # test scores that would choose another candidate must not count
     test = {"accuracy": 1 - accuracy}
     return template.model_copy(update={**values, "name": name, "test": test})
@@ -344,7 +346,7 @@ BUDGET = BenchmarkParams(
 )
 
 
-def test_the_fastest_rung_within_the_budget_is_picked_on_validation(line: Home) -> None:
+def test_the_fastest_candidate_within_the_budget_is_picked_on_validation(line: Home) -> None:
     one = Benchmark.read(line.benchmark / "benchmark.json").candidates[0]
     candidates = [
         candidate(one, REFERENCE, 1, 0.95, 0),
@@ -363,7 +365,18 @@ def test_the_fastest_rung_within_the_budget_is_picked_on_validation(line: Home) 
     assert "reference" in reasons[REFERENCE]
 
 
-def test_no_rung_within_the_budget_is_told(line: Home) -> None:
+def test_a_pick_within_the_noise_is_the_safer_one(line: Home) -> None:
+    one = Benchmark.read(line.benchmark / "benchmark.json").candidates[0]
+    safer = candidate(one, "safer", 10, 0.95, 0)
+    quick = candidate(one, "quick", 9, 0.95, 0.01)
+    noisy = quick.model_copy(update={"turns": [9, 31, 8, 12, 11, 9, 18, 13]})
+    for each, expected in ((quick, "quick"), (noisy, "safer")):
+        picked, reasons = pick([candidate(one, REFERENCE, 1, 0.95, 0), each, safer], BUDGET)
+        assert picked == expected
+    assert reasons["quick"] == "within the budget, but not faster than safer by more than the noise"
+
+
+def test_no_candidate_within_the_budget_is_told(line: Home) -> None:
     one = Benchmark.read(line.benchmark / "benchmark.json").candidates[0]
     candidates = [candidate(one, REFERENCE, 1, 0.95, 0), candidate(one, "bad", 1, 0.5, 0.5)]
     with pytest.raises(UserError, match="no runtime stays within the budget"):
