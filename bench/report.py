@@ -1,29 +1,15 @@
-"""Helpers of all benchmarks: write results, and measure the load of other processes."""
+"""Helpers of all benchmarks: write results, and tell the load of other processes."""
 
-import resource
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import psutil
-
 from pipeline.core.files import write_json, write_text
 from pipeline.core.records import Machine
+from pipeline.stages.benchmark.machine import Others
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-
-
-class Others:
-    """Meter of the processor time of other processes since its creation."""
-
-    def __init__(self) -> None:
-        self.started, self.busy, self.own = time.perf_counter(), _busy(), _own()
-
-    def share(self) -> float:
-        """Return their share of all processor time, 0 to 1. Our own processes must have ended."""
-        spent = (time.perf_counter() - self.started) * (psutil.cpu_count() or 1)
-        return max(0.0, (_busy() - self.busy - (_own() - self.own)) / spent)
+__all__ = ["RESULTS", "ROOT", "Others", "machine_text", "others_text", "table", "write"]
 
 
 def others_text(shares: Iterable[float]) -> str:
@@ -51,16 +37,3 @@ def write(out: Path, name: str, content: dict[str, object], markdown: str) -> No
     write_json(out / f"{name}.json", content)
     write_text(out / f"{name}.md", markdown)
     print(f"\n{markdown}", flush=True)
-
-
-def _busy() -> float:
-    """Return the busy seconds of all processors, for all processes."""
-    times = psutil.cpu_times()._asdict()
-    waiting = ("idle", "iowait", "guest", "guest_nice")  # guests are in `user` already
-    return float(sum(seconds for name, seconds in times.items() if name not in waiting))
-
-
-def _own() -> float:
-    """Return the processor seconds of this process and the child processes that have ended."""
-    usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -16,8 +16,8 @@ from pipeline import tasks
 from pipeline.core.records import Fit, Split, Timing, Validation
 from pipeline.stages import artifacts
 from pipeline.stages.benchmark.latency import WARM_UP_TEXTS, milliseconds, timing
-from pipeline.stages.benchmark.machine import peak_memory_mb
-from pipeline.stages.benchmark.turns import Turn, neighbours
+from pipeline.stages.benchmark.machine import Others, peak_memory_mb
+from pipeline.stages.benchmark.turns import Turn
 from pipeline.tasks.base import Answer, Task
 from pipeline.tasks.base.answering import AT_ONCE, Answering
 from pipeline.tasks.base.encoding import MOST_WINDOWS, Piece, Texts
@@ -103,11 +103,9 @@ class Rig:
 
     def turn(self, seconds: float) -> Turn:
         """Time real texts, one at a time, until `seconds` have passed."""
-        turn = Turn()
-        with neighbours(turn):
-            times = milliseconds(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
-        turn.milliseconds = times
-        return turn
+        others = Others()
+        times = milliseconds(lambda: self.run(next(self.singles), MOST_WINDOWS), seconds)
+        return Turn(times, others.share())
 
     def answers(self, split: Split, start: int) -> list[str]:
         """Return the answers to one batch of rows from `start` on."""

@@ -1,7 +1,9 @@
-"""Description of this machine, on which timings depend."""
+"""Description of this machine, on which timings depend, and the load of other programs on it."""
 
 import platform
 import re
+import resource
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,3 +38,32 @@ def peak_memory_mb() -> float:
     kilobytes = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     assert kilobytes
     return int(kilobytes[1]) * 1024 / MB
+
+
+class Others:
+    """Meter of the processor time of other processes since its creation."""
+
+    def __init__(self) -> None:
+        self.started, self.busy, self.own = time.perf_counter(), _busy(), _own()
+
+    def share(self) -> float:
+        """Return their share of all processor time, 0 to 1. Child processes must have ended."""
+        import psutil
+
+        spent = (time.perf_counter() - self.started) * (psutil.cpu_count() or 1)
+        return max(0.0, (_busy() - self.busy - (_own() - self.own)) / spent)
+
+
+def _busy() -> float:
+    """Return the busy seconds of all processors, for all processes (proc_stat(5))."""
+    import psutil
+
+    times = psutil.cpu_times()._asdict()
+    waiting = ("idle", "iowait", "guest", "guest_nice")  # guests are in `user` already
+    return float(sum(seconds for name, seconds in times.items() if name not in waiting))
+
+
+def _own() -> float:
+    """Return the processor seconds of this process and the child processes that have ended."""
+    usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

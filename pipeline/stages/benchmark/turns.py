@@ -5,10 +5,8 @@ processors is repeated, up to a limit, and the calmest rounds count. One candida
 another if that is significant over the rounds, in which both met the same neighbours.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,13 +18,13 @@ QUIET = 0.1  # share of the processors that other programs take at most in a qui
 LEVEL = 0.05  # of significance
 
 
-@dataclass
+@dataclass(frozen=True)
 class Turn:
     """Timings of one candidate in one round."""
 
-    milliseconds: list[float] = field(default_factory=list)
+    milliseconds: list[float]
     """Time of each text."""
-    neighbours: float = 0.0
+    neighbours: float
     """Share of the processors that other programs took meanwhile."""
 
     @property
@@ -35,23 +33,6 @@ class Turn:
 
 
 Round = dict[str, Turn]  # by candidate
-
-
-@contextmanager
-def neighbours(turn: Turn) -> Iterator[None]:
-    """Measure the share of the processors that other programs take during a block, by the idle time
-    of the system (proc_stat(5)) and the time of this process."""
-    import psutil
-
-    def idle() -> float:
-        times = psutil.cpu_times()
-        return float(times.idle + getattr(times, "iowait", 0.0))
-
-    started, own, unused = time.perf_counter(), time.process_time(), idle()
-    yield
-    whole = (time.perf_counter() - started) * (psutil.cpu_count() or 1)
-    used = time.process_time() - own
-    turn.neighbours = min(1.0, max(0.0, 1 - (idle() - unused + used) / whole))
 
 
 def rounds(turn: Callable[[str], Turn], names: Sequence[str], log: Log = no_log) -> list[Round]:

@@ -8,6 +8,7 @@ from itertools import cycle
 import numpy as np
 
 from pipeline.core.log import FunctionLog
+from pipeline.stages.benchmark.machine import Others
 from pipeline.stages.benchmark.turns import (
     MOST_ROUNDS,
     QUIET,
@@ -15,7 +16,6 @@ from pipeline.stages.benchmark.turns import (
     Turn,
     busy,
     faster,
-    neighbours,
     rounds,
 )
 
@@ -80,15 +80,13 @@ def test_a_neighbour_is_seen_and_own_work_is_none() -> None:
     process.start()
     try:
         time.sleep(0.5)
-        turn = Turn()
-        with neighbours(turn):
-            time.sleep(0.5)
+        others = Others()
+        time.sleep(0.5)
         cores = multiprocessing.cpu_count()
-        assert turn.neighbours > 0.4 / cores
+        assert others.share() > 0.4 / cores
     finally:
         process.kill()
         process.join()
-    own = Turn()
-    with neighbours(own):
-        spin(0.5)
-    assert own.neighbours <= 1 - 0.5 / cores + 0.1
+    others = Others()
+    spin(0.5)
+    assert others.share() <= 1 - 0.5 / cores + 0.1
