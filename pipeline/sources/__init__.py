@@ -32,6 +32,7 @@ from pipeline.sources.texts import (
     read_line_files,
     read_lines_of_text,
 )
+from pipeline.sources.token_rows import read_token_rows
 from pipeline.sources.unpack import COMPRESSED, unpacked
 
 __all__ = [
@@ -61,7 +62,7 @@ LayoutReader = Callable[..., Rows]
 
 TABLES = (".csv", ".tsv")
 JSON = (".jsonl", ".ndjson", ".json")
-TOKENS = "tokens"
+TOKENS, TOKEN_ROWS = "tokens", "token_rows"
 TABULAR = (*TABLES, *JSON, ".parquet")
 BINARY = (".parquet", *EXTENSIONS)
 LAID_OUT: dict[str | None, LayoutReader] = {  # readers that use more of the layout than encoding
@@ -149,6 +150,11 @@ def holds_tables(folder: Path) -> bool:
 
 def _read_file(path: Path, shown: str, columns: tuple[str, ...], layout: Layout, log: Log) -> Rows:
     """Yield the rows of a local file."""
+    if layout.format == TOKEN_ROWS:
+        table = replace(layout, format=None)
+        read = partial(_read_file, path, shown, (), table, no_log)
+        yield from read_token_rows(read, shown, columns)
+        return
     if path.stat().st_size == 0:
         raise UserError(f"{shown}: is empty: give a file with rows")
     with unpacked(path, shown) as file:

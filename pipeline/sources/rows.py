@@ -35,6 +35,7 @@ Format = Literal[
     "prodigy",
     "argilla",
     "tokens",
+    "token_rows",
     "brat",
 ]
 

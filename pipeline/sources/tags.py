@@ -10,6 +10,7 @@ from itertools import pairwise
 from pipeline.core.text import excerpt
 
 OUTSIDE = "O"
+TAG = re.compile(r"O|[BIESLUM]-\S+")
 # Letters that begin an entity, continue it, end it, and mark an entity of one token. The first two
 # schemes do not mark ends; IOB1 begins with I, and with B only right after an entity of that type.
 SCHEMES = {"IOB2": "BI", "IOB1": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}

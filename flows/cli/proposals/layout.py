@@ -20,13 +20,13 @@ from pipeline.sources.json_records import read_records, shape_of
 from pipeline.sources.recognition import recognise_records, tags_of
 from pipeline.sources.remote import local_path
 from pipeline.sources.tables import find_delimiter, usual_delimiter
+from pipeline.sources.tags import TAG
 from pipeline.sources.unpack import unpacked
 from pipeline.stages.ingest.stage import read_names
 
 HEAD = 200  # lines of a text file
 MANY = 200  # .txt files of a folder from which they are documents, not a file for each label
 JSON = (".json", ".jsonl", ".ndjson")
-TAG = re.compile(r"O|[BIESLUM]-\S+")
 WORD_TAG = re.compile(r"\S+/[A-Za-z]\w*")
 
 
@@ -82,6 +82,10 @@ def _folder(path: Path, found: Proposal, layout: Layout) -> Layout:
         names = excerpt(", ".join(each.relative_to(path).as_posix() for each in tables), 60)
         found.because("folder", f"{roles.counted(len(tables), 'table')}, read as one: {names}")
         return _first_shard(tables[0], found, layout)
+    if any(path.rglob("*.ann")) and any(path.rglob("*.txt")):
+        found.because("format", "brat: texts with annotations of the same names, .txt and .ann")
+        found.ingest["format"] = "brat"
+        return replace(layout, format="brat")
     files = sorted(path.glob("*.txt"))
     if files and not any(each.is_dir() for each in path.iterdir()):
         with files[0].open(encoding=layout.encoding, errors="replace") as file:

@@ -10,7 +10,7 @@ from typing import Any
 from flows.cli.proposals import columns as roles
 from flows.cli.proposals.columns import Column
 from flows.cli.proposals.labels import find_label, find_names, find_task
-from flows.cli.proposals.layout import TAG, columns_of_parallel, find_layout
+from flows.cli.proposals.layout import columns_of_parallel, find_layout
 from flows.cli.proposals.sampling import Sample, sampled
 from flows.cli.proposals.splits import check_split_files, find_split, training_file
 from flows.cli.proposals.texts import find_texts
@@ -20,9 +20,12 @@ from pipeline.core.config import RECIPE_NAME, RESERVED_NAMES
 from pipeline.core.errors import UserError
 from pipeline.core.locations import is_local
 from pipeline.core.log import Log, no_log
+from pipeline.core.records import SPLITS
 from pipeline.sources import Layout, Row, read_rows
 from pipeline.sources.remote import local_path
 from pipeline.sources.rows import require
+from pipeline.sources.token_rows import find_columns
+from pipeline.stages.ingest.stage import SPLIT_NAMES
 
 ROWS_SEEN, MOST_EPOCHS = 12_000, 8  # in all epochs
 SPLIT_WORDS = ("train", "training", "data", "test", "validation", "dev")  # names that say little
@@ -67,10 +70,15 @@ def propose(
     layout = find_layout(file, found)
     by_format = found.ingest.get("format") or Path(file).suffix.lower()
     sample = _sample(file, found, layout, log)
+    if not layout.format and (own := find_columns(row.fields for row in sample.rows)).tag:
+        found.ingest["format"] = "token_rows"
+        named = ", ".join(repr(name) for name in own if name)
+        found.because("format", f"token_rows: a token and its tag in each row, {named}")
+        layout = replace(layout, format="token_rows")
+        sample = _sample(file, found, layout, log)
     rows = sample.rows
     table: Mapping[str, Column] = roles.columns_of(row.fields for row in rows)
     _check_given(file, found.ingest, table)
-    _refuse_tokens(file, table)
     find_split(file, found, table)
     if task is not None:
         found.task = task
@@ -115,22 +123,6 @@ def _sample(file: str, found: Proposal, layout: Layout, log: Log) -> Sample:
     return sample
 
 
-def _refuse_tokens(file: str, table: Mapping[str, Column]) -> None:
-    """Raise UserError for a table of tokens, which cannot be read as texts."""
-    tags = [column for column in table.values() if column.counts["O"] and _are_tags(column)]
-    if tags or {"word", "tag"} <= {name.lower() for name in table}:
-        raise UserError(
-            f"{file}: has a token in each row: write the tokens with their tags as CoNLL, a blank"
-            " line between sentences, and call bertline new for that file"
-        )
-
-
-def _are_tags(column: Column) -> bool:
-    return sum(rows for cell, rows in column.counts.items() if TAG.fullmatch(cell)) > 0.9 * len(
-        column.filled
-    )
-
-
 def _names(file: str, found: Proposal, table: Mapping[str, Column]) -> None:
     """Find the names of numbered classes, for tasks with classes."""
     task, label = tasks.get(found.task), found.ingest.get("label")
@@ -141,9 +133,7 @@ def _names(file: str, found: Proposal, table: Mapping[str, Column]) -> None:
 def _group(found: Proposal, table: Mapping[str, Column]) -> None:
     """Find the column whose rows must stay in one split, if splits are drawn."""
     ingest = found.ingest
-    source = ingest.get("source")
-    drawn = not ingest.get("split") and not (isinstance(source, dict) and len(source) == 3)
-    if ingest.get("group") or not drawn:
+    if ingest.get("group") or not _draws(ingest, table):
         return
     label = ingest.get("label")
     besides = [ingest["text"], *(label if isinstance(label, list) else [label])]
@@ -157,6 +147,13 @@ def _group(found: Proposal, table: Mapping[str, Column]) -> None:
         ingest["group"] = column.name
         values = f"{column.distinct:,} values in {len(column.filled):,} rows"
         found.because("group", f"{column.name!r}: {values}; rows of one stay in one split")
+
+
+def _draws(ingest: Mapping[str, Any], table: Mapping[str, Column]) -> bool:
+    """True if a split is drawn: neither a column nor files name all of them."""
+    source, column = ingest.get("source"), table.get(ingest.get("split") or "")
+    names = {SPLIT_NAMES.get(cell.lower()) for cell in column.counts} if column else source
+    return not (isinstance(names, dict | set) and set(SPLITS) <= {*names})
 
 
 def _offsets(found: Proposal, rows: Sequence[Row]) -> None:

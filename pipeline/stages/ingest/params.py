@@ -35,9 +35,10 @@ class IngestParams(Settings):
     (SQuAD's JSON), `word_tags` (a text a line as word/tag), `tagged_lines` (a text a line, a tab
     and its tags), `lines` (a text a line, a file a label), `documents` (separated by blank lines),
     `parallel` (a file a language, a text a line), `tokens` (JSON or Parquet with lists of tokens
-    and tags), or JSON that an annotation tool exports: `label_studio`, `doccano`, `prodigy` or
-    `argilla`, or `brat` (a folder of .txt and .ann files); null goes by the file's extension. One
-    format for all sources, one for each split, or a list as long as a list of sources."""
+    and tags), `token_rows` (a table with a row for each token), or JSON that an annotation tool
+    exports: `label_studio`, `doccano`, `prodigy` or `argilla`, or `brat` (a folder of .txt and .ann
+    files); null goes by the file's extension. One format for all sources, one for each split, or a
+    list as long as a list of sources."""
     header: list[str] | None
     """Column names of a CSV or TSV file that has no header line; null takes its first line."""
     quotes: bool

@@ -86,6 +86,7 @@ WHOLE: dict[tuple[str, str | None], bytes] = {
     ("pr.jsonl", "prodigy"): lines(*[ACCEPTED] * 5).encode(),
     ("ar.jsonl", "argilla"): lines(*[RECORD] * 5).encode(),
     ("tk.jsonl", "tokens"): lines(*[TOKENS] * 5).encode(),
+    ("tr.csv", "token_rows"): b"sentence_id,word,tag\n" + b"1,Ann,B-PER\n1,sings,O\n2,a,O\n" * 5,
 }
 
 

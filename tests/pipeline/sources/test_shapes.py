@@ -87,7 +87,9 @@ def test_a_column_that_the_first_records_lack_is_found_in_later_ones(tmp_path: P
     assert good(rows) == [("a", ""), ("", ""), ("b", "x"), ("", "y")]
     assert [number for number, _ in bad(rows)] == [1]
     content = "\n".join(json.dumps({"text": f"text {n}"}) for n in range(5000))
-    with pytest.raises(UserError, match=r"no column 'label': its first 1,000 rows have text; known"):
+    with pytest.raises(
+        UserError, match=r"no column 'label': its first 1,000 rows have text; known"
+    ):
         read(write(tmp_path, "b.jsonl", content.encode()))
 
 

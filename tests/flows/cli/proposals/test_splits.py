@@ -130,6 +130,10 @@ def test_a_column_without_validation_rows_is_told() -> None:
     file = table("a.csv", [*HEADER, "fold"], rows)
     assert found(file)[1]["split"] == "fold"
     assert "validation rows are drawn from the training rows" in told(file)
+    rows = [(*row, str(n % 40)) for n, row in enumerate(rows)]
+    assert found(table("b.csv", [*HEADER, "fold", "author"], rows))[1]["group"] == "author"
+    rows = [(*row[:2], ("train", "dev", "test")[n % 3], row[3]) for n, row in enumerate(rows)]
+    assert "group" not in found(table("c.csv", [*HEADER, "fold", "author"], rows))[1]
 
 
 def test_what_datasets_saved_has_its_splits() -> None:

@@ -189,8 +189,43 @@ def test_tagged_tokens_are_known_by_their_lines() -> None:
     two = texts("a.tsv", "".join(f"# source\n1\tAnn{n}\tB-PER\tO\n\n" for n in range(30)))
     assert (found(two)[0], found(two)[1]["format"]) == ("ner", "conll")
     three = table("b.csv", None, [("Ann", "B-PER"), ("sings", "O")] * 30)
-    with pytest.raises(UserError, match="has a token in each row"):
+    with pytest.raises(UserError, match="has a token in each row, and no column of its token"):
         found(three)
+
+
+def test_a_table_of_tokens_is_known_by_its_tags() -> None:
+    rows = []
+    for n in range(60):
+        words = [f"Ann{n}", "sings", "in", "Örebro"]
+        tags = ["B-per", "O", "O", "B-geo"]
+        rows += [
+            (f"Sentence: {n}" if i == 0 else "", *each)
+            for i, each in enumerate(zip(words, ["NNP", "VBZ", "IN", "NNP"], tags, strict=True))
+        ]
+    content = "".join(",".join(row) + "\n" for row in [("Sentence #", "Word", "POS", "Tag"), *rows])
+    Path("ner_dataset.csv").write_text(content, encoding="cp1252")
+    assert found("ner_dataset.csv") == (
+        "ner",
+        {"encoding": "cp1252", "format": "token_rows", "text": "text", "label": "label"},
+    )
+    assert "token_rows: a token and its tag in each row, 'Word', 'Tag', 'Sentence #'" in told(
+        "ner_dataset.csv"
+    )
+    assert main.main(["new", "names", "ner_dataset.csv"]) == 0
+    assert parsed.load("names").ingest.format == "token_rows"
+
+
+def test_classes_that_look_like_tags_are_classes() -> None:
+    rows = [(text, "O" if n % 2 else "AB") for n, text in enumerate(TEXTS)]
+    assert found(table("a.csv", ["text", "label"], rows))[0] == "classification"
+
+
+def test_a_folder_of_brat_is_known_by_its_annotations() -> None:
+    for n in range(30):
+        texts(f"notes/{n % 3}/{n}.txt", f"Ann{n} sings in Oslo")
+        texts(f"notes/{n % 3}/{n}.ann", f"T1\tPER 0 {3 + len(str(n))}\tAnn{n}\n")
+    task, ingest = found("notes")
+    assert (task, ingest["format"], ingest["label"]) == ("ner", "brat", "label")
 
 
 def test_dates_under_the_name_of_a_label_are_its_classes() -> None:
