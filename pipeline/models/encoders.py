@@ -12,6 +12,10 @@ from pipeline.models.families import FAMILIES, FIRST_TOKEN, family_of
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Threads of PyTorch wait for each other by spinning, which beside one busy program makes a training
+# several times slower (bench/neighbours.py). libgomp reads this when PyTorch is loaded
+# (https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html).
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 MEAN_POOLING = "bertline_mean_pooling"  # model_type of modeling_mean_pooling.py
 

@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-CODE = "import pipeline, os; print(os.environ['GOMP_SPINCOUNT'])"
+CODE = """
+import os, sys
+import pipeline.runtimes.pytorch
+import pipeline.stages.finetune.stage
+assert "torch" not in sys.modules
+print(os.environ["GOMP_SPINCOUNT"])
+"""
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "1000"), ("7", "7")])
