@@ -33,6 +33,7 @@ FLOORS = [
 VENDORS = {
     "charset_normalizer": {"pipeline/sources/encodings.py"},
     "fsspec": {"pipeline/sources/remote.py"},
+    "spacy": {"pipeline/sources/docbin.py"},
     "python_calamine": {"pipeline/sources/spreadsheets.py"},
     "great_expectations": {"pipeline/stages/validate/expectations.py"},
     "onnx": {"pipeline/stages/export/onnx.py", "pipeline/stages/export/quantize.py"},

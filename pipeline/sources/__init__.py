@@ -11,6 +11,7 @@ from pipeline.core.log import Log, no_log
 from pipeline.sources.annotations import EXPORTS, read_tokens
 from pipeline.sources.brat import read_brat
 from pipeline.sources.datasets_folder import is_saved, read_saved, read_shards, shards
+from pipeline.sources.docbin import read_docbin
 from pipeline.sources.encodings import as_utf8, is_utf8
 from pipeline.sources.json_records import read_json
 from pipeline.sources.parallel import read_parallel, siblings
@@ -36,6 +37,7 @@ from pipeline.sources.token_rows import read_token_rows
 from pipeline.sources.unpack import COMPRESSED, unpacked
 
 __all__ = [
+    "BINARY",
     "FORMATS",
     "LARGEST_ROW",
     "PLAIN",
@@ -64,7 +66,7 @@ TABLES = (".csv", ".tsv")
 JSON = (".jsonl", ".ndjson", ".json")
 TOKENS, TOKEN_ROWS = "tokens", "token_rows"
 TABULAR = (*TABLES, *JSON, ".parquet")
-BINARY = (".parquet", *EXTENSIONS)
+BINARY = (".parquet", ".spacy", *EXTENSIONS)
 LAID_OUT: dict[str | None, LayoutReader] = {  # readers that use more of the layout than encoding
     **dict.fromkeys(TABLES, read_csv),
     **dict.fromkeys(EXTENSIONS, read_spreadsheet),
@@ -75,6 +77,7 @@ LAID_OUT: dict[str | None, LayoutReader] = {  # readers that use more of the lay
 }
 READERS: dict[str, Reader] = {
     ".parquet": read_parquet,
+    ".spacy": read_docbin,
     **EXPORTS,
     **dict.fromkeys((".conll", ".bio", ".bioes", ".bmes", ".iob", ".txt", "conll"), read_conll),
     "conll_documents": read_conll_documents,

@@ -13,7 +13,7 @@ from flows.cli.proposals.labels import find_names
 from flows.cli.proposals.values import Proposal
 from pipeline.core.errors import UserError
 from pipeline.core.text import excerpt
-from pipeline.sources import LAID_OUT, READERS, TABLES, Layout, siblings
+from pipeline.sources import BINARY, LAID_OUT, READERS, TABLES, Layout, siblings
 from pipeline.sources.datasets_folder import is_saved, shards
 from pipeline.sources.encodings import ASCII, UNSURE, UTF8, as_utf8, recognise, recognise_texts
 from pipeline.sources.json_records import read_records, shape_of
@@ -55,7 +55,7 @@ def find_layout(file: str, found: Proposal) -> Layout:
             ingest["format"] = "parallel"
             found.because("format", f"parallel: {', '.join(languages)}, a file each")
             layout = replace(layout, format="parallel")
-        if is_text and suffix != ".parquet" and not ingest.get("encoding"):
+        if is_text and suffix not in BINARY and not ingest.get("encoding"):
             layout = _encoded(recognise(plain), found, layout)
         if layout.format is None and suffix in JSON:
             layout = _json(plain, file, found, layout)

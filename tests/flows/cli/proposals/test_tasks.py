@@ -134,7 +134,8 @@ def test_authors_with_several_rows_stay_in_one_split() -> None:
 
 
 def test_a_published_split_has_no_group() -> None:
-    rows = [(f"u{n % 40}", a, b, "test" if n % 4 else "train") for n, (a, b) in enumerate(ROWS)]
+    splits = ("train", "dev", "test")
+    rows = [(f"u{n % 40}", a, b, splits[n % 3]) for n, (a, b) in enumerate(ROWS)]
     ingest = found(table("a.csv", ["user_id", "text", "label", "split"], rows))[1]
     assert "group" not in ingest
 
@@ -218,6 +219,19 @@ def test_a_table_of_tokens_is_known_by_its_tags() -> None:
 def test_classes_that_look_like_tags_are_classes() -> None:
     rows = [(text, "O" if n % 2 else "AB") for n, text in enumerate(TEXTS)]
     assert found(table("a.csv", ["text", "label"], rows))[0] == "classification"
+
+
+def test_documents_of_spacy_are_named_entities() -> None:
+    spacy = pytest.importorskip("spacy")
+    from spacy.tokens import DocBin
+
+    saved = DocBin()
+    for n in range(30):
+        doc = spacy.blank("en")(f"Ann{n} sings in Oslo")
+        doc.set_ents([doc.char_span(0, 3 + len(str(n)), "PERSON")], default="outside")
+        saved.add(doc)
+    saved.to_disk("names.spacy")
+    assert found("names.spacy") == ("ner", {"text": "text", "label": "label"})
 
 
 def test_a_folder_of_brat_is_known_by_its_annotations() -> None:
