@@ -1,24 +1,42 @@
-"""Data sets of the Hugging Face hub, by name and revision."""
+"""Data sets of the Hugging Face hub, by name, revision and configuration."""
 
 import errno
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock
+
+from pipeline.core.config import nearest
 from pipeline.core.errors import Unavailable, UserError
+from pipeline.core.files import atomic_write
 from pipeline.core.locations import HUB
+from pipeline.core.log import Log, no_log
+from pipeline.core.text import excerpt
+from pipeline.core.workspace import STATE
 from pipeline.sources.datasets_folder import is_saved, shards
 from pipeline.sources.unpack import COMPRESSED
 from pipeline.sources.urls import without_secrets
 
+NAMED = 20  # configurations that a message names
 TABLES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-PATTERNS = tuple(f"*{kind}{packed}" for kind in (*TABLES, ".arrow") for packed in ("", *COMPRESSED))
+CARD = "README.md"  # names the configurations
+PATTERNS = (
+    CARD,
+    *(f"*{kind}{packed}" for kind in (*TABLES, ".arrow") for packed in ("", *COMPRESSED)),
+)
+CONVERTED = "refs/convert/parquet"  # the hub's own revision, a folder for each configuration
+VIEWS = STATE / "hub"
 
 
-def from_hub(source: str) -> Path:
-    """Return the folder of a data set `hub:NAME@REVISION`. No code of it is run
+def from_hub(source: str, log: Log = no_log) -> Path:
+    """Return the folder of a data set `hub:NAME@REVISION`, or of one of its configurations
+    `hub:NAME@REVISION:CONFIGURATION`. No code of it is run
     (https://huggingface.co/docs/huggingface_hub/package_reference/file_download)."""
-    name, _, revision = source.removeprefix(HUB).partition("@")
+    name, _, rest = source.removeprefix(HUB).partition("@")
+    revision, _, configuration = rest.partition(":")
     if not name or not revision:
         raise UserError(f"{source}: name the revision as hub:NAME@REVISION (a commit's hash)")
     from huggingface_hub import snapshot_download
@@ -29,14 +47,109 @@ def from_hub(source: str) -> Path:
         )
     except Exception as error:  # also of its web client
         raise _of_hub(source, error) from None
-    files = shards(Path(found), TABLES)
-    if not files and not is_saved(Path(found)):
+    folder = _configured(Path(found), source, configuration, revision, log)
+    files = shards(folder, TABLES)
+    if not files and not is_saved(folder):
         raise UserError(
             f"{source}: holds no Parquet, CSV or JSON: if a script makes its rows, run"
             " it yourself, and name the folder of Dataset.save_to_disk"
         )
     _check_whole(source, files)
-    return Path(found)
+    return folder
+
+
+def _configured(folder: Path, source: str, name: str, revision: str, log: Log) -> Path:
+    """Return the folder of a configuration of a data set: of the only one, or of the default one,
+    if none is named.
+
+    Raises UserError for a name that the data set does not have, and if one has to be named.
+    """
+    card = folder / CARD
+    if card.is_file() and re.search(r"^configs:", card.read_text("utf-8", "replace"), re.MULTILINE):
+        return _described(folder, source, name, log)
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if name:
+        _check_known(source, name, names)
+        return folder / name
+    if revision == CONVERTED and len(names) > 1:
+        raise _unnamed(source, names)
+    return folder
+
+
+def _described(folder: Path, source: str, name: str, log: Log) -> Path:
+    """Return a folder with links to the files of a configuration that the card describes, as the
+    library datasets reads it, in a folder for each split."""
+    import datasets
+
+    _check_inside(folder / CARD, source)
+    try:
+        names = datasets.get_dataset_config_names(str(folder))
+        default = datasets.get_dataset_default_config_name(str(folder))
+    except Exception as error:  # of datasets: for a card that it cannot follow, of any kind
+        raise _misled(source, error) from None
+    if name:
+        _check_known(source, name, names)
+    elif default is None:
+        raise _unnamed(source, names)
+    elif len(names) > 1:
+        log.info(f"{source}: its default configuration {default!r} of {len(names)} is read")
+    place = VIEWS / hashlib.sha256(f"{source} {folder}".encode()).hexdigest()[:16]
+    VIEWS.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        try:
+            builder = datasets.load_dataset_builder(
+                str(folder), name or default, cache_dir=str(VIEWS / "datasets")
+            )
+        except Exception as error:
+            raise _misled(source, error) from None
+        with atomic_write(place) as temporary:
+            temporary.mkdir()
+            for split, files in builder.config.data_files.items():
+                for file in map(Path, files):
+                    link = temporary / str(split) / file.relative_to(folder)
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(file)
+    return place
+
+
+def _check_inside(card: Path, source: str) -> None:
+    """Raise UserError for a card that names files outside of its data set."""
+    from ruamel.yaml import YAML, YAMLError
+
+    def strings(content: Any) -> Iterator[str]:
+        if isinstance(content, str):
+            yield content
+        elif isinstance(content, list | dict):
+            for part in content.values() if isinstance(content, dict) else content:
+                yield from strings(part)
+
+    try:
+        content = YAML(typ="safe").load(card.read_text("utf-8").split("---")[1])
+        for name in strings([each.get("data_files") for each in content["configs"]]):
+            if "://" in name or name.startswith("/") or ".." in Path(name).parts:
+                raise ValueError(f"names {excerpt(name)}, outside of the data set")
+    except (YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise _misled(source, error) from None
+
+
+def _misled(source: str, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(f"{source}: its {CARD} cannot be followed: {excerpt(reason, 200)}")
+
+
+def _check_known(source: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        hint = nearest(name, names) if len(names) <= NAMED else ""
+        raise UserError(f"{source}: has no configuration {name!r}{hint}")
+
+
+def _unnamed(source: str, names: Sequence[str]) -> UserError:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    shown = ", ".join(excerpt(name, 40) for name in names[:NAMED])
+    first = f"{source}:{names[0]}"
+    return UserError(
+        f"{source}: has {len(names):,} configurations: name one, {first} ({shown}{more})"
+    )
 
 
 def _check_whole(source: str, files: Sequence[Path]) -> None:

@@ -48,7 +48,7 @@ def local_path(source: str, log: Log = no_log) -> Path:
     service does not answer.
     """
     if source.startswith(HUB):
-        return from_hub(source)
+        return from_hub(source, log)
     if not is_remote(source):
         return locate(source)
     check_url(source)

@@ -28,8 +28,9 @@ class Part(NamedTuple):
 
 class IngestParams(Settings):
     source: str | list[str] | dict[Split, str | list[str]]
-    """File, folder (docs/TASKS.md), `package:NAME/FOLDER`, URL, data set `hub:NAME@REVISION`, a
-    list of these, or one of all this for each split."""
+    """File, folder (docs/TASKS.md), `package:NAME/FOLDER`, URL, data set `hub:NAME@REVISION` or one
+    of its configurations `hub:NAME@REVISION:CONFIGURATION`, a list of these, or one of all this for
+    each split."""
     format: Format | list[Format | None] | dict[Split, Format | list[Format | None] | None] | None
     """`conll` (tokens and tags in columns), `conll_documents` (the same, a document a row), `squad`
     (SQuAD's JSON), `word_tags` (a text a line as word/tag), `tagged_lines` (a text a line, a tab

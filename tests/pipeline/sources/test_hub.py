@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import errors
 
 from pipeline.core.errors import Unavailable, UserError
+from pipeline.core.log import FunctionLog
 from pipeline.sources import read_rows
 from pipeline.sources.remote import local_path
 from tests.pipeline.sources.reading import good, write
@@ -46,6 +47,87 @@ def test_a_data_set_of_the_hub_is_read_with_its_splits(snapshot: Path) -> None:
         ("b", "pos", "train"),
     ]
     assert rows[0].file == "data/test-00000-of-00001.parquet"
+
+
+CARD = b"""---
+configs:
+- config_name: cola
+  data_files:
+  - {split: train, path: cola/train-*}
+  - {split: test, path: cola/dev-*}
+- config_name: mrpc
+  data_files: mrpc/*
+---
+# Rows
+"""
+
+
+def configurations(snapshot: Path) -> None:
+    dataset(("a", 0)).to_parquet(snapshot / "cola/train-00000-of-00001.parquet")
+    dataset(("b", 1)).to_parquet(snapshot / "cola/dev-00000-of-00001.parquet")
+    write(snapshot, "mrpc/rows.csv", b"sentence1,sentence2\nc,d\n")
+
+
+def test_a_configuration_of_a_data_set_has_the_splits_of_its_card(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configurations(snapshot)
+    write(snapshot, "README.md", CARD)
+    for _ in range(2):
+        rows = list(read_rows(f"{SOURCE}:cola", COLUMNS))
+        assert good(rows, COLUMNS) == [("b", "pos", "test"), ("a", "neg", "train")]
+    assert rows[0].file == "test/cola/dev-00000-of-00001.parquet"
+    own = ("sentence1", "split")
+    assert good(list(read_rows(f"{SOURCE}:mrpc", own)), own) == [("c", "train")]
+
+
+def test_one_of_several_configurations_has_to_be_named(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configurations(snapshot)
+    write(snapshot, "README.md", CARD)
+    with pytest.raises(
+        UserError, match=rf"has 2 configurations: name one, {SOURCE}:cola \(cola, mrpc\)"
+    ):
+        local_path(SOURCE)
+    with pytest.raises(UserError, match="has no configuration 'cole'; did you mean cola"):
+        local_path(f"{SOURCE}:cole")
+    write(snapshot, "README.md", CARD.replace(b"name: cola\n", b"name: cola\n  default: true\n"))
+    told: list[str] = []
+    assert local_path(SOURCE, FunctionLog(told.append)).is_dir()
+    assert told == [f"{SOURCE}: its default configuration 'cola' of 2 is read"]
+
+
+@pytest.mark.parametrize("path", ["../x.csv", "/etc/*", "https://host/x.csv", "[", "3"])
+def test_a_card_that_misleads_is_one_line(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configurations(snapshot)
+    write(snapshot, "README.md", CARD.replace(b"mrpc/*", path.encode()))
+    with pytest.raises(UserError, match=r"its README\.md cannot be followed: ") as caught:
+        local_path(f"{SOURCE}:mrpc")
+    assert "\n" not in str(caught.value)
+    write(snapshot, "README.md", CARD.replace(b"mrpc/*", b"none/*"))
+    with pytest.raises(UserError, match="holds no Parquet, CSV or JSON"):
+        local_path(f"{SOURCE}:mrpc")
+
+
+def test_folders_of_the_hubs_own_conversion_are_configurations(
+    snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configurations(snapshot)
+    assert good(list(read_rows(f"{SOURCE}:cola", COLUMNS)), COLUMNS) == [
+        ("b", "pos", "validation"),
+        ("a", "neg", "train"),
+    ]
+    with pytest.raises(UserError, match="has no configuration 'rte'"):
+        local_path(f"{SOURCE}:rte")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **kwargs: str(snapshot))
+    with pytest.raises(UserError, match=r"has 2 configurations: name one, .*:cola "):
+        local_path("hub:someone/rows@refs/convert/parquet")
 
 
 @pytest.mark.parametrize(
