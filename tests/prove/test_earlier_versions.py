@@ -38,6 +38,7 @@ WORDS = {
     "without --dry-run it is": "leave out --dry-run to write it",
 }
 NAMED = (*VERSIONS, "toy@champion", *TASKS)
+FACTS = ("recipe", "data", "label", "run")
 VARIES = (
     r"\(looked at in \d+ s\)",
     r"about [\d,]+ min to train",
@@ -158,14 +159,24 @@ def test_the_gate_says_the_same_of_a_version(
     assert not after["unfit"]
 
 
-@pytest.mark.parametrize(
-    "command", ["fsck", "gc", "gc --keep 0", "labels toy --dry-run", "check toy"]
-)
+@pytest.mark.parametrize("command", ["fsck", "gc", "gc --keep 0", "labels toy --dry-run"])
 def test_a_folder_is_looked_after_as_before(
     earlier: Earlier, now: dict[str, Said], command: str
 ) -> None:
     same(earlier.said[command], now[command])
     assert now[command].code == 0
+
+
+def test_a_recipe_is_checked_as_before(earlier: Earlier, now: dict[str, Said]) -> None:
+    """It says more today: of rules, coverage and doubtful labels."""
+
+    def facts(said: Said) -> list[str]:
+        return [line for line in said.out.splitlines() if line[:6].strip() in FACTS]
+
+    before, after = earlier.said["check toy"], now["check toy"]
+    assert after.code == before.code, after.err
+    assert facts(after) == facts(before)
+    assert len(facts(after)) == len(FACTS)
 
 
 def test_only_a_version_that_never_was_in_use_may_go(now: dict[str, Said]) -> None:
