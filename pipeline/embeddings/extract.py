@@ -1,8 +1,4 @@
-"""Embedding of rows into a file, chunk by chunk.
-
-Each chunk is written to its own file, and at the end all chunks are joined. So a stopped run
-resumes after its last chunk and writes the same bytes, and memory holds one chunk.
-"""
+"""Embedding of rows into a file, chunk by chunk."""
 
 import json
 import os
@@ -15,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
+from pipeline.batch.chunks import CHUNK, LARGEST, in_chunks, job_folder
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write, sha256_of, size_of
 from pipeline.core.log import Log, no_log
@@ -30,9 +26,7 @@ from pipeline.sources.remote import local_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK = 8_192  # texts of a chunk
 FEW = 128  # texts of a chunk with an embedding per token
-LARGEST = 16_000_000  # characters of a chunk, over all columns: long rows make it hold fewer texts
 OWN_COLUMNS = ("id", "label", "rows", "position", "token", "start", "end", EMBEDDING)
 SHOWN = 3  # unusable rows that are logged
 CUT = b"truncated"  # metadata key of a chunk: number of texts that are cut
@@ -126,33 +120,24 @@ def embed(
     if store.is_made(out) and (made := store.made_of(out)).key == key:
         log.info(f"{out}: is up to date")
         return made
-    runs.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(runs / f"{key}.lock", timeout=0):
-            total, rejected = _count(rows, log)
-            truncated = _embed_chunks(rows, extraction, open_embedder, runs / key, total, log)
-            if rows.content() != rows.digest:
-                shutil.rmtree(runs / key)
-                raise UserError(
-                    f"{rows.source}: has changed while it was read: run the command again"
-                )
-            log.info(f"writing {out.name}")
-            made = Made(
-                **extraction.model_dump(),
-                key=key,
-                source=rows.source,
-                text=rows.text,
-                centroids=centroids,
-                rows=0,
-                truncated=truncated,
-                rejected=rejected,
-            )
-            _join(sorted((runs / key).glob("*.parquet")), out, made)
-            shutil.rmtree(runs / key)
-    except Timeout:
-        raise UserError(
-            f"{rows.source}: another command embeds it with the same settings: wait for it to end"
-        ) from None
+    with job_folder(runs, key, rows.source) as folder:
+        total, rejected = _count(rows, log)
+        truncated = _embed_chunks(rows, extraction, open_embedder, folder, total, log)
+        if rows.content() != rows.digest:
+            shutil.rmtree(folder)
+            raise UserError(f"{rows.source}: has changed while it was read: run the command again")
+        log.info(f"writing {out.name}")
+        made = Made(
+            **extraction.model_dump(),
+            key=key,
+            source=rows.source,
+            text=rows.text,
+            centroids=centroids,
+            rows=0,
+            truncated=truncated,
+            rejected=rejected,
+        )
+        _join(sorted(folder.glob("*.parquet")), out, made)
     return store.made_of(out)
 
 
@@ -230,20 +215,6 @@ def _embed_chunks(
         truncated += int(pq.read_schema(file).metadata[CUT])
         done += len(chunk)
     return truncated
-
-
-def in_chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Yield lists of `size` rows, fewer where rows are long."""
-    chunk: list[Row] = []
-    characters = 0
-    for row in rows:
-        chunk.append(row)
-        characters += sum(map(len, row.fields.values()))
-        if len(chunk) == size or characters > LARGEST:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
 
 
 def _columns(rows: Rows, chunk: Sequence[Row]) -> dict[str, "pa.Array"]:

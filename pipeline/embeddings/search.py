@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.batch.chunks import in_chunks
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
 from pipeline.core.log import Log, no_log
 from pipeline.embeddings import index, store
 from pipeline.embeddings.embedder import Embedder, Extraction
-from pipeline.embeddings.extract import Rows, embed, in_chunks, key_of
+from pipeline.embeddings.extract import Rows, embed, key_of
 from pipeline.sources import Row
 from pipeline.sources.rows import require
 

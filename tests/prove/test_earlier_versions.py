@@ -168,7 +168,7 @@ def test_a_folder_is_looked_after_as_before(
 
 
 def test_a_recipe_is_checked_as_before(earlier: Earlier, now: dict[str, Said]) -> None:
-    """It says more today: of rules, coverage and doubtful labels."""
+    """Today more is said, of rules, coverage and doubtful labels."""
 
     def facts(said: Said) -> list[str]:
         return [line for line in said.out.splitlines() if line[:6].strip() in FACTS]

@@ -29,40 +29,90 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
+InputTexts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TEXT",
+        help="Texts (two for each pair), or - for standard input; put a text that begins with a"
+        " dash behind --.",
+        parser=str,
+    ),
+]
+InputFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="One text per line; for pairs, two separated by a tab, or JSON: text, second.",
+        parser=Path,
+    ),
+]
+InputRows = Annotated[
+    str | None,
+    typer.Option("--input", metavar="ROWS", help="Table, or folder of tables, with the texts."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Rows of --input with answers: .parquet, .jsonl or .csv.", parser=Path
+    ),
+]
+InputText = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Text of --input.", show_default="as in the recipe"),
+]
+InputSecond = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Second text of --input.", show_default="as in the recipe"),
+]
+InputEncoding = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Encoding of --input.", show_default="utf-8")
+]
+
+
 @group.command(
     'bertline predict news "Shares fell" "A late goal" --json',
+    "bertline predict news --input mails.csv --output answers.parquet --text body",
     "cat texts | bertline predict news -",
 )
 @_uncollected()
 def predict(
     recipe: Recipe,
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TEXT",
-            help="Texts (two for each pair), or - for standard input; put a text that begins with a"
-            " dash behind --.",
-            parser=str,
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="One text per line; for pairs, two separated by a tab, or JSON: text, second.",
-            parser=Path,
-        ),
-    ] = None,
+    texts: InputTexts = None,
+    file: InputFile = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The whole answer as a line of JSON per text.")
     ] = False,
+    rows: InputRows = None,
+    output: Output = None,
+    text: InputText = None,
+    second: InputSecond = None,
+    encoding: InputEncoding = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --output if it is there.")
+    ] = False,
 ) -> None:
-    """Answer texts with the champion, through ONNX Runtime."""
-    from flows.cli import inputs, terminal
+    """Answer texts, or all rows of a file, with the champion, through ONNX Runtime."""
     from pipeline.core.config import check_name
 
     check_name(recipe)
-    source, given = inputs.read_texts(texts or [], file)
+    of_rows = (rows, output, text, second, encoding, overwrite or None)
+    if all(option is None for option in of_rows):
+        _predict_texts(recipe, texts or [], file, as_json)
+        return
+    if not rows or not output or texts or file or as_json:
+        raise UserError(
+            "predict: give --input and --output together, without texts, --file and --json"
+        )
+    from flows.cli.predictions import RowOptions, predict_rows
+
+    options = RowOptions(rows, text, second, encoding, overwrite)
+    print(predict_rows(recipe, *_champion(recipe), options, output))
+
+
+def _predict_texts(recipe: str, texts: list[str], file: Path | None, as_json: bool) -> None:
+    from flows.cli import inputs, terminal
+
+    source, given = inputs.read_texts(texts, file)
     from pipeline.registry.versions import inputs_of, takes_pairs
 
     loaded, version = _champion(recipe)

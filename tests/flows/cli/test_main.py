@@ -337,6 +337,47 @@ def test_predict_tells_the_whole_answer_as_json(
     assert told[0] == {**asked, **answer, "answers": answers, "version": "toy/3"}
 
 
+def test_predict_answers_the_rows_of_a_file(
+    champion: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("n,body,other\n1,one,three\n2,,x\n3,two,four\n")
+    command = ["predict", "toy", "--input", "a.csv", "--output", "a.jsonl", "--text", "body"]
+    if champion == "pairs":
+        assert main.main(command) == 2
+        assert "toy: reads two texts: name the column of the second" in capsys.readouterr().err
+        command += ["--second", "other"]
+    assert main.main(command) == 0
+    told = "a.jsonl: 2 rows, answered by toy/3; 1 cannot be answered: a.rejects.jsonl"
+    assert told in capsys.readouterr().out
+    rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    label = "3+5" if champion == "pairs" else "3+0"
+    assert (rows[0]["n"], rows[0]["label"], rows[0]["version"]) == ("1", label, "toy/3")
+    assert json.loads(Path("a.rejects.jsonl").read_text())["line"] == 3
+    assert main.main(command) == 2
+    assert "exists: name another, or replace it by --overwrite" in capsys.readouterr().err
+    assert main.main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--input", "a.csv"], "give --input and --output together"),
+        (["--text", "body", "one"], "give --input and --output together"),
+        (["--input", "a.csv", "--output", "b.csv", "one"], "without texts"),
+        (["--input", "none.csv", "--output", "b.csv"], "none.csv: no such file or folder"),
+    ],
+)
+def test_options_of_rows_go_together(
+    champion: str, given: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["predict", "toy", *given]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_predict_reads_pairs_from_a_file(
     champion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

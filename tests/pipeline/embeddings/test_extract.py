@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+from pipeline.batch import chunks
 from pipeline.core.errors import UserError
 from pipeline.core.log import FunctionLog, NullLog
 from pipeline.embeddings import extract, store
@@ -175,7 +176,7 @@ def test_two_commands_that_would_do_the_same_do_not_meet(
     with (
         FileLock(tmp_path / "runs" / f"{extract.key_of(rows, asked)}.lock"),
         pytest.raises(
-            UserError, match=r"rows\.csv: another command embeds it with the same settings"
+            UserError, match=r"rows\.csv: another command works on it with the same settings"
         ),
     ):
         embedded(rows, out, asked)
@@ -408,7 +409,7 @@ def test_texts_without_words_cost_no_other(
 
 
 def test_a_chunk_holds_few_rows_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "LARGEST", 100)
+    monkeypatch.setattr(chunks, "LARGEST", 100)
     rows = [Row("a", n, {"text": "x" * size}) for n, size in enumerate([60, 60, 1, 1, 1, 200, 5])]
-    found = [[row.number for row in chunk] for chunk in extract.in_chunks(rows, 3)]
+    found = [[row.number for row in chunk] for chunk in chunks.in_chunks(rows, 3)]
     assert found == [[0, 1], [2, 3, 4], [5], [6]]

@@ -1,0 +1,1 @@
+"""Work on files of rows, chunk by chunk."""
