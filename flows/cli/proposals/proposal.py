@@ -74,7 +74,8 @@ def propose(
         found.ingest["format"] = "token_rows"
         named = ", ".join(repr(name) for name in own if name)
         found.because("format", f"token_rows: a token and its tag in each row, {named}")
-        layout = replace(layout, format="token_rows")
+        quotes = found.ingest.get("quotes", True)
+        layout = replace(layout, format="token_rows", quotes=quotes)
         sample = _sample(file, found, layout, log)
     rows = sample.rows
     table: Mapping[str, Column] = roles.columns_of(row.fields for row in rows)

@@ -19,6 +19,9 @@ def find_texts(
     ingest = found.ingest
     if ingest.get("format") == "parallel":
         _parallel(file, found)
+    elif ingest.get("format") == "token_rows" and not ingest.get("text"):
+        ingest["text"] = "text"
+        found.because("text", "'text': the tokens of a sentence")
     elif not ingest.get("text"):
         _one_or_two(file, found, table, task)
     if task and tasks.get(task).two_texts and not ingest.get("second"):

@@ -21,6 +21,7 @@ from tests.pipeline.sources.test_shapes import workbook
 TEXT = "Ann Miller, “née” Stone; moved to Oslo 🎉"
 ROWS = [{"text": f"{TEXT} {n}", "label": "xy"[n % 2]} for n in range(12)]
 TOKENS = {"tokens": ["Ann", "sings"], "ner_tags": ["B-PER", "O"]}
+WORDS = [{"sentence": n, "word": "Ann", "tag": tag} for n in range(3) for tag in ("B-PER", "O")]
 RESULT = {"value": {"start": 0, "end": 3, "text": "Ann", "labels": ["PER"]}, "type": "labels"}
 TASK = {"data": {"text": TEXT}, "annotations": [{"result": [RESULT]}], "predictions": []}
 ACCEPTED = {"text": TEXT, "spans": [{"start": 0, "end": 3, "label": "PER"}], "answer": "accept"}
@@ -87,10 +88,8 @@ WHOLE: dict[tuple[str, str | None], bytes] = {
     ("ar.jsonl", "argilla"): lines(*[RECORD] * 5).encode(),
     ("tk.jsonl", "tokens"): lines(*[TOKENS] * 5).encode(),
     ("tr.csv", "token_rows"): b"sentence_id,word,tag\n" + b"1,Ann,B-PER\n1,sings,O\n2,a,O\n" * 5,
+    ("tr.jsonl", "token_rows"): lines(*WORDS).encode(),
 }
-
-
-INSERTED = (b'"', b"\x00", b"\xff\xfe", b"\n", b"[", b"{", b"\t")
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:

@@ -4,6 +4,8 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.core.errors import UserError
@@ -63,35 +65,86 @@ def test_tags_may_be_types_alone(tmp_path: Path) -> None:
     assert found == [("Ann Miller sings", [[0, 10, "PER"]], "1")]
 
 
-def test_spreadsheets_and_json_are_tables_of_tokens_too(tmp_path: Path) -> None:
+def test_a_sentence_ends_with_its_document(tmp_path: Path) -> None:
+    each = b"doc_id,sentence_id,word,tag\nA,0,Ann,B-per\nA,0,sings,O\nB,0,Bo,B-per\nB,1,It,O\n"
+    columns = ("text", "sentence", "document")
+    expected = [("Ann sings", "0", "A"), ("Bo", "0", "B"), ("It", "1", "B")]
+    assert good(read(write(tmp_path, "a.csv", each), columns, TOKEN_ROWS), columns) == expected
+    once = each.replace(b"\nA,0,sings", b"\n,,sings").replace(b"\nB,1,It", b"\n,1,It")
+    assert good(read(write(tmp_path, "b.csv", once), columns, TOKEN_ROWS), columns) == expected
+    alone = b"document,word,tag\nA,Ann,B-per\nA,sings,O\nB,Bo,B-per\n"
+    rows = good(read(write(tmp_path, "c.csv", alone), columns, TOKEN_ROWS), columns)
+    assert rows == [("Ann sings", "A", ""), ("Bo", "B", "")]
+
+
+def test_spreadsheets_json_and_parquet_are_tables_of_tokens_too(tmp_path: Path) -> None:
     header, *rows = (line.split(",") for line in NAMED_ONCE.splitlines()[:4])
     path = workbook(tmp_path / "a.xlsx", [header, *rows])
     assert sentences(path) == EXPECTED[:1]
-    lines = [json.dumps(dict(zip(header, row, strict=True))) for row in rows]
-    assert sentences(write(tmp_path, "a.jsonl", "\n".join(lines).encode())) == EXPECTED[:1]
+    records = [dict(zip(header, row, strict=True)) for row in rows]
+    filled = [{name: cell for name, cell in record.items() if cell} for record in records]
+    lines = "\n".join(map(json.dumps, filled))
+    assert sentences(write(tmp_path, "a.jsonl", lines.encode())) == EXPECTED[:1]
+    pq.write_table(pa.Table.from_pylist(filled), tmp_path / "a.parquet")
+    assert sentences(tmp_path / "a.parquet") == EXPECTED[:1]
 
 
 def test_a_bad_row_costs_its_sentence_and_is_named(tmp_path: Path) -> None:
     lines = [
-        *("sentence_id,word,tag", "1,Ann,B-per", "1,,O", "2,Ann,B-per", "2,\xff,O"),
+        *("sentence_id,word,tag", "1,Ann,B-per", "1,,O", "2,Ann,B-per", "2,\xff,O", "2,it,O"),
         *("3,sings,O", "4,a,O", "4,b,Q-x", "5,Ann,B-per", "5,Miller,I-geo", "6,Ann,B-per"),
         *["6,sings,O"] * 20,
     ]
     rows = read(write(tmp_path, "a.csv", "\n".join(lines).encode("latin-1")), COLUMNS, TOKEN_ROWS)
     assert [text.split()[0] for text, *_ in good(rows, COLUMNS)] == ["sings", "Ann"]
     reasons = dict(bad(rows))
-    assert list(reasons) == [3, 5, 8, 10]
+    assert list(reasons) == [3, 5, 9, 11]
     assert reasons[3] == "its token is empty"
     assert "is not UTF-8" in reasons[5]
-    assert "'Q-x' is not IOB2" in reasons[8]
-    assert "'I-geo' follows 'B-per', against IOB2" in reasons[10]
+    assert "'Q-x' is not IOB2" in reasons[9]
+    assert "'I-geo' follows 'B-per', against IOB2" in reasons[11]
+
+
+def test_a_bad_row_between_two_sentences_costs_both(tmp_path: Path) -> None:
+    lines = ["sentence_id,word,tag", "1,Ann,B-per", "2,\xff,O", "2,sings,O", "3,Bo,B-per", "3,a,O"]
+    rows = read(write(tmp_path, "a.csv", "\n".join(lines).encode("latin-1")), COLUMNS, TOKEN_ROWS)
+    assert [number for number, _ in bad(rows)] == [3, 3]
+    assert [text for text, *_ in good(rows, COLUMNS)] == ["Bo a"]
+    rows = read(
+        write(tmp_path, "b.csv", b"sentence_id,word,tag\n1\n1,a,O\n2,b,O\n"), (), TOKEN_ROWS
+    )
+    assert [number for number, _ in bad(rows)] == [2]
+    assert [text for (text,) in good(rows, ("text",))] == ["b"]
+
+
+def test_a_record_without_a_tag_costs_its_sentence(tmp_path: Path) -> None:
+    records = [("1", "Ann", "B-per"), ("1", "sings", None), ("2", "a", "O")]
+    lines = [
+        json.dumps({k: v for k, v in zip(("sent_id", "word", "tag"), record, strict=True) if v})
+        for record in records
+    ]
+    rows = read(write(tmp_path, "a.jsonl", "\n".join(lines).encode()), COLUMNS, TOKEN_ROWS)
+    assert bad(rows) == [(2, "its tag '' is not IOB2 (O, B-TYPE, I-TYPE)")]
+    assert good(rows, COLUMNS) == [("a", "[]", "2")]
+
+
+def test_quotes_that_hide_rows_are_told(tmp_path: Path) -> None:
+    words = ["Ann", '"', "a", '"', "b"]
+    content = "".join(f"1\t{word}\t{'O' if word != 'Ann' else 'B-per'}\n" for word in words)
+    path = write(tmp_path, "a.tsv", f"sentence\tword\ttag\n{content}".encode())
+    ((number, reason),) = bad(read(path, COLUMNS, TOKEN_ROWS))
+    assert number == 3
+    assert "several lines: in CSV, set ingest.quotes to false" in reason
+    assert sentences(path, Layout("token_rows", quotes=False)) == [
+        ('Ann " a " b', [[0, 3, "per"]], "1")
+    ]
 
 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("name,word,tag", "no column of its sentence: call it 'sentence_id'"),
-        ("sentence,name,tag", "no column of its token: call it 'word'"),
+        ("name,word,tag", "no column of sentences, among name, word, tag: call it 'sentence_id'"),
+        ("sentence,name,tag", "no column of tokens, among sentence, name, tag: call it 'word'"),
     ],
 )
 def test_a_column_that_is_not_found_is_named(tmp_path: Path, header: str, message: str) -> None:
@@ -99,5 +152,8 @@ def test_a_column_that_is_not_found_is_named(tmp_path: Path, header: str, messag
     with pytest.raises(UserError, match=message):
         read(path, COLUMNS, TOKEN_ROWS)
     plain = write(tmp_path, "b.csv", b"sentence,word,label\n1,a good one,x\n2,a bad one,y\n")
-    with pytest.raises(UserError, match="no column of its tag: call it 'tag'"):
+    with pytest.raises(UserError, match=r"no column of tags, .* among sentence, word, label: "):
         read(plain, COLUMNS, TOKEN_ROWS)
+    empty = write(tmp_path, "c.csv", b"sentence,word,tag\n")
+    with pytest.raises(UserError, match=r"c\.csv: holds no row that can be read"):
+        read(empty, COLUMNS, TOKEN_ROWS)

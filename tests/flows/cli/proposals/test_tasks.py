@@ -13,6 +13,7 @@ from pipeline.core.config import read_recipe
 from pipeline.core.errors import UserError
 from tests.conftest import make_rows, news_params
 from tests.flows.cli.proposals.files import found, lines, table, texts, told
+from tests.pipeline.sources.test_shapes import workbook
 
 ROWS = [(r["text"], r["label"]) for r in make_rows(120)]
 TEXTS = [text for text, _ in ROWS]
@@ -190,7 +191,7 @@ def test_tagged_tokens_are_known_by_their_lines() -> None:
     two = texts("a.tsv", "".join(f"# source\n1\tAnn{n}\tB-PER\tO\n\n" for n in range(30)))
     assert (found(two)[0], found(two)[1]["format"]) == ("ner", "conll")
     three = table("b.csv", None, [("Ann", "B-PER"), ("sings", "O")] * 30)
-    with pytest.raises(UserError, match="has a token in each row, and no column of its token"):
+    with pytest.raises(UserError, match="has a token in each row, and no column of tokens"):
         found(three)
 
 
@@ -216,9 +217,31 @@ def test_a_table_of_tokens_is_known_by_its_tags() -> None:
     assert parsed.load("names").ingest.format == "token_rows"
 
 
+def test_a_sheet_of_tokens_is_a_recipe_for_named_entities(home: Path) -> None:
+    rows: list[list[str | float | bool | None]] = [["sentence_id", "words", "labels"]]
+    for n in range(40):
+        rows += [[n, "Ann", "B-PER"], [n, "waves", "O"], [n, n, "O"]]
+    workbook(home / "people.xlsx", rows)
+    assert main.main(["new", "people", "people.xlsx"]) == 0
+    recipe = parsed.load("people")
+    assert (recipe.task, recipe.ingest.format) == ("ner", "token_rows")
+    assert (recipe.ingest.text, recipe.ingest.label) == ("text", "label")
+
+
+@pytest.mark.parametrize(("last", "sentences"), [("", 9), ('9\t"\tO\n', 10)])
+def test_quotes_among_tokens_are_tokens(last: str, sentences: int) -> None:
+    words = [("Ann", "B-PER"), ("says", "O"), ('"', "O"), ("yes", "O"), ('"', "O")]
+    rows = "".join(f"{n}\t{word}\t{tag}\n" for n in range(9) for word, tag in words)
+    file = texts("a.tsv", f"sentence\tword\ttag\n{rows}{last}")
+    assert found(file)[1]["quotes"] is False
+    assert f": {sentences} rows are few" in told(file)
+
+
 def test_classes_that_look_like_tags_are_classes() -> None:
     rows = [(text, "O" if n % 2 else "AB") for n, text in enumerate(TEXTS)]
     assert found(table("a.csv", ["text", "label"], rows))[0] == "classification"
+    rows = [(text, "O", label) for text, label in ROWS]
+    assert found(table("b.csv", ["text", "state", "label"], rows))[0] == "classification"
 
 
 def test_documents_of_spacy_are_named_entities() -> None:
@@ -240,6 +263,9 @@ def test_a_folder_of_brat_is_known_by_its_annotations() -> None:
         texts(f"notes/{n % 3}/{n}.ann", f"T1\tPER 0 {3 + len(str(n))}\tAnn{n}\n")
     task, ingest = found("notes")
     assert (task, ingest["format"], ingest["label"]) == ("ner", "brat", "label")
+    assert "brat: texts with annotations of the same names" in told("notes")
+    assert main.main(["new", "notes", "notes"]) == 0
+    assert parsed.load("notes").ingest.format == "brat"
 
 
 def test_dates_under_the_name_of_a_label_are_its_classes() -> None:
