@@ -50,7 +50,7 @@ def read_docbin(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Ro
     for number, tokens in enumerate(documents, 1):
         try:
             spaces = found.spaces[number - 1][:, 0]
-            categories = [str(name) for name, on in found.cats[number - 1].items() if on == 1]
+            categories = _categories(found.cats[number - 1])
             fields = _document(tokens, spaces, names)
         except (ValueError, LookupError, AttributeError) as error:
             yield Reject(shown, number, str(error))
@@ -79,6 +79,13 @@ def _loaded(path: Path) -> "DocBin":
     if not len(found.tokens) == len(found.spaces) == len(found.cats):
         raise ValueError("its documents and their categories are not as many")
     return found
+
+
+def _categories(cats: Any) -> list[str]:
+    """Return the categories of a document. Raises ValueError for scores, as a model gives them."""
+    if score := next((score for score in cats.values() if score not in (0, 1)), None):
+        raise ValueError(f"a category has the score {excerpt(str(score), 40)}, not 1 or 0")
+    return [str(name) for name, given in cats.items() if given == 1]
 
 
 def _document(tokens: Any, spaces: Any, names: "StringStore") -> dict[str, Any]:

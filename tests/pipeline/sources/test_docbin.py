@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.core.errors import UserError
 from tests.pipeline.sources.reading import bad, good, read
-from tests.pipeline.sources.test_fuzz import damaged_files
 
 spacy = pytest.importorskip("spacy")
 COLUMNS = ("text", "label", "categories")
@@ -65,6 +64,15 @@ def test_categories_are_labels_where_there_are_no_entities(tmp_path: Path) -> No
     assert (json.loads(row[1]), row[2]) == ([[0, 1, "X"]], '["sport"]')
 
 
+def test_scores_of_a_model_are_no_categories(tmp_path: Path) -> None:
+    docs = documents("a goal", "shares")
+    docs[0].cats = {"sport": 0.97, "money": 0.03}
+    docs[1].cats = {"sport": 0.0, "money": 1.0}
+    rows = read(saved(tmp_path / "a.spacy", docs), COLUMNS)
+    assert bad(rows) == [(1, "a category has the score 0.97, not 1 or 0")]
+    assert good(rows, COLUMNS) == [("shares", '["money"]', '["money"]')]
+
+
 def test_entities_of_a_part_of_a_document_are_refused(tmp_path: Path) -> None:
     one, two = documents("Ann sings", "Bo sings")
     one.set_ents([one.char_span(0, 3, "PERSON")], default="missing")
@@ -89,21 +97,6 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError, match=r"a\.spacy: ") as caught:
         read(path, COLUMNS)
     assert "\n" not in str(caught.value)
-
-
-def test_damaged_arrays_are_rows_rejects_or_one_line(tmp_path: Path) -> None:
-    (doc,) = documents("Ann Miller moved to Oslo")
-    with_entities(doc, (0, 10, "PERSON"), (20, 24, "CITY"))
-    path = saved(tmp_path / "a.spacy", [doc] * 5)
-    whole = zlib.decompress(path.read_bytes())
-    read_rows = 0
-    for broken in damaged_files(whole, 200, "docbin"):
-        path.write_bytes(zlib.compress(broken))
-        try:
-            read_rows += len(read(path, COLUMNS))
-        except UserError as error:
-            assert "\n" not in str(error)
-    assert read_rows > 0
 
 
 def test_a_bomb_is_one_line(tmp_path: Path) -> None:

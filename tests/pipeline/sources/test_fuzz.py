@@ -6,7 +6,8 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,6 +51,20 @@ def parquet() -> bytes:
 def spreadsheet(folder: Path) -> bytes:
     cells = [[row["text"].replace("&", ""), row["label"]] for row in ROWS]
     return workbook(folder / "whole.xlsx", [["text", "label"], *cells]).read_bytes()
+
+
+def documents() -> bytes:
+    """Return a DocBin of spaCy, not packed."""
+    import spacy
+    from spacy.tokens import DocBin
+
+    saved = DocBin()
+    for row in ROWS:
+        doc = spacy.blank("en")(row["text"])
+        doc.set_ents([doc.char_span(0, 10, "PER")], default="outside")
+        doc.cats = {row["label"]: 1.0}
+        saved.add(doc)
+    return zlib.decompress(saved.to_bytes())
 
 
 def zipped(content: bytes) -> bytes:
@@ -122,12 +137,20 @@ def damaged_files(content: bytes, number: int, seed: str) -> Iterator[bytes]:
     return (damaged(content, draw) for _ in range(number))
 
 
-def check(folder: Path, name: str, kind: str | None, content: bytes, number: int) -> None:
-    """Read damaged copies of a file; assert that each ends in rows, rejects or a UserError."""
-    path = folder / name
+def check(
+    folder: Path,
+    name: str,
+    kind: str | None,
+    content: bytes,
+    number: int,
+    pack: Callable[[bytes], bytes] = bytes,
+) -> int:
+    """Read damaged copies of a file; assert that each ends in rows, rejects or a UserError. Returns
+    the number of rows and rejects."""
+    path, seen = folder / name, 0
     columns = ("question", "context") if name == "squad.json" else ("text",)
     for place, broken in enumerate(damaged_files(content, number, name)):
-        path.write_bytes(broken)
+        path.write_bytes(pack(broken))
         try:
             rows = list(read_rows(str(path), columns, Layout(kind)))  # type: ignore[arg-type]
         except UserError as error:
@@ -136,6 +159,8 @@ def check(folder: Path, name: str, kind: str | None, content: bytes, number: int
         else:
             assert all(isinstance(row, Row | Reject) for row in rows)
             assert all(row.number > 0 for row in rows)
+            seen += len(rows)
+    return seen
 
 
 @pytest.mark.parametrize(("name", "kind"), WHOLE)
@@ -164,6 +189,11 @@ def test_a_damaged_data_set_is_no_stack_trace(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [EXTENSIONS[0]])
 def test_a_damaged_spreadsheet_is_no_stack_trace(tmp_path: Path, suffix: str) -> None:
     check(tmp_path, f"a{suffix}", None, spreadsheet(tmp_path), 50)
+
+
+def test_damaged_documents_are_no_stack_trace(tmp_path: Path) -> None:
+    check(tmp_path, "a.spacy", None, zlib.compress(documents()), 50)
+    assert check(tmp_path, "a.spacy", None, documents(), 50, zlib.compress) > 0
 
 
 @pytest.mark.parametrize("number", range(50))

@@ -255,6 +255,8 @@ def test_documents_of_spacy_are_named_entities() -> None:
         saved.add(doc)
     saved.to_disk("names.spacy")
     assert found("names.spacy") == ("ner", {"text": "text", "label": "label"})
+    assert main.main(["new", "names", "names.spacy"]) == 0
+    assert parsed.load("names").task == "ner"
 
 
 def test_a_folder_of_brat_is_known_by_its_annotations() -> None:
