@@ -50,7 +50,7 @@ def read_docbin(path: Path, shown: str, columns: tuple[str, ...]) -> Iterator[Ro
     for number, tokens in enumerate(documents, 1):
         try:
             spaces = found.spaces[number - 1][:, 0]
-            categories = _categories(found.cats[number - 1])
+            categories = _categories(found.cats[number - 1], are_labels=not entities)
             fields = _document(tokens, spaces, names)
         except (ValueError, LookupError, AttributeError) as error:
             yield Reject(shown, number, str(error))
@@ -81,10 +81,13 @@ def _loaded(path: Path) -> "DocBin":
     return found
 
 
-def _categories(cats: Any) -> list[str]:
-    """Return the categories of a document. Raises ValueError for scores, as a model gives them."""
+def _categories(cats: Any, *, are_labels: bool) -> list[str] | None:
+    """Return the categories of a document; None if a model gave them scores, which are no labels.
+    Raises ValueError for scores in place of labels."""
     if score := next((score for score in cats.values() if score not in (0, 1)), None):
-        raise ValueError(f"a category has the score {excerpt(str(score), 40)}, not 1 or 0")
+        if are_labels:
+            raise ValueError(f"a category has the score {excerpt(str(score), 40)}, not 1 or 0")
+        return None
     return [str(name) for name, given in cats.items() if given == 1]
 
 

@@ -71,6 +71,13 @@ def test_scores_of_a_model_are_no_categories(tmp_path: Path) -> None:
     rows = read(saved(tmp_path / "a.spacy", docs), COLUMNS)
     assert bad(rows) == [(1, "a category has the score 0.97, not 1 or 0")]
     assert good(rows, COLUMNS) == [("shares", '["money"]', '["money"]')]
+    with_entities(docs[0], (0, 1, "X"))
+    with_entities(docs[1])
+    rows = read(saved(tmp_path / "b.spacy", docs), COLUMNS)
+    assert good(rows, COLUMNS) == [
+        ("a goal", '[[0, 1, "X"]]', ""),
+        ("shares", "[]", '["money"]'),
+    ]
 
 
 def test_entities_of_a_part_of_a_document_are_refused(tmp_path: Path) -> None:
