@@ -19,6 +19,7 @@ from pipeline.core.files import atomic_write, parquet_batches, sha256_of
 from pipeline.core.log import Log, no_log
 from pipeline.sources import PLAIN, Layout, Reject, Row, read_rows
 from pipeline.sources.remote import local_path
+from pipeline.sources.rows import require
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,11 +47,15 @@ class Input:
     layout: Layout = PLAIN
 
     def read(self) -> Iterator[Row | Reject]:
-        """Yield every row, or a `Reject` if a text is empty. Rows of Parquet have the texts alone,
-        since their other columns are carried as they are."""
+        """Yield every row with all its columns, or a `Reject` if a text is empty. Rows of one file
+        of Parquet have the texts alone, since its other columns are carried as they are."""
         names = tuple(filter(None, (self.text, self.second)))
-        for row in read_rows(self.source, names, self.layout):
+        folder, seen = local_path(self.source).is_dir(), False
+        for row in read_rows(self.source, () if folder else names, self.layout):
             if isinstance(row, Row):
+                if folder and not seen:
+                    require(names, tuple(row.fields), f"{self.source}: row 1", "its rows have")
+                    seen = True
                 empty = next((name for name in names if not row.fields[name].strip()), None)
                 if empty:
                     row = Reject(row.file, row.number, f"its {empty!r} is empty")

@@ -9,7 +9,7 @@ import mimetypes
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +27,11 @@ DOWNLOADS = STATE / "downloads"
 PATIENCE = 60  # seconds without a byte
 LONGEST_NAME = 200  # bytes of a file's name may be 255
 BUSY = (408, 425, 429)  # states of HTTP that pass
+REFUSALS = (  # errors of adlfs, azure and google for credentials that are none
+    "ClientAuthenticationError",
+    "DefaultCredentialsError",
+    "RefreshError",
+)
 MISTAKES = (  # errors of botocore that a later call meets again
     "ConfigParseError",
     "InvalidConfigError",
@@ -80,8 +85,10 @@ def _system(url: str) -> tuple[Any, str]:
     import fsspec
 
     options = {"client_kwargs": _http_options()} if url.startswith("http") else {}
-    found: tuple[Any, str] = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
-    return found
+    system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    if not path.strip("/"):
+        raise ValueError("it names no bucket")
+    return system, path if url.startswith("http") else path.rstrip("/")
 
 
 def _downloaded(url: str, log: Log) -> Path:
@@ -93,7 +100,7 @@ def _downloaded(url: str, log: Log) -> Path:
         files = _files(system, path)
         version = _version(files)
         folder = home / (version or "unversioned")
-        target = folder / _name_of(url, files.get(path, {}))
+        target = folder / _name_of(path, files.get(path, {}))
         if version and target.exists():
             return target
         with atomic_write(folder) as temporary:
@@ -120,17 +127,23 @@ def _files(system: Any, path: str) -> Mapping[str, Mapping[str, Any]]:
     info = system.info(path)
     if info.get("type") != "directory":
         return {path: info}
-    found = {name: each for name, each in system.find(path, detail=True).items() if name != path}
-    files = {name: each for name, each in found.items() if not name.endswith("/")}  # no markers
+    found = system.find(path, detail=True)
+    folders = {path, *(str(each) for name in found for each in PurePosixPath(name).parents)}
+    files = {
+        name: each
+        for name, each in found.items()  # without markers of folders, as consoles and Spark write
+        if not name.endswith("/") and (each.get("size") or name not in folders)
+    }
     if not files:
         raise FileNotFoundError(path)
     return files
 
 
-def _name_of(url: str, info: Mapping[str, Any]) -> str:
+def _name_of(path: str, info: Mapping[str, Any]) -> str:
     """Return the name of the local file. Without an extension the type that the server tells is
     taken for one, but for that of any text."""
-    name = Path(urlsplit(url).path.rstrip("/")).name[-LONGEST_NAME:] or "index"
+    path = urlsplit(path).path if path.startswith("http") else path
+    name = Path(path.rstrip("/")).name[-LONGEST_NAME:] or "index"
     told = mimetypes.guess_extension(str(info.get("mimetype", ""))) or ""
     return name if Path(name).suffix or told in ("", ".txt", ".bin") else name + told
 

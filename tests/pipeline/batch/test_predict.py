@@ -68,6 +68,18 @@ def test_columns_of_parquet_keep_their_types(tmp_path: Path) -> None:
     assert json.loads(lines[0])["reason"] == "its 'text' is empty"
 
 
+def test_tables_of_a_folder_keep_their_columns(tmp_path: Path) -> None:
+    for n, part in enumerate((ROWS[:30], ROWS[30:])):
+        path = tmp_path / "parts" / f"part-{n}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(part), path)
+    assert [row["id"] for row in run(tmp_path / "parts")] == [row["id"] for row in ROWS]
+    with pytest.raises(UserError, match="no column 'body'"):
+        predict.predict(
+            Input("parts", "body"), answer, "toy/1", Path("other.parquet"), Path("jobs")
+        )
+
+
 def test_rejects_of_an_earlier_job_go(tmp_path: Path) -> None:
     run(write_csv(tmp_path / "a.csv", [*ROWS, {"id": "x", "text": " ", "label": ""}]))
     assert rejects_of(Path("out.parquet")).exists()
