@@ -35,7 +35,7 @@ DVC = Path(".dvc")
 DEFINITION = Path("dvc.yaml")
 RESUME = STATE / "state"
 ANSWERS = STATE / "answers"
-TEXTS = (STATE / "search", STATE / "embed" / "runs")  # of search and embed
+TEXTS = (STATE / "search", STATE / "embed" / "runs", STATE / "predict")  # of these commands
 REMOTE = re.compile(r"^\['?remote", re.MULTILINE)  # a section of DVC's settings
 
 
