@@ -121,6 +121,7 @@ def take_trained(block: Any, found: Proposal, model: str) -> None:
     settings["max_length"] = min(length if length < UNLIMITED else settings["max_length"], most)
     metric = tasks.get(block["task"]).metrics[0]
     block["finetune"].update({"epochs": 0, "metric": metric, "lora": None})
+    found.reasons[:] = [each for each in found.reasons if each[0] != "epochs"]  # none is trained
     told = f"texts are cut after {settings['max_length']} tokens, as it says"
     found.because("base", f"{model}: {size:.0f} MB, is taken with its own head; {told}")
 

@@ -40,6 +40,7 @@ def test_its_recipe_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["import", "model", "rows.csv", "--name", "toy"]) == 0
     told = capsys.readouterr().out
     assert "is taken with its own head" in told
+    assert "epochs" not in told
     assert "recipes.toy is added" in told
     found = block()
     assert found["base"]["model"] == found["base"]["watch"] == "model"
