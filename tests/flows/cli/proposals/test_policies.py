@@ -92,4 +92,4 @@ def test_the_multilingual_base_is_cut_to_the_languages_of_the_texts() -> None:
     block = read_recipe("mine")
     assert block["base"]["languages"] == ["en", "zh"]
     assert block["gate"]["guardrails"]["megabytes"] == 300
-    assert block["finetune"]["epochs"] == 4  # of 8
+    assert block["finetune"]["epochs"] == 2  # of 8
